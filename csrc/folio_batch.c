@@ -1,0 +1,69 @@
+#include "folio_batch.h"
+
+#include "contpte.h"
+
+static rmf_pte ignored_bits(uint32_t flags)
+{
+	rmf_pte ignored = RMF_PTE_YOUNG;
+
+	if (!(flags & RMF_FPB_RESPECT_DIRTY))
+		ignored |= RMF_PTE_DIRTY;
+	if (!(flags & RMF_FPB_RESPECT_SOFT_DIRTY))
+		ignored |= RMF_PTE_SOFT_DIRTY;
+	if (!(flags & RMF_FPB_RESPECT_WRITE))
+		ignored |= RMF_PTE_WRITE;
+	return ignored;
+}
+
+/* Read the entry at vpn; *hint is how many entries it stands for. Memory behind the table has no contpte blocks. */
+static rmf_pte read_entry(const struct rmf_slots *slots, uint64_t first, uint64_t vpn, uint64_t *hint)
+{
+	enum rmf_reach reach;
+	rmf_pte pte;
+
+	rmf_count(slots->run, RMF_BATCH_PTE_READS, 1);
+	reach = rmf_slots_reach(slots, first, vpn, RMF_OOB_READS, RMF_VMA_OVERRUN_READS);
+	if (reach == RMF_REACH_SLOT) {
+		pte = rmf_ptep_get(slots, vpn);
+		*hint = rmf_pte_batch_hint(slots, vpn, pte);
+		return pte;
+	}
+	*hint = 1;
+	rmf_count(slots->run, RMF_RAW_PTE_LOADS, 1);
+	return reach == RMF_REACH_BEYOND ? rmf_slots_guard(slots, first, vpn) : 0;
+}
+
+uint64_t rmf_folio_pte_batch_flags(const struct rmf_slots *slots, uint64_t vpn, rmf_pte *pte, uint64_t max_nr, uint64_t folio_pfn,
+				   uint64_t folio_nr, uint32_t flags, rmf_pte *later)
+{
+	const rmf_pte ignored = ignored_bits(flags);
+	const uint64_t left = folio_pfn + folio_nr - rmf_pte_pfn(*pte);
+	const rmf_pte first = *pte;
+	rmf_pte seen = 0;
+	uint64_t nr;
+
+	if (!(flags & RMF_FPB_UNCUT) && max_nr > left)
+		max_nr = left;
+	nr = rmf_pte_batch_hint(slots, vpn, first);
+	while (nr < max_nr) {
+		uint64_t hint;
+		rmf_pte entry = read_entry(slots, vpn, vpn + nr, &hint);
+
+		if ((entry & ~ignored) != (rmf_pte_advance(first, nr) & ~ignored))
+			break;
+		if (nr >= left)
+			break;
+		seen |= entry;
+		nr += hint;
+	}
+	if ((flags & RMF_FPB_MERGE_WRITE) && (seen & RMF_PTE_WRITE))
+		*pte |= RMF_PTE_WRITE;
+	if (flags & RMF_FPB_MERGE_YOUNG_DIRTY) {
+		*pte |= seen & RMF_PTE_YOUNG;
+		if (seen & RMF_PTE_DIRTY)
+			*pte = rmf_pte_mkdirty(&slots->run->arch, *pte);
+	}
+	if (later)
+		*later = seen & (RMF_PTE_WRITE | RMF_PTE_YOUNG | RMF_PTE_DIRTY);
+	return nr < max_nr ? nr : max_nr;
+}

@@ -1,0 +1,128 @@
+/* The population that is unmapped: page tables, VMAs, folios, rmap, mms and LRU lists as a structure of arrays.
+ * docs/model.md, section 2, defines every array. The memory belongs to the caller.
+ */
+#ifndef RMF_POPULATION_H
+#define RMF_POPULATION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pte.h"
+
+enum rmf_vma_flag {
+	RMF_VMA_LOCKED = 1 << 0,
+	RMF_VMA_UFFD_WP = 1 << 1,
+	RMF_VMA_UFFD_ARMED = 1 << 2, /* any userfaultfd mode but write protection */
+	RMF_VMA_DROPPABLE = 1 << 3,
+	RMF_VMA_EXEC = 1 << 4,
+	RMF_VMA_SHARED = 1 << 5,
+	RMF_VMA_ANON = 1 << 6,
+};
+
+enum rmf_table_state {
+	RMF_TABLE_PTE = 0,
+	RMF_TABLE_ABSENT = 1,
+	RMF_TABLE_PMD_LEAF = 2,
+};
+
+enum rmf_folio_flag {
+	RMF_FOLIO_ANON = 1 << 0,
+	RMF_FOLIO_SWAPBACKED = 1 << 1,
+	RMF_FOLIO_SWAPCACHE = 1 << 2,
+	RMF_FOLIO_DIRTY = 1 << 3,
+	RMF_FOLIO_MLOCKED = 1 << 4,
+	RMF_FOLIO_REFERENCED = 1 << 5,
+	RMF_FOLIO_ACTIVE = 1 << 6,
+	RMF_FOLIO_PINNED = 1 << 7,
+	RMF_FOLIO_UNEVICTABLE = 1 << 8,
+	RMF_FOLIO_YOUNG = 1 << 9,
+	RMF_FOLIO_PARTIALLY_MAPPED = 1 << 10,
+	RMF_FOLIO_LOCKED = 1 << 11,
+	RMF_FOLIO_EXCLUSIVE = 1 << 12,
+	RMF_FOLIO_PAGE_MAPCOUNTS = 1 << 13, /* page_mapcount[] is valid */
+	RMF_FOLIO_PAGE_FLAGS = 1 << 14, /* page_flags[] is valid */
+	RMF_FOLIO_FREED = 1 << 15,
+};
+
+enum rmf_page_flag {
+	RMF_PAGE_EXCLUSIVE = 1 << 0,
+	RMF_PAGE_HWPOISON = 1 << 1,
+	RMF_PAGE_SWAP_DUP_FAIL = 1 << 2,
+};
+
+enum rmf_mm_flag {
+	RMF_MM_OUTSIDE_MEMCG = 1 << 0,
+};
+
+enum rmf_mm_counter {
+	RMF_MM_FILEPAGES = 0,
+	RMF_MM_ANONPAGES = 1,
+	RMF_MM_SWAPENTS = 2,
+	RMF_MM_SHMEMPAGES = 3,
+	RMF_NR_MM_COUNTERS = 4,
+};
+
+enum { RMF_MAX_ORDER = 13, RMF_MAX_FOLIO_PAGES = 1 << RMF_MAX_ORDER };
+
+struct rmf_population {
+	uint32_t ptrs_per_pte;
+
+	rmf_pte *ptes;
+	uint64_t nr_ptes;
+
+	const uint64_t *vma_start;
+	const uint64_t *vma_end;
+	const uint64_t *vma_pgoff;
+	const uint32_t *vma_flags;
+	const uint32_t *vma_mm;
+	const uint64_t *vma_pte_base;
+	const uint64_t *vma_window_start;
+	const uint64_t *vma_window_end;
+	const uint64_t *vma_table_base;
+	uint64_t nr_vmas;
+
+	uint8_t *table_state;
+	uint64_t nr_tables;
+
+	const uint64_t *folio_pfn;
+	const uint64_t *folio_index;
+	const uint8_t *folio_order;
+	uint32_t *folio_flags;
+	int32_t *folio_refcount;
+	int32_t *folio_mapcount;
+	int32_t *folio_entire_mapcount;
+	int32_t *folio_nr_pages_mapped;
+	uint64_t *folio_swap;
+	const uint64_t *folio_page_base;
+	uint64_t nr_folios;
+
+	int32_t *page_mapcount;
+	uint8_t *page_flags;
+	uint64_t nr_pages;
+
+	const uint64_t *rmap_start;
+	const uint32_t *rmap_vma;
+	uint64_t nr_rmap;
+
+	int64_t *mm_rss;
+	const uint64_t *mm_cpumask;
+	const uint32_t *mm_flags;
+	uint64_t nr_mms;
+};
+
+/* What is wrong with a population: an element of an array, named for the error message. */
+struct rmf_fault {
+	const char *array;
+	const char *rule;
+	uint64_t index;
+};
+
+/* 0, or RMF_EPOPULATION with *fault filled in. Reads every index once; the other functions rely on it. */
+int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fault);
+
+static inline uint32_t rmf_folio_nr_pages(const struct rmf_population *pop, uint64_t folio)
+{
+	return (uint32_t)1 << pop->folio_order[folio];
+}
+
+#endif

@@ -1,0 +1,43 @@
+/* The reclaim loop around the unmap. docs/model.md, section 6. */
+#ifndef RMF_RECLAIM_H
+#define RMF_RECLAIM_H
+
+#include "run.h"
+
+enum {
+	RMF_SWAP_CLUSTER_MAX = 32, /* base pages of an isolation */
+	RMF_PAGEVEC_SIZE = 31, /* folios in a free batch */
+	RMF_MAX_RECLAIM_RETRIES = 16,
+};
+
+/* A first-in-first-out list of folios in an array of the caller that holds all of them. */
+struct rmf_lru_list {
+	uint32_t *folios;
+	uint64_t capacity;
+	uint64_t head; /* index of the first entry */
+	uint64_t n;
+};
+
+struct rmf_reclaim {
+	struct rmf_run *run;
+	struct rmf_lru_list inactive;
+	struct rmf_lru_list active;
+	uint64_t target; /* base pages */
+	uint64_t freed;
+	uint64_t round_left; /* folios left of this round */
+	uint64_t round_freed; /* base pages */
+	uint32_t idle_rounds;
+};
+
+/* Check the lists (RMF_ELRU with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
+int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault);
+
+/* Reclaim until the target is reached, nothing is left to try, or `budget` base pages have been scanned. True while there is more to do. Models
+ * shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux v7.0. */
+bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
+
+/* Models shrink_folio_list() as reclaim_folio_list() calls it for MADV_PAGEOUT, mm/vmscan.c, Linux v7.0: without reference check, once for each
+ * group group_start[i] .. group_start[i + 1] of folios. */
+void rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t nr_groups);
+
+#endif

@@ -1,0 +1,150 @@
+#include "referenced.h"
+
+#include "contpte.h"
+#include "folio_batch.h"
+#include "rmap.h"
+#include "tlb.h"
+#include "walk.h"
+
+/* Models clear_flush_young_ptes(), Linux v7.0 (on arm64 contpte_clear_flush_young_ptes(): access is tracked per block, so the range is
+ * widened to whole blocks where an edge is folded). Returns whether any entry was young. */
+static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
+{
+	struct rmf_run *run = slots->run;
+	uint64_t start = vpn, end = vpn + nr, cleared = 0;
+
+	rmf_count(run, RMF_YOUNG_CALLS, 1);
+	rmf_trace_add(run, RMF_TRACE_YOUNG, vpn, (int64_t)nr);
+	if (slots->cont_mask) {
+		if (*rmf_slots_at(slots, start) & RMF_PTE_CONT)
+			start &= ~slots->cont_mask;
+		if (*rmf_slots_at(slots, end - 1) & RMF_PTE_CONT)
+			end = ((end - 1) | slots->cont_mask) + 1;
+		start = start < slots->window_start ? slots->window_start : start;
+		end = end > slots->window_end ? slots->window_end : end;
+	}
+	for (uint64_t at = start; at < end; at++) {
+		rmf_pte *pte = rmf_slots_at(slots, at);
+
+		if (!rmf_pte_present(*pte))
+			continue;
+		cleared += (*pte & RMF_PTE_YOUNG) != 0;
+		*pte &= ~(rmf_pte)RMF_PTE_YOUNG;
+	}
+	rmf_count(run, RMF_YOUNG_TESTS, end - start);
+	rmf_count(run, RMF_RAW_PTE_LOADS, end - start);
+	rmf_count(run, RMF_YOUNG_CLEARS, cleared);
+	if (cleared)
+		rmf_tlb_flush_young(run, end - start);
+	return cleared;
+}
+
+/* Models pmdp_clear_flush_young(). */
+static bool clear_flush_young_pmd(const struct rmf_walk *walk)
+{
+	struct rmf_run *run = walk->slots.run;
+	uint64_t table = rmf_walk_table_start(walk);
+	rmf_pte *pmd = rmf_slots_at(&walk->slots, table);
+	bool young = rmf_pte_present(*pmd) && (*pmd & RMF_PTE_YOUNG);
+
+	rmf_count(run, RMF_YOUNG_CALLS, 1);
+	rmf_count(run, RMF_YOUNG_TESTS, 1);
+	rmf_trace_add(run, RMF_TRACE_YOUNG, table, (int64_t)run->pop.ptrs_per_pte);
+	if (!young)
+		return false;
+	*pmd &= ~(rmf_pte)RMF_PTE_YOUNG;
+	rmf_count(run, RMF_YOUNG_CLEARS, 1);
+	rmf_tlb_flush_young(run, 1);
+	return true;
+}
+
+/* nr entries from the walk's position on map the folio alike. */
+static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
+{
+	struct rmf_run *run = walk->slots.run;
+	rmf_pte pte;
+
+	if (!run->policy.young_batched || walk->nr_pages == 1)
+		return 1;
+	rmf_count(run, RMF_ENTRY_PTE_READS, 1);
+	pte = rmf_ptep_get(&walk->slots, walk->vpn);
+	if (!rmf_pte_present(pte))
+		return 1;
+	return rmf_folio_pte_batch_flags(&walk->slots, walk->vpn, &pte, rmf_slots_room(&walk->slots, walk->vpn), folio_pfn, walk->nr_pages, 0,
+					 NULL);
+}
+
+static bool mlocked(struct rmf_run *run, uint64_t folio, struct rmf_reference *reference)
+{
+	rmf_mlock_vma_folio(run, folio);
+	reference->vm_flags |= RMF_VMA_LOCKED;
+	return false;
+}
+
+/* What happens at a yield in a locked VMA: 1 go on, 0 stop the walk and mlock, -1 stop the walk. */
+enum locked_yield { LOCKED_CONTINUE, LOCKED_MLOCK, LOCKED_STOP };
+
+static enum locked_yield locked_yield(const struct rmf_run *run, const struct rmf_walk *walk, uint64_t ptes)
+{
+	if (walk->pmd)
+		return LOCKED_MLOCK;
+	if (!run->policy.young_batched)
+		return walk->nr_pages == 1 ? LOCKED_MLOCK : LOCKED_CONTINUE;
+	if (ptes != walk->nr_pages)
+		return LOCKED_CONTINUE;
+	return walk->crossed ? LOCKED_STOP : LOCKED_MLOCK;
+}
+
+bool rmf_folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma, struct rmf_reference *reference)
+{
+	const struct rmf_population *pop = &run->pop;
+	bool locked = pop->vma_flags[vma] & RMF_VMA_LOCKED, batched = run->policy.young_batched;
+	uint64_t ptes = 0, referenced = 0;
+	struct rmf_walk walk;
+
+	if (!rmf_walk_start(&walk, run, folio, vma, 0))
+		return true;
+	rmf_count(run, RMF_REFERENCED_CALLS, 1);
+	while (rmf_page_vma_mapped_walk(&walk)) {
+		uint64_t nr = 1;
+
+		if (locked) {
+			enum locked_yield what = locked_yield(run, &walk, ++ptes);
+
+			/* v6.14 leaves the mapcount alone where it stops at once */
+			reference->mapcount -= batched || what == LOCKED_CONTINUE;
+			if (what == LOCKED_CONTINUE)
+				continue;
+			rmf_walk_done(&walk);
+			if (what == LOCKED_MLOCK)
+				return mlocked(run, folio, reference);
+			break;
+		}
+		if (walk.pmd) {
+			referenced += clear_flush_young_pmd(&walk);
+		} else {
+			nr = young_batch(&walk, walk.folio_pfn);
+			ptes += nr;
+			/* a device entry has no young bit to test */
+			if (rmf_pte_present(*rmf_slots_at(&walk.slots, walk.vpn)))
+				referenced += clear_flush_young_ptes(&walk.slots, walk.vpn, nr);
+		}
+		reference->mapcount -= (int64_t)nr;
+		if (batched && ptes == walk.nr_pages) {
+			rmf_walk_done(&walk);
+			break;
+		}
+		rmf_walk_skip(&walk, nr - 1);
+	}
+	if (locked && !batched && ptes == walk.nr_pages && !walk.crossed)
+		return mlocked(run, folio, reference);
+	if (pop->folio_flags[folio] & RMF_FOLIO_YOUNG) {
+		pop->folio_flags[folio] &= ~(uint32_t)RMF_FOLIO_YOUNG;
+		referenced++;
+	}
+	if (referenced) {
+		reference->referenced++;
+		reference->vm_flags |= pop->vma_flags[vma] & ~(uint32_t)RMF_VMA_LOCKED;
+	}
+	return reference->mapcount != 0;
+}

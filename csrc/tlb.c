@@ -1,0 +1,118 @@
+#include "tlb.h"
+
+static const uint64_t SELF = 1; /* CPU 0 reclaims */
+
+static uint64_t others(uint64_t cpumask)
+{
+	return (uint64_t)__builtin_popcountll(cpumask & ~SELF);
+}
+
+uint64_t rmf_tlbi_range_ops(const struct rmf_arch *arch, uint64_t nr)
+{
+	uint64_t ops = 0;
+
+	if (!arch->range_tlbi)
+		return nr >= arch->max_dvm_ops ? 1 : nr;
+	if (nr > (uint64_t)1 << 21)
+		return 1;
+	for (int scale = 3; scale >= 0; scale--) {
+		int shift = 5 * scale + 1;
+		uint64_t num = nr >> shift;
+
+		if (num > 32)
+			num = 32;
+		ops += num > 0;
+		nr -= num << shift;
+	}
+	return ops + nr;
+}
+
+static bool should_defer(const struct rmf_run *run, uint32_t mm)
+{
+	switch (run->arch.tlb) {
+	case RMF_TLB_X86:
+		return others(run->pop.mm_cpumask[mm]) > 0;
+	case RMF_TLB_ARM64:
+	case RMF_TLB_RISCV:
+		return true;
+	case RMF_TLB_NONE:
+		break;
+	}
+	return false;
+}
+
+void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_t nr)
+{
+	uint64_t cpumask = run->pop.mm_cpumask[mm];
+
+	rmf_count(run, RMF_TLB_IMMEDIATE, 1);
+	rmf_trace_add(run, RMF_TRACE_TLB_IMMEDIATE, vpn, (int64_t)nr);
+	if (run->arch.tlb == RMF_TLB_ARM64) {
+		rmf_count(run, RMF_DSB_ISHST_OPS, 1);
+		rmf_count(run, RMF_TLBI_OPS, rmf_tlbi_range_ops(&run->arch, nr));
+		rmf_count(run, RMF_DSB_OPS, 1);
+		return;
+	}
+	if (cpumask & SELF)
+		rmf_count(run, RMF_TLBI_OPS, nr > run->arch.flush_ceiling ? 1 : nr);
+	rmf_count(run, RMF_IPIS, others(cpumask));
+}
+
+void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte, uint64_t vpn, uint64_t nr)
+{
+	if (!batch_flush || !should_defer(run, mm)) {
+		rmf_tlb_flush_range(run, mm, vpn, nr);
+		return;
+	}
+	rmf_count(run, RMF_TLB_DEFERRED, 1);
+	rmf_trace_add(run, RMF_TRACE_TLB_DEFERRED, vpn, (int64_t)nr);
+	run->flush_required = true;
+	if (pte & RMF_PTE_DIRTY)
+		run->tlb_writable = true;
+	if (run->arch.tlb == RMF_TLB_ARM64) {
+		rmf_count(run, RMF_DSB_ISHST_OPS, 1);
+		rmf_count(run, RMF_TLBI_OPS, rmf_tlbi_range_ops(&run->arch, nr));
+	} else {
+		/* the range is ignored: the flush to come is a full one */
+		run->tlb_cpumask |= run->pop.mm_cpumask[mm];
+	}
+}
+
+void rmf_try_to_unmap_flush(struct rmf_run *run)
+{
+	if (!run->flush_required)
+		return;
+	rmf_count(run, RMF_TLB_FLUSHES, 1);
+	if (run->arch.tlb == RMF_TLB_ARM64) {
+		rmf_count(run, RMF_DSB_OPS, 1);
+	} else {
+		rmf_count(run, RMF_TLBI_OPS, run->tlb_cpumask & SELF);
+		rmf_count(run, RMF_IPIS, others(run->tlb_cpumask));
+	}
+	run->flush_required = false;
+	run->tlb_writable = false;
+	run->tlb_cpumask = 0;
+}
+
+void rmf_try_to_unmap_flush_dirty(struct rmf_run *run)
+{
+	if (run->tlb_writable)
+		rmf_try_to_unmap_flush(run);
+}
+
+void rmf_tlb_flush_contpte_block(struct rmf_run *run)
+{
+	if (run->arch.bbml2_noabort)
+		return;
+	rmf_count(run, RMF_DSB_ISHST_OPS, 1);
+	rmf_count(run, RMF_TLBI_OPS, rmf_tlbi_range_ops(&run->arch, run->arch.cont_ptes));
+	rmf_count(run, RMF_DSB_OPS, 1);
+}
+
+void rmf_tlb_flush_young(struct rmf_run *run, uint64_t nr)
+{
+	if (run->arch.tlb != RMF_TLB_ARM64)
+		return;
+	rmf_count(run, RMF_YOUNG_FLUSHES, 1);
+	rmf_count(run, RMF_TLBI_OPS, rmf_tlbi_range_ops(&run->arch, nr));
+}

@@ -1,0 +1,464 @@
+#include "unmap.h"
+
+#include "contpte.h"
+#include "folio_batch.h"
+#include "rmap.h"
+#include "tlb.h"
+#include "walk.h"
+
+/* One call of try_to_unmap_one(), and in it one step at PTE level. */
+struct unmap {
+	struct rmf_run *run;
+	struct rmf_walk walk;
+	struct rmf_pages pages;
+	uint64_t folio;
+	uint32_t vma;
+	uint32_t vma_flags;
+	uint32_t mm;
+	uint32_t ttu;
+	uint64_t nr; /* nr_pages of the kernel: kept between steps unless the policy resets it */
+	uint64_t page; /* of the folio, at the entry */
+	rmf_pte pteval; /* what the clear returned */
+};
+
+static uint32_t *folio_flags(const struct unmap *unmap)
+{
+	return &unmap->run->pop.folio_flags[unmap->folio];
+}
+
+static bool is_anon(const struct unmap *unmap)
+{
+	return *folio_flags(unmap) & RMF_FOLIO_ANON;
+}
+
+static bool is_swapbacked(const struct unmap *unmap)
+{
+	return *folio_flags(unmap) & RMF_FOLIO_SWAPBACKED;
+}
+
+static void add_mm_counter(const struct unmap *unmap, enum rmf_mm_counter counter, int64_t nr)
+{
+	rmf_count(unmap->run, RMF_RSS_UPDATES, 1);
+	unmap->run->pop.mm_rss[(uint64_t)unmap->mm * RMF_NR_MM_COUNTERS + counter] += nr;
+}
+
+/* Models mm_counter(). */
+static enum rmf_mm_counter mm_counter(const struct unmap *unmap)
+{
+	if (is_anon(unmap))
+		return RMF_MM_ANONPAGES;
+	return is_swapbacked(unmap) ? RMF_MM_SHMEMPAGES : RMF_MM_FILEPAGES;
+}
+
+static void folio_put_refs(const struct unmap *unmap, uint64_t nr)
+{
+	rmf_count(unmap->run, RMF_REF_PUTS, 1);
+	unmap->run->pop.folio_refcount[unmap->folio] -= (int32_t)nr;
+}
+
+/* Models set_pte_at() and set_ptes(): nr entries from `value` on, wherever the pointer of the step reaches. */
+static void set_ptes(const struct unmap *unmap, rmf_pte value, uint64_t nr)
+{
+	const struct rmf_slots *slots = &unmap->walk.slots;
+	uint64_t vpn = unmap->walk.vpn;
+
+	rmf_count(unmap->run, RMF_PTES_SET, nr);
+	for (uint64_t i = 0; i < nr; i++)
+		if (rmf_slots_reach(slots, vpn, vpn + i, RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES) == RMF_REACH_SLOT)
+			*rmf_slots_at(slots, vpn + i) = rmf_pte_advance(value, i);
+}
+
+static void restore_ptes(const struct unmap *unmap)
+{
+	set_ptes(unmap, unmap->pteval, unmap->nr);
+	rmf_contpte_fold(&unmap->walk.slots, unmap->walk.vpn, unmap->nr, unmap->walk.folio_pfn, unmap->walk.nr_pages);
+}
+
+/* Models get_and_clear_ptes(), include/linux/pgtable.h, Linux v7.0: the first entry, with young and dirty of the later ones. */
+static rmf_pte get_and_clear_ptes(const struct unmap *unmap, uint64_t nr)
+{
+	const struct rmf_slots *slots = &unmap->walk.slots;
+	uint64_t vpn = unmap->walk.vpn;
+	rmf_pte first, later = 0;
+
+	rmf_contpte_unfold_edges(slots, vpn, nr);
+	first = *rmf_slots_at(slots, vpn);
+	*rmf_slots_at(slots, vpn) = 0;
+	rmf_count(unmap->run, RMF_PTES_CLEARED, nr);
+	for (uint64_t i = 1; i < nr; i++) {
+		enum rmf_reach reach = rmf_slots_reach(slots, vpn, vpn + i, RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES);
+
+		if (reach == RMF_REACH_SLOT) {
+			later |= *rmf_slots_at(slots, vpn + i);
+			*rmf_slots_at(slots, vpn + i) = 0;
+		}
+	}
+	first |= later & RMF_PTE_YOUNG;
+	return later & RMF_PTE_DIRTY ? rmf_pte_mkdirty(&unmap->run->arch, first) : first;
+}
+
+static bool policy_batches(const struct unmap *unmap)
+{
+	const struct rmf_policy *policy = &unmap->run->policy;
+
+	if (!is_anon(unmap))
+		return policy->file;
+	return is_swapbacked(unmap) ? policy->anon_swap : policy->lazyfree;
+}
+
+/* Swap-out needs a batch whose pages are all anon-exclusive or all not: page_anon_exclusive_batch() of the anon-swap proposal. */
+static uint64_t anon_exclusive_batch(const struct unmap *unmap, uint64_t nr)
+{
+	uint8_t exclusive = rmf_pages_flags(&unmap->pages, unmap->page) & RMF_PAGE_EXCLUSIVE;
+	uint64_t i = 1;
+
+	while (i < nr && (rmf_pages_flags(&unmap->pages, unmap->page + i) & RMF_PAGE_EXCLUSIVE) == exclusive)
+		i++;
+	return i;
+}
+
+/* Models folio_unmap_pte_batch(), mm/rmap.c, Linux v7.0 (a67fe41e214f), and can_batch_unmap_folio_ptes() of v6.15 (354dffd29575). */
+static uint64_t folio_unmap_pte_batch(const struct unmap *unmap, rmf_pte pte)
+{
+	const struct rmf_policy *policy = &unmap->run->policy;
+	uint64_t folio_nr = unmap->walk.nr_pages, max_nr = folio_nr, nr;
+
+	if (unmap->ttu & RMF_TTU_HWPOISON || folio_nr == 1 || !policy_batches(unmap) || (pte & RMF_PTE_UNUSED))
+		return 1;
+	if (policy->uffd_wp == RMF_UFFD_PER_PAGE && (unmap->vma_flags & RMF_VMA_UFFD_WP))
+		return 1;
+	if (policy->all_or_nothing && unmap->page != 0)
+		return 1;
+	if (policy->clip)
+		max_nr = rmf_slots_room(&unmap->walk.slots, unmap->walk.vpn);
+	nr = rmf_folio_pte_batch_flags(&unmap->walk.slots, unmap->walk.vpn, &pte, max_nr, unmap->walk.folio_pfn, folio_nr, policy->respect,
+				       NULL);
+	if (policy->all_or_nothing && nr != folio_nr)
+		return 1;
+	if (is_anon(unmap) && is_swapbacked(unmap))
+		nr = anon_exclusive_batch(unmap, nr);
+	return nr;
+}
+
+/* S5: clear the entry, or the batch that begins with it. */
+static void clear_entries(struct unmap *unmap, rmf_pte pte)
+{
+	struct rmf_run *run = unmap->run;
+	uint64_t cleared = 1;
+
+	if (rmf_pte_present(pte)) {
+		unmap->nr = folio_unmap_pte_batch(unmap, pte);
+		cleared = unmap->nr;
+		unmap->pteval = get_and_clear_ptes(unmap, cleared);
+		rmf_tlb_flush_cleared(run, unmap->mm, unmap->ttu & RMF_TTU_BATCH_FLUSH, unmap->pteval, unmap->walk.vpn, cleared);
+		rmf_trace_add(run, RMF_TRACE_STEP, unmap->walk.vpn, (int64_t)unmap->nr);
+		if (unmap->pteval & RMF_PTE_DIRTY) {
+			*folio_flags(unmap) |= RMF_FOLIO_DIRTY;
+			rmf_count(run, RMF_FOLIOS_DIRTIED, 1);
+		}
+	} else {
+		/* Linux has no batch here: with a stale nr everything below counts nr pages for one cleared entry. */
+		unmap->pteval = pte;
+		*rmf_slots_at(&unmap->walk.slots, unmap->walk.vpn) = 0;
+		rmf_count(run, RMF_PTES_CLEARED, 1);
+		rmf_trace_add(run, RMF_TRACE_STEP_NONPRESENT, unmap->walk.vpn, (int64_t)unmap->nr);
+	}
+	rmf_count(run, RMF_BATCHES, 1);
+	rmf_count(run, RMF_BATCHED_PAGES, cleared);
+	run->batch_lengths[cleared]++;
+}
+
+/* S6. Models pte_install_uffd_wp_if_needed(), and install_uffd_wp_ptes_if_needed() of v7.3. */
+static void install_uffd_wp(const struct unmap *unmap)
+{
+	uint64_t nr = unmap->run->policy.uffd_wp == RMF_UFFD_WHOLE_BATCH ? unmap->nr : 1;
+
+	if ((unmap->vma_flags & RMF_VMA_ANON) || !(unmap->vma_flags & RMF_VMA_UFFD_WP) || !(unmap->pteval & RMF_PTE_UFFD_WP))
+		return;
+	rmf_count(unmap->run, RMF_MARKERS_SET, nr);
+	rmf_count(unmap->run, RMF_PTES_SET, nr);
+	for (uint64_t i = 0; i < nr; i++)
+		if (rmf_slots_reach(&unmap->walk.slots, unmap->walk.vpn, unmap->walk.vpn + i, RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES) ==
+		    RMF_REACH_SLOT)
+			*rmf_slots_at(&unmap->walk.slots, unmap->walk.vpn + i) = rmf_mk_marker();
+}
+
+/* S8a: TTU_HWPOISON and the page (from v7.3: page 0) is poisoned. */
+static bool is_poisoned(const struct unmap *unmap)
+{
+	uint64_t page = unmap->run->policy.hwpoison_page0 ? 0 : unmap->page;
+
+	return (unmap->ttu & RMF_TTU_HWPOISON) && (rmf_pages_flags(&unmap->pages, page) & RMF_PAGE_HWPOISON);
+}
+
+/* What a lazyfree folio must fulfil to be discarded. */
+enum discard { DISCARD_OK, DISCARD_DIRTY, DISCARD_REFERENCED };
+
+static enum discard lazyfree_discard(const struct unmap *unmap)
+{
+	const struct rmf_population *pop = &unmap->run->pop;
+
+	if ((*folio_flags(unmap) & RMF_FOLIO_DIRTY) && !(unmap->vma_flags & RMF_VMA_DROPPABLE))
+		return DISCARD_DIRTY;
+	if (pop->folio_refcount[unmap->folio] != 1 + pop->folio_mapcount[unmap->folio])
+		return DISCARD_REFERENCED;
+	return DISCARD_OK;
+}
+
+/* Whether a failed discard makes the folio swapbacked again: only a dirty one, up to v6.14 any. */
+static void lazyfree_failed(const struct unmap *unmap, enum discard why)
+{
+	bool swapbacked = unmap->run->policy.failure_swapbacked ? !(unmap->vma_flags & RMF_VMA_DROPPABLE) : why == DISCARD_DIRTY;
+
+	if (swapbacked)
+		*folio_flags(unmap) |= RMF_FOLIO_SWAPBACKED;
+}
+
+static bool unmap_lazyfree(const struct unmap *unmap)
+{
+	enum discard discard = lazyfree_discard(unmap);
+
+	if (discard == DISCARD_OK) {
+		add_mm_counter(unmap, RMF_MM_ANONPAGES, -(int64_t)unmap->nr);
+		return true;
+	}
+	restore_ptes(unmap);
+	lazyfree_failed(unmap, discard);
+	return false;
+}
+
+/* Models folio_dup_swap() for the pages of the step. */
+static bool folio_dup_swap(const struct unmap *unmap)
+{
+	rmf_count(unmap->run, RMF_SWAP_DUPS, 1);
+	for (uint64_t i = 0; i < unmap->nr; i++)
+		if (rmf_pages_flags(&unmap->pages, unmap->page + i) & RMF_PAGE_SWAP_DUP_FAIL)
+			return false;
+	return true;
+}
+
+static bool unmap_swapbacked(struct unmap *unmap)
+{
+	struct rmf_population *pop = &unmap->run->pop;
+	bool exclusive = rmf_pages_flags(&unmap->pages, unmap->page) & RMF_PAGE_EXCLUSIVE;
+	rmf_pte flags = unmap->pteval & (RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP);
+
+	if (!folio_dup_swap(unmap)) {
+		restore_ptes(unmap);
+		return false;
+	}
+	if (exclusive && (*folio_flags(unmap) & RMF_FOLIO_PINNED)) {
+		rmf_count(unmap->run, RMF_SWAP_PUTS, 1);
+		restore_ptes(unmap);
+		return false;
+	}
+	for (uint64_t i = 0; i < unmap->nr; i++)
+		rmf_pages_clear_flag(&unmap->pages, unmap->page + i, RMF_PAGE_EXCLUSIVE);
+	add_mm_counter(unmap, RMF_MM_ANONPAGES, -(int64_t)unmap->nr);
+	add_mm_counter(unmap, RMF_MM_SWAPENTS, (int64_t)unmap->nr);
+	if (exclusive)
+		flags |= RMF_PTE_EXCLUSIVE;
+	set_ptes(unmap, rmf_mk_nonpresent(RMF_KIND_SWAP, pop->folio_swap[unmap->folio] + unmap->page, flags), unmap->nr);
+	return true;
+}
+
+static bool unmap_anon(struct unmap *unmap)
+{
+	bool swapcache = *folio_flags(unmap) & RMF_FOLIO_SWAPCACHE;
+
+	if (is_swapbacked(unmap) != swapcache) {
+		rmf_count(unmap->run, RMF_WARNS, 1);
+		if (unmap->run->policy.mismatch_restores)
+			restore_ptes(unmap);
+		return false;
+	}
+	return swapcache ? unmap_swapbacked(unmap) : unmap_lazyfree(unmap);
+}
+
+/* S8: account for the cleared entries, and put something in their place where the kind of page asks for it. False aborts. */
+static bool account(struct unmap *unmap)
+{
+	if (is_poisoned(unmap)) {
+		add_mm_counter(unmap, mm_counter(unmap), -1);
+		set_ptes(unmap, rmf_mk_nonpresent(RMF_KIND_HWPOISON, unmap->walk.folio_pfn + unmap->page, 0), 1);
+		return true;
+	}
+	if (rmf_pte_present(unmap->pteval) && (unmap->pteval & RMF_PTE_UNUSED) &&
+	    !(unmap->vma_flags & (RMF_VMA_UFFD_WP | RMF_VMA_UFFD_ARMED))) {
+		add_mm_counter(unmap, mm_counter(unmap), -1);
+		return true;
+	}
+	if (is_anon(unmap))
+		return unmap_anon(unmap);
+	add_mm_counter(unmap, mm_counter(unmap), unmap->run->policy.file ? -(int64_t)unmap->nr : -1);
+	return true;
+}
+
+/* Whether a successful step ends the walk. */
+static bool is_last_step(const struct unmap *unmap)
+{
+	switch (unmap->run->policy.walk_done) {
+	case RMF_DONE_NEVER:
+		return false;
+	case RMF_DONE_BATCHED:
+		return unmap->nr > 1;
+	case RMF_DONE_WHOLE:
+		break;
+	}
+	return unmap->nr == unmap->walk.nr_pages;
+}
+
+/* One step at PTE level, S4 to S9. False aborts; *done says that the walk has nothing left to find. */
+static bool unmap_entries(struct unmap *unmap, bool *done)
+{
+	rmf_pte pte;
+
+	rmf_count(unmap->run, RMF_ENTRY_PTE_READS, 1);
+	pte = rmf_ptep_get(&unmap->walk.slots, unmap->walk.vpn);
+	unmap->page = rmf_pte_pfn(pte) - unmap->walk.folio_pfn;
+	clear_entries(unmap, pte);
+	install_uffd_wp(unmap);
+	if (!account(unmap))
+		return false;
+	rmf_folio_remove_rmap_ptes(&unmap->pages, unmap->vma, unmap->page, unmap->nr);
+	folio_put_refs(unmap, unmap->nr);
+	*done = is_last_step(unmap);
+	if (!*done && unmap->run->policy.skip_batch)
+		rmf_walk_skip(&unmap->walk, unmap->nr - 1);
+	return true;
+}
+
+static void clear_pmd(const struct unmap *unmap, uint64_t table)
+{
+	for (uint64_t i = 0; i <= unmap->walk.slots.table_mask; i++)
+		*rmf_slots_at(&unmap->walk.slots, table + i) = 0;
+	*rmf_walk_table_state(&unmap->walk) = RMF_TABLE_ABSENT;
+}
+
+static void discard_pmd(struct unmap *unmap)
+{
+	add_mm_counter(unmap, mm_counter(unmap), -(int64_t)unmap->walk.slots.table_mask - 1);
+	rmf_folio_remove_rmap_pmd(&unmap->pages, unmap->vma);
+	folio_put_refs(unmap, 1);
+}
+
+/* Models unmap_huge_pmd_locked(), mm/huge_memory.c, Linux v7.0: a lazyfree folio goes whole or not at all. */
+static bool unmap_lazyfree_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
+{
+	enum discard discard;
+
+	rmf_count(unmap->run, RMF_PMDS_CLEARED, 1);
+	rmf_tlb_flush_range(unmap->run, unmap->mm, table, unmap->walk.slots.table_mask + 1);
+	if (pmd & RMF_PTE_DIRTY) {
+		*folio_flags(unmap) |= RMF_FOLIO_DIRTY;
+		rmf_count(unmap->run, RMF_FOLIOS_DIRTIED, 1);
+	}
+	discard = lazyfree_discard(unmap);
+	if (discard != DISCARD_OK) {
+		lazyfree_failed(unmap, discard);
+		return false;
+	}
+	clear_pmd(unmap, table);
+	discard_pmd(unmap);
+	return true;
+}
+
+/* Models split_huge_pmd_locked(), mm/huge_memory.c, Linux v7.0: an anonymous leaf becomes a page table, a file leaf is dropped. */
+static void split_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
+{
+	struct rmf_population *pop = &unmap->run->pop;
+	const struct rmf_slots *slots = &unmap->walk.slots;
+	uint64_t nr = slots->table_mask + 1;
+
+	rmf_count(unmap->run, RMF_PMD_SPLITS, 1);
+	rmf_tlb_flush_range(unmap->run, unmap->mm, table, nr);
+	if (!is_anon(unmap)) {
+		if (pmd & RMF_PTE_DIRTY) {
+			*folio_flags(unmap) |= RMF_FOLIO_DIRTY;
+			rmf_count(unmap->run, RMF_FOLIOS_DIRTIED, 1);
+		}
+		rmf_count(unmap->run, RMF_PMDS_CLEARED, 1);
+		clear_pmd(unmap, table);
+		discard_pmd(unmap);
+		return;
+	}
+	for (uint64_t i = 0; i < nr; i++)
+		*rmf_slots_at(slots, table + i) = rmf_pte_advance(pmd, i);
+	rmf_contpte_fold(slots, table, nr, unmap->walk.folio_pfn, unmap->walk.nr_pages);
+	*rmf_walk_table_state(&unmap->walk) = RMF_TABLE_PTE;
+	pop->folio_mapcount[unmap->folio] += (int32_t)nr - 1;
+	pop->folio_refcount[unmap->folio] += (int32_t)nr - 1;
+	pop->folio_entire_mapcount[unmap->folio]--;
+	rmf_pages_add_mapcount(&unmap->pages, 1);
+}
+
+/* S3: the walk yielded a PMD leaf. False ends the call with *ret. */
+static bool unmap_pmd(struct unmap *unmap, bool *ret)
+{
+	uint64_t table = rmf_walk_table_start(&unmap->walk);
+	rmf_pte pmd = *rmf_slots_at(&unmap->walk.slots, table);
+
+	if (is_anon(unmap) && !is_swapbacked(unmap)) {
+		*ret = unmap_lazyfree_pmd(unmap, table, pmd);
+		return false;
+	}
+	if (!(unmap->ttu & RMF_TTU_SPLIT_HUGE_PMD) || !rmf_pte_present(pmd)) {
+		rmf_count(unmap->run, RMF_WARNS, 1);
+		*ret = false;
+		return false;
+	}
+	split_pmd(unmap, table, pmd);
+	unmap->ttu &= ~(uint32_t)RMF_TTU_SPLIT_HUGE_PMD;
+	rmf_walk_restart(&unmap->walk);
+	return true;
+}
+
+/* S2: a yield in a locked VMA. False ends the walk. */
+static bool restore_mlock(const struct unmap *unmap, uint64_t ptes)
+{
+	const struct rmf_walk *walk = &unmap->walk;
+
+	if (unmap->run->policy.mlock_at_once) {
+		if (walk->pmd || walk->nr_pages == 1)
+			rmf_mlock_vma_folio(unmap->run, unmap->folio);
+		return false;
+	}
+	if (!walk->pmd && ptes != walk->nr_pages)
+		return true;
+	if (walk->pmd || !walk->crossed)
+		rmf_mlock_vma_folio(unmap->run, unmap->folio);
+	return false;
+}
+
+bool rmf_try_to_unmap_one(struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t ttu)
+{
+	const struct rmf_population *pop = &run->pop;
+	uint32_t vma_flags = pop->vma_flags[vma];
+	struct unmap unmap = {
+		.run = run, .folio = folio, .vma = vma, .vma_flags = vma_flags, .mm = pop->vma_mm[vma], .ttu = ttu, .nr = 1,
+	};
+	bool ret = true, done = false;
+	uint64_t ptes = 0;
+
+	if (!rmf_walk_start(&unmap.walk, run, folio, vma, ttu & RMF_TTU_SYNC ? RMF_PVMW_SYNC : 0))
+		return true;
+	rmf_count(run, RMF_UNMAP_CALLS, 1);
+	rmf_count(run, RMF_NOTIFIER_RANGES, 1);
+	rmf_trace_add(run, RMF_TRACE_NOTIFIER, unmap.walk.vpn, (int64_t)unmap.walk.end);
+	rmf_pages_open(&unmap.pages, run, folio);
+	while (!done && rmf_page_vma_mapped_walk(&unmap.walk)) {
+		if (run->policy.nr_reset)
+			unmap.nr = 1;
+		if (!(ttu & RMF_TTU_IGNORE_MLOCK) && (vma_flags & RMF_VMA_LOCKED)) {
+			ret = false;
+			done = !restore_mlock(&unmap, ++ptes);
+		} else if (unmap.walk.pmd) {
+			done = !unmap_pmd(&unmap, &ret);
+		} else if (!unmap_entries(&unmap, &done)) {
+			ret = false;
+			done = true;
+		}
+	}
+	rmf_pages_close(&unmap.pages);
+	return ret;
+}

@@ -1,0 +1,175 @@
+#include "walk.h"
+
+#include "contpte.h"
+
+bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags)
+{
+	const struct rmf_population *pop = &run->pop;
+	uint64_t start = pop->vma_start[vma], end = pop->vma_end[vma], pgoff = pop->vma_pgoff[vma];
+	uint64_t index = pop->folio_index[folio], nr_pages = rmf_folio_nr_pages(pop, folio);
+	uint64_t vpn, last;
+
+	if (index >= pgoff) {
+		if (index - pgoff >= end - start)
+			return false;
+		vpn = start + (index - pgoff);
+	} else if (index + nr_pages > pgoff) {
+		vpn = start;
+	} else {
+		return false;
+	}
+	last = start + (index + nr_pages - pgoff);
+	*walk = (struct rmf_walk){
+		.slots = rmf_slots_of_vma(run, vma),
+		.folio_pfn = pop->folio_pfn[folio],
+		.nr_pages = nr_pages,
+		.vpn = vpn,
+		.end = last < end ? last : end,
+		.last_read = UINT64_MAX,
+		.vma = vma,
+		.flags = flags,
+	};
+	return true;
+}
+
+uint64_t rmf_walk_table_start(const struct rmf_walk *walk)
+{
+	return walk->vpn & ~walk->slots.table_mask;
+}
+
+uint8_t *rmf_walk_table_state(const struct rmf_walk *walk)
+{
+	const struct rmf_population *pop = &walk->slots.run->pop;
+	uint64_t table = walk->vpn / pop->ptrs_per_pte - pop->vma_start[walk->vma] / pop->ptrs_per_pte;
+
+	return &pop->table_state[pop->vma_table_base[walk->vma] + table];
+}
+
+static rmf_pte read_entry(struct rmf_walk *walk)
+{
+	struct rmf_run *run = walk->slots.run;
+
+	rmf_count(run, RMF_WALK_PTE_READS, 1);
+	rmf_count(run, RMF_WALK_SLOTS, walk->last_read != walk->vpn);
+	walk->last_read = walk->vpn;
+	return rmf_ptep_get(&walk->slots, walk->vpn);
+}
+
+static void lock_ptl(struct rmf_walk *walk)
+{
+	rmf_count(walk->slots.run, RMF_PTL_LOCKS, 1);
+	walk->locked = true;
+}
+
+/* Models map_pte() without PVMW_SYNC: whether the first entry is worth the lock. */
+static bool first_entry_matters(struct rmf_walk *walk)
+{
+	rmf_pte pte = read_entry(walk);
+
+	if (walk->flags & RMF_PVMW_MIGRATION)
+		return !rmf_pte_none(pte) && !rmf_pte_present(pte);
+	return rmf_pte_present(pte) || rmf_pte_is_device(pte);
+}
+
+/* Models check_pte(): any page of the folio matches, not only the one expected at this address. */
+static bool check_pte(struct rmf_walk *walk)
+{
+	rmf_pte pte = read_entry(walk);
+
+	if (walk->flags & RMF_PVMW_MIGRATION) {
+		if (rmf_pte_kind(pte) != RMF_KIND_MIGRATION)
+			return false;
+	} else if (!rmf_pte_present(pte) && !rmf_pte_is_device(pte)) {
+		return false;
+	}
+	return rmf_pte_pfn(pte) - walk->folio_pfn < walk->nr_pages;
+}
+
+/* Models the PMD part of page_vma_mapped_walk(): 1 yields, 0 ends the walk. */
+static bool check_pmd(struct rmf_walk *walk)
+{
+	rmf_pte pmd = *rmf_slots_at(&walk->slots, rmf_walk_table_start(walk));
+	uint64_t pfn = rmf_pte_pfn(pmd), nr = walk->slots.table_mask + 1;
+	bool overlaps = pfn < walk->folio_pfn + walk->nr_pages && walk->folio_pfn < pfn + nr;
+
+	rmf_count(walk->slots.run, RMF_PMD_LOCKS, 1);
+	if (walk->flags & RMF_PVMW_MIGRATION)
+		return rmf_pte_kind(pmd) == RMF_KIND_MIGRATION && overlaps;
+	return (rmf_pte_present(pmd) || rmf_pte_kind(pmd) == RMF_KIND_DEVICE_PRIVATE) && overlaps;
+}
+
+/* With PVMW_SYNC a PMD-sized folio waits for a racing PMD split by taking the lock. */
+static bool syncs_with_pmd_lock(const struct rmf_walk *walk)
+{
+	const struct rmf_population *pop = &walk->slots.run->pop;
+	uint64_t table = rmf_walk_table_start(walk), nr = pop->ptrs_per_pte;
+
+	if (!(walk->flags & RMF_PVMW_SYNC) || walk->nr_pages < nr)
+		return false;
+	if (table < walk->slots.vma_start || table + nr > walk->slots.vma_end)
+		return false;
+	return (pop->vma_flags[walk->vma] & RMF_VMA_ANON) || (walk->slots.vma_start - pop->vma_pgoff[walk->vma]) % nr == 0;
+}
+
+static bool not_found(struct rmf_walk *walk)
+{
+	rmf_walk_done(walk);
+	return false;
+}
+
+static bool found(struct rmf_walk *walk)
+{
+	rmf_count(walk->slots.run, RMF_WALK_YIELDS, 1);
+	return true;
+}
+
+bool rmf_page_vma_mapped_walk(struct rmf_walk *walk)
+{
+	struct rmf_run *run = walk->slots.run;
+
+	rmf_count(run, RMF_WALK_CALLS, 1);
+	if (walk->pmd)
+		return not_found(walk);
+	if (walk->mapped)
+		goto next;
+restart:
+	for (;; walk->vpn = rmf_walk_table_start(walk) + run->pop.ptrs_per_pte) {
+		uint8_t state;
+
+		if (walk->vpn >= walk->end)
+			return not_found(walk);
+		state = *rmf_walk_table_state(walk);
+		if (state == RMF_TABLE_PTE)
+			break;
+		if (state == RMF_TABLE_PMD_LEAF) {
+			if (!check_pmd(walk))
+				return not_found(walk);
+			walk->pmd = true;
+			return found(walk);
+		}
+		rmf_count(run, RMF_PMD_LOCKS, syncs_with_pmd_lock(walk));
+	}
+	walk->mapped = true;
+	if (!(walk->flags & RMF_PVMW_SYNC) && !first_entry_matters(walk))
+		goto next;
+	lock_ptl(walk);
+	for (;;) {
+		if (check_pte(walk))
+			return found(walk);
+next:
+		do {
+			walk->vpn++;
+			if (walk->vpn >= walk->end)
+				return not_found(walk);
+			if (!(walk->vpn & walk->slots.table_mask)) {
+				walk->mapped = false;
+				walk->locked = false;
+				walk->crossed = true;
+				rmf_count(run, RMF_TABLE_CROSSINGS, 1);
+				goto restart;
+			}
+		} while (rmf_pte_none(read_entry(walk)));
+		if (!walk->locked)
+			lock_ptl(walk);
+	}
+}

@@ -1,0 +1,615 @@
+# cython: language_level=3
+"""The only door into csrc: checks arguments, drops the GIL, makes one C call, maps an error."""
+
+cimport numpy as cnp
+import numpy as np
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, UINT64_MAX
+
+cnp.import_array()
+
+cdef extern from "pte.h" nogil:
+    enum:
+        RMF_PTE_PRESENT
+        RMF_PTE_WRITE
+        RMF_PTE_YOUNG
+        RMF_PTE_DIRTY
+        RMF_PTE_SOFT_DIRTY
+        RMF_PTE_UFFD_WP
+        RMF_PTE_SPECIAL
+        RMF_PTE_UNUSED
+        RMF_PTE_CONT
+        RMF_PTE_PROT
+        RMF_PTE_EXCLUSIVE
+        RMF_PFN_SHIFT
+        RMF_KIND_SHIFT
+        RMF_KIND_MASK
+    unsigned long long rmf_mk_marker()
+
+cdef extern from "population.h" nogil:
+    enum:
+        RMF_VMA_LOCKED
+        RMF_VMA_UFFD_WP
+        RMF_VMA_UFFD_ARMED
+        RMF_VMA_DROPPABLE
+        RMF_VMA_EXEC
+        RMF_VMA_SHARED
+        RMF_VMA_ANON
+        RMF_TABLE_PTE
+        RMF_TABLE_ABSENT
+        RMF_TABLE_PMD_LEAF
+        RMF_FOLIO_ANON
+        RMF_FOLIO_SWAPBACKED
+        RMF_FOLIO_SWAPCACHE
+        RMF_FOLIO_DIRTY
+        RMF_FOLIO_MLOCKED
+        RMF_FOLIO_REFERENCED
+        RMF_FOLIO_ACTIVE
+        RMF_FOLIO_PINNED
+        RMF_FOLIO_UNEVICTABLE
+        RMF_FOLIO_YOUNG
+        RMF_FOLIO_PARTIALLY_MAPPED
+        RMF_FOLIO_LOCKED
+        RMF_FOLIO_EXCLUSIVE
+        RMF_FOLIO_PAGE_MAPCOUNTS
+        RMF_FOLIO_PAGE_FLAGS
+        RMF_FOLIO_FREED
+        RMF_PAGE_EXCLUSIVE
+        RMF_PAGE_HWPOISON
+        RMF_PAGE_SWAP_DUP_FAIL
+        RMF_MM_OUTSIDE_MEMCG
+        RMF_MAX_ORDER
+
+    struct rmf_population:
+        uint32_t ptrs_per_pte
+        uint64_t *ptes
+        uint64_t nr_ptes
+        const uint64_t *vma_start
+        const uint64_t *vma_end
+        const uint64_t *vma_pgoff
+        const uint32_t *vma_flags
+        const uint32_t *vma_mm
+        const uint64_t *vma_pte_base
+        const uint64_t *vma_window_start
+        const uint64_t *vma_window_end
+        const uint64_t *vma_table_base
+        uint64_t nr_vmas
+        uint8_t *table_state
+        uint64_t nr_tables
+        const uint64_t *folio_pfn
+        const uint64_t *folio_index
+        const uint8_t *folio_order
+        uint32_t *folio_flags
+        int32_t *folio_refcount
+        int32_t *folio_mapcount
+        int32_t *folio_entire_mapcount
+        int32_t *folio_nr_pages_mapped
+        uint64_t *folio_swap
+        const uint64_t *folio_page_base
+        uint64_t nr_folios
+        int32_t *page_mapcount
+        uint8_t *page_flags
+        uint64_t nr_pages
+        const uint64_t *rmap_start
+        const uint32_t *rmap_vma
+        uint64_t nr_rmap
+        int64_t *mm_rss
+        const uint64_t *mm_cpumask
+        const uint32_t *mm_flags
+        uint64_t nr_mms
+
+    struct rmf_fault:
+        const char *array
+        const char *rule
+        uint64_t index
+
+    int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
+
+cdef extern from "arch.h" nogil:
+    enum rmf_tlb_kind:
+        RMF_TLB_NONE
+        RMF_TLB_X86
+        RMF_TLB_ARM64
+        RMF_TLB_RISCV
+    struct rmf_arch:
+        uint32_t ptrs_per_pte
+        uint32_t cont_ptes
+        rmf_tlb_kind tlb
+        uint32_t flush_ceiling
+        uint32_t max_dvm_ops
+        bint range_tlbi
+        bint bbml2_noabort
+        bint page_mapcount
+        bint mkdirty_soft_dirty
+
+cdef extern from "policy.h" nogil:
+    enum rmf_uffd_rule:
+        RMF_UFFD_FIRST_ENTRY
+        RMF_UFFD_PER_PAGE
+        RMF_UFFD_WHOLE_BATCH
+    enum rmf_walk_done_rule:
+        RMF_DONE_NEVER
+        RMF_DONE_BATCHED
+        RMF_DONE_WHOLE
+    struct rmf_policy:
+        bint lazyfree
+        bint file
+        bint anon_swap
+        bint all_or_nothing
+        bint clip
+        rmf_uffd_rule uffd_wp
+        uint32_t respect
+        bint nr_reset
+        bint young_batched
+        bint skip_batch
+        rmf_walk_done_rule walk_done
+        bint mlock_at_once
+        bint failure_swapbacked
+        bint hwpoison_page0
+        bint mismatch_restores
+
+cdef extern from "error.h" nogil:
+    const char *rmf_strerror(int error)
+
+cdef extern from "events.h" nogil:
+    enum rmf_event:
+        RMF_BATCH_PTE_READS
+        RMF_NR_EVENTS
+    const char *rmf_event_name(rmf_event event)
+
+cdef extern from "run.h" nogil:
+    enum rmf_guard:
+        RMF_GUARD_NONE
+        RMF_GUARD_CONTIGUOUS
+    struct rmf_trace_entry:
+        int64_t kind
+        int64_t a
+        int64_t b
+    struct rmf_trace:
+        rmf_trace_entry *entries
+        uint64_t capacity
+        uint64_t n
+    struct rmf_run:
+        rmf_population pop
+        rmf_arch arch
+        rmf_policy policy
+        rmf_guard guard
+        rmf_trace *trace
+        uint64_t *ev
+        uint64_t *batch_lengths
+        int64_t mapped_stat
+        bint flush_required
+        bint tlb_writable
+        uint64_t tlb_cpumask
+        uint64_t swap_next
+        uint64_t swap_end
+    enum rmf_trace_kind:
+        RMF_TRACE_YIELD
+    void rmf_trace_add(rmf_run *run, rmf_trace_kind kind, uint64_t a, int64_t b)
+
+cdef extern from "slots.h" nogil:
+    struct rmf_slots:
+        rmf_run *run
+        uint64_t *ptes
+        uint64_t base
+        uint64_t window_start
+        uint64_t window_end
+        uint64_t vma_start
+        uint64_t vma_end
+        uint64_t table_mask
+        uint64_t cont_mask
+
+cdef extern from "contpte.h" nogil:
+    uint64_t rmf_ptep_get(const rmf_slots *slots, uint64_t vpn)
+
+cdef extern from "folio_batch.h" nogil:
+    enum rmf_fpb_flag:
+        RMF_FPB_RESPECT_DIRTY
+        RMF_FPB_RESPECT_SOFT_DIRTY
+        RMF_FPB_RESPECT_WRITE
+        RMF_FPB_MERGE_WRITE
+        RMF_FPB_MERGE_YOUNG_DIRTY
+        RMF_FPB_UNCUT
+    uint64_t rmf_folio_pte_batch_flags(const rmf_slots *slots, uint64_t vpn, uint64_t *pte, uint64_t max_nr,
+                                       uint64_t folio_pfn, uint64_t folio_nr, uint32_t flags, uint64_t *later)
+
+cdef extern from "walk.h" nogil:
+    enum rmf_pvmw_flag:
+        RMF_PVMW_SYNC
+        RMF_PVMW_MIGRATION
+    struct rmf_walk:
+        uint64_t vpn
+    bint rmf_walk_start(rmf_walk *walk, rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags)
+    bint rmf_page_vma_mapped_walk(rmf_walk *walk)
+
+cdef extern from "unmap.h" nogil:
+    enum rmf_ttu_flag:
+        RMF_TTU_BATCH_FLUSH
+        RMF_TTU_SYNC
+        RMF_TTU_IGNORE_MLOCK
+        RMF_TTU_HWPOISON
+        RMF_TTU_SPLIT_HUGE_PMD
+    bint rmf_try_to_unmap_one(rmf_run *run, uint64_t folio, uint32_t vma, uint32_t ttu)
+
+cdef extern from "referenced.h" nogil:
+    struct rmf_reference:
+        int64_t mapcount
+        int64_t referenced
+        uint32_t vm_flags
+    bint rmf_folio_referenced_one(rmf_run *run, uint64_t folio, uint32_t vma, rmf_reference *reference)
+
+cdef extern from "reclaim.h" nogil:
+    struct rmf_lru_list:
+        uint32_t *folios
+        uint64_t capacity
+        uint64_t head
+        uint64_t n
+    struct rmf_reclaim:
+        rmf_run *run
+        rmf_lru_list inactive
+        rmf_lru_list active
+        uint64_t target
+        uint64_t freed
+    int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_fault *fault)
+    bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
+    void rmf_shrink_groups(rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t nr_groups)
+
+
+PTE_PRESENT = RMF_PTE_PRESENT
+PTE_WRITE = RMF_PTE_WRITE
+PTE_YOUNG = RMF_PTE_YOUNG
+PTE_DIRTY = RMF_PTE_DIRTY
+PTE_SOFT_DIRTY = RMF_PTE_SOFT_DIRTY
+PTE_UFFD_WP = RMF_PTE_UFFD_WP
+PTE_SPECIAL = RMF_PTE_SPECIAL
+PTE_UNUSED = RMF_PTE_UNUSED
+PTE_CONT = RMF_PTE_CONT
+PTE_PROT = RMF_PTE_PROT
+PTE_EXCLUSIVE = RMF_PTE_EXCLUSIVE
+PTE_MARKER_WORD = rmf_mk_marker()
+PFN_SHIFT = RMF_PFN_SHIFT
+KIND_SHIFT = RMF_KIND_SHIFT
+KIND_MASK = RMF_KIND_MASK
+
+VMA_LOCKED = RMF_VMA_LOCKED
+VMA_UFFD_WP = RMF_VMA_UFFD_WP
+VMA_UFFD_ARMED = RMF_VMA_UFFD_ARMED
+VMA_DROPPABLE = RMF_VMA_DROPPABLE
+VMA_EXEC = RMF_VMA_EXEC
+VMA_SHARED = RMF_VMA_SHARED
+VMA_ANON = RMF_VMA_ANON
+TABLE_PTE = RMF_TABLE_PTE
+TABLE_ABSENT = RMF_TABLE_ABSENT
+TABLE_PMD_LEAF = RMF_TABLE_PMD_LEAF
+FOLIO_ANON = RMF_FOLIO_ANON
+FOLIO_SWAPBACKED = RMF_FOLIO_SWAPBACKED
+FOLIO_SWAPCACHE = RMF_FOLIO_SWAPCACHE
+FOLIO_DIRTY = RMF_FOLIO_DIRTY
+FOLIO_MLOCKED = RMF_FOLIO_MLOCKED
+FOLIO_REFERENCED = RMF_FOLIO_REFERENCED
+FOLIO_ACTIVE = RMF_FOLIO_ACTIVE
+FOLIO_PINNED = RMF_FOLIO_PINNED
+FOLIO_UNEVICTABLE = RMF_FOLIO_UNEVICTABLE
+FOLIO_YOUNG = RMF_FOLIO_YOUNG
+FOLIO_PARTIALLY_MAPPED = RMF_FOLIO_PARTIALLY_MAPPED
+FOLIO_LOCKED = RMF_FOLIO_LOCKED
+FOLIO_EXCLUSIVE = RMF_FOLIO_EXCLUSIVE
+FOLIO_PAGE_MAPCOUNTS = RMF_FOLIO_PAGE_MAPCOUNTS
+FOLIO_PAGE_FLAGS = RMF_FOLIO_PAGE_FLAGS
+FOLIO_FREED = RMF_FOLIO_FREED
+PAGE_EXCLUSIVE = RMF_PAGE_EXCLUSIVE
+PAGE_HWPOISON = RMF_PAGE_HWPOISON
+PAGE_SWAP_DUP_FAIL = RMF_PAGE_SWAP_DUP_FAIL
+MM_OUTSIDE_MEMCG = RMF_MM_OUTSIDE_MEMCG
+MAX_ORDER = RMF_MAX_ORDER
+
+EVENT_NAMES = tuple(rmf_event_name(<rmf_event>i).decode() for i in range(RMF_NR_EVENTS))
+
+FPB_FLAGS = {
+    "RESPECT_DIRTY": RMF_FPB_RESPECT_DIRTY,
+    "RESPECT_SOFT_DIRTY": RMF_FPB_RESPECT_SOFT_DIRTY,
+    "RESPECT_WRITE": RMF_FPB_RESPECT_WRITE,
+    "MERGE_WRITE": RMF_FPB_MERGE_WRITE,
+    "MERGE_YOUNG_DIRTY": RMF_FPB_MERGE_YOUNG_DIRTY,
+    "UNCUT": RMF_FPB_UNCUT,
+}
+TTU_FLAGS = {
+    "BATCH_FLUSH": RMF_TTU_BATCH_FLUSH,
+    "SYNC": RMF_TTU_SYNC,
+    "IGNORE_MLOCK": RMF_TTU_IGNORE_MLOCK,
+    "HWPOISON": RMF_TTU_HWPOISON,
+    "SPLIT_HUGE_PMD": RMF_TTU_SPLIT_HUGE_PMD,
+}
+TRACE_KINDS = ("step", "step_nonpresent", "tlb_deferred", "tlb_immediate", "young", "beyond", "notifier", "yield")
+
+cdef dict _TLB = {"none": RMF_TLB_NONE, "x86": RMF_TLB_X86, "arm64": RMF_TLB_ARM64, "riscv": RMF_TLB_RISCV}
+cdef dict _UFFD = {"first-entry": RMF_UFFD_FIRST_ENTRY, "per-page": RMF_UFFD_PER_PAGE, "whole-batch": RMF_UFFD_WHOLE_BATCH}
+cdef dict _DONE = {"never": RMF_DONE_NEVER, "batched": RMF_DONE_BATCHED, "whole": RMF_DONE_WHOLE}
+cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
+
+
+cdef object _checked(str name, object array, int typenum, Py_ssize_t length, bint writable):
+    """The array if C can use it as it is; the error says what would do."""
+    cdef cnp.dtype want = cnp.PyArray_DescrFromType(typenum)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array of {want}, got {type(array).__name__}")
+    if array.dtype != want or not array.flags.c_contiguous or not array.flags.aligned:
+        raise TypeError(
+            f"{name}: expected a C-contiguous {want} array, got {array.dtype.str} with shape {array.shape}"
+            f" and strides {array.strides}; convert with np.ascontiguousarray({name}, np.{want})"
+        )
+    if writable and not array.flags.writeable:
+        raise ValueError(f"{name}: expected a writable array, got a read-only one; pass {name}.copy()")
+    if length >= 0 and array.size != length:
+        raise ValueError(f"{name}: expected {length} elements, got {array.size}")
+    return array
+
+
+cdef class Run:
+    """A population under one policy on one architecture, and what was counted in it.
+
+    The arrays of the population are changed in place; their indices were checked when the run was made, so they must not be
+    replaced by others while it lives.
+    """
+
+    cdef rmf_run *run
+    cdef rmf_trace trace
+    cdef rmf_reclaim reclaim
+    cdef object _trace_entries
+    cdef list _arrays
+
+    def __cinit__(self):
+        self.run = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
+        if self.run == NULL:
+            raise MemoryError
+        self._arrays = []
+
+    def __dealloc__(self):
+        PyMem_Free(self.run)
+
+    def __init__(self, population, policy, arch, *, guard="none", trace_capacity=0, swap_pages=None):
+        cdef rmf_fault fault
+        cdef int error
+        if guard not in _GUARD:
+            raise ValueError(f"guard: expected one of {', '.join(_GUARD)}, got {guard!r}")
+        if swap_pages is not None and not 0 <= swap_pages < 1 << 50:
+            raise ValueError(f"swap_pages: expected 0 to 2^50 pages or None, got {swap_pages!r}")
+        self.run.guard = _GUARD[guard]
+        self.run.swap_end = swap_pages or 0
+        self._set_policy(policy)
+        self._set_arch(arch)
+        self._set_population(population)
+        if arch.ptrs_per_pte != population.ptrs_per_pte:
+            raise ValueError(
+                f"arch: {arch.name} has {arch.ptrs_per_pte} PTEs per table, the population was made for {population.ptrs_per_pte}"
+            )
+        with nogil:
+            error = rmf_population_check(&self.run.pop, &fault)
+        if error:
+            raise ValueError(f"population.{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+        if trace_capacity:
+            self._trace_entries = np.empty((trace_capacity, 3), np.int64)
+            self.trace.entries = <rmf_trace_entry *>cnp.PyArray_DATA(self._trace_entries)
+            self.trace.capacity = trace_capacity
+            self.run.trace = &self.trace
+
+    cdef _set_policy(self, policy):
+        cdef rmf_policy *p = &self.run.policy
+        p.lazyfree, p.file, p.anon_swap = policy.lazyfree, policy.file, policy.anon_swap
+        p.all_or_nothing, p.clip = policy.all_or_nothing, policy.clip
+        p.uffd_wp = _UFFD[policy.uffd_wp]
+        p.respect = (RMF_FPB_RESPECT_WRITE if policy.respect_write else 0) | (
+            RMF_FPB_RESPECT_SOFT_DIRTY if policy.respect_soft_dirty else 0
+        )
+        p.nr_reset, p.young_batched = policy.nr_reset, policy.young == "batched"
+        p.skip_batch = policy.advance != "rescan"
+        p.walk_done = _DONE[policy.walk_done]
+        p.mlock_at_once, p.failure_swapbacked = policy.mlock_at_once, policy.failure_swapbacked
+        p.hwpoison_page0, p.mismatch_restores = policy.hwpoison_page0, policy.mismatch_restores
+
+    cdef _set_arch(self, arch):
+        cdef rmf_arch *a = &self.run.arch
+        a.ptrs_per_pte, a.cont_ptes, a.tlb = arch.ptrs_per_pte, arch.cont_ptes, _TLB[arch.tlb]
+        a.flush_ceiling, a.max_dvm_ops, a.range_tlbi = arch.flush_ceiling, arch.max_dvm_ops, arch.range_tlbi
+        a.bbml2_noabort, a.page_mapcount = arch.bbml2_noabort, arch.page_mapcount
+        a.mkdirty_soft_dirty = arch.mkdirty_soft_dirty
+
+    cdef void *_data(self, population, str name, int typenum, Py_ssize_t length, bint writable) except? NULL:
+        array = _checked("population." + name, getattr(population, name), typenum, length, writable)
+        self._arrays.append(array)
+        return cnp.PyArray_DATA(array)
+
+    cdef _set_population(self, p):
+        cdef rmf_population *pop = &self.run.pop
+        cdef Py_ssize_t vmas = len(p.vma_start), folios = len(p.folio_pfn), pages = len(p.page_flags), mms = len(p.mm_cpumask)
+        pop.ptrs_per_pte = p.ptrs_per_pte
+        pop.nr_ptes, pop.nr_vmas, pop.nr_tables, pop.nr_folios = len(p.ptes), vmas, len(p.table_state), folios
+        pop.nr_pages, pop.nr_rmap, pop.nr_mms = pages, len(p.rmap_vma), mms
+        pop.ptes = <uint64_t *>self._data(p, "ptes", cnp.NPY_UINT64, -1, True)
+        pop.vma_start = <uint64_t *>self._data(p, "vma_start", cnp.NPY_UINT64, vmas, False)
+        pop.vma_end = <uint64_t *>self._data(p, "vma_end", cnp.NPY_UINT64, vmas, False)
+        pop.vma_pgoff = <uint64_t *>self._data(p, "vma_pgoff", cnp.NPY_UINT64, vmas, False)
+        pop.vma_flags = <uint32_t *>self._data(p, "vma_flags", cnp.NPY_UINT32, vmas, False)
+        pop.vma_mm = <uint32_t *>self._data(p, "vma_mm", cnp.NPY_UINT32, vmas, False)
+        pop.vma_pte_base = <uint64_t *>self._data(p, "vma_pte_base", cnp.NPY_UINT64, vmas, False)
+        pop.vma_window_start = <uint64_t *>self._data(p, "vma_window_start", cnp.NPY_UINT64, vmas, False)
+        pop.vma_window_end = <uint64_t *>self._data(p, "vma_window_end", cnp.NPY_UINT64, vmas, False)
+        pop.vma_table_base = <uint64_t *>self._data(p, "vma_table_base", cnp.NPY_UINT64, vmas, False)
+        pop.table_state = <uint8_t *>self._data(p, "table_state", cnp.NPY_UINT8, -1, True)
+        pop.folio_pfn = <uint64_t *>self._data(p, "folio_pfn", cnp.NPY_UINT64, folios, False)
+        pop.folio_index = <uint64_t *>self._data(p, "folio_index", cnp.NPY_UINT64, folios, False)
+        pop.folio_order = <uint8_t *>self._data(p, "folio_order", cnp.NPY_UINT8, folios, False)
+        pop.folio_flags = <uint32_t *>self._data(p, "folio_flags", cnp.NPY_UINT32, folios, True)
+        pop.folio_refcount = <int32_t *>self._data(p, "folio_refcount", cnp.NPY_INT32, folios, True)
+        pop.folio_mapcount = <int32_t *>self._data(p, "folio_mapcount", cnp.NPY_INT32, folios, True)
+        pop.folio_entire_mapcount = <int32_t *>self._data(p, "folio_entire_mapcount", cnp.NPY_INT32, folios, True)
+        pop.folio_nr_pages_mapped = <int32_t *>self._data(p, "folio_nr_pages_mapped", cnp.NPY_INT32, folios, True)
+        pop.folio_swap = <uint64_t *>self._data(p, "folio_swap", cnp.NPY_UINT64, folios, True)
+        pop.folio_page_base = <uint64_t *>self._data(p, "folio_page_base", cnp.NPY_UINT64, folios, False)
+        pop.page_mapcount = <int32_t *>self._data(p, "page_mapcount", cnp.NPY_INT32, pages, True)
+        pop.page_flags = <uint8_t *>self._data(p, "page_flags", cnp.NPY_UINT8, pages, True)
+        pop.rmap_start = <uint64_t *>self._data(p, "rmap_start", cnp.NPY_UINT64, folios + 1, False)
+        pop.rmap_vma = <uint32_t *>self._data(p, "rmap_vma", cnp.NPY_UINT32, -1, False)
+        pop.mm_rss = <int64_t *>self._data(p, "mm_rss", cnp.NPY_INT64, 4 * mms, True)
+        pop.mm_cpumask = <uint64_t *>self._data(p, "mm_cpumask", cnp.NPY_UINT64, mms, False)
+        pop.mm_flags = <uint32_t *>self._data(p, "mm_flags", cnp.NPY_UINT32, mms, False)
+
+    cdef _check_pair(self, folio, vma):
+        if not 0 <= folio < self.run.pop.nr_folios:
+            raise ValueError(f"folio: expected 0 to {self.run.pop.nr_folios - 1}, got {folio}")
+        if not 0 <= vma < self.run.pop.nr_vmas:
+            raise ValueError(f"vma: expected 0 to {self.run.pop.nr_vmas - 1}, got {vma}")
+
+    def try_to_unmap_one(self, folio, vma, ttu):
+        """Call rmf_try_to_unmap_one(); ttu is a mask of TTU_FLAGS."""
+        self._check_pair(folio, vma)
+        cdef uint64_t f = folio
+        cdef uint32_t v = vma, t = ttu
+        cdef bint ret
+        with nogil:
+            ret = rmf_try_to_unmap_one(self.run, f, v, t)
+        return bool(ret)
+
+    def folio_referenced_one(self, folio, vma):
+        """Call rmf_folio_referenced_one(); returns (ret, mapcount_left, referenced, vm_flags)."""
+        self._check_pair(folio, vma)
+        cdef uint64_t f = folio
+        cdef uint32_t v = vma
+        cdef rmf_reference reference
+        cdef bint ret
+        reference.mapcount = self.run.pop.folio_mapcount[f]
+        reference.referenced = 0
+        reference.vm_flags = 0
+        with nogil:
+            ret = rmf_folio_referenced_one(self.run, f, v, &reference)
+        return bool(ret), reference.mapcount, reference.referenced, reference.vm_flags
+
+    def page_vma_mapped_walk(self, folio, vma, *, sync=False, migration=False):
+        """Walk to the end; every yield goes into the trace."""
+        self._check_pair(folio, vma)
+        cdef rmf_walk walk
+        cdef uint64_t f = folio
+        cdef uint32_t v = vma, flags = (RMF_PVMW_SYNC if sync else 0) | (RMF_PVMW_MIGRATION if migration else 0)
+        with nogil:
+            if rmf_walk_start(&walk, self.run, f, v, flags):
+                while rmf_page_vma_mapped_walk(&walk):
+                    rmf_trace_add(self.run, RMF_TRACE_YIELD, walk.vpn, 0)
+
+    def shrink_groups(self, folios, group_start):
+        """Call rmf_shrink_groups(): one shrink_folio_list for folios[group_start[i]:group_start[i + 1]]."""
+        _checked("folios", folios, cnp.NPY_UINT32, -1, False)
+        _checked("group_start", group_start, cnp.NPY_UINT64, -1, False)
+        if len(folios) and folios.max() >= self.run.pop.nr_folios:
+            raise ValueError(f"folios: expected numbers below {self.run.pop.nr_folios}, got {folios.max()}")
+        if len(group_start) == 0 or group_start[0] != 0 or group_start[-1] != len(folios) or (group_start[1:] < group_start[:-1]).any():
+            raise ValueError(f"group_start: expected offsets that rise from 0 to {len(folios)}")
+        cdef const uint32_t *f = <uint32_t *>cnp.PyArray_DATA(folios)
+        cdef const uint64_t *g = <uint64_t *>cnp.PyArray_DATA(group_start)
+        cdef uint64_t n = len(group_start) - 1
+        with nogil:
+            rmf_shrink_groups(self.run, f, g, n)
+
+    def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages):
+        """Call rmf_reclaim_start(). inactive and active: uint32 arrays with room for every folio, the first nr_* are the lists."""
+        cdef rmf_fault fault
+        cdef int error
+        for name, array, n in (("lru_inactive", inactive, nr_inactive), ("lru_active", active, nr_active)):
+            _checked(name, array, cnp.NPY_UINT32, self.run.pop.nr_folios, True)
+            if not 0 <= n <= len(array):
+                raise ValueError(f"population.{name}: {n} entries for {len(array)} folios")
+            self._arrays.append(array)
+        self.reclaim.run = self.run
+        self.reclaim.inactive.folios = <uint32_t *>cnp.PyArray_DATA(inactive)
+        self.reclaim.active.folios = <uint32_t *>cnp.PyArray_DATA(active)
+        self.reclaim.inactive.capacity = self.reclaim.active.capacity = self.run.pop.nr_folios
+        self.reclaim.inactive.n, self.reclaim.active.n = nr_inactive, nr_active
+        self.reclaim.target = target_pages
+        with nogil:
+            error = rmf_reclaim_start(&self.reclaim, &fault)
+        if error:
+            raise ValueError(f"population.{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+
+    def reclaim_step(self, budget):
+        """Call rmf_reclaim_step(); True while there is more to do."""
+        cdef uint64_t b = budget
+        cdef bint more
+        with nogil:
+            more = rmf_reclaim_step(&self.reclaim, b)
+        return bool(more)
+
+    @property
+    def freed_pages(self):
+        return self.reclaim.freed
+
+    @property
+    def lists(self):
+        """(head, n) of the inactive and of the active ring."""
+        return (self.reclaim.inactive.head, self.reclaim.inactive.n), (self.reclaim.active.head, self.reclaim.active.n)
+
+    @property
+    def events(self):
+        """Counts in the order of EVENT_NAMES, as a new uint64 array."""
+        cdef Py_ssize_t i
+        return np.array([self.run.ev[i] for i in range(<Py_ssize_t>RMF_NR_EVENTS)], np.uint64)
+
+    @property
+    def batch_lengths(self):
+        """Steps by the number of entries that they cleared, as a dict without zeros."""
+        cdef Py_ssize_t i
+        return {i: self.run.batch_lengths[i] for i in range((1 << RMF_MAX_ORDER) + 1) if self.run.batch_lengths[i]}
+
+    @property
+    def writable(self):
+        return bool(self.run.tlb_writable)
+
+    @property
+    def mapped_stat(self):
+        return self.run.mapped_stat
+
+    @property
+    def trace_entries(self):
+        """Recorded steps as an int64 array of shape (n, 3): index into TRACE_KINDS, a, b (csrc/run.h)."""
+        if self.trace.n > self.trace.capacity:
+            raise ValueError(f"trace_capacity: {self.trace.capacity} entries, but {self.trace.n} steps were taken")
+        if self._trace_entries is None:
+            return np.empty((0, 3), np.int64)
+        return self._trace_entries[: self.trace.n]
+
+
+cdef rmf_run *_scan = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
+if _scan == NULL:
+    raise MemoryError
+
+
+def folio_pte_batch_flags(cnp.ndarray ptes, Py_ssize_t start, uint64_t max_nr, uint64_t folio_pfn, uint64_t folio_pages, uint32_t flags,
+                          uint32_t cont_ptes, bint mkdirty_soft_dirty):
+    """Call rmf_folio_pte_batch_flags() on an array that is one page table; returns (nr, merged pte, reads, later bits).
+
+    The GIL is kept: a scan of a page table is shorter than giving it back, and the scratch run is shared.
+    """
+    if cnp.PyArray_TYPE(ptes) != cnp.NPY_UINT64 or not cnp.PyArray_IS_C_CONTIGUOUS(ptes):
+        _checked("ptes", ptes, cnp.NPY_UINT64, -1, False)
+    cdef uint64_t length = cnp.PyArray_SIZE(ptes), pte, later, nr
+    cdef rmf_slots slots
+    if not 0 <= start < <Py_ssize_t>length:
+        raise ValueError(f"start: expected 0 to {length - 1}, got {start}")
+    if max_nr < 1:
+        raise ValueError("max_nr: expected 1 or more, got 0")
+    if folio_pages < 1 or folio_pages > (1 << RMF_MAX_ORDER):
+        raise ValueError(f"folio_pages: expected 1 to {1 << RMF_MAX_ORDER}, got {folio_pages}")
+    if cont_ptes < 1 or cont_ptes & (cont_ptes - 1):
+        raise ValueError(f"cont_ptes: expected a power of two, got {cont_ptes}")
+    slots.run = _scan
+    slots.ptes = <uint64_t *>cnp.PyArray_DATA(ptes)
+    slots.base = slots.window_start = slots.vma_start = 0
+    slots.window_end = slots.vma_end = length
+    slots.table_mask = UINT64_MAX
+    slots.cont_mask = cont_ptes - 1
+    _scan.arch.cont_ptes = cont_ptes
+    _scan.arch.mkdirty_soft_dirty = mkdirty_soft_dirty
+    _scan.ev[<Py_ssize_t>RMF_BATCH_PTE_READS] = 0
+    pte = rmf_ptep_get(&slots, start)
+    if not pte & RMF_PTE_PRESENT or (pte >> RMF_PFN_SHIFT) - folio_pfn >= folio_pages:
+        raise ValueError(f"ptes[{start}]: expected a present entry of the folio at PFN {folio_pfn:#x}, got {pte:#x}")
+    nr = rmf_folio_pte_batch_flags(&slots, start, &pte, max_nr, folio_pfn, folio_pages, flags, &later)
+    return nr, pte, _scan.ev[<Py_ssize_t>RMF_BATCH_PTE_READS], later

@@ -1,0 +1,245 @@
+"""Batching policies: kernel editions and proposals, each as a point in one parameter space.
+
+Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all, :data:`ALIASES` the further names.
+A preset's docstring (its ``doc``) says what changed, in which commit, and which bug it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from rmapfast._names import closest
+
+CHOICES = {
+    "uffd_wp": ("first-entry", "per-page", "whole-batch"),
+    "young": ("per-page", "batched"),
+    "advance": ("rescan", "caller", "hint"),
+    "walk_done": ("never", "batched", "whole"),
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How ``try_to_unmap_one`` and ``folio_referenced_one`` batch.
+
+    Parameters
+    ----------
+    name : str
+        Name of the preset, or of the variation.
+    lazyfree, file, anon_swap : bool
+        Which folio classes are unmapped in batches; a class that is not named is unmapped page by page.
+    all_or_nothing : bool
+        Batch only if the folio's first page is at hand and the scan finds the whole folio.
+    clip : bool
+        Whether the scan stops at the end of the page table and of the VMA.
+    uffd_wp : {'first-entry', 'per-page', 'whole-batch'}
+        In a uffd-wp VMA: a marker in the first slot of a batch only; batch size 1; or a marker in each slot.
+    respect_write, respect_soft_dirty : bool
+        Bits that must match inside an unmap batch.
+    nr_reset : bool
+        Whether the batch size is set back to 1 in each iteration (CVE-2026-63950 without).
+    young : {'per-page', 'batched'}
+        The reference check.
+    advance : {'rescan', 'caller', 'hint'}
+        After a batch that is not the whole folio: the walker reads the cleared slots again; the caller advances the
+        walk by nr - 1; or it hands nr to the walker, which skips. The last two cause the same events.
+    walk_done : {'never', 'batched', 'whole'}
+        When the walk is ended early: never; after a batch of more than one page; or when nr is the whole folio.
+    mlock_at_once : bool
+        Up to v6.14 the unmap of an mlocked VMA stops at the first entry and sets mlocked only at order 0.
+    failure_swapbacked : bool
+        Up to v6.14 any failed lazyfree unmap makes the folio swapbacked (unless the VMA is droppable).
+    hwpoison_page0 : bool
+        From v7.3 the poison mark of page 0 is tested in place of the page's.
+    mismatch_restores : bool
+        From v7.3 an abort for swapbacked != swapcache puts the entries back.
+    doc : str
+        What the edition is; not compared.
+    """
+
+    name: str
+    lazyfree: bool = False
+    file: bool = False
+    anon_swap: bool = False
+    all_or_nothing: bool = False
+    clip: bool = True
+    uffd_wp: str = "first-entry"
+    respect_write: bool = False
+    respect_soft_dirty: bool = False
+    nr_reset: bool = True
+    young: str = "per-page"
+    advance: str = "rescan"
+    walk_done: str = "whole"
+    mlock_at_once: bool = False
+    failure_swapbacked: bool = False
+    hwpoison_page0: bool = False
+    mismatch_restores: bool = False
+    doc: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self):
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            want = {"bool": bool, "str": str}[entry.type]
+            if type(value) is not want:
+                raise TypeError(f"policy.{entry.name}: expected {entry.type}, got {value!r}")
+            if entry.name in CHOICES and value not in CHOICES[entry.name]:
+                choices = ", ".join(CHOICES[entry.name])
+                raise ValueError(f"policy.{entry.name}: expected one of {choices}, got {value!r}")
+
+    def replace(self, **changes) -> Policy:
+        """Return a copy with some parameters changed; unknown names raise ``TypeError``."""
+        known = [entry.name for entry in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"policy.{name}: no such parameter{closest(name, known)}; known are {', '.join(known)}")
+        return dataclasses.replace(self, **changes)
+
+
+def _presets() -> dict[str, Policy]:
+    per_page = Policy(
+        name="per-page",
+        doc="Today's code with batch size 1 everywhere: the oracle that batching is compared with (K0).",
+    )
+    v6_14 = per_page.replace(
+        name="v6.14",
+        mlock_at_once=True,
+        failure_swapbacked=True,
+        walk_done="never",
+        doc="Per page, with the older mlock and lazyfree-failure rules (V614).",
+    )
+    v6_15 = per_page.replace(
+        name="v6.15",
+        lazyfree=True,
+        all_or_nothing=True,
+        clip=False,
+        walk_done="batched",
+        doc="354dffd29575: whole lazyfree folios in one batch. Bug: the scan is bounded by the folio, not by the page table or the VMA "
+        "(CVE-2025-38447), and a failed unmap restores the first entry's write and soft-dirty bits everywhere (K1).",
+    )
+    v6_16 = v6_15.replace(
+        name="v6.16",
+        all_or_nothing=False,
+        clip=True,
+        walk_done="whole",
+        nr_reset=False,
+        doc="ddd05742b45b: any batch length, clipped to table and VMA. Bugs: nr is not reset, so a non-present entry reuses the last one "
+        "(CVE-2026-63950); restores spread write and soft-dirty (K2).",
+    )
+    v6_16_young = v6_16.replace(
+        name="v6.16+young",
+        young="batched",
+        doc='Patches 1 to 4 of the seed\'s series on v6.16: the batched reference check (07f440c23a19); its "W/o patch".',
+    )
+    file_v5 = v6_16_young.replace(
+        name="file-v5",
+        file=True,
+        doc="The seed's patch as posted in v5: file folios batch too. Bug: in a uffd-wp VMA only the first slot of a batch gets its marker "
+        "(K3); plus those of v6.16.",
+    )
+    v7_0_rc1 = file_v5.replace(
+        name="v7.0-rc1",
+        uffd_wp="per-page",
+        doc='a67fe41e214f: the patch with batch size 1 in uffd-wp VMAs; the seed\'s "W/ patch". Bugs: stale nr, restores spread write and '
+        "soft-dirty (K4).",
+    )
+    v7_0 = v7_0_rc1.replace(
+        name="v7.0",
+        respect_write=True,
+        respect_soft_dirty=True,
+        doc="29f40594a281: write and soft-dirty must match inside a batch, so a restore is exact in them. Bug: stale nr, CVE-2026-63950 (K4b).",
+    )
+    v7_0_12 = v7_0.replace(
+        name="v7.0.12",
+        nr_reset=True,
+        doc="v7.0 with nr reset in each iteration; equal to v7.1.5 and v7.2.13 in every recorded case (K5, V72).",
+    )
+    v7_3 = v7_0_12.replace(
+        name="v7.3",
+        uffd_wp="whole-batch",
+        hwpoison_page0=True,
+        mismatch_restores=True,
+        doc="v7.3-rc7: uffd-wp VMAs batch for every folio kind, with a marker in each slot; the walk reads each marker twice (V73).",
+    )
+    return {
+        policy.name: policy
+        for policy in (
+            per_page,
+            v6_14.replace(name="v6.12", doc="v6.12.95: per page; equal to v6.14 in every recorded case (V612)."),
+            v6_14,
+            v6_15,
+            v6_16,
+            v6_16_young,
+            v6_16.replace(
+                name="v6.18",
+                respect_write=True,
+                respect_soft_dirty=True,
+                nr_reset=True,
+                doc="Stable 6.18.44: v6.16 with write and soft-dirty matching and with nr reset; reference check per page.",
+            ),
+            file_v5,
+            v7_0_rc1,
+            v7_0,
+            v7_0_12,
+            v7_3,
+            v7_0_12.replace(
+                name="walker-jump",
+                uffd_wp="whole-batch",
+                advance="caller",
+                doc="Dev Jain's proposal of March 2026, reconstructed: markers in each slot and the walk jumps over the batch (K6jump). Not merged.",
+            ),
+            v7_0_12.replace(
+                name="skip-caller",
+                advance="caller",
+                doc="Wei Yang's proposal: after a partial batch the caller advances pte and address by nr - 1. Not merged.",
+            ),
+            v7_0_12.replace(
+                name="skip-hint",
+                advance="hint",
+                doc="Barry Song's variant of skip-caller: the batch length is a hint to the walker, which skips. Not merged.",
+            ),
+            v7_0_12.replace(
+                name="anon-swap",
+                anon_swap=True,
+                advance="caller",
+                doc="Dev Jain's and Barry Song's proposal: swapbacked anonymous folios batch too, in runs of equal PageAnonExclusive. Not merged.",
+            ),
+        )
+    }
+
+
+PRESETS = _presets()
+ALIASES = {"v7.1": "v7.0.12", "v7.2": "v7.0.12"}
+
+# The recorded variant of ../shared/data/conformance that a preset must reproduce.
+VARIANTS = {
+    "K0": "per-page",
+    "V612": "v6.12",
+    "V614": "v6.14",
+    "K1": "v6.15",
+    "K2": "v6.16",
+    "K3": "file-v5",
+    "K4": "v7.0-rc1",
+    "K4b": "v7.0",
+    "K5": "v7.0.12",
+    "V72": "v7.2",
+    "V73": "v7.3",
+    "K6jump": "walker-jump",
+}
+
+
+def get(policy: str | Policy) -> Policy:
+    """Return the policy itself, or the preset (or alias) of that name.
+
+    Raises
+    ------
+    ValueError
+        If no preset has that name; the message lists the valid ones.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    name = ALIASES.get(policy, policy)
+    if name in PRESETS:
+        return PRESETS[name].replace(name=policy)
+    known = [*PRESETS, *ALIASES]
+    raise ValueError(f"policy: no preset {policy!r}{closest(policy, known)}; known are {', '.join(known)}")
