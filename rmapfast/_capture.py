@@ -1,0 +1,258 @@
+"""Reading captures of real processes (format ``rle3``).
+
+A file is data from somebody else: everything is checked before it is used, and sizes before memory is allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+
+from rmapfast.population import MAX_PAGES
+
+FORMAT = "rle3"
+_KEYS = {
+    "vma_start": np.uint64,
+    "vma_end": np.uint64,
+    "vma_pgoff": np.uint64,
+    "vma_ino": np.uint64,
+    "huge_start": np.uint64,
+    "huge_end": np.uint64,
+    "pm_len": np.uint32,
+    "pm_dval": np.uint64,
+    "kf_len": np.uint32,
+    "kf_val": np.uint64,
+    "kc_len": np.uint32,
+    "kc_val": np.uint64,
+    "meta": np.uint8,
+}
+# A run-length coded capture of 2^33 pages has at most so many bytes per array in practice.
+_MAX_MEMBER = 1 << 31
+
+# /proc/PID/pagemap
+PM_PFN = np.uint64((1 << 55) - 1)
+PM_SOFT_DIRTY = np.uint64(1 << 55)
+PM_EXCLUSIVE = np.uint64(1 << 56)
+PM_UFFD_WP = np.uint64(1 << 57)
+PM_GUARD = np.uint64(1 << 58)
+PM_SWAP = np.uint64(1 << 62)
+PM_PRESENT = np.uint64(1 << 63)
+
+# /proc/kpageflags
+KPF = {
+    "referenced": 2, "dirty": 4, "active": 6, "anon": 12, "swapcache": 13, "swapbacked": 14, "head": 15, "tail": 16,
+    "hugetlb": 17, "unevictable": 18, "hwpoison": 19, "nopage": 20, "zero": 24, "reserved": 32, "mlocked": 33,
+}  # fmt: skip
+
+
+class CaptureError(ValueError):
+    """A file that is no capture of this format, or a damaged one."""
+
+
+class Capture:
+    """One process as its ``/proc`` files showed it.
+
+    Attributes
+    ----------
+    path : str
+        File it was read from.
+    meta : dict
+        As recorded; ``vma_text`` holds perms, name and VmFlags per VMA.
+    page_shift : int
+        log2 of the page size.
+    nr_pages, nr_present : int
+        Pages of all VMAs; present ones.
+    vma_start, vma_end, huge_start, huge_end : array of uint64
+        Virtual page numbers; end exclusive.
+    vma_pgoff, vma_ino : array of uint64, shape (VMAs,)
+        Page offset of the first page; inode.
+    vma_perms, vma_name : list of str
+        As in ``/proc/PID/maps``.
+    vma_flags : list of set of str
+        VmFlags of ``/proc/PID/smaps``.
+    pm_len, kf_len, kc_len : array of int64
+        Run lengths in pages (kf, kc: present pages only).
+    pm_val, kf_val, kc_val : array of uint64
+        First entry of each run.
+    input_hash : str
+        SHA-256 of the file.
+    """
+
+    def __init__(self, path: str, arrays: dict, input_hash: str):
+        self.path, self.input_hash = path, input_hash
+        self._meta(arrays["meta"])
+        self._vmas(arrays)
+        self._runs(arrays)
+        self._huge(arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Capture:
+        """Read one capture.
+
+        Raises
+        ------
+        CaptureError
+            If the file is no capture or is damaged; names the file and what is wrong.
+        OSError
+            If it cannot be read.
+        """
+        with open(path, "rb") as file:
+            data = file.read()
+        return cls(os.fspath(path), _read_npz(os.fspath(path), data), hashlib.sha256(data).hexdigest())
+
+    def _error(self, problem: str) -> CaptureError:
+        return CaptureError(f"{self.path}: {problem}")
+
+    def _meta(self, raw: np.ndarray) -> None:
+        try:
+            meta = json.loads(raw.tobytes().decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise self._error(f"meta: expected UTF-8 JSON, got something else ({error})") from None
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+            got = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
+            raise self._error(f'meta: expected format "{FORMAT}", got {got!r}')
+        self.page_shift = meta.get("page_shift", 12)
+        for key, low, high in (("npages", 0, MAX_PAGES - 1), ("npresent", 0, MAX_PAGES - 1), ("page_shift", 10, 20)):
+            value = meta.get(key, 12 if key == "page_shift" else None)
+            if type(value) is not int or not low <= value <= high:
+                raise self._error(f"meta: expected {key} from {low} to {high}, got {value!r}")
+        text = meta.get("vma_text")
+        fields = ("perms", "name", "flags")
+        if not isinstance(text, list) or not all(
+            isinstance(vma, dict) and all(isinstance(vma.get(field), str) for field in fields) for vma in text
+        ):
+            raise self._error("meta: expected vma_text as a list with perms, name and flags of each VMA")
+        self.meta, self.nr_pages, self.nr_present = meta, meta["npages"], meta["npresent"]
+        self.vma_perms = [vma["perms"] for vma in text]
+        self.vma_name = [vma["name"] for vma in text]
+        self.vma_flags = [set(vma["flags"].split()) for vma in text]
+
+    def _vmas(self, arrays: dict) -> None:
+        start, end = arrays["vma_start"], arrays["vma_end"]
+        if (
+            len({len(arrays[key]) for key in ("vma_start", "vma_end", "vma_pgoff", "vma_ino")} | {len(self.vma_name)})
+            != 1
+        ):
+            raise self._error("vma_start, vma_end, vma_pgoff, vma_ino, vma_text: expected one entry per VMA in each")
+        if np.any((start | end) & np.uint64((1 << self.page_shift) - 1)):
+            raise self._error(f"vma_start, vma_end: expected multiples of the {1 << self.page_shift} byte page")
+        if np.any(start >= end):
+            raise self._error("vma_end: expected end above start in every VMA")
+        if np.any(start[1:] < end[:-1]):
+            raise self._error("vma_start: expected VMAs in address order without overlap")
+        self.vma_start, self.vma_end = start >> np.uint64(self.page_shift), end >> np.uint64(self.page_shift)
+        self.vma_pgoff, self.vma_ino = arrays["vma_pgoff"], arrays["vma_ino"]
+        total = int((self.vma_end - self.vma_start).sum())
+        if total != self.nr_pages:
+            raise self._error(f"meta: expected npages of the {total} pages in the VMAs, got {self.nr_pages}")
+        if np.any(self.vma_end > 1 << 52):
+            raise self._error("vma_end: expected virtual page numbers up to 2^52")
+        if np.any(self.vma_pgoff > (1 << 52) - MAX_PAGES):
+            raise self._error("vma_pgoff: expected page offsets below 2^52 - 2^33")
+        self.vma_first = np.cumsum(self.vma_end - self.vma_start).astype(np.int64)
+        self.vma_first -= (self.vma_end - self.vma_start).astype(np.int64)
+
+    def _runs(self, arrays: dict) -> None:
+        for name, value, total in (
+            ("pm", "pm_dval", self.nr_pages),
+            ("kf", "kf_val", self.nr_present),
+            ("kc", "kc_val", self.nr_present),
+        ):
+            length = arrays[f"{name}_len"]
+            if len(length) != len(arrays[value]):
+                raise self._error(
+                    f"{name}_len: expected as many runs as {value} ({len(arrays[value])}), got {len(length)}"
+                )
+            if np.any(length == 0):
+                raise self._error(f"{name}_len: expected run lengths above 0")
+            if int(length.sum(dtype=np.uint64)) != total:
+                raise self._error(
+                    f"{name}_len: expected run lengths that sum to {total}, got {int(length.sum(dtype=np.uint64))}"
+                )
+            setattr(self, f"{name}_len", length.astype(np.int64))
+        self.pm_val = np.cumsum(arrays["pm_dval"], dtype=np.uint64)
+        self.kf_val, self.kc_val = arrays["kf_val"], arrays["kc_val"]
+        present = self.pm_val & PM_PRESENT > 0
+        found = int(self.pm_len[present].sum())
+        if found != self.nr_present:
+            raise self._error(f"pm_dval: expected {self.nr_present} present pages as in meta, got {found}")
+        pfn = (self.pm_val & PM_PFN)[present]
+        if len(pfn) and not pfn.any():
+            raise self._error(
+                "pagemap: all PFNs are 0; the capture was taken without CAP_SYS_ADMIN, which is needed to see them"
+            )
+        if len(pfn) and int((pfn + self.pm_len[present].astype(np.uint64)).max()) >= 1 << 52:
+            raise self._error("pagemap: expected PFNs below 2^52")
+        if len(self.kc_val) and int(self.kc_val.max()) >= 1 << 31:
+            raise self._error(f"kc_val: expected mapcounts below 2^31, got {int(self.kc_val.max())}")
+
+    def _huge(self, arrays: dict) -> None:
+        start, end = arrays["huge_start"], arrays["huge_end"]
+        if len(start) != len(end) or np.any((start | end) & np.uint64((1 << self.page_shift) - 1)):
+            raise self._error("huge_start, huge_end: expected as many starts as ends, multiples of the page")
+        start, end = start >> np.uint64(self.page_shift), end >> np.uint64(self.page_shift)
+        vma = np.searchsorted(self.vma_start, start, side="right") - 1
+        if np.any(start >= end) or np.any(start[1:] < end[:-1]) or np.any(vma < 0) or np.any(end > self.vma_end[vma]):
+            raise self._error("huge_start, huge_end: expected ordered ranges, each inside one VMA")
+        self.huge_start, self.huge_end, self.huge_vma = start, end, vma
+
+    # Decoded arrays
+
+    @property
+    def pagemap(self) -> np.ndarray:
+        """Entry of each page, as uint64 of shape (nr_pages,)."""
+        step = np.repeat((self.pm_val & PM_PRESENT) >> np.uint64(63), self.pm_len)
+        first = np.repeat(np.cumsum(self.pm_len) - self.pm_len, self.pm_len)
+        return np.repeat(self.pm_val, self.pm_len) + step * (np.arange(self.nr_pages) - first).astype(np.uint64)
+
+    @property
+    def kpageflags(self) -> np.ndarray:
+        """Flags of each present page, as uint64 of shape (nr_present,)."""
+        return np.repeat(self.kf_val, self.kf_len)
+
+    @property
+    def kpagecount(self) -> np.ndarray:
+        """Mapcount of each present page, as uint64 of shape (nr_present,)."""
+        return np.repeat(self.kc_val, self.kc_len)
+
+    def __repr__(self):
+        return f"<Capture {self.path}: {len(self.vma_start)} VMAs, {self.nr_pages} pages, {self.nr_present} present>"
+
+
+def _read_npz(path: str, data: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays of a capture; no pickles, and no more memory than the members really hold."""
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = set(archive.namelist())
+            for key, dtype in _KEYS.items():
+                if f"{key}.npy" not in members:
+                    raise CaptureError(f"{path}: expected a capture with the key {key}, which is missing")
+                info = archive.getinfo(f"{key}.npy")
+                if info.file_size > _MAX_MEMBER:
+                    raise CaptureError(f"{path}: {key}: expected less than 2 GiB of runs, got {info.file_size} bytes")
+                with archive.open(info) as member:
+                    raw = io.BytesIO(member.read())
+                version = np.lib.format.read_magic(raw)
+                if version not in ((1, 0), (2, 0)):
+                    raise CaptureError(f"{path}: {key}: expected npy version 1 or 2, got {version}")
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, found = read(raw)
+                if found != np.dtype(dtype).newbyteorder("<") or len(shape) != 1:
+                    raise CaptureError(f"{path}: {key}: expected 1-D {np.dtype(dtype)}, got {found} with shape {shape}")
+                body = raw.read()
+                if len(body) != shape[0] * found.itemsize:
+                    raise CaptureError(f"{path}: {key}: expected {shape[0]} elements, got {len(body)} bytes")
+                arrays[key] = np.frombuffer(body, found).astype(dtype)
+    except CaptureError:
+        raise
+    except Exception as error:
+        # zipfile, zlib and npy headers raise many kinds of error for damaged bytes.
+        reason = str(error) or type(error).__name__
+        raise CaptureError(f"{path}: expected an intact npz file, got one that cannot be read ({reason})") from None
+    return arrays

@@ -1,0 +1,173 @@
+"""Low-level doors: single kernel functions on arrays, for experiments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from rmapfast import _core
+from rmapfast import arch as _arch
+from rmapfast import policy as _policy
+from rmapfast._names import closest
+from rmapfast.events import Call, Events
+
+
+def flag_mask(argument: str, names, known: dict[str, int]) -> int:
+    """Return the bits of some flag names; an unknown one raises ``ValueError`` that lists the valid ones."""
+    mask = 0
+    for name in [names] if isinstance(names, str) else names:
+        if name not in known:
+            raise ValueError(f"{argument}: no flag {name!r}{closest(name, known)}; known are {', '.join(known)}")
+        mask |= known[name]
+    return mask
+
+
+def folio_pte_batch(ptes, start=0, *, folio_pfn, folio_pages, max_nr=None, flags=(), cont_ptes=1) -> int:
+    """Return how many entries from `start` on map consecutive pages of one folio with the same bits.
+
+    Models ``folio_pte_batch_flags()``, mm/internal.h, Linux v7.0.
+
+    Parameters
+    ----------
+    ptes : ndarray of uint64, shape (n,), C-contiguous
+        One page table (:mod:`rmapfast.pte` makes words); it is not changed.
+    start : int
+        Index of the first entry, which must be present and map a page of the folio.
+    folio_pfn, folio_pages : int
+        PFN of the folio's first page, and its pages (1 to 8192).
+    max_nr : int, optional
+        At most so many entries; by default up to the end of the array.
+    flags : iterable of str
+        Out of RESPECT_DIRTY, RESPECT_SOFT_DIRTY, RESPECT_WRITE (these bits must match too).
+    cont_ptes : int
+        Entries of a contpte block, 1 without.
+
+    Returns
+    -------
+    int
+        nr, from 1 to `max_nr`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an array of another dtype or layout, and for arguments out of range.
+    """
+    if not isinstance(ptes, np.ndarray):
+        raise TypeError(f"ptes: expected a NumPy array of uint64, got {type(ptes).__name__}")
+    if max_nr is None:
+        max_nr = ptes.size - start
+    mask = flag_mask("flags", flags, _core.FPB_FLAGS) if flags else 0
+    return _core.folio_pte_batch_flags(ptes, start, max_nr, folio_pfn, folio_pages, mask, cont_ptes, True)[0]
+
+
+def _trace_capacity(population, folio) -> int:
+    # Per page: a step, a flush, and pages past the folio's end; at most one yield per slot of the walk.
+    order = int(population.folio_order[folio]) if 0 <= folio < len(population.folio_order) else 0
+    return 8 * (1 << order) + 16
+
+
+def _call(run, ret=None, **more) -> Call:
+    trace = [(_core.TRACE_KINDS[kind], a, b) for kind, a, b in run.trace_entries.tolist()]
+    return Call(
+        ret=ret,
+        events=Events(run.events),
+        batch_lengths=run.batch_lengths,
+        trace=trace,
+        writable=run.writable,
+        mapped_stat=run.mapped_stat,
+        **more,
+    )
+
+
+def _mapped_call(run, folio, vma, ret, **more) -> Call:
+    call = _call(run, ret, **more)
+    if not call.events["walk_calls"]:
+        raise ValueError(f"vma: VMA {vma} does not map folio {folio}; population.rmap(folio) lists those that may")
+    return call
+
+
+def page_vma_mapped_walk(population, folio, vma, *, arch="x86-64", sync=False, migration=False) -> Call:
+    """Walk the entries of one VMA that map pages of one folio, to the end.
+
+    Models ``page_vma_mapped_walk()``, mm/page_vma_mapped.c, Linux v7.0.
+
+    Parameters
+    ----------
+    population : Population
+        Not changed.
+    folio, vma : int
+        Indices into the population.
+    arch : str or Arch
+        Architecture; its table size must be the population's.
+    sync, migration : bool
+        PVMW_SYNC (lock before the first look), PVMW_MIGRATION (find migration entries).
+
+    Returns
+    -------
+    Call
+        ``trace`` holds a ``("yield", vpn, 0)`` for each entry found, ``ret`` is whether there was one.
+    """
+    arch = _arch.get(arch)
+    run = _core.Run(population, _policy.get("per-page"), arch, trace_capacity=_trace_capacity(population, folio))
+    run.page_vma_mapped_walk(folio, vma, sync=sync, migration=migration)
+    call = _call(run)
+    return replace(call, ret=bool(call.trace))
+
+
+def try_to_unmap_one(
+    population, folio, vma, *, policy="v7.2", arch="x86-64", ttu=("BATCH_FLUSH", "SYNC"), guard="none"
+) -> Call:
+    """Unmap one folio from one VMA.
+
+    Models ``try_to_unmap_one()``, mm/rmap.c, in the edition that the policy names.
+
+    Parameters
+    ----------
+    population : Population
+        Changed in place.
+    folio, vma : int
+        Indices into the population.
+    policy : str or Policy
+    arch : str or Arch
+        Its table size must be the population's.
+    ttu : iterable of str
+        Out of BATCH_FLUSH, SYNC, IGNORE_MLOCK, HWPOISON, SPLIT_HUGE_PMD.
+    guard : {'none', 'contiguous'}
+        What lies in memory behind each page table: zeros, or entries that continue its last one. Only an out-of-bounds scan
+        (v6.15) sees it.
+
+    Returns
+    -------
+    Call
+    """
+    arch, policy = _arch.get(arch), _policy.get(policy)
+    mask = flag_mask("ttu", ttu, _core.TTU_FLAGS)
+    run = _core.Run(population, policy, arch, guard=guard, trace_capacity=_trace_capacity(population, folio))
+    ret = run.try_to_unmap_one(folio, vma, mask)
+    return _mapped_call(run, folio, vma, ret)
+
+
+def folio_referenced_one(population, folio, vma, *, policy="v7.2", arch="x86-64") -> Call:
+    """Reference-check one folio in one VMA.
+
+    Models ``folio_referenced_one()``, mm/rmap.c, per page (v6.14) or batched (v7.0 to v7.3), as the policy says.
+
+    Parameters
+    ----------
+    population : Population
+        Changed in place (young bits).
+    folio, vma : int
+        Indices into the population.
+    policy : str or Policy
+    arch : str or Arch
+        Its table size must be the population's.
+
+    Returns
+    -------
+    Call
+    """
+    arch, policy = _arch.get(arch), _policy.get(policy)
+    run = _core.Run(population, policy, arch, trace_capacity=_trace_capacity(population, folio))
+    ret, mapcount_left, referenced, vm_flags = run.folio_referenced_one(folio, vma)
+    return _mapped_call(run, folio, vma, ret, mapcount_left=mapcount_left, referenced=referenced, vm_flags=vm_flags)

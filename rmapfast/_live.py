@@ -1,0 +1,170 @@
+"""Replay of before/after pairs of captures: which pages a real kernel unmapped, and which the model does."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rmapfast import pte
+from rmapfast._capture import Capture, CaptureError
+from rmapfast._reclaim import reclaim
+from rmapfast._reconstruct import to_population
+
+# The edition that unmapped in the kernel that took the captures, by the start of its version.
+EDITIONS = {"6.12": "v6.12", "6.14": "v6.14", "6.18": "v6.18", "7.2": "v7.2", "7.3": "v7.3"}
+
+STATES = ("none", "marker", "mapped", "swap")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pair (or pairs of several processes) and how the model compares with it.
+
+    Parameters
+    ----------
+    name, action : str
+        The case, and what was done between the two captures as the model replays it.
+    policy : str
+        Preset that was replayed.
+    pages : int
+        Pages compared.
+    differences : int
+        Pages that end in another state than in the real kernel.
+    real, model : dict
+        Pages by end state.
+    """
+
+    name: str
+    action: str
+    policy: str
+    pages: int
+    differences: int
+    real: dict[str, int]
+    model: dict[str, int]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether each page ends in the same state."""
+        return not self.differences
+
+
+def live(directory) -> list[Case]:
+    """Reclaim the "before" capture of every pair in a directory and compare with its "after".
+
+    Parameters
+    ----------
+    directory : path
+        Holds ``NAME.before.npz`` and ``NAME.after.npz``; ``NAME.p0``, ``NAME.p1`` ... are processes of one case. A name that ends in
+        ``_pageout`` is replayed as MADV_PAGEOUT, one in ``_memcg`` as memory.reclaim of everything without swap, any other as its capture
+        says.
+
+    Returns
+    -------
+    list of Case
+
+    Raises
+    ------
+    CaptureError
+        For damaged captures, a pair that is not complete, or a kernel of which no edition is known.
+    """
+    directory = Path(directory)
+    befores = sorted(directory.glob("*.before.npz"))
+    if not befores:
+        raise CaptureError(f"{directory}: no NAME.before.npz in it")
+    groups: dict[str, list[Path]] = {}
+    for path in befores:
+        name = re.sub(r"\.p\d+$", "", path.name.removesuffix(".before.npz"))
+        groups.setdefault(name, []).append(path)
+    return [_replay(name, paths) for name, paths in groups.items()]
+
+
+def _replay(name: str, paths: list[Path]) -> Case:
+    afters = [path.with_name(path.name.replace(".before.npz", ".after.npz")) for path in paths]
+    for path in afters:
+        if not path.exists():
+            raise CaptureError(f"{path}: missing; a pair needs its before and its after capture")
+    before, after = ([Capture.load(path) for path in side] for side in (paths, afters))
+    kernel = str(before[0].meta.get("kernel"))
+    edition = next((policy for version, policy in EDITIONS.items() if kernel.startswith(version + ".")), None)
+    if edition is None:
+        raise CaptureError(f"{paths[0]}: no edition is known for kernel {kernel!r}; known are {', '.join(EDITIONS)}")
+    population = to_population(before)
+    real = np.concatenate([_states_of_capture(capture) for capture in after])
+    start = np.concatenate([_states_of_capture(capture) for capture in before])
+    if len(start) != len(real):
+        raise CaptureError(f"{afters[0]}: {len(real)} pages, but the capture before has {len(start)}")
+    action, result = _act(name, population, edition, int(np.sum((start == 2) & (real != 2))))
+    model = _states_of_population(result) if result else start
+    return Case(
+        name=name,
+        action=action,
+        policy=edition,
+        pages=len(real),
+        differences=int(np.count_nonzero(model != real)),
+        real=_counts(real),
+        model=_counts(model),
+    )
+
+
+def _act(name: str, population, policy: str, unmapped: int):
+    """Replay what the case's name says; (action, Population after, or None if nothing is reclaimed)."""
+    page = 1 << population.page_shift
+    if name.endswith("_pageout"):
+        return "MADV_PAGEOUT", reclaim(population, 0, policy=policy, entry="pageout", swap=False).after
+    if name.endswith("_memcg"):
+        everything = population.nr_pages * page
+        return "force_empty", reclaim(population, everything, policy=policy, swap=False).after
+    if name.endswith("_partfree"):
+        return "MADV_FREE, no reclaim", None
+    # Other page cache took part of the request there, also inside the isolations, so the number of pages comes from the pair: the
+    # first so many on the list are all that reclaim gets to see.
+    lru = np.concatenate([population.lru_inactive, population.lru_active])
+    seen = np.cumsum(np.int64(1) << population.folio_order[lru].astype(np.int64)) <= unmapped
+    nr_inactive = len(population.lru_inactive)
+    population.lru_inactive, population.lru_active = (
+        lru[:nr_inactive][seen[:nr_inactive]],
+        lru[nr_inactive:][seen[nr_inactive:]],
+    )
+    return f"memory.reclaim of {unmapped} pages", reclaim(population, unmapped * page, policy=policy, swap=False).after
+
+
+def _states(kinds: np.ndarray) -> np.ndarray:
+    """Index into STATES of each PTE kind."""
+    table = np.full(len(pte.KINDS), 2, np.uint8)
+    table[pte.KINDS.index("none")], table[pte.KINDS.index("marker_uffd_wp")] = 0, 1
+    table[pte.KINDS.index("swap")] = 3
+    return table[kinds]
+
+
+def _states_of_capture(capture: Capture) -> np.ndarray:
+    return _states(pte.kind(to_population([capture]).ptes))
+
+
+def _states_of_population(population) -> np.ndarray:
+    """States of all slots, in the order of the captures' VMAs."""
+    return _states(pte.kind(population.ptes))
+
+
+def _counts(states: np.ndarray) -> dict[str, int]:
+    found = np.bincount(states, minlength=len(STATES))
+    return {name: int(count) for name, count in zip(STATES, found, strict=True) if count}
+
+
+def lines(cases: list[Case]) -> list[str]:
+    """The cases as text, one each, ending in ``N passed, N failed``."""
+    width = max(len(case.name) for case in cases)
+    table = []
+    for case in cases:
+        verdict = (
+            "agrees"
+            if case.agrees
+            else f"{case.differences} of {case.pages} pages differ: real {json.dumps(case.real)}, model"
+        )
+        ends = json.dumps(case.model)
+        table.append(f"{case.name:<{width}}  {case.policy:<6} {case.action:<30} {verdict} {ends}")
+    failed = sum(not case.agrees for case in cases)
+    return [*table, f"{len(cases) - failed} passed, {failed} failed"]

@@ -1,0 +1,266 @@
+"""What happens before a reclaim run: folios are split, and MADV_PAGEOUT collects folios table by table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rmapfast import _core, pte
+from rmapfast._layout import FolioIndex, ranges
+
+if TYPE_CHECKING:
+    from rmapfast.population import Population
+
+
+def split_folios(population: Population, mask: np.ndarray) -> Population:
+    """Return a population in which the masked folios have become order-0 folios; the given one stays as it is.
+
+    Each page keeps its flags, its mappings and its place in the LRU list (the pages of a folio follow each other
+    there). CONT is cleared in its PTEs, and a PMD leaf that maps it becomes a PTE table. References beyond mappings and
+    caches go to the first page. Pages of anonymous folios that nothing maps or references are dropped.
+
+    Parameters
+    ----------
+    population : Population
+        What is split.
+    mask : array of bool, shape (folios,)
+        Folios to split; those of order 0 stay.
+    """
+    pop = population
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.shape != (pop.nr_folios,):
+        raise TypeError(
+            f"mask: expected a bool array of shape ({pop.nr_folios},), got {mask.dtype} with shape {mask.shape}"
+        )
+    pages = np.int64(1) << pop.folio_order.astype(np.int64)
+    mask = mask & (pop.folio_order > 0)
+    nr_new = np.where(mask, pages, 1)
+    first_new = np.cumsum(nr_new) - nr_new
+    source = np.repeat(np.arange(pop.nr_folios), nr_new)
+    sub = np.arange(len(source)) - first_new[source]
+    split = mask[source]
+    folio = source[split]
+    page = pop.folio_page_base[folio].astype(np.int64) + sub[split]
+
+    flags = pop.folio_flags[source]
+    own = flags[split]
+    counts = (pop.folio_mapcount[folio] - pop.folio_entire_mapcount[folio]) // pages[folio]
+    counts = np.where(own & np.uint32(_core.FOLIO_PAGE_MAPCOUNTS), pop.page_mapcount[page], counts).astype(np.int64)
+    per_page = np.where(own & np.uint32(_core.FOLIO_PAGE_FLAGS), pop.page_flags[page], 0)
+    per_page |= (own & np.uint32(_core.FOLIO_EXCLUSIVE) > 0).astype(per_page.dtype) * _core.PAGE_EXCLUSIVE
+
+    ptes, table_state = pop.ptes.copy(), pop.table_state.copy()
+    slots, tables, owner, at_page = _mapped_slots(pop, np.flatnonzero(mask))
+    ptes[slots] &= ~pte.CONT
+    leaf = table_state[tables] == _core.TABLE_PMD_LEAF
+    new_of = np.full(pop.nr_folios, -1, np.int64)
+    new_of[mask] = np.cumsum(pages[mask]) - pages[mask]
+    np.add.at(counts, new_of[owner[leaf]] + at_page[leaf], 1)
+    leaves = np.unique(np.stack([tables[leaf], owner[leaf]]), axis=1)
+    found = np.bincount(leaves[1], minlength=pop.nr_folios)
+    counts += (pop.folio_entire_mapcount - found)[folio].clip(0)
+    table_state[leaves[0]] = _core.TABLE_PTE
+
+    anon = own & np.uint32(_core.FOLIO_ANON) > 0
+    cached = (~anon | (own & np.uint32(_core.FOLIO_SWAPCACHE) > 0)).astype(np.int64)
+    extra = pop.folio_refcount.astype(np.int64) - pop.folio_mapcount
+    extra = np.where(sub[split] == 0, extra[folio] - cached * pages[folio], 0)
+    refcount = pop.folio_refcount[source].astype(np.int64)
+    mapcount = pop.folio_mapcount[source].astype(np.int64)
+    entire = np.where(split, 0, pop.folio_entire_mapcount[source])
+    nr_pages_mapped = pop.folio_nr_pages_mapped[source]
+    refcount[split] = counts + cached + extra
+    mapcount[split] = counts
+    nr_pages_mapped[split] = counts > 0
+    other = np.uint32(_core.PAGE_HWPOISON | _core.PAGE_SWAP_DUP_FAIL)
+    clear = _core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS | _core.FOLIO_EXCLUSIVE | _core.FOLIO_PARTIALLY_MAPPED
+    own &= ~np.uint32(clear)
+    own |= np.where(per_page & other, np.uint32(_core.FOLIO_PAGE_FLAGS), np.uint32(0))
+    own |= np.where(per_page == _core.PAGE_EXCLUSIVE, np.uint32(_core.FOLIO_EXCLUSIVE), np.uint32(0))
+    flags[split] = own
+    page_flags = (
+        pop.page_flags.copy() if np.any(flags & np.uint32(_core.FOLIO_PAGE_FLAGS)) else np.zeros_like(pop.page_flags)
+    )
+    page_flags[page] = per_page
+
+    keep = ~split
+    keep[split] = ~anon | (refcount[split] > 0)
+    number = np.cumsum(keep) - 1
+    sub64 = np.where(split, sub, 0).astype(np.uint64)
+    arrays = {
+        "ptes": ptes,
+        "table_state": table_state,
+        "folio_pfn": pop.folio_pfn[source] + sub64,
+        "folio_index": pop.folio_index[source] + sub64,
+        "folio_order": np.where(split, 0, pop.folio_order[source]).astype(np.uint8),
+        "folio_flags": flags,
+        "folio_refcount": refcount.astype(np.int32),
+        "folio_mapcount": mapcount.astype(np.int32),
+        "folio_entire_mapcount": entire.astype(np.int32),
+        "folio_nr_pages_mapped": nr_pages_mapped.astype(np.int32),
+        "folio_swap": pop.folio_swap[source] + sub64,
+        "folio_page_base": pop.folio_page_base[source] + sub64,
+    }
+    arrays = {name: array[keep] if name.startswith("folio_") else array for name, array in arrays.items()}
+    # Rows are copied; a VMA that maps another part of the old folio cannot map this page.
+    row = np.diff(pop.rmap_start.astype(np.int64))[source[keep]]
+    rmap_vma = pop.rmap_vma[ranges(pop.rmap_start[source[keep]], row)]
+    new = np.repeat(np.arange(len(row)), row)
+    vma_pages = pop.vma_end[rmap_vma] - pop.vma_start[rmap_vma]
+    # Unsigned: a page before the VMA's offset wraps to beyond its end.
+    may_map = (arrays["folio_index"][new] - pop.vma_pgoff[rmap_vma] < vma_pages) | ~split[keep][new]
+    arrays["rmap_vma"] = rmap_vma[may_map]
+    row = np.bincount(new[may_map], minlength=len(row))
+    arrays["rmap_start"] = np.concatenate([[0], np.cumsum(row)]).astype(np.uint64)
+    for name in ("lru_inactive", "lru_active"):
+        lru = getattr(pop, name)
+        new = ranges(first_new[lru], nr_new[lru])
+        arrays[name] = number[new[keep[new]]].astype(np.uint32)
+    for name in ("page_mapcount", "page_flags", "mm_rss"):
+        arrays[name] = getattr(pop, name).copy() if name != "page_flags" else page_flags
+    return pop._derive(arrays)
+
+
+def _mapped_slots(pop: Population, folios: np.ndarray):
+    """Return slot, table, folio and page of each present entry that maps these folios where their rmap says."""
+    row = np.diff(pop.rmap_start.astype(np.int64))[folios]
+    vma = pop.rmap_vma[ranges(pop.rmap_start[folios], row)]
+    folio = np.repeat(folios, row)
+    start, end = pop.vma_start[vma].astype(np.int64), pop.vma_end[vma].astype(np.int64)
+    vpn = start + pop.folio_index[folio].astype(np.int64) - pop.vma_pgoff[vma].astype(np.int64)
+    low = np.maximum(vpn, start)
+    high = np.minimum(vpn + (np.int64(1) << pop.folio_order[folio].astype(np.int64)), end)
+    length = np.maximum(high - low, 0)
+    vpns, vma, folio = ranges(low, length), np.repeat(vma, length), np.repeat(folio, length)
+    start = pop.vma_start[vma].astype(np.int64)
+    slot = pop.vma_pte_base[vma].astype(np.int64) + vpns - start
+    table = pop.vma_table_base[vma].astype(np.int64) + vpns // pop.ptrs_per_pte - start // pop.ptrs_per_pte
+    page = pte.pfn(pop.ptes[slot]).astype(np.int64) - pop.folio_pfn[folio].astype(np.int64)
+    hit = (pop.ptes[slot] & pte.PRESENT > 0) & (page >= 0) & (page < 1 << pop.folio_order[folio].astype(np.int64))
+    hit &= pop.table_state[table] != _core.TABLE_ABSENT
+    return slot[hit], table[hit], folio[hit], page[hit]
+
+
+def split_partially_mapped(population: Population) -> tuple[Population, int]:
+    """Split what the kernel splits when it reclaims: swapbacked anonymous folios on the deferred-split list.
+
+    Parameters
+    ----------
+    population : Population
+        Before a run with ``entry = memory.reclaim``.
+
+    Returns
+    -------
+    Population
+        With the folios split (the given one if there are none): those on an LRU list that are anonymous, swapbacked and
+        PARTIALLY_MAPPED.
+    int
+        Number of folios split.
+    """
+    wanted = np.uint32(_core.FOLIO_ANON | _core.FOLIO_SWAPBACKED | _core.FOLIO_PARTIALLY_MAPPED)
+    mask = (population.folio_flags & wanted == wanted) & (population.folio_order > 0) & _on_lru(population)
+    nr = int(np.count_nonzero(mask))
+    return (split_folios(population, mask) if nr else population), nr
+
+
+def pageout_groups(population: Population, vmas=None) -> tuple[Population, np.ndarray, np.ndarray, int]:
+    """Collect what MADV_PAGEOUT reclaims (docs/model.md, section 6).
+
+    Per VMA and page table, in address order, the folios mapped there form a group. A folio is taken if its pages are
+    mapped once each and all of them by this table within this VMA (a PMD leaf: if the leaf is its only mapping). One
+    that the table, the VMA or holes cut is split before if its mapcount equals the number of its PTEs found in this
+    VMA, and skipped otherwise. Locked VMAs and folios on no LRU list are skipped.
+
+    Parameters
+    ----------
+    population : Population
+        Stays as it is.
+    vmas : sequence of int, optional
+        VMAs, in this order; default: all.
+
+    Returns
+    -------
+    Population
+        After the splits (the given one if there are none).
+    folios : array of uint32
+        Folios of all groups, one group after the other.
+    group_start : array of uint64, shape (groups + 1,)
+        Where each group begins in ``folios``; its last element is their number.
+    int
+        Number of folios split.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``vmas`` holds anything but VMA numbers, once each.
+    """
+    nr_vmas = len(population.vma_start)
+    chosen = np.arange(nr_vmas) if vmas is None else np.atleast_1d(np.asarray(vmas))
+    if chosen.size and chosen.dtype.kind not in "iu":
+        raise TypeError(f"vmas: expected VMA numbers, got {chosen.dtype}")
+    chosen = chosen.astype(np.int64)
+    if chosen.ndim != 1 or np.any((chosen < 0) | (chosen >= nr_vmas)) or len(np.unique(chosen)) != len(chosen):
+        raise ValueError(f"vmas: expected VMA numbers from 0 to {nr_vmas - 1}, once each, got {vmas!r}")
+    chosen = chosen[population.vma_flags[chosen] & np.uint32(_core.VMA_LOCKED) == 0]
+
+    group, vma, folio, count, leaf = _runs(population, chosen)
+    pages = np.int64(1) << population.folio_order[folio].astype(np.int64)
+    mapcount = population.folio_mapcount[folio]
+    # Entries of the folio in the whole VMA; a folio that a PMD leaf maps is not cut.
+    _, owner = np.unique(vma * max(population.nr_folios, 1) + folio, return_inverse=True)
+    in_vma = np.bincount(owner, weights=count * ~leaf)[owner] if len(owner) else count
+    cut = ~leaf & (count < pages) & (in_vma == mapcount) & _on_lru(population)[folio]
+    cut &= population.folio_entire_mapcount[folio] == 0
+    mask = np.zeros(population.nr_folios, bool)
+    mask[folio[cut]] = True
+    nr_split = int(np.count_nonzero(mask))
+    if nr_split:
+        population = split_folios(population, mask)
+        group, vma, folio, count, leaf = _runs(population, chosen)
+        pages = np.int64(1) << population.folio_order[folio].astype(np.int64)
+        mapcount = population.folio_mapcount[folio]
+    take = np.where(leaf, mapcount == 1, (count == pages) & (mapcount == pages)) & _on_lru(population)[folio]
+    group, folio = group[take], folio[take]
+    starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.zeros(0, np.int64)
+    return population, folio.astype(np.uint32), np.append(starts, len(group)).astype(np.uint64), nr_split
+
+
+def _on_lru(pop: Population) -> np.ndarray:
+    """Return whether each folio is on an LRU list."""
+    on = np.zeros(pop.nr_folios, bool)
+    on[pop.lru_inactive] = True
+    on[pop.lru_active] = True
+    return on
+
+
+def _runs(pop: Population, vmas: np.ndarray):
+    """Return what each table of these VMAs maps: group (table), VMA, folio, number of entries, PMD leaf or not.
+
+    One element per table and folio, in the order of the first entry.
+    """
+    start, end = pop.vma_start[vmas].astype(np.int64), pop.vma_end[vmas].astype(np.int64)
+    first_table = start // pop.ptrs_per_pte
+    nr_tables = (end - 1) // pop.ptrs_per_pte - first_table + 1
+    slot = ranges(pop.vma_pte_base[vmas], end - start)
+    present = np.flatnonzero(pop.ptes[slot] & pte.PRESENT)
+    which = np.repeat(np.arange(len(vmas)), end - start)[present]
+    vpn = ranges(start, end - start)[present]
+    pfn = pte.pfn(pop.ptes[slot[present]])
+    table = vpn // pop.ptrs_per_pte - first_table[which]
+    state = pop.table_state[pop.vma_table_base[vmas].astype(np.int64)[which] + table]
+    folio = FolioIndex(pop.folio_pfn, pop.folio_order).find(pfn)
+    group = (np.cumsum(nr_tables) - nr_tables)[which] + table
+    mapped = (folio >= 0) & (state != _core.TABLE_ABSENT)
+    group, which, folio, leaf = group[mapped], which[mapped], folio[mapped], state[mapped] == _core.TABLE_PMD_LEAF
+    # Runs first: they are few, and a folio has more than one in a table only where others lie in between.
+    begin = np.ones(len(group), bool)
+    begin[1:] = (group[1:] != group[:-1]) | (folio[1:] != folio[:-1])
+    begin = np.flatnonzero(begin)
+    length = np.diff(np.append(begin, len(group)))
+    group, which, folio, leaf = group[begin], which[begin], folio[begin], leaf[begin]
+    _, first, inverse = np.unique(group * max(pop.nr_folios, 1) + folio, return_index=True, return_inverse=True)
+    count = np.bincount(inverse, weights=length).astype(np.int64)
+    order = np.argsort(first)
+    first = first[order]
+    return group[first], vmas[which[first]], folio[first], count[order], leaf[first]

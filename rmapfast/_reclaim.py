@@ -1,0 +1,341 @@
+"""Reclaim of a population: the loop around the unmap, on the C library or the reference."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rmapfast import _core, reference
+from rmapfast import arch as _arch
+from rmapfast import policy as _policy
+from rmapfast._pageout import pageout_groups, split_partially_mapped
+from rmapfast._sizes import format_size, parse_size
+from rmapfast._version import __version__
+from rmapfast.arch import Arch
+from rmapfast.events import EVENT_NAMES, Events
+from rmapfast.policy import Policy
+from rmapfast.population import Population
+
+ENTRIES = ("memory.reclaim", "pageout")
+ENGINES = ("c", "reference")
+
+# Swap space that does not run out: the offsets of every page of the largest population fit.
+UNLIMITED_SWAP = 1 << 48
+
+# Base pages scanned between two looks at signals and the progress callback: some tens of milliseconds.
+_BUDGET = 1 << 21
+
+
+def provenance(**arguments) -> dict:
+    """Return what a run must carry so that it can be repeated: versions, host, and its arguments."""
+    return {
+        "rmapfast": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "host": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "release": platform.release(),
+            "cpus": os.cpu_count(),
+        },
+        "arguments": arguments,
+    }
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """One reclaim of one population under one policy on one architecture.
+
+    Parameters
+    ----------
+    policy : Policy or callable
+    arch : Arch
+    entry : {'memory.reclaim', 'pageout'}
+    target_pages : int
+        Base pages asked for; for ``pageout`` all that the population maps.
+    population : dict
+        What was reclaimed, before the run (:meth:`Population.describe`).
+    after : Population
+        Its state after the run.
+    reclaimed_pages : int
+        Base pages freed.
+    events : Events
+        Counts by name.
+    batch_lengths : dict of int to int
+        Unmap steps by the number of entries that they cleared.
+    wall_s : float
+        Seconds that the simulation took, without making or copying the population.
+    provenance : dict
+        Versions, host and arguments.
+    """
+
+    policy: Policy | Callable
+    arch: Arch
+    entry: str
+    target_pages: int
+    population: dict
+    after: Population = field(compare=False)
+    reclaimed_pages: int = 0
+    events: Events = None
+    batch_lengths: dict = None
+    wall_s: float = field(default=0.0, compare=False)
+    provenance: dict = field(default=None, compare=False)
+
+    @property
+    def policy_name(self) -> str:
+        """Name of the policy, or of the function that stands for it."""
+        return getattr(self.policy, "name", None) or getattr(self.policy, "__name__", "callable")
+
+    @property
+    def reclaimed_bytes(self) -> int:
+        """Bytes freed."""
+        return self.reclaimed_pages << self.after.page_shift
+
+    @property
+    def target_reached(self) -> bool:
+        """Whether as many pages were freed as asked for."""
+        return self.reclaimed_pages >= self.target_pages
+
+    @property
+    def simulated_ptes(self) -> int:
+        """Entries that the simulated unmap cleared."""
+        return self.events["ptes_cleared"]
+
+    @property
+    def ptes_per_s(self) -> float:
+        """Simulation speed: entries cleared per second of :attr:`wall_s`."""
+        return self.simulated_ptes / self.wall_s if self.wall_s else 0.0
+
+    def per_page(self, event: str) -> float:
+        """Return an event's count per reclaimed base page (NaN if nothing was reclaimed)."""
+        count = self.events[event]
+        return count / self.reclaimed_pages if self.reclaimed_pages else float("nan")
+
+    def to_dict(self) -> dict:
+        """Return the run as a dict that serialises to JSON; prices are None until there is a cost model."""
+        return {
+            "policy": self.policy_name,
+            "arch": self.arch.name,
+            "entry": self.entry,
+            "target_pages": self.target_pages,
+            "reclaimed_bytes": self.reclaimed_bytes,
+            "reclaimed_pages": self.reclaimed_pages,
+            "target_reached": self.target_reached,
+            "events": dict(self.events),
+            "batch_lengths": {str(nr): count for nr, count in sorted(self.batch_lengths.items())},
+            "predicted_s": None,
+            "predicted_interval_s": None,
+            "breakdown_s": None,
+            "simulated_ptes": self.simulated_ptes,
+            "wall_s": self.wall_s,
+            "ptes_per_s": self.ptes_per_s,
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+
+    def to_xarray(self):
+        """Return an xarray.Dataset with the counts along ``event`` and the histogram along ``nr``.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed; the message has the pip command.
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise ImportError("to_xarray needs xarray; install it with: pip install 'rmapfast[xarray]'") from None
+        lengths = sorted(self.batch_lengths.items())
+        return xarray.Dataset(
+            {
+                "events": ("event", self.events.counts, {"units": "1"}),
+                "batch_lengths": ("nr", np.array([count for _, count in lengths], np.uint64), {"units": "1"}),
+                "reclaimed_pages": ((), self.reclaimed_pages, {"units": "base pages"}),
+            },
+            {"event": list(EVENT_NAMES), "nr": ("nr", [nr for nr, _ in lengths], {"units": "pages"})},
+            {"policy": self.policy_name, "arch": self.arch.name, "entry": self.entry, "rmapfast": __version__},
+        )
+
+    def __repr__(self):
+        steps = self.events["batches"]
+        mean = self.events["batched_pages"] / steps if steps else 0.0
+        return (
+            f"<Result {self.policy_name} on {self.arch.name}: {format_size(self.reclaimed_bytes)} reclaimed of "
+            f"{format_size(self.target_pages << self.after.page_shift)} asked, {steps} unmap steps of {mean:.2f} pages, "
+            f"{self.per_page('walk_pte_reads'):.2f} walk reads per page>"
+        )
+
+
+def peak_rss_bytes() -> int | None:
+    """Return the largest resident size of this process so far in bytes, or None where it is not known."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def swap_pages_of(swap, page_shift: int) -> int | None:
+    """Return the swap slots that an argument `swap` means: True is unlimited, False none, else a size."""
+    if swap is True:
+        return UNLIMITED_SWAP
+    if swap is False or swap is None:
+        return None
+    return parse_size(swap, "swap") >> page_shift
+
+
+def reclaim(
+    population: Population | None = None,
+    target: int | str = "8GiB",
+    *,
+    policy: str | Policy | Callable = "v7.0",
+    arch: str | Arch | None = None,
+    entry: str = "memory.reclaim",
+    swap: bool | int | str = True,
+    engine: str = "c",
+    in_place: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Reclaim memory from a population and count what the kernel would do.
+
+    Parameters
+    ----------
+    population : Population, optional
+        What to reclaim from; by default the seed's, ``Population.synthetic()``: 10 GiB of clean file folios of order 4.
+    target : int or str
+        Bytes to reclaim ("8GiB"), with ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
+    policy : str, Policy or callable
+        A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr``.
+    arch : str or Arch, optional
+        By default the one that the population was made for, else ``x86-64``.
+    entry : {'memory.reclaim', 'pageout'}
+        Write to memory.reclaim, or MADV_PAGEOUT over every VMA (no reference check, no target).
+    swap : bool, int or str
+        Swap space: True is unlimited, False none, else a size.
+    engine : {'c', 'reference'}
+        The C library, or the slow plain-Python model.
+    in_place : bool
+        Change the population's arrays, which saves the copy; by default it is left as it was.
+    progress : callable, optional
+        Called with the base pages freed so far, some times a second.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments out of range, and for a population whose arrays do not fit together; the message names what.
+    """
+    if entry not in ENTRIES:
+        raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
+    if engine not in ENGINES:
+        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
+    if callable(policy) and engine != "reference":
+        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    if population is None:
+        population, in_place = Population.synthetic(arch=arch or "x86-64"), True
+    if not isinstance(population, Population):
+        raise TypeError(f"population: expected a Population, got {type(population).__name__}")
+    arch = _arch.get(arch or population.assumptions.get("arch") or "x86-64")
+    policy = policy if callable(policy) else _policy.get(policy)
+    swap_pages = swap_pages_of(swap, population.page_shift)
+    target_pages = -(-parse_size(target, "target") >> population.page_shift)
+    described = population.describe()
+    after = population if in_place else population.copy()
+    if entry == "pageout":
+        outcome = _pageout(after, policy, arch, swap_pages, engine)
+    else:
+        outcome = _memory_reclaim(after, target_pages, policy, arch, swap_pages, engine, progress)
+    after, counts, batch_lengths, wall_s = outcome
+    result = Result(
+        policy=policy,
+        arch=arch,
+        entry=entry,
+        target_pages=described["pages"] if entry == "pageout" else target_pages,
+        population=described,
+        after=after,
+        reclaimed_pages=int(counts[EVENT_NAMES.index("pages_freed")]),
+        events=Events(counts),
+        batch_lengths=batch_lengths,
+        wall_s=wall_s,
+        provenance=provenance(target=target, entry=entry, swap=swap, engine=engine)
+        | {"input_hash": population.input_hash},
+    )
+    return result
+
+
+def _with_splits(counts: np.ndarray, splits: int) -> np.ndarray:
+    counts = np.array(counts, np.uint64)
+    counts[EVENT_NAMES.index("folio_splits")] += np.uint64(splits)
+    return counts
+
+
+def _reference_outcome(population, call, splits: int, start: float):
+    counts = np.array([call.events[name] for name in EVENT_NAMES], np.uint64)
+    return population, _with_splits(counts, splits), dict(call.batch_lengths), time.perf_counter() - start
+
+
+def _ring(lru: np.ndarray, capacity: int) -> np.ndarray:
+    """An array with room for every folio that begins with the list."""
+    ring = np.empty(capacity, np.uint32)
+    ring[: len(lru)] = lru[:capacity]
+    return ring
+
+
+def _listed(ring: np.ndarray, head: int, n: int) -> np.ndarray:
+    return np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]])
+
+
+def _memory_reclaim(population, target_pages, policy, arch, swap_pages, engine, progress):
+    population, splits = split_partially_mapped(population)
+    start = time.perf_counter()
+    if engine == "reference":
+        call = reference.reclaim(population, target_pages, policy=policy, arch=arch, swap_pages=swap_pages)
+        return _reference_outcome(population, call, splits, start)
+    run = _core.Run(population, policy, arch, swap_pages=swap_pages)
+    inactive, active = (_ring(lru, population.nr_folios) for lru in (population.lru_inactive, population.lru_active))
+    run.reclaim_start(inactive, len(population.lru_inactive), active, len(population.lru_active), target_pages)
+    try:
+        while run.reclaim_step(_BUDGET):
+            if progress:
+                progress(run.freed_pages)
+    finally:
+        # An interrupted run leaves a consistent population behind.
+        (head, n), (active_head, active_n) = run.lists
+        population.lru_inactive = _listed(inactive, head, n)
+        population.lru_active = _listed(active, active_head, active_n)
+    return population, _with_splits(run.events, splits), run.batch_lengths, time.perf_counter() - start
+
+
+def _pageout(population, policy, arch, swap_pages, engine):
+    population, folios, group_start, splits = pageout_groups(population)
+    start = time.perf_counter()
+    if engine == "reference":
+        call = reference.shrink_groups(population, folios, group_start, policy=policy, arch=arch, swap_pages=swap_pages)
+        outcome = _reference_outcome(population, call, splits, start)
+    else:
+        run = _core.Run(population, policy, arch, swap_pages=swap_pages)
+        run.shrink_groups(folios, group_start)
+        outcome = population, _with_splits(run.events, splits), run.batch_lengths, time.perf_counter() - start
+    _put_back(population, folios)
+    return outcome
+
+
+def _put_back(population, folios) -> None:
+    """Survivors of a pageout go to the end of the list that their flags name, as lru_add() puts them."""
+    off = _core.FOLIO_FREED | _core.FOLIO_UNEVICTABLE | _core.FOLIO_MLOCKED
+    survivors = folios[(population.folio_flags[folios] & np.uint32(off)) == 0]
+    is_active = (population.folio_flags[survivors] & np.uint32(_core.FOLIO_ACTIVE)) != 0
+    taken = np.zeros(population.nr_folios, bool)
+    taken[folios] = True
+    for name, returned in (("lru_inactive", survivors[~is_active]), ("lru_active", survivors[is_active])):
+        lru = getattr(population, name)
+        setattr(population, name, np.concatenate([lru[~taken[lru]], returned]).astype(np.uint32))

@@ -1,0 +1,63 @@
+"""Sizes in words: "10GiB" to bytes and back."""
+
+from __future__ import annotations
+
+import operator
+import re
+from fractions import Fraction
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgtpe", 1):
+    _UNITS[_letter] = _UNITS[f"{_letter}ib"] = 1024**_power
+    _UNITS[f"{_letter}b"] = 1000**_power
+_SIZE = re.compile(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE)
+_LIMIT = 1 << 63
+
+
+def parse_size(size: int | str, name: str = "size") -> int:
+    """Return a size in bytes.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes, or a number with a unit: ``KiB``, ``MiB``, ``GiB``, ``TiB`` and, as in the kernel's own files, ``K``,
+        ``M``, ``G``, ``T`` are powers of 1024; ``kB``, ``MB``, ``GB``, ``TB`` are powers of 1000. Upper and lower case
+        mean the same.
+    name : str
+        Argument that the error message names.
+
+    Raises
+    ------
+    ValueError
+        If the text is no size, or the size is negative, no whole number of bytes, or 2^63 or more.
+    TypeError
+        If it is neither text nor an integer.
+    """
+    if isinstance(size, str):
+        match = _SIZE.fullmatch(size)
+        if not match or match[2].lower() not in _UNITS:
+            raise ValueError(f'{name}: expected bytes or a size such as "10GiB", "64K" or "2MB", got {size!r}')
+        exact = Fraction(match[1]) * _UNITS[match[2].lower()]
+        if exact.denominator != 1:
+            raise ValueError(f"{name}: expected a whole number of bytes, got {size!r}")
+        value = int(exact)
+    else:
+        try:
+            value = operator.index(size)
+        except TypeError:
+            raise TypeError(f'{name}: expected bytes as int or a size such as "10GiB", got {size!r}') from None
+        if isinstance(size, bool):
+            raise TypeError(f'{name}: expected bytes as int or a size such as "10GiB", got {size!r}')
+    if not 0 <= value < _LIMIT:
+        raise ValueError(f"{name}: expected 0 to 2^63 - 1 bytes, got {size!r}")
+    return value
+
+
+def format_size(size: int) -> str:
+    """Return bytes with the largest IEC unit that is not above them: ``"10 GiB"``, ``"1.5 MiB"``, ``"300 B"``."""
+    size = operator.index(size)
+    power = min((max(abs(size), 1).bit_length() - 1) // 10, 6)
+    if not power:
+        return f"{size} B"
+    value = f"{size / 1024**power:.2f}".rstrip("0").rstrip(".")
+    return f"{value} {'KMGTPE'[power - 1]}iB"

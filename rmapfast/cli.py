@@ -1,0 +1,383 @@
+"""The command ``rmapfast``. Exit status: 0 ok, 1 a check failed, 2 bad usage or input."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import sys
+import time
+
+import numpy as np
+
+import rmapfast
+from rmapfast import arch as _arch
+from rmapfast import policy as _policy
+from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, compare
+from rmapfast._conformance import ENGINES, conformance
+from rmapfast._names import closest
+from rmapfast._reclaim import ENTRIES
+from rmapfast._sizes import format_size, parse_size
+from rmapfast.events import DESCRIPTIONS
+from rmapfast.population import Population
+from rmapfast.report import comparison_table
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what was wrong in one line."""
+
+    def error(self, message):
+        """Print the line and exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+class Progress:
+    """A line on a terminal's stderr that is written over, at most some times a second."""
+
+    def __init__(self):
+        self.shown = 0.0
+        self.enabled = sys.stderr.isatty()
+
+    def __call__(self, text: str) -> None:
+        """Show `text` in place of the line before."""
+        if self.enabled and time.monotonic() - self.shown > 0.1:
+            self.shown = time.monotonic()
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self.enabled and self.shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with these arguments (default: the process's) and return its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("rmapfast: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+        print(f"rmapfast: error: {' '.join(text.split()) or type(error).__name__}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = Parser(prog="rmapfast", description="Simulates how Linux unmaps large folios through the reverse map.")
+    top.add_argument("--version", action="version", version=f"rmapfast {rmapfast.__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_reclaim(verbs)
+    _add_describe(verbs)
+    _add_conformance(verbs)
+    _add_list(verbs)
+    _add_info(verbs)
+    return top
+
+
+def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text)
+    verb.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else there")
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _print_json(document) -> None:
+    json.dump(document, sys.stdout, indent=1, default=str)
+    print()
+
+
+# reclaim
+
+# Options of Population.synthetic and of Population.load, by the name of their argument; those not given keep its default.
+_SYNTHETIC = {
+    "size": (str, "SIZE", "memory in folios (10GiB)"),
+    "kind": (str, "KIND", "file, lazyfree, anon or shmem (file)"),
+    "orders": (str, "ORDERS", "an order (4), or order:share of memory, such as 0:10,4:70,9:20"),
+    "phase": (int, "PAGES", "pages by which the mapping is shifted against natural alignment (0)"),
+    "mapped": (float, "RATE", "share of folios that are mapped (1)"),
+    "holes": (str, "RATE", "share of PTEs zapped, or every:K (0)"),
+    "sharing": (int, "N", "processes that map the folios (1)"),
+    "dirty": (float, "RATE", "dirty PTEs"),
+    "write": (float, "RATE", "writable PTEs"),
+    "soft_dirty": (float, "RATE", "soft-dirty PTEs (0)"),
+    "uffd_wp": (float, "RATE", "uffd-wp PTEs (0)"),
+    "mlocked": (float, "RATE", "mlocked folios (0)"),
+    "external": (int, "N", "mappings of each page by processes outside (0)"),
+}
+_SYNTHETIC_FLAGS = {
+    "active": "folios begin on the active list",
+    "shuffle": "LRU order is a permutation, not address order",
+    "uffd_wp_vma": "the VMAs are registered for userfaultfd write protection",
+    "exec": "the VMAs are executable",
+    "droppable": "the VMAs are droppable",
+}
+
+
+def _add_reclaim(verbs) -> None:
+    verb = _verb(verbs, "reclaim", run_reclaim, "Reclaim memory under some policies and compare what the kernel does.")
+    source = verb.add_argument_group("what is reclaimed")
+    source.add_argument("--capture", action="append", metavar="FILE", help="a capture; several are joined by PFN")
+    for name, (kind, metavar, text) in _SYNTHETIC.items():
+        source.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+    for name, text in _SYNTHETIC_FLAGS.items():
+        source.add_argument(f"--{name.replace('_', '-')}", action="store_true", default=None, help=text)
+    source.add_argument("--young", type=float, metavar="RATE", help="young PTEs (1)")
+    source.add_argument("--seed", type=int, metavar="N", help="of every random choice (0)")
+    how = verb.add_argument_group("how")
+    how.add_argument("--target", metavar="SIZE", help="memory to reclaim (80%% of it: 8GiB of 10GiB)")
+    how.add_argument("--policy", metavar="NAME,...", help=f"the first is the baseline ({','.join(SEED_POLICIES)})")
+    how.add_argument("--arch", metavar="NAME,...", help=f"({','.join(SEED_ARCHES)}; of a capture: its own)")
+    how.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="arch.PARAM=VALUE",
+        dest="changes",
+        help="change a parameter of every architecture, or of one: NAME.PARAM=VALUE",
+    )
+    how.add_argument("--entry", choices=ENTRIES, default="memory.reclaim")
+    how.add_argument("--swap", metavar="SIZE", help="swap space (unlimited)")
+    how.add_argument("--no-swap", action="store_true")
+    how.add_argument(
+        "--engine", choices=("c", "reference"), default="c", help="the C library, or the slow plain-Python model"
+    )
+
+
+def _names(text: str | None, default) -> list[str]:
+    return [name.strip() for name in text.split(",")] if text is not None else list(default)
+
+
+def _arches(names: list[str], changes: list[str]) -> list[_arch.Arch]:
+    """Architectures by name, with the --set changes applied."""
+    arches = {name: _arch.get(name) for name in names}
+    for change in changes:
+        name, _, value = change.partition("=")
+        owner, _, parameter = name.rpartition(".")
+        if not owner or not value:
+            raise ValueError(f"--set: expected arch.PARAM=VALUE or NAME.PARAM=VALUE, got {change!r}")
+        if owner != "arch" and owner not in arches:
+            raise ValueError(
+                f"--set: {owner!r} is no architecture of this run{closest(owner, arches)}; it has {', '.join(arches)}"
+            )
+        for chosen in arches if owner == "arch" else [owner]:
+            arches[chosen] = _arch.get(arches[chosen]).replace(**{parameter: _arch_value(parameter, value)})
+    return list(arches.values())
+
+
+def _arch_value(parameter: str, text: str):
+    """The value of an architecture's parameter, of the type that it has; an unknown parameter is left to replace()."""
+    kind = {field.name: field.type for field in dataclasses.fields(_arch.Arch)}.get(parameter, "str")
+    if kind == "bool":
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError(f"--set: {parameter} is true or false, got {text!r}")
+        return text.lower() in ("true", "1")
+    if kind == "int":
+        try:
+            return int(text, 0)
+        except ValueError:
+            raise ValueError(f"--set: {parameter} is a whole number, got {text!r}") from None
+    return text
+
+
+def run_reclaim(arguments) -> int:
+    """Run ``rmapfast reclaim``."""
+    given = {name: getattr(arguments, name) for name in (*_SYNTHETIC, *_SYNTHETIC_FLAGS)}
+    given = {name: value for name, value in given.items() if value is not None}
+    shared = {name: value for name in ("young", "seed") if (value := getattr(arguments, name)) is not None}
+    if arguments.capture:
+        if given:
+            option = next(iter(given)).replace("_", "-")
+            raise ValueError(f"--{option}: not with --capture, which says itself what is mapped")
+        single = len(_names(arguments.arch, [])) == 1
+        arch = _arches(_names(arguments.arch, []), arguments.changes)[0] if single else None
+        population = Population.load(arguments.capture, arch=arch, **shared)
+        arches = _names(arguments.arch, [population.assumptions["arch"]])
+        pages = sum(1 << int(order) for order in population.folio_order[population.lru_inactive])
+        pages += sum(1 << int(order) for order in population.folio_order[population.lru_active])
+        size = pages << population.page_shift
+    else:
+        arches = _names(arguments.arch, SEED_ARCHES)
+        options = given | shared
+
+        def population(arch):
+            return Population.synthetic(arch=arch, **options)
+
+        size = parse_size(given.get("size", "10GiB"), "size")
+    target = arguments.target if arguments.target is not None else size * 8 // 10
+    progress = Progress()
+    swap = False if arguments.no_swap else True if arguments.swap is None else arguments.swap
+    comparison = compare(
+        population,
+        target,
+        policies=_names(arguments.policy, SEED_POLICIES),
+        arches=_arches(arches, arguments.changes),
+        entry=arguments.entry,
+        swap=swap,
+        engine=arguments.engine,
+        progress=lambda label, freed: progress(f"{label}: {freed} pages reclaimed"),
+        arguments=(
+            given
+            | shared
+            | ({"capture": arguments.capture} if arguments.capture else {})
+            | ({"set": arguments.changes} if arguments.changes else {})
+        ),
+    )
+    progress.clear()
+    if arguments.json:
+        _print_json(comparison.to_dict())
+    else:
+        print(comparison_table(comparison))
+    return 0
+
+
+# describe
+
+
+def _add_describe(verbs) -> None:
+    verb = _verb(verbs, "describe", run_describe, "Say what a capture holds and what was assumed for the rest.")
+    verb.add_argument("capture", nargs="+", metavar="FILE", help="several are joined by PFN")
+
+
+def run_describe(arguments) -> int:
+    """Run ``rmapfast describe``."""
+    described = Population.load(arguments.capture).describe()
+    if arguments.json:
+        _print_json(described)
+        return 0
+    page = described["page_size"]
+    print(
+        f"{described['source']}: {described['mms']} process(es), {described['vmas']} VMAs, {described['ptes']} PTEs, "
+        f"{described['ptes_present']} present"
+    )
+    print(
+        f"{format_size(described['bytes'])} in {described['folios']} folios: "
+        + ", ".join(f"{count} {kind}" for kind, count in described["kinds"].items())
+    )
+    print(f"\n{'order':>5} {'size':>10} {'folios':>10} {'share of memory':>16}")
+    for order, count in described["orders"].items():
+        pages = count << int(order)
+        print(
+            f"{order:>5} {format_size(page << int(order)):>10} {count:>10} {100 * pages / max(described['pages'], 1):>15.1f}%"
+        )
+    print(f"\nLRU: {described['inactive']} inactive, {described['active']} active")
+    print("Assumed:")
+    for name, value in described["assumptions"].items():
+        print(f"  {name}: {value}")
+    return 0
+
+
+# conformance
+
+
+def _add_conformance(verbs) -> None:
+    verb = _verb(verbs, "conformance", run_conformance, "Replay what real kernels did and compare every field.")
+    verb.add_argument("files", nargs="*", metavar="FILE", help="recorded vectors (*.jsonl.gz)")
+    verb.add_argument("--engine", choices=tuple(ENGINES), default="c")
+    verb.add_argument(
+        "--live", action="append", metavar="DIR", default=[], help="before/after captures around a reclaim"
+    )
+    verb.add_argument(
+        "--counts", action="append", metavar="TOML", default=[], help="call counts of real kernels ([counts])"
+    )
+
+
+def run_conformance(arguments) -> int:
+    """Run ``rmapfast conformance``."""
+    from rmapfast import _counts, _live
+
+    if not (arguments.files or arguments.live or arguments.counts):
+        raise ValueError("FILE: nothing to replay; give vectors, --live DIR or --counts TOML")
+    progress, documents, lines, ok = Progress(), {}, [], True
+    if arguments.files:
+        report = conformance(arguments.files, engine=arguments.engine, progress=lambda n: progress(f"{n} vectors"))
+        progress.clear()
+        ok &= report.ok
+        documents["vectors"] = {
+            "engine": arguments.engine,
+            "passed": report.passed,
+            "failed": report.failed,
+            "differences": report.differences,
+        }
+        lines += [f"engine: {arguments.engine}", *report.lines()]
+    for directory in arguments.live:
+        cases = _live.live(directory)
+        ok &= all(case.agrees for case in cases)
+        documents.setdefault("live", []).extend(dataclasses.asdict(case) | {"agrees": case.agrees} for case in cases)
+        lines += [directory, *_live.lines(cases)]
+    for path in arguments.counts:
+        counts = _counts.counts(path)
+        ok &= all(count.agrees is not False for count in counts)
+        documents.setdefault("counts", []).extend(dataclasses.asdict(count) for count in counts)
+        lines += [path, *_counts.lines(counts)]
+    if arguments.json:
+        _print_json(documents)
+    else:
+        print("\n".join(lines))
+    return 0 if ok else 1
+
+
+# list, info
+
+
+def _add_list(verbs) -> None:
+    verb = _verb(verbs, "list", run_list, "List the presets of architectures or policies, or the events.")
+    verb.add_argument("what", choices=("arch", "policy", "event"))
+
+
+def run_list(arguments) -> int:
+    """Run ``rmapfast list``."""
+    if arguments.what == "arch":
+        document = {name: dataclasses.asdict(arch) for name, arch in _arch.PRESETS.items()}
+        lines = [
+            f"{name:<10} " + " ".join(f"{k}={v}" for k, v in fields.items() if k != "name")
+            for name, fields in document.items()
+        ]
+    elif arguments.what == "policy":
+        document = {name: dataclasses.asdict(policy) for name, policy in _policy.PRESETS.items()}
+        lines = [f"{name:<12} {fields['doc']}" for name, fields in document.items()]
+        lines += [f"{name:<12} = {target}" for name, target in _policy.ALIASES.items()]
+        document |= {alias: document[target] | {"name": alias} for alias, target in _policy.ALIASES.items()}
+    else:
+        document = DESCRIPTIONS
+        lines = [f"{name:<24} {text}" for name, text in DESCRIPTIONS.items()]
+    if arguments.json:
+        _print_json(document)
+    else:
+        print("\n".join(lines))
+    return 0
+
+
+def _add_info(verbs) -> None:
+    _verb(verbs, "info", run_info, "Versions and machine, for a report.")
+
+
+def run_info(arguments) -> int:
+    """Run ``rmapfast info``."""
+    document = {
+        "rmapfast": rmapfast.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpus": os.cpu_count(),
+        "policies": len(_policy.PRESETS),
+        "architectures": list(_arch.PRESETS),
+    }
+    if arguments.json:
+        _print_json(document)
+    else:
+        for name, value in document.items():
+            print(f"{name:<14} {', '.join(value) if isinstance(value, list) else value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1647 @@
+"""The model in plain Python: slow, and meant to be read next to the kernel facts.
+
+It implements docs/model.md a second time, independently of the C library, and agrees with it bit for bit in state and
+in events. Comments such as "S5" or "2.2 step 8" name the step of the fact sheet that a line models; "FORMAT" is the
+description of the recorded conformance vectors.
+
+A new policy can be tried without C: hand a Python function in place of a :class:`rmapfast.Policy`. It is asked for
+every present entry that an unmap comes to, in place of ``folio_unmap_pte_batch()``; all else is as in ``v7.3``::
+
+    def at_most_eight(folio, vma, walk, pte):
+        if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or "HWPOISON" in walk.ttu or pte.unused:
+            return 1
+        nr = walk.batch(min(8, walk.room()), respect=("WRITE", "SOFT_DIRTY"))
+        return nr if nr >= 4 else 1
+
+    arch = rmapfast.arch.get("x86-64")
+    call = try_to_unmap_one(population, folio=0, vma=0, policy=at_most_eight, arch=arch, ttu={"BATCH_FLUSH", "SYNC"})
+    print(call.ret, call.batch_lengths, call.events["walk_pte_reads"])
+
+The function must return 1 to the number of pages left in the folio. It may run past the page table or the VMA: that is
+counted (``oob_*``, ``vma_overrun_*``), not prevented.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rmapfast import _core
+from rmapfast import policy as _policy
+from rmapfast._names import closest
+from rmapfast.pte import KINDS
+
+# docs/model.md, section 4, in the order of its table.
+EVENT_NAMES = (
+    *("unmap_calls", "referenced_calls", "walk_calls", "walk_yields", "walk_pte_reads", "walk_slots"),
+    *("batch_pte_reads", "entry_pte_reads", "raw_pte_loads", "ptl_locks", "pmd_locks", "table_crossings"),
+    *("batches", "batched_pages", "ptes_cleared", "ptes_set", "pmds_cleared", "pmd_splits"),
+    *("contpte_unfolds", "contpte_folds", "tlb_deferred", "tlb_immediate", "tlb_flushes", "tlbi_ops"),
+    *("dsb_ops", "dsb_ishst_ops", "ipis", "rmap_remove_calls", "page_mapcount_atomics", "folio_mapcount_atomics"),
+    *("ref_puts", "rss_updates", "deferred_splits", "markers_set", "swap_dups", "swap_puts"),
+    *("mlock_calls", "munlock_calls", "folios_dirtied", "notifier_ranges", "oob_reads", "oob_writes"),
+    *("vma_overrun_reads", "vma_overrun_writes", "warns", "young_calls", "young_tests", "young_clears"),
+    *("young_flushes", "isolation_calls", "shrink_calls", "active_passes", "folios_scanned", "pages_scanned"),
+    *("folios_activated", "folios_kept", "folios_deactivated", "unmap_failures", "folios_freed", "pages_freed"),
+    *("page_cache_slots", "swap_allocs", "folios_written", "folio_splits"),
+)
+
+TTU_FLAGS = ("BATCH_FLUSH", "SYNC", "IGNORE_MLOCK", "HWPOISON", "SPLIT_HUGE_PMD")
+FPB_FLAGS = ("RESPECT_DIRTY", "RESPECT_SOFT_DIRTY", "RESPECT_WRITE", "MERGE_WRITE", "MERGE_YOUNG_DIRTY")
+FPB_FLAGS_V6_14 = ("IGNORE_DIRTY", "IGNORE_SOFT_DIRTY")
+GUARDS = ("none", "contiguous")
+
+# Index in a row of mm_rss.
+MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES = range(4)
+
+# Facts, section 3.
+SWAP_CLUSTER_MAX = 32
+PAGEVEC_SIZE = 31
+MAX_RECLAIM_RETRIES = 16
+
+
+def _names(argument: str, got, known) -> frozenset:
+    """Return the flag names as a set; an unknown one raises ``ValueError``."""
+    got = frozenset([got] if isinstance(got, str) else got)
+    for name in sorted(got - set(known), key=str):
+        hint = closest(name, known) if isinstance(name, str) else ""
+        raise ValueError(f"{argument}: expected names out of {', '.join(known)}, got {name!r}{hint}")
+    return got
+
+
+def _index(argument: str, got, size: int) -> int:
+    """Return an index into an array of the population; ``IndexError`` if there is no such element."""
+    index = operator.index(got)
+    if not 0 <= index < size:
+        raise IndexError(f"{argument}: expected an index from 0 to {size - 1}, got {index}")
+    return index
+
+
+# --- entries ---------------------------------------------------------------------------------------------------------
+
+
+class Pte(int):
+    """One page-table entry: the 64-bit word of docs/model.md, section 1, with its bits as attributes."""
+
+    present = property(lambda self: bool(self & _core.PTE_PRESENT))
+    write = property(lambda self: bool(self & _core.PTE_WRITE))
+    young = property(lambda self: bool(self & _core.PTE_YOUNG))
+    dirty = property(lambda self: bool(self & _core.PTE_DIRTY))
+    soft_dirty = property(lambda self: bool(self & _core.PTE_SOFT_DIRTY))
+    uffd_wp = property(lambda self: bool(self & _core.PTE_UFFD_WP))
+    unused = property(lambda self: self.present and bool(self & _core.PTE_UNUSED))
+    cont = property(lambda self: self.present and bool(self & _core.PTE_CONT))
+    none = property(lambda self: self == 0)
+    pfn = property(lambda self: self >> _core.PFN_SHIFT)
+
+    @property
+    def kind(self) -> str:
+        """One of :data:`rmapfast.pte.KINDS`."""
+        return "present" if self.present else KINDS[(self >> _core.KIND_SHIFT) & _core.KIND_MASK]
+
+    @property
+    def device(self) -> bool:
+        """Whether this is a device entry: non-present, yet a mapping of its page."""
+        return self.kind in ("device_exclusive", "device_private")
+
+    def set(self, bits: int) -> Pte:
+        """Return the entry with these bits set."""
+        return Pte(self | bits)
+
+    def clear(self, bits: int) -> Pte:
+        """Return the entry with these bits cleared."""
+        return Pte(self & ~bits)
+
+    def mkdirty(self, soft_dirty: bool) -> Pte:
+        """Return the entry made dirty; on x86 that also makes it soft-dirty (FORMAT, section 1)."""
+        return self.set(_core.PTE_DIRTY | (_core.PTE_SOFT_DIRTY if soft_dirty else 0))
+
+    def advance(self, nr: int) -> Pte:
+        """Return the entry of the page ``nr`` pages on, with the same flags."""
+        return Pte((self + (nr << _core.PFN_SHIFT)) & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def _nonpresent(kind: str, value: int, flags: int = 0) -> Pte:
+    return Pte(value << _core.PFN_SHIFT | KINDS.index(kind) << _core.KIND_SHIFT | flags)
+
+
+# --- the batch scan (2.1) --------------------------------------------------------------------------------------------
+
+
+def _hint(pte: Pte, slot: int, cont_ptes: int) -> int:
+    """``pte_batch_hint()``: the rest of a contpte block is known without reading it."""
+    return cont_ptes - slot % cont_ptes if pte.cont else 1
+
+
+def _ignored_bits(flags: frozenset) -> int:
+    """Return the bits that the scan does not compare (2.1, normalise); young is never compared."""
+    ignored = _core.PTE_YOUNG
+    for name, bit in (("DIRTY", _core.PTE_DIRTY), ("SOFT_DIRTY", _core.PTE_SOFT_DIRTY), ("WRITE", _core.PTE_WRITE)):
+        if f"RESPECT_{name}" not in flags:
+            ignored |= bit
+    return ignored
+
+
+def _scan(read, slot: int, first: Pte, max_nr: int, flags: frozenset, cont_ptes: int, soft_dirty: bool):
+    """Scan on from ``first`` at ``slot``; ``read(slot)`` is ``ptep_get()``. Return nr and the merged first entry."""
+    ignored = _ignored_bits(flags)
+    merged = first
+    nr = _hint(first, slot, cont_ptes)
+    expected = first.advance(nr).clear(ignored)
+    while nr < max_nr:
+        pte = read(slot + nr)
+        if pte.clear(ignored) != expected:
+            break
+        if "MERGE_WRITE" in flags and pte.write:
+            merged = merged.set(_core.PTE_WRITE)
+        if "MERGE_YOUNG_DIRTY" in flags:
+            if pte.young:
+                merged = merged.set(_core.PTE_YOUNG)
+            if pte.dirty:
+                merged = merged.mkdirty(soft_dirty)
+        step = _hint(pte, slot + nr, cont_ptes)
+        expected = expected.advance(step)
+        nr += step
+    return min(nr, max_nr), merged  # A hint may overshoot (bug 15).
+
+
+class _Words:
+    """A bare array of entries, read with ``ptep_get()``."""
+
+    def __init__(self, ptes, cont_ptes: int):
+        self.ptes, self.cont_ptes, self.reads = ptes, cont_ptes, 0
+
+    def get(self, slot: int) -> Pte:
+        pte = Pte(self.ptes[slot])
+        if self.cont_ptes > 1 and pte.cont:
+            block = slot - slot % self.cont_ptes
+            for word in self.ptes[block : block + self.cont_ptes]:
+                pte = pte.set(int(word) & (_core.PTE_YOUNG | _core.PTE_DIRTY))
+        return pte
+
+    def read(self, slot: int) -> Pte:
+        self.reads += 1
+        return self.get(slot)
+
+
+def _scan_arguments(ptes, start, max_nr, cont_ptes) -> tuple[_Words, int, Pte]:
+    if max_nr < 1:
+        raise ValueError(f"max_nr: expected 1 or more, got {max_nr}")
+    words = _Words(ptes, max(1, cont_ptes))
+    start = _index("start", start, len(ptes))
+    first = words.get(start)
+    if not first.present:
+        raise ValueError(f"start: expected the slot of a present entry, got slot {start} with kind {first.kind}")
+    return words, start, first
+
+
+def folio_pte_batch_flags(
+    ptes, start, *, max_nr, folio_pfn, folio_pages, flags=(), cont_ptes=1, mkdirty_soft_dirty=True
+):
+    """Detect a batch as ``folio_pte_batch_flags()`` does (v6.17 to v7.3; facts, 2.1).
+
+    Parameters
+    ----------
+    ptes : sequence of int
+        Entry words; the index is the slot number in the page table.
+    start : int
+        Slot of the first entry, which must be present and map a page of the folio. It is not counted as read.
+    max_nr : int
+        Limit, at least 1; the caller clips it to the page table and the VMA.
+    folio_pfn, folio_pages : int
+        First PFN and number of pages of the folio.
+    flags : set of str
+        Names out of :data:`FPB_FLAGS`.
+    cont_ptes : int
+        Entries per contpte block, 1 without contpte.
+    mkdirty_soft_dirty : bool
+        Whether making an entry dirty makes it soft-dirty too (x86).
+
+    Returns
+    -------
+    nr : int
+        Entries in the batch.
+    pte : int
+        The first entry with the bits that the MERGE flags collect.
+    reads : int
+        Logical reads.
+    """
+    flags = _names("flags", flags, FPB_FLAGS)
+    words, start, first = _scan_arguments(ptes, start, max_nr, cont_ptes)
+    limit = min(max_nr, folio_pfn + folio_pages - first.pfn)  # 2.1 step 1: the folio's end
+    nr, merged = _scan(words.read, start, first, limit, flags, words.cont_ptes, mkdirty_soft_dirty)
+    return nr, int(merged), words.reads
+
+
+def folio_pte_batch_v6_14(ptes, start, *, max_nr, folio_pfn, folio_pages, flags=(), cont_ptes=1):
+    """Detect a batch as ``folio_pte_batch()`` did in v6.14: not cut at the folio's end in advance.
+
+    Parameters
+    ----------
+    ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes
+        As for :func:`folio_pte_batch_flags`.
+    flags : set of str
+        Names out of :data:`FPB_FLAGS_V6_14`.
+
+    Returns
+    -------
+    nr : int
+        Entries in the batch.
+    any_writable, any_young, any_dirty : bool
+        Whether an entry of the batch after the first has the bit.
+    reads : int
+        Logical reads, one past the folio's end included.
+    """
+    flags = _names("flags", flags, FPB_FLAGS_V6_14)
+    words, start, first = _scan_arguments(ptes, start, max_nr, cont_ptes)
+    ignored = _core.PTE_YOUNG | _core.PTE_WRITE
+    if "IGNORE_DIRTY" in flags:
+        ignored |= _core.PTE_DIRTY
+    if "IGNORE_SOFT_DIRTY" in flags:
+        ignored |= _core.PTE_SOFT_DIRTY
+    any_writable = any_young = any_dirty = False
+    nr = _hint(first, start, words.cont_ptes)
+    expected = first.advance(nr).clear(ignored)
+    while nr < max_nr:
+        pte = words.read(start + nr)
+        if pte.clear(ignored) != expected or pte.pfn >= folio_pfn + folio_pages:
+            break
+        any_writable |= pte.write
+        any_young |= pte.young
+        any_dirty |= pte.dirty
+        step = _hint(pte, start + nr, words.cont_ptes)
+        expected = expected.advance(step)
+        nr += step
+    return min(nr, max_nr), any_writable, any_young, any_dirty, words.reads
+
+
+# --- the result ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Call:
+    """What a call did.
+
+    Parameters
+    ----------
+    ret : bool or int
+        What the kernel function returns; for :func:`shrink_groups` and :func:`reclaim` the base pages freed.
+    events : dict of str to int
+        Count of every event of :data:`EVENT_NAMES`.
+    batch_lengths : dict of int to int
+        How many unmap steps cleared that many entries.
+    trace : list of tuple
+        ``("step", vpn, nr)``, ``("step_nonpresent", vpn, nr)``, ``("tlb_deferred", vpn, nr)``,
+        ``("tlb_immediate", vpn, nr)``, ``("young", vpn, nr)``, ``("beyond", page, mapcount)``,
+        ``("notifier", start, end)``, ``("yield", vpn, 0)``, in the order in which they happened.
+    writable : bool
+        Whether a PTE whose flush was deferred was dirty.
+    mapped_stat : int
+        Change of the mapped-pages statistic.
+    mapcount_left, referenced, vm_flags : int
+        Of the reference check: mappings not seen, VMAs that referenced the folio, their flags.
+    """
+
+    ret: bool | int = False
+    events: dict = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
+    batch_lengths: dict = field(default_factory=Counter)
+    trace: list = field(default_factory=list)
+    writable: bool = False
+    mapped_stat: int = 0
+    mapcount_left: int = 0
+    referenced: int = 0
+    vm_flags: int = 0
+
+    def count(self, event: str, nr: int = 1) -> None:
+        """Count an event ``nr`` times."""
+        self.events[event] += nr
+
+    def __repr__(self):
+        events = ", ".join(f"{name}={count}" for name, count in self.events.items() if count)
+        return f"Call(ret={self.ret}, batch_lengths={dict(sorted(self.batch_lengths.items()))}, {events})"
+
+
+# --- the objects -----------------------------------------------------------------------------------------------------
+
+
+class Mm:
+    """An address space: its counters and the CPUs it is active on."""
+
+    def __init__(self, population, index: int, call: Call):
+        self.rss = population.mm_rss.reshape(-1, 4)[index]
+        self.call = call
+        self.cpumask = int(population.mm_cpumask[index])
+        self.outside_memcg = bool(int(population.mm_flags[index]) & _core.MM_OUTSIDE_MEMCG)
+
+    def add_mm_counter(self, counter: int, value: int) -> None:
+        """Add to a counter, in pages."""
+        self.rss[counter] += value
+        self.call.count("rss_updates")
+
+
+class Folio:
+    """A folio, read from the population; :meth:`settle` writes it back.
+
+    Attributes
+    ----------
+    index : int
+        Its number in the population.
+    pfn, pgoff, order, nr_pages : int
+        First PFN, page offset of the first page, order, pages.
+    anon, swapbacked, swapcache, dirty, mlocked, pinned : bool
+        Folio flags; the other names of the ``FOLIO_*`` constants work likewise, in lower case.
+    refcount, mapcount, entire_mapcount, nr_pages_mapped : int
+        As in docs/model.md, section 2.
+    page_mapcounts, page_flags : list of int
+        Per page, whether or not the population stores them.
+    """
+
+    FLAGS = ("anon", "swapbacked", "swapcache", "dirty", "mlocked", "referenced", "active", "pinned", "unevictable")
+    FLAGS += ("young", "partially_mapped", "locked", "freed")
+    COUNTS = ("refcount", "mapcount", "entire_mapcount", "nr_pages_mapped", "swap")
+
+    def __init__(self, population, index: int):
+        self.population, self.index = population, index
+        self.pfn = int(population.folio_pfn[index])
+        self.pgoff = int(population.folio_index[index])
+        self.order = int(population.folio_order[index])
+        self.nr_pages = 1 << self.order
+        for name in self.COUNTS:
+            setattr(self, name, int(getattr(population, f"folio_{name}")[index]))
+        flags = int(population.folio_flags[index])
+        for name in self.FLAGS:
+            setattr(self, name, bool(flags & getattr(_core, f"FOLIO_{name.upper()}")))
+        base = int(population.folio_page_base[index])
+        self._pages = slice(base, base + self.nr_pages)
+        if flags & _core.FOLIO_PAGE_MAPCOUNTS:
+            self.page_mapcounts = [int(value) for value in population.page_mapcount[self._pages]]
+        else:
+            self.page_mapcounts = [(self.mapcount - self.entire_mapcount) // self.nr_pages] * self.nr_pages
+        if flags & _core.FOLIO_PAGE_FLAGS:
+            self.page_flags = [int(value) for value in population.page_flags[self._pages]]
+        else:
+            self.page_flags = [_core.PAGE_EXCLUSIVE if flags & _core.FOLIO_EXCLUSIVE else 0] * self.nr_pages
+        self._stored = flags & (_core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS | _core.FOLIO_EXCLUSIVE)
+        # Pages past the end whose mapcount a stale nr dropped (bug 4), from 0.
+        self.beyond: Counter = Counter()
+
+    @property
+    def large(self) -> bool:
+        """Whether the folio has more than one page."""
+        return self.nr_pages > 1
+
+    @property
+    def lazyfree(self) -> bool:
+        """Whether MADV_FREE was called on it: anonymous and not swapbacked."""
+        return self.anon and not self.swapbacked
+
+    @property
+    def mm_counter(self) -> int:
+        """The counter that its mappings are in."""
+        if self.anon:
+            return MM_ANONPAGES
+        return MM_SHMEMPAGES if self.swapbacked else MM_FILEPAGES
+
+    def page(self, pte: Pte) -> int:
+        """Return the index of the page that the entry maps."""
+        return pte.pfn - self.pfn
+
+    def exclusive(self, page: int) -> bool:
+        """``PageAnonExclusive()``."""
+        return self.anon and bool(self.page_flags[page] & _core.PAGE_EXCLUSIVE)
+
+    def store_flags(self) -> None:
+        """Write counts and flags back, and leave the pages as they are stored."""
+        population, index = self.population, self.index
+        for name in self.COUNTS:
+            getattr(population, f"folio_{name}")[index] = getattr(self, name)
+        flags = self._stored
+        for name in self.FLAGS:
+            if getattr(self, name):
+                flags |= getattr(_core, f"FOLIO_{name.upper()}")
+        population.folio_flags[index] = flags
+
+    def settle(self) -> None:
+        """Write everything back; a folio whose pages are alike stores nothing per page (docs/model.md, section 2)."""
+        self._stored = 0
+        mapcounts = self.page_mapcounts
+        if len(set(mapcounts)) > 1 or sum(mapcounts) != self.mapcount - self.entire_mapcount:
+            self._stored |= _core.FOLIO_PAGE_MAPCOUNTS
+            self.population.page_mapcount[self._pages] = mapcounts
+        kinds = set(self.page_flags)
+        if kinds == {_core.PAGE_EXCLUSIVE}:
+            self._stored |= _core.FOLIO_EXCLUSIVE
+        elif kinds != {0}:
+            self._stored |= _core.FOLIO_PAGE_FLAGS
+            self.population.page_flags[self._pages] = self.page_flags
+        self.store_flags()
+
+    def mlock(self, call: Call) -> None:
+        """``mlock_vma_folio()``."""
+        self.mlocked = True
+        call.count("mlock_calls")
+
+    def mark_dirty(self, call: Call) -> None:
+        """``folio_mark_dirty()``."""
+        self.dirty = True
+        call.count("folios_dirtied")
+
+    def put_refs(self, nr: int, call: Call) -> None:
+        """``folio_put_refs()``."""
+        self.refcount -= nr
+        call.count("ref_puts")
+
+    def remove_rmap_ptes(self, page: int, nr: int, vma: Vma, call: Call, page_mapcount: bool) -> None:
+        """``folio_remove_rmap_ptes()`` (2.4, end): drop the mappings of nr pages."""
+        if page + nr > self.nr_pages:
+            call.count("warns")  # the range sanity check
+        self.mapcount -= nr
+        unmapped = 0
+        for number in range(page, page + nr):
+            if number < self.nr_pages:
+                self.page_mapcounts[number] -= 1
+                left = self.page_mapcounts[number]
+            else:
+                self.beyond[number] -= 1
+                left = self.beyond[number]
+                call.trace.append(("beyond", number, left))
+            if left <= 0:
+                unmapped += 1
+        call.count("rmap_remove_calls")
+        if not self.large:
+            call.count("page_mapcount_atomics")
+        else:
+            call.count("folio_mapcount_atomics")
+            if page_mapcount:
+                call.count("page_mapcount_atomics", nr)
+                call.count("folio_mapcount_atomics", 1 if unmapped else 0)
+        self._unmapped(unmapped if self.entire_mapcount <= 0 else 0, vma, call)
+
+    def remove_rmap_pmd(self, vma: Vma, call: Call) -> None:
+        """``folio_remove_rmap_pmd()``: drop one mapping of the whole folio."""
+        self.mapcount -= 1
+        self.entire_mapcount -= 1
+        call.count("rmap_remove_calls")
+        call.count("folio_mapcount_atomics")
+        still_mapped = self.nr_pages
+        if self.entire_mapcount <= 0:
+            still_mapped = sum(count > 0 for count in self.page_mapcounts)
+        self._unmapped(self.nr_pages_mapped - still_mapped, vma, call)
+
+    def _unmapped(self, nr: int, vma: Vma, call: Call) -> None:
+        """Do what both removals do after ``nr`` pages lost their last mapping."""
+        call.mapped_stat -= nr
+        if self.large:
+            self.nr_pages_mapped -= nr
+            # Queued as partially mapped (bug 6): some page still mapped, some unmapped now, not queued yet.
+            if nr and self.nr_pages_mapped != 0 and self.anon and not self.partially_mapped:
+                self.partially_mapped = True
+                call.count("deferred_splits")
+        if vma.locked:  # munlock_vma_folio()
+            self.mlocked = False
+            call.count("munlock_calls")
+
+
+class Vma:
+    """A VMA and its page tables.
+
+    Entries are addressed by table (``vpn // ptrs_per_pte``) and slot; a slot of ``ptrs_per_pte`` or more lies in the
+    memory behind the table.
+
+    Attributes
+    ----------
+    start, end, pgoff : int
+        Virtual page numbers, end exclusive; page offset of ``start``.
+    flags : int
+        The ``VMA_*`` bits; ``locked``, ``uffd_wp``, ``uffd_armed``, ``droppable``, ``exec``, ``shared`` and ``anon``
+        are these as bool.
+    """
+
+    def __init__(self, run: Run, index: int, guard: str = "none"):
+        population = run.population
+        self.run, self.population, self.call, self.index = run, population, run.call, index
+        self.ptrs_per_pte, self.cont_ptes = int(population.ptrs_per_pte), run.arch.cont_ptes
+        self.start = int(population.vma_start[index])
+        self.end = int(population.vma_end[index])
+        self.pgoff = int(population.vma_pgoff[index])
+        self.window = range(int(population.vma_window_start[index]), int(population.vma_window_end[index]))
+        self._pte_base = int(population.vma_pte_base[index])
+        self._table_base = int(population.vma_table_base[index])
+        self.flags = int(population.vma_flags[index])
+        for name in ("locked", "uffd_wp", "uffd_armed", "droppable", "exec", "shared", "anon"):
+            setattr(self, name, bool(self.flags & getattr(_core, f"VMA_{name.upper()}")))
+        self.mm = Mm(population, int(population.vma_mm[index]), run.call)
+        self._behind: dict = {}
+        if guard == "contiguous":
+            for table in range(self.start // self.ptrs_per_pte, (self.end - 1) // self.ptrs_per_pte + 1):
+                self._behind[table] = self.get(table, self.ptrs_per_pte - 1)
+
+    def address(self, folio: Folio) -> tuple[int, int] | None:
+        """Return first and end vpn of the folio here, ``vma_address()`` and ``vma_address_end()``; None if not here."""
+        if folio.pgoff >= self.pgoff:
+            start = self.start + folio.pgoff - self.pgoff
+            if start >= self.end:
+                return None
+        elif folio.pgoff + folio.nr_pages > self.pgoff:
+            start = self.start
+        else:
+            return None
+        if not folio.large:
+            return start, start + 1
+        return start, min(self.start + folio.pgoff + folio.nr_pages - self.pgoff, self.end)
+
+    # The tables.
+
+    def table_state(self, table: int) -> int:
+        """Return the state of a table, one of the ``TABLE_*`` constants."""
+        return int(self.population.table_state[self._table_base + table - self.start // self.ptrs_per_pte])
+
+    def set_table_state(self, table: int, state: int) -> None:
+        """Set the state of a table."""
+        self.population.table_state[self._table_base + table - self.start // self.ptrs_per_pte] = state
+
+    def table_suits_pmd(self, table: int) -> bool:
+        """Whether a PMD leaf could map this table (FORMAT, "What counts as a walk read, and locks")."""
+        first = table * self.ptrs_per_pte
+        if first < self.start or first + self.ptrs_per_pte > self.end:
+            return False
+        return self.anon or (self.start - self.pgoff) % self.ptrs_per_pte == 0
+
+    # Raw entries.
+
+    def get(self, table: int, slot: int) -> Pte:
+        """Return the entry as it lies in memory; nothing is counted."""
+        if slot >= self.ptrs_per_pte:
+            if (table, slot) in self._behind:
+                return self._behind[table, slot]
+            last = self._behind.get(table, Pte(0))  # the last slot at entry, with guard "contiguous"
+            return last.advance(slot - self.ptrs_per_pte + 1) if last.present else Pte(0)
+        vpn = table * self.ptrs_per_pte + slot
+        return Pte(self.population.ptes[self._pte_base + vpn - self.start]) if vpn in self.window else Pte(0)
+
+    def put(self, table: int, slot: int, pte: Pte) -> None:
+        """Write an entry; nothing is counted."""
+        vpn = table * self.ptrs_per_pte + slot
+        if slot >= self.ptrs_per_pte:
+            self._behind[table, slot] = pte
+        elif vpn in self.window:
+            self.population.ptes[self._pte_base + vpn - self.start] = int(pte)
+
+    def _count_outside(self, table: int, slot: int, access: str) -> None:
+        if slot >= self.ptrs_per_pte:
+            self.call.count(f"oob_{access}s")
+        elif not self.start <= table * self.ptrs_per_pte + slot < self.end:
+            self.call.count(f"vma_overrun_{access}s")
+
+    # contpte (2.6).
+
+    def has_cont(self, table: int, slot: int) -> bool:
+        """Whether the entry belongs to a folded block. Memory behind a table has no blocks."""
+        return self.cont_ptes > 1 and slot < self.ptrs_per_pte and self.get(table, slot).cont
+
+    def block(self, table: int, slot: int) -> list[int]:
+        """Return the slots of the contpte block around a slot that lie in the window."""
+        first = slot - slot % self.cont_ptes
+        return [s for s in range(first, first + self.cont_ptes) if table * self.ptrs_per_pte + s in self.window]
+
+    def convert(self, table: int, slot: int, cont: bool) -> None:
+        """``contpte_convert()``: fold or unfold a block; young and dirty spread over it."""
+        block = self.block(table, slot)
+        bits = _core.PTE_CONT if cont else 0
+        for s in block:
+            bits |= self.get(table, s) & (_core.PTE_YOUNG | _core.PTE_DIRTY)
+        for s in block:
+            self.put(table, s, self.get(table, s).clear(_core.PTE_CONT).set(bits))
+        self.call.count("contpte_folds" if cont else "contpte_unfolds")
+        if not self.run.arch.bbml2_noabort:
+            self.call.count("tlbi_ops", range_ops(self.run.arch, self.cont_ptes))
+            self.call.count("dsb_ishst_ops")
+            self.call.count("dsb_ops")
+
+    # Counted accesses.
+
+    def ptep_get(self, table: int, slot: int, reader: str) -> Pte:
+        """Logical read, counted for ``reader`` (walk, batch or entry): a block's young and dirty are gathered."""
+        pte = self.get(table, slot)
+        loads = 1
+        if self.has_cont(table, slot):
+            young = dirty = False
+            for s in self.block(table, slot):
+                entry = self.get(table, s)
+                loads += 1
+                young |= entry.young
+                dirty |= entry.dirty
+                if young and dirty:
+                    break
+            pte = pte.set((_core.PTE_YOUNG if young else 0) | (_core.PTE_DIRTY if dirty else 0))
+        self.call.count(f"{reader}_pte_reads")
+        self.call.count("raw_pte_loads", loads)
+        self._count_outside(table, slot, "read")
+        return pte
+
+    def get_and_clear_ptes(self, table: int, slot: int, nr: int) -> Pte:
+        """Clear nr entries; return the first, with young and dirty of the others added (FORMAT, section 1)."""
+        end = min(slot + nr, self.ptrs_per_pte)
+        for edge in (slot, end - 1):
+            # Only a block that is covered in part is unfolded.
+            first = edge - edge % self.cont_ptes
+            if self.has_cont(table, edge) and (first < slot or first + self.cont_ptes > end):
+                self.convert(table, edge, cont=False)
+        collected = self.get(table, slot)
+        for s in range(slot, slot + nr):
+            entry = self.get(table, s)
+            if s > slot and entry.dirty:
+                collected = collected.mkdirty(self.run.arch.mkdirty_soft_dirty)
+            if s > slot and entry.young:
+                collected = collected.set(_core.PTE_YOUNG)
+            self.put(table, s, Pte(0))
+            self._count_outside(table, s, "write")
+        self.call.count("ptes_cleared", nr)
+        return collected
+
+    def set_pte(self, table: int, slot: int, pte: Pte) -> None:
+        """Write one entry of an unmap step, without folding."""
+        self.put(table, slot, pte)
+        self.call.count("ptes_set")
+        self._count_outside(table, slot, "write")
+
+    def set_ptes(self, table: int, slot: int, pte: Pte, nr: int, folio: Folio) -> None:
+        """Restore nr entries: the collected one and its advanced copies (2.4, "Restoration detail")."""
+        for i in range(nr):
+            entry = pte.advance(i)
+            if self.cont_ptes > 1 and entry.present:
+                entry = entry.clear(_core.PTE_CONT)
+            self.set_pte(table, slot + i, entry)
+        if self.cont_ptes == 1 or not pte.present:
+            return
+        if nr == 1:
+            self._try_fold(table, slot, folio)
+            return
+        self._fold_blocks(table, slot, pte, nr)
+
+    def _fold_blocks(self, table: int, slot: int, pte: Pte, nr: int) -> None:
+        """Whole aligned blocks of nr entries just written get CONT directly, without a flush (2.6)."""
+        if self.cont_ptes == 1:
+            return
+        for i in range(nr):
+            first = slot + i
+            aligned = first % self.cont_ptes == 0 and pte.advance(i).pfn % self.cont_ptes == 0
+            if aligned and i + self.cont_ptes <= nr and first < self.ptrs_per_pte:
+                for s in range(first, first + self.cont_ptes):
+                    self.put(table, s, self.get(table, s).set(_core.PTE_CONT))
+                self.call.count("contpte_folds")
+
+    def _try_fold(self, table: int, slot: int, folio: Folio) -> None:
+        """Fold the block if its last entry was just set and all of them fit (2.6)."""
+        last = self.cont_ptes - 1
+        pte = self.get(table, slot) if slot < self.ptrs_per_pte else Pte(0)
+        if not pte.present or slot % self.cont_ptes != last or pte.pfn % self.cont_ptes != last:
+            return
+        if pte.pfn - last < folio.pfn or pte.pfn >= folio.pfn + folio.nr_pages:
+            return
+        ignored = _core.PTE_YOUNG | _core.PTE_DIRTY
+        for back in range(self.cont_ptes):
+            if self.get(table, slot - back).clear(ignored) != pte.advance(-back).clear(ignored):
+                return
+        self.convert(table, slot, cont=True)
+
+    def test_and_clear_young_ptes(self, table: int, slot: int, nr: int) -> bool:
+        """Clear young of nr entries, widened to whole contpte blocks at both ends (2.6); flush on arm64."""
+        first, end = slot, slot + nr
+        if self.has_cont(table, first):
+            first = self.block(table, first)[0]
+        if self.has_cont(table, end - 1):
+            end = self.block(table, end - 1)[-1] + 1
+        young = False
+        for s in range(first, end):
+            self.call.count("young_tests")
+            self.call.count("raw_pte_loads")
+            entry = self.get(table, s)
+            if entry.present and entry.young:
+                young = True
+                self.call.count("young_clears")
+                self.put(table, s, entry.clear(_core.PTE_YOUNG))
+        if young and self.run.arch.tlb == "arm64":
+            self.call.count("young_flushes")
+            self.call.count("tlbi_ops", range_ops(self.run.arch, end - first))
+        return young
+
+    # PMD leaves (docs/model.md, section 5). The leaf's word is in the table's first slot.
+
+    def clear_pmd(self, table: int) -> Pte:
+        """Clear the leaf; the table is absent then, and none of its slots holds anything."""
+        leaf = self.get(table, 0)
+        for slot in range(self.ptrs_per_pte):
+            self.put(table, slot, Pte(0))
+        self.set_table_state(table, _core.TABLE_ABSENT)
+        self.call.count("pmds_cleared")
+        return leaf
+
+    def split_pmd(self, table: int, folio: Folio) -> None:
+        """Put a page table in place of the leaf: the leaf's word, advanced; contpte blocks fold as in ``set_ptes()``."""
+        leaf = self.get(table, 0)
+        for slot in range(self.ptrs_per_pte):
+            self.put(table, slot, leaf.advance(slot))
+        self.set_table_state(table, _core.TABLE_PTE)
+        self._fold_blocks(table, 0, leaf, self.ptrs_per_pte)
+
+
+# --- TLB (2.7) -------------------------------------------------------------------------------------------------------
+
+
+def range_ops(arch, nr: int) -> int:
+    """Return the TLBI instructions that an arm64 range flush of nr pages takes (docs/model.md, section 4)."""
+    if not arch.range_tlbi:
+        return 1 if nr >= arch.max_dvm_ops else nr
+    if nr > 1 << 21:
+        return 1
+    ops = 0
+    for scale in (3, 2, 1, 0):
+        shift = 5 * scale + 1
+        while num := min(nr >> shift, 32):
+            nr -= num << shift
+            ops += 1
+    return ops + nr  # nr is 0, or 1: an odd page
+
+
+class Tlb:
+    """The TLB work of one reclaim, with the batch of deferred flushes (``tlb_ubc``)."""
+
+    def __init__(self, arch, call: Call):
+        self.arch, self.call = arch, call
+        self.flush_required = self.writable = False
+        self.cpumask = 0
+
+    @staticmethod
+    def _cpus(cpumask: int) -> tuple[bool, int]:
+        """Return whether CPU 0, which reclaims, is in the mask, and how many others are."""
+        return bool(cpumask & 1), (cpumask & ~1).bit_count()
+
+    def should_defer_flush(self, mm: Mm, ttu: frozenset) -> bool:
+        """Whether the flush of a cleared entry may wait."""
+        if "BATCH_FLUSH" not in ttu or self.arch.tlb == "none":
+            return False
+        return self.arch.tlb != "x86" or self._cpus(mm.cpumask)[1] > 0
+
+    def set_tlb_ubc_flush_pending(self, mm: Mm, pte: Pte, vpn: int, nr: int) -> None:
+        """Defer the flush of nr entries whose collected entry is ``pte``."""
+        self.call.count("tlb_deferred")
+        self.call.trace.append(("tlb_deferred", vpn, nr))
+        self.flush_required = True
+        if self.arch.tlb == "arm64":
+            # The TLBIs are issued now, the barrier that waits for them comes later.
+            self.call.count("dsb_ishst_ops")
+            self.call.count("tlbi_ops", range_ops(self.arch, nr))
+        else:
+            self.cpumask |= mm.cpumask
+        if pte.dirty:
+            self.writable = self.call.writable = True
+
+    def flush_tlb_range(self, mm: Mm, vpn: int, nr: int) -> None:
+        """Flush nr pages now, under the page-table lock."""
+        self.call.count("tlb_immediate")
+        self.call.trace.append(("tlb_immediate", vpn, nr))
+        if self.arch.tlb == "arm64":
+            self.call.count("dsb_ishst_ops")
+            self.call.count("tlbi_ops", range_ops(self.arch, nr))
+            self.call.count("dsb_ops")
+            return
+        own, others = self._cpus(mm.cpumask)
+        if own:
+            self.call.count("tlbi_ops", 1 if nr > self.arch.flush_ceiling else nr)
+        self.call.count("ipis", others)
+
+    def try_to_unmap_flush(self) -> None:
+        """Do what was deferred."""
+        if not self.flush_required:
+            return
+        self.call.count("tlb_flushes")
+        if self.arch.tlb == "arm64":
+            self.call.count("dsb_ops")
+        else:
+            own, others = self._cpus(self.cpumask)
+            self.call.count("tlbi_ops", int(own))
+            self.call.count("ipis", others)
+        self.flush_required = self.writable = False
+        self.cpumask = 0
+
+
+# --- the walk (2.2) --------------------------------------------------------------------------------------------------
+
+
+class Walk:
+    """``struct page_vma_mapped_walk`` and the walk itself, as a state machine.
+
+    Attributes
+    ----------
+    vpn, end : int
+        Where the walk is, and where it ends (exclusive).
+    ttu : frozenset of str
+        TTU flags of the unmap.
+    pmd : bool
+        Whether the last yield was a PMD leaf.
+    crossed : bool
+        ``PVMW_PGTABLE_CROSSED``.
+    """
+
+    def __init__(self, run: Run, folio: Folio, vma: Vma, *, sync: bool, migration: bool = False, ttu=frozenset()):
+        self.run, self.folio, self.vma, self.call, self.ttu = run, folio, vma, run.call, ttu
+        self.sync, self.migration = sync, migration
+        self.vpn, self.end = vma.address(folio)
+        self.mapped = self.ptl = self.pmd = self.crossed = False
+        self._last_read = None
+
+    @property
+    def table(self) -> int:
+        """Number of the page table that holds ``vpn``."""
+        return self.vpn // self.vma.ptrs_per_pte
+
+    @property
+    def slot(self) -> int:
+        """Slot of ``vpn`` in its table."""
+        return self.vpn % self.vma.ptrs_per_pte
+
+    # What a policy function may ask.
+
+    def room(self) -> int:
+        """Entries left in this page table and this VMA."""
+        return min((self.table + 1) * self.vma.ptrs_per_pte, self.vma.end) - self.vpn
+
+    def batch(self, max_nr: int, respect=()) -> int:
+        """Scan from the yielded entry for at most ``max_nr`` entries that map the folio's next pages.
+
+        ``respect`` names what must match in a batch besides the rest: ``WRITE``, ``SOFT_DIRTY``, ``DIRTY``.
+        """
+        respect = _names("respect", respect, ("DIRTY", "SOFT_DIRTY", "WRITE"))
+        return self._batch(self.pte, max_nr, frozenset(f"RESPECT_{name}" for name in respect))
+
+    def exclusive_run(self, nr: int) -> int:
+        """Return how many of the next nr pages agree with the first in PageAnonExclusive."""
+        page = self.folio.page(self.pte)
+        run = 1
+        while run < nr and self.folio.exclusive(page + run) == self.folio.exclusive(page):
+            run += 1
+        return run
+
+    def _batch(self, first: Pte, max_nr: int, flags: frozenset) -> int:
+        table, slot = self.table, self.slot
+        limit = min(max_nr, self.folio.nr_pages - self.folio.page(first))
+        return _scan(
+            lambda s: self.vma.ptep_get(table, s, "batch"), slot, first, limit, flags, self.vma.cont_ptes, False
+        )[0]
+
+    # What its callers do.
+
+    def next(self) -> bool:
+        """``page_vma_mapped_walk()``: go to the next entry that maps the folio; False at the end."""
+        self.call.count("walk_calls")
+        if self.pmd:  # 2.2 step 1
+            self.done()
+            return False
+        step = self._next if self.mapped else self._restart
+        while callable(step):
+            step = step()
+        if step == "yield":
+            self.call.count("walk_yields")
+            return True
+        self.done()
+        return False
+
+    def done(self) -> None:
+        """``page_vma_mapped_walk_done()``."""
+        self.mapped = self.ptl = self.pmd = False
+
+    def restart(self) -> None:
+        """``page_vma_mapped_walk_restart()``: after a PMD yield, walk the same address again."""
+        self.done()
+
+    def skip(self, nr: int) -> None:
+        """Advance by nr slots, to the last slot of this table at most; the skipped ones are not read."""
+        self.vpn += min(nr, self.vma.ptrs_per_pte - 1 - self.slot)
+
+    # The steps; each returns the next one, or "yield" or "end".
+
+    def _read(self) -> Pte:
+        if self._last_read != self.vpn:
+            self.call.count("walk_slots")
+        self._last_read = self.vpn
+        return self.vma.ptep_get(self.table, self.slot, "walk")
+
+    def _lock(self) -> None:
+        if not self.ptl:
+            self.ptl = True
+            self.call.count("ptl_locks")
+
+    def _restart(self):
+        """Enter the table of ``vpn``: steps 3 to 6."""
+        vma, folio = self.vma, self.folio
+        if self.vpn >= self.end:
+            return "end"
+        state = vma.table_state(self.table)
+        if state == _core.TABLE_PMD_LEAF:  # step 4
+            self.call.count("pmd_locks")
+            first = vma.get(self.table, 0).pfn
+            if self.migration or first >= folio.pfn + folio.nr_pages or first + vma.ptrs_per_pte <= folio.pfn:
+                return "end"
+            self.pmd = True
+            return "yield"
+        if state == _core.TABLE_ABSENT:  # step 5
+            if self.sync and folio.nr_pages >= vma.ptrs_per_pte and vma.table_suits_pmd(self.table):
+                self.call.count("pmd_locks")
+            self.vpn = (self.table + 1) * vma.ptrs_per_pte
+            return self._restart
+        self.mapped = True  # step 6, map_pte()
+        if self.sync:
+            self._lock()
+            return self._check
+        pte = self._read()
+        wanted = not pte.none and not pte.present if self.migration else pte.present or pte.device
+        if not wanted:
+            return self._next
+        self._lock()
+        return self._check
+
+    def _check(self):
+        """Step 7, ``check_pte()``: any page of the folio will do, not only the one expected here."""
+        pte = self._read()
+        wanted = pte.kind == "migration" if self.migration else pte.present or pte.device
+        if wanted and 0 <= self.folio.page(pte) < self.folio.nr_pages:
+            return "yield"
+        return self._next
+
+    def _next(self):
+        """Step 8: go on to the next entry that is not none."""
+        self.vpn += 1
+        if self.vpn >= self.end:
+            return "end"
+        if self.slot == 0:
+            self.mapped = self.ptl = False
+            self.crossed = True
+            self.call.count("table_crossings")
+            return self._restart
+        if self._read().none:
+            return self._next
+        self._lock()
+        return self._check
+
+
+# --- rmap and reclaim ------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """A population under a policy on an architecture, with the result that is being collected.
+
+    Parameters
+    ----------
+    population : object
+        The arrays of docs/model.md, section 2, as attributes.
+    policy : Policy or callable
+        A batching policy, or a function in place of its batch rule (see the module's docstring).
+    arch : Arch
+        The architecture; its ``ptrs_per_pte`` must be the population's.
+    swap_pages : int, optional
+        Swap slots, handed out from 0 upwards; none without.
+    """
+
+    def __init__(self, population, policy, arch, swap_pages: int | None = None):
+        if int(population.ptrs_per_pte) != arch.ptrs_per_pte:
+            raise ValueError(
+                f"arch: expected ptrs_per_pte {population.ptrs_per_pte} as the population has, got {arch.ptrs_per_pte};"
+                f" use arch.replace(ptrs_per_pte={population.ptrs_per_pte})"
+            )
+        self.population, self.arch = population, arch
+        self.rule = policy if callable(policy) else None
+        self.policy = _policy.get("v7.3" if callable(policy) else policy)
+        self.swap_pages = 0 if swap_pages is None else operator.index(swap_pages)
+        self.swap_used = 0
+        self.call = Call()
+        self.tlb = Tlb(arch, self.call)
+
+    def folio(self, index) -> Folio:
+        """Return a folio by its number."""
+        return Folio(self.population, _index("folio", index, len(self.population.folio_pfn)))
+
+    def vma(self, index, guard: str = "none") -> Vma:
+        """Return a VMA by its number."""
+        return Vma(self, _index("vma", index, len(self.population.vma_start)), guard)
+
+    def rmap(self, folio: Folio):
+        """Yield the VMAs that may map the folio, in the order of the walk (2.3)."""
+        first, end = (int(self.population.rmap_start[folio.index + i]) for i in (0, 1))
+        for pair in range(first, end):
+            vma = self.vma(self.population.rmap_vma[pair])
+            if vma.address(folio) is not None:
+                yield vma
+
+    # Unmap (2.4).
+
+    def unmap_batch(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
+        """``folio_unmap_pte_batch()``: how many entries this step unmaps."""
+        policy = self.policy
+        if self.rule is not None:
+            return self._ask_rule(folio, vma, walk, pte)
+        if not folio.anon:
+            batched = policy.file
+        else:
+            batched = policy.anon_swap if folio.swapbacked else policy.lazyfree
+        if not batched or not folio.large or "HWPOISON" in walk.ttu or pte.unused:
+            return 1
+        if vma.uffd_wp and policy.uffd_wp == "per-page":
+            return 1
+        if policy.all_or_nothing and folio.page(pte) != 0:
+            return 1
+        max_nr = walk.room() if policy.clip else folio.nr_pages
+        respect = []
+        if policy.respect_write:
+            respect.append("WRITE")
+        if policy.respect_soft_dirty:
+            respect.append("SOFT_DIRTY")
+        nr = walk.batch(max_nr, respect)
+        if policy.all_or_nothing and nr != folio.nr_pages:
+            return 1
+        return walk.exclusive_run(nr) if folio.anon and folio.swapbacked else nr
+
+    def _ask_rule(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
+        got = self.rule(folio, vma, walk, pte)
+        left = folio.nr_pages - folio.page(pte)
+        is_int = isinstance(got, int | np.integer) and not isinstance(got, bool)
+        if not is_int or not 1 <= got <= left:
+            name = getattr(self.rule, "__name__", repr(self.rule))
+            raise ValueError(
+                f"policy: {name}() must return an int from 1 to {left}, the pages left in folio {folio.index} at"
+                f" vpn {walk.vpn}, got {got!r}"
+            )
+        return int(got)
+
+    def try_to_unmap_one(self, folio: Folio, vma: Vma, ttu: frozenset) -> bool:
+        """Unmap the folio from one VMA; the caller settles the folio."""
+        policy, call, tlb = self.policy, self.call, self.tlb
+        walk = Walk(self, folio, vma, sync="SYNC" in ttu, ttu=ttu)
+        call.count("unmap_calls")
+        call.count("notifier_ranges")  # S0: once per VMA
+        call.trace.append(("notifier", walk.vpn, walk.end))
+        ret = True
+        ptes = 0
+        nr = 1
+        while walk.next():
+            if policy.nr_reset:  # S1; without it a non-present entry reuses the last nr (CVE-2026-63950)
+                nr = 1
+            if vma.locked and "IGNORE_MLOCK" not in ttu:  # S2
+                ret = False
+                if policy.mlock_at_once:
+                    if walk.pmd or not folio.large:
+                        folio.mlock(call)
+                    break
+                ptes += 1
+                if not walk.pmd and ptes != folio.nr_pages:
+                    continue
+                if walk.pmd or not walk.crossed:
+                    folio.mlock(call)
+                break
+            if walk.pmd:  # S3
+                if folio.lazyfree:
+                    ret = self.discard_pmd(folio, vma, walk)
+                    break
+                if "SPLIT_HUGE_PMD" not in walk.ttu:
+                    call.count("warns")
+                    ret = False
+                    break
+                self.split_pmd(folio, vma, walk)
+                walk.ttu -= {"SPLIT_HUGE_PMD"}
+                walk.restart()
+                continue
+            vpn, table, slot = walk.vpn, walk.table, walk.slot
+            pte = walk.pte = vma.ptep_get(table, slot, "entry")  # S4
+            page = folio.page(pte)
+            if pte.present:  # S5
+                nr = self.unmap_batch(folio, vma, walk, pte)
+                cleared = nr
+                pte = vma.get_and_clear_ptes(table, slot, nr)
+                if tlb.should_defer_flush(vma.mm, ttu):
+                    tlb.set_tlb_ubc_flush_pending(vma.mm, pte, vpn, nr)
+                else:
+                    tlb.flush_tlb_range(vma.mm, vpn, nr)
+                if pte.dirty:
+                    folio.mark_dirty(call)
+            else:
+                cleared = 1
+                vma.get_and_clear_ptes(table, slot, 1)
+            call.count("batches")
+            call.count("batched_pages", cleared)
+            call.batch_lengths[cleared] += 1
+            call.trace.append(("step" if pte.present else "step_nonpresent", vpn, nr))
+            if vma.uffd_wp and not vma.anon and pte.uffd_wp:  # S6
+                for i in range(nr if policy.uffd_wp == "whole-batch" else 1):
+                    vma.set_pte(table, slot + i, Pte(_core.PTE_MARKER_WORD))
+                    call.count("markers_set")
+            if not self.unmap_entries(folio, vma, walk, pte, page, nr):  # S8
+                ret = False
+                break
+            folio.remove_rmap_ptes(page, nr, vma, call, self.arch.page_mapcount)  # S9
+            folio.put_refs(nr, call)
+            if nr > 1 and policy.walk_done == "batched":
+                break
+            if nr == folio.nr_pages and policy.walk_done == "whole":
+                break
+            if policy.advance != "rescan":
+                walk.skip(nr - 1)
+        walk.done()
+        call.ret = ret
+        return ret
+
+    def unmap_entries(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte, page: int, nr: int) -> bool:
+        """S8: account for nr cleared entries, of which ``pte`` was collected; False to abort."""
+        policy, call, mm = self.policy, self.call, vma.mm
+        table, slot = walk.table, walk.slot
+        marked = folio.page_flags[0 if policy.hwpoison_page0 else page] & _core.PAGE_HWPOISON
+        if "HWPOISON" in walk.ttu and marked:  # 8a
+            mm.add_mm_counter(folio.mm_counter, -1)
+            vma.set_pte(table, slot, _nonpresent("hwpoison", folio.pfn + page))
+            return True
+        if pte.unused and not vma.uffd_wp and not vma.uffd_armed:  # 8b
+            mm.add_mm_counter(folio.mm_counter, -1)
+            return True
+        if not folio.anon:  # 8d
+            mm.add_mm_counter(folio.mm_counter, -nr if policy.file else -1)
+            return True
+        if folio.swapbacked != folio.swapcache:  # 8c
+            call.count("warns")
+            if policy.mismatch_restores:
+                vma.set_ptes(table, slot, pte, nr, folio)
+            return False
+        if not folio.swapbacked:
+            if not self.may_discard(folio, vma):
+                vma.set_ptes(table, slot, pte, nr, folio)
+                return False
+            mm.add_mm_counter(MM_ANONPAGES, -nr)
+            return True
+        call.count("swap_dups")
+        pages = range(page, page + nr)
+        if any(folio.page_flags[number] & _core.PAGE_SWAP_DUP_FAIL for number in pages):
+            vma.set_ptes(table, slot, pte, nr, folio)
+            return False
+        exclusive = folio.exclusive(page)
+        if exclusive and folio.pinned:  # folio_try_share_anon_rmap_pte() fails
+            call.count("swap_puts")
+            vma.set_ptes(table, slot, pte, nr, folio)
+            return False
+        for number in pages:
+            folio.page_flags[number] &= ~_core.PAGE_EXCLUSIVE
+        mm.add_mm_counter(MM_ANONPAGES, -nr)
+        mm.add_mm_counter(MM_SWAPENTS, nr)
+        flags = pte & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP) | (_core.PTE_EXCLUSIVE if exclusive else 0)
+        for i in range(nr):
+            vma.set_pte(table, slot + i, _nonpresent("swap", folio.swap + page + i, flags))
+        return True
+
+    def may_discard(self, folio: Folio, vma: Vma) -> bool:
+        """8c, lazyfree: whether nobody wrote to the folio or holds it; if not, it may become swapbacked again."""
+        dirty = folio.dirty and not vma.droppable
+        held = folio.refcount != 1 + folio.mapcount
+        if dirty or (held and self.policy.failure_swapbacked and not vma.droppable):
+            folio.swapbacked = True
+        return not (dirty or held)
+
+    def discard_pmd(self, folio: Folio, vma: Vma, walk: Walk) -> bool:
+        """``unmap_huge_pmd_locked()``: drop a lazyfree folio that a PMD leaf maps (docs/model.md, section 5)."""
+        table = walk.table
+        before = [vma.get(table, slot) for slot in range(vma.ptrs_per_pte)]
+        leaf = vma.clear_pmd(table)
+        self.tlb.flush_tlb_range(vma.mm, table * vma.ptrs_per_pte, vma.ptrs_per_pte)
+        if leaf.dirty:
+            folio.mark_dirty(self.call)
+        if not self.may_discard(folio, vma):
+            for slot, pte in enumerate(before):
+                vma.put(table, slot, pte)
+            vma.set_table_state(table, _core.TABLE_PMD_LEAF)
+            return False
+        vma.mm.add_mm_counter(MM_ANONPAGES, -vma.ptrs_per_pte)
+        folio.remove_rmap_pmd(vma, self.call)
+        folio.put_refs(1, self.call)
+        return True
+
+    def split_pmd(self, folio: Folio, vma: Vma, walk: Walk) -> None:
+        """``split_huge_pmd_locked()``: an anonymous leaf becomes a table, a file leaf is dropped."""
+        table = walk.table
+        self.call.count("pmd_splits")
+        self.tlb.flush_tlb_range(vma.mm, table * vma.ptrs_per_pte, vma.ptrs_per_pte)
+        if folio.anon:
+            vma.split_pmd(table, folio)
+            folio.mapcount += vma.ptrs_per_pte - 1
+            folio.refcount += vma.ptrs_per_pte - 1
+            folio.entire_mapcount -= 1
+            folio.page_mapcounts = [count + 1 for count in folio.page_mapcounts]
+            return
+        if vma.clear_pmd(table).dirty:
+            folio.mark_dirty(self.call)
+        vma.mm.add_mm_counter(folio.mm_counter, -vma.ptrs_per_pte)
+        folio.remove_rmap_pmd(vma, self.call)
+        folio.put_refs(1, self.call)
+
+    def try_to_unmap(self, folio: Folio, ttu: frozenset) -> None:
+        """Unmap the folio everywhere (2.3)."""
+        for vma in self.rmap(folio):
+            ret = self.try_to_unmap_one(folio, vma, ttu)
+            folio.settle()
+            if not ret or folio.mapcount <= 0:
+                break
+
+    # The reference check (2.5).
+
+    def folio_referenced_one(self, folio: Folio, vma: Vma) -> bool:
+        """Look for young entries of the folio in one VMA; ``call.mapcount_left`` and so on carry over."""
+        call = self.call
+        batched = self.policy.young == "batched"
+        call.count("referenced_calls")
+        walk = Walk(self, folio, vma, sync=False)
+        referenced = False
+        ptes = 0
+        while walk.next():
+            if vma.locked:
+                if not batched and (not folio.large or walk.pmd):
+                    return self._mlocked(folio, walk)
+                ptes += 1
+                call.mapcount_left -= 1
+                if not batched or (not walk.pmd and ptes != folio.nr_pages):
+                    continue
+                if walk.crossed and not walk.pmd:
+                    break
+                return self._mlocked(folio, walk)
+            nr = 1
+            if walk.pmd:
+                referenced |= self._clear_young_pmd(folio, vma, walk)
+            elif batched and folio.large:
+                pte = walk.pte = vma.ptep_get(walk.table, walk.slot, "entry")
+                if pte.present:
+                    nr = walk.batch(walk.room())
+                    referenced |= self._clear_young(vma, walk, nr)
+                walk.skip(nr - 1)
+            elif vma.get(walk.table, walk.slot).present:  # bug 12: a device entry has no young bit
+                referenced |= self._clear_young(vma, walk, 1)
+            ptes += nr
+            call.mapcount_left -= nr
+            if batched and ptes == folio.nr_pages:
+                break
+        if vma.locked and not batched and ptes == folio.nr_pages and not walk.crossed:
+            return self._mlocked(folio, walk)  # up to v6.14 decided after the whole walk
+        walk.done()
+        if folio.young:  # folio_test_clear_young()
+            folio.young = False
+            referenced = True
+        if referenced:
+            call.referenced += 1
+            call.vm_flags |= vma.flags & ~_core.VMA_LOCKED
+        call.ret = call.mapcount_left != 0
+        return call.ret
+
+    def _mlocked(self, folio: Folio, walk: Walk) -> bool:
+        walk.done()
+        folio.mlock(self.call)
+        self.call.vm_flags |= _core.VMA_LOCKED
+        self.call.ret = False
+        return False
+
+    def _clear_young(self, vma: Vma, walk: Walk, nr: int) -> bool:
+        self.call.count("young_calls")
+        self.call.trace.append(("young", walk.vpn, nr))
+        return vma.test_and_clear_young_ptes(walk.table, walk.slot, nr)
+
+    def _clear_young_pmd(self, folio: Folio, vma: Vma, walk: Walk) -> bool:
+        self.call.count("young_calls")
+        self.call.count("young_tests")
+        self.call.trace.append(("young", walk.table * vma.ptrs_per_pte, vma.ptrs_per_pte))
+        leaf = vma.get(walk.table, 0)
+        if leaf.young:
+            self.call.count("young_clears")
+            vma.put(walk.table, 0, leaf.clear(_core.PTE_YOUNG))
+            if self.arch.tlb == "arm64":
+                self.call.count("young_flushes")
+                self.call.count("tlbi_ops", range_ops(self.arch, 1))
+        return leaf.young
+
+    def folio_referenced(self, folio: Folio) -> tuple[int, int]:
+        """Return how many VMAs referenced the folio, and their flags."""
+        call = self.call
+        call.mapcount_left, call.referenced, call.vm_flags = folio.mapcount, 0, 0
+        if folio.mapcount > 0:
+            for vma in self.rmap(folio):
+                if vma.mm.outside_memcg:
+                    continue
+                if not self.folio_referenced_one(folio, vma):
+                    break
+        folio.store_flags()
+        return call.referenced, call.vm_flags
+
+    def folio_check_references(self, folio: Folio) -> str:
+        """Return activate, keep, reclaim or reclaim_clean (2.8)."""
+        referenced, vm_flags = self.folio_referenced(folio)
+        was_referenced, folio.referenced = folio.referenced, False
+        if vm_flags & _core.VMA_LOCKED:
+            return "activate"
+        if referenced:
+            folio.referenced = True
+            if was_referenced or referenced > 1 or (vm_flags & _core.VMA_EXEC and not folio.swapbacked):
+                return "activate"
+            return "keep"
+        return "reclaim_clean" if was_referenced and not folio.swapbacked else "reclaim"
+
+    # Reclaim (docs/model.md, section 6; facts, 2.8).
+
+    def shrink_folio_list(self, group: list[int], ignore_references: bool) -> list[str]:
+        """Reclaim what can be of the isolated folios; return freed, activated or kept for each."""
+        call = self.call
+        call.count("shrink_calls")
+        fates = []
+        free_batch = 0
+        for index in group:
+            folio = self.folio(index)
+            call.count("folios_scanned")
+            call.count("pages_scanned", folio.nr_pages)
+            fate = self.shrink_folio(folio, ignore_references)
+            fates.append(fate)
+            if fate == "activated":
+                folio.active = True
+            elif fate == "freed":
+                folio.freed = True
+                folio.swapcache = folio.active = folio.referenced = False
+                folio.refcount = 0
+                call.count("pages_freed", folio.nr_pages)
+                call.count("page_cache_slots", 0 if folio.anon else 1 << folio.order % 6)
+                free_batch += 1
+                if free_batch == PAGEVEC_SIZE:
+                    self.tlb.try_to_unmap_flush()
+                    free_batch = 0
+            call.count(f"folios_{fate}")
+            folio.store_flags()
+        self.tlb.try_to_unmap_flush()
+        return fates
+
+    def shrink_folio(self, folio: Folio, ignore_references: bool) -> str:
+        """Decide what becomes of one folio: freed, activated or kept."""
+        call = self.call
+        if folio.locked or (folio.large and folio.page_flags[0] & _core.PAGE_HWPOISON):
+            return "kept"
+        if folio.unevictable or folio.mlocked:
+            return "activated"
+        references = "reclaim" if ignore_references else self.folio_check_references(folio)
+        if references in ("activate", "keep"):
+            return "activated" if references == "activate" else "kept"
+        if folio.anon and folio.swapbacked and not folio.swapcache:
+            if self.swap_used + folio.nr_pages > self.swap_pages:
+                return "activated"
+            folio.swap = self.swap_used
+            self.swap_used += folio.nr_pages
+            folio.swapcache = folio.dirty = True
+            folio.refcount += folio.nr_pages
+            call.count("swap_allocs")
+        if folio.mapcount > 0:
+            ttu = {"BATCH_FLUSH"}
+            if folio.large:
+                ttu.add("SYNC")
+            if folio.nr_pages >= self.arch.ptrs_per_pte:
+                ttu.add("SPLIT_HUGE_PMD")
+            self.try_to_unmap(folio, frozenset(ttu))
+            if folio.mapcount > 0:
+                call.count("unmap_failures")
+                return "activated"
+        if folio.pinned:
+            return "activated"
+        if folio.dirty:
+            if not folio.swapbacked:
+                return "activated"
+            if references == "reclaim_clean":
+                return "kept"
+            if self.tlb.writable:  # try_to_unmap_flush_dirty()
+                self.tlb.try_to_unmap_flush()
+            call.count("folios_written")
+            folio.dirty = False
+        if folio.lazyfree:
+            return "freed" if folio.refcount == 1 else "kept"
+        return "freed" if folio.refcount == 1 + folio.nr_pages and not folio.dirty else "kept"
+
+    def isolate_and_shrink(self, group: list[int], ignore_references: bool) -> list[str]:
+        """Hold one reference on each folio of a group while it is shrunk."""
+        refcount = self.population.folio_refcount
+        for index in group:
+            refcount[index] += 1
+        fates = self.shrink_folio_list(group, ignore_references)
+        for index, fate in zip(group, fates, strict=True):
+            if fate != "freed":
+                refcount[index] -= 1
+        return fates
+
+    def take(self, lru: list[int]) -> list[int]:
+        """Take folios from the head of a list until 32 base pages are reached."""
+        pages = taken = 0
+        while taken < len(lru) and pages < SWAP_CLUSTER_MAX:
+            pages += 1 << int(self.population.folio_order[lru[taken]])
+            taken += 1
+        group = lru[:taken]
+        del lru[:taken]
+        return group
+
+    def shrink_active_list(self, inactive: list[int], active: list[int]) -> None:
+        """Deactivate 32 base pages of folios; referenced executable file folios go round once more."""
+        self.call.count("active_passes")
+        for index in self.take(active):
+            folio = self.folio(index)
+            referenced, vm_flags = self.folio_referenced(folio)
+            if referenced and not folio.swapbacked and vm_flags & _core.VMA_EXEC:
+                lru = active
+            else:
+                folio.active = False
+                folio.store_flags()
+                lru = inactive
+                self.call.count("folios_deactivated")
+            if not (folio.unevictable or folio.mlocked):  # lru_add()
+                lru.append(index)
+
+    def reclaim(self, inactive: list[int], active: list[int], target_pages: int) -> None:
+        """Run the memory.reclaim loop; the lists are changed in place."""
+        for lru in (inactive, active):
+            lru[:] = [index for index in lru if self._scanned(self.folio(index))]
+        events = self.call.events
+        futile_rounds = left = freed_before = 0
+        begun = False
+        while True:
+            if left <= 0:  # a round ends, and the next begins
+                if begun and events["pages_freed"] == freed_before:
+                    futile_rounds += 1
+                begun, left, freed_before = True, len(inactive) + len(active), events["pages_freed"]
+            if events["pages_freed"] >= target_pages or futile_rounds == MAX_RECLAIM_RETRIES:
+                return
+            if not inactive and not active:
+                return
+            if not inactive:
+                self.shrink_active_list(inactive, active)
+                continue
+            self.call.count("isolation_calls")
+            group = self.take(inactive)
+            left -= len(group)
+            fates = self.isolate_and_shrink(group, ignore_references=False)
+            for index, fate in zip(group, fates, strict=True):
+                folio = self.folio(index)
+                if fate != "freed" and not (folio.unevictable or folio.mlocked):  # lru_add()
+                    (inactive if fate == "kept" else active).append(index)
+
+    def _scanned(self, folio: Folio) -> bool:
+        """Whether reclaim scans the folio's list: not the unevictable one, nor the anonymous one without swap."""
+        if folio.freed:
+            return False
+        if folio.unevictable or folio.mlocked:
+            return False
+        return self.swap_pages > 0 or not (folio.anon and folio.swapbacked)
+
+
+# --- functions -------------------------------------------------------------------------------------------------------
+
+
+def _mapped_here(run: Run, folio, vma, guard: str = "none") -> tuple[Folio, Vma]:
+    folio, vma = run.folio(folio), run.vma(vma, guard)
+    if vma.address(folio) is None:
+        raise ValueError(
+            f"vma: expected a VMA that folio {folio.index} with page offset {folio.pgoff} and {folio.nr_pages} pages"
+            f" reaches into, got vma {vma.index} with page offset {vma.pgoff} and {vma.end - vma.start} pages"
+        )
+    return folio, vma
+
+
+def try_to_unmap_one(population, folio, vma, *, policy, arch, ttu=(), guard="none") -> Call:
+    """Unmap a folio from one VMA.
+
+    Parameters
+    ----------
+    population : object
+        The arrays of docs/model.md, section 2, as attributes; changed in place.
+    folio, vma : int
+        Indices.
+    policy : Policy or callable
+        A batching policy, or a function ``(folio, vma, walk, pte) -> nr`` (see the module's docstring).
+    arch : Arch
+        The architecture.
+    ttu : set of str
+        Names out of :data:`TTU_FLAGS`.
+    guard : {'none', 'contiguous'}
+        What lies in memory behind each table: zeros, or entries that go on where the last slot ends.
+
+    Returns
+    -------
+    Call
+        ``ret`` is False if the unmap was aborted or the VMA is locked.
+    """
+    ttu = _names("ttu", ttu, TTU_FLAGS)
+    if guard not in GUARDS:
+        raise ValueError(f"guard: expected one of {', '.join(GUARDS)}, got {guard!r}")
+    run = Run(population, policy, arch)
+    folio, vma = _mapped_here(run, folio, vma, guard)
+    run.try_to_unmap_one(folio, vma, ttu)
+    folio.settle()
+    return run.call
+
+
+def folio_referenced_one(population, folio, vma, *, policy, arch) -> Call:
+    """Test and clear the young bits of a folio in one VMA.
+
+    Parameters
+    ----------
+    population, folio, vma, policy, arch
+        As for :func:`try_to_unmap_one`.
+
+    Returns
+    -------
+    Call
+        With ``mapcount_left``, which starts at the folio's mapcount, ``referenced`` and ``vm_flags``.
+    """
+    run = Run(population, policy, arch)
+    folio, vma = _mapped_here(run, folio, vma)
+    run.call.mapcount_left = folio.mapcount
+    run.folio_referenced_one(folio, vma)
+    folio.store_flags()
+    return run.call
+
+
+def page_vma_mapped_walk(population, folio, vma, *, arch, sync=False, migration=False) -> Call:
+    """Walk a folio in one VMA to the end and change nothing.
+
+    Parameters
+    ----------
+    population, folio, vma, arch
+        As for :func:`try_to_unmap_one`.
+    sync, migration : bool
+        ``PVMW_SYNC`` and ``PVMW_MIGRATION``.
+
+    Returns
+    -------
+    Call
+        Its ``trace`` has ``("yield", vpn, 0)`` for each entry found; ``ret`` is whether there was any.
+    """
+    run = Run(population, "v7.3", arch)
+    folio, vma = _mapped_here(run, folio, vma)
+    walk = Walk(run, folio, vma, sync=sync, migration=migration)
+    while walk.next():
+        run.call.trace.append(("yield", walk.vpn, 0))
+    run.call.ret = bool(run.call.trace)
+    return run.call
+
+
+def shrink_groups(population, folios, group_start, *, policy, arch, swap_pages=None) -> Call:
+    """Run one ``shrink_folio_list`` without reference check per group, as MADV_PAGEOUT does.
+
+    Parameters
+    ----------
+    population, policy, arch
+        As for :func:`try_to_unmap_one`. The LRU lists are left to the caller.
+    folios : sequence of int
+        Folio indices, group after group.
+    group_start : sequence of int
+        Offset in ``folios`` of each group, and its length at the end.
+    swap_pages : int, optional
+        Swap slots, handed out from 0 upwards; no swap without.
+
+    Returns
+    -------
+    Call
+        ``ret`` is the number of base pages freed.
+    """
+    starts = [operator.index(start) for start in group_start]
+    if not starts or starts[0] != 0 or starts[-1] != len(folios) or starts != sorted(starts):
+        raise ValueError(
+            f"group_start: expected rising offsets from 0 to {len(folios)}, the length of folios, got {starts[:8]}"
+        )
+    run = Run(population, policy, arch, swap_pages)
+    indices = [_index("folios", folio, len(population.folio_pfn)) for folio in folios]
+    for first, end in itertools.pairwise(starts):
+        run.isolate_and_shrink(indices[first:end], ignore_references=True)
+    run.call.ret = run.call.events["pages_freed"]
+    return run.call
+
+
+def reclaim(population, target_pages, *, policy, arch, swap_pages=None) -> Call:
+    """Reclaim from the population's LRU lists as a write to memory.reclaim does.
+
+    Parameters
+    ----------
+    population, policy, arch
+        As for :func:`try_to_unmap_one`; ``lru_inactive`` and ``lru_active`` get new uint32 arrays.
+    target_pages : int
+        Base pages to free.
+    swap_pages : int, optional
+        Swap slots, handed out from 0 upwards. Without, swapbacked anonymous folios are taken off the lists.
+
+    Returns
+    -------
+    Call
+        ``ret`` is the number of base pages freed.
+    """
+    run = Run(population, policy, arch, swap_pages)
+    inactive = [int(index) for index in population.lru_inactive]
+    active = [int(index) for index in population.lru_active]
+    run.reclaim(inactive, active, operator.index(target_pages))
+    population.lru_inactive = np.array(inactive, np.uint32)
+    population.lru_active = np.array(active, np.uint32)
+    run.call.ret = run.call.events["pages_freed"]
+    return run.call

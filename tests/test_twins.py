@@ -1,0 +1,168 @@
+"""The C library and the plain-Python reference agree bit for bit: state, events and single steps."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_populations import random_arch, random_population
+
+import rmapfast as rf
+from rmapfast import _core, _doors, reference
+from rmapfast._reclaim import reclaim
+from rmapfast.population import ARRAYS
+
+POLICIES = list(rf.policy.PRESETS)
+seeds = st.integers(0, 2**32 - 1)
+policies = st.sampled_from(POLICIES)
+ttus = st.sets(st.sampled_from(list(_core.TTU_FLAGS)))
+
+
+def used(population, name):
+    """An array without what means nothing: page array contents of uniform folios."""
+    array = getattr(population, name)
+    flag = {"page_mapcount": _core.FOLIO_PAGE_MAPCOUNTS, "page_flags": _core.FOLIO_PAGE_FLAGS}.get(name)
+    if flag is None:
+        return array
+    valid = (population.folio_flags & np.uint32(flag)) != 0
+    pages = 1 << population.folio_order.astype(np.int64)
+    where = [
+        array[base : base + nr]
+        for base, nr in zip(population.folio_page_base[valid].tolist(), pages[valid], strict=True)
+    ]
+    return np.concatenate([array[:0], *where])
+
+
+def assert_same_state(one, other):
+    for name in ARRAYS:
+        np.testing.assert_array_equal(used(one, name), used(other, name), err_msg=name)
+
+
+def assert_same_call(one, other):
+    assert one.ret == other.ret
+    assert dict(one.events) == dict(other.events)
+    assert dict(one.batch_lengths) == dict(other.batch_lengths)
+    assert [tuple(step) for step in one.trace] == [tuple(step) for step in other.trace]
+    for name in ("writable", "mapped_stat", "mapcount_left", "referenced", "vm_flags"):
+        assert getattr(one, name) == getattr(other, name), name
+
+
+def pairs(population):
+    """Every (folio, VMA) of the rmap."""
+    return [(folio, vma) for folio in range(population.nr_folios) for vma, _ in population.rmap(folio)]
+
+
+def both(seed, call):
+    """Run `call(engine, population, folio, vma, arch)` on both engines, for each pair of the population in turn."""
+    arch = random_arch(np.random.default_rng(seed))
+    one, other = random_population(seed, arch), random_population(seed, arch)
+    for folio, vma in pairs(one):
+        assert_same_call(call(_doors, one, folio, vma, arch), call(reference, other, folio, vma, arch))
+        assert_same_state(one, other)
+
+
+@settings(max_examples=600, deadline=None)
+@given(seeds, policies, ttus, st.sampled_from(["none", "contiguous"]))
+def test_try_to_unmap_one(seed, policy, ttu, guard):
+    policy = rf.policy.get(policy)
+    both(seed, lambda engine, *at: engine.try_to_unmap_one(*at[:3], policy=policy, arch=at[3], ttu=ttu, guard=guard))
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds, policies)
+def test_folio_referenced_one(seed, policy):
+    policy = rf.policy.get(policy)
+    both(seed, lambda engine, *at: engine.folio_referenced_one(*at[:3], policy=policy, arch=at[3]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds, st.booleans(), st.booleans())
+def test_page_vma_mapped_walk(seed, sync, migration):
+    both(seed, lambda engine, *at: engine.page_vma_mapped_walk(*at[:3], arch=at[3], sync=sync, migration=migration))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    seeds,
+    policies,
+    st.sampled_from(["memory.reclaim", "pageout"]),
+    st.sampled_from([True, False, 12 * 4096]),
+    st.integers(1, 300),
+)
+def test_reclaim(seed, policy, entry, swap, target):
+    arch = random_arch(np.random.default_rng(seed))
+    runs = [
+        reclaim(
+            random_population(seed, arch),
+            target * 4096,
+            policy=policy,
+            arch=arch,
+            entry=entry,
+            swap=swap,
+            engine=engine,
+        )
+        for engine in ("c", "reference")
+    ]
+    assert runs[0].events == runs[1].events
+    assert runs[0].batch_lengths == runs[1].batch_lengths
+    assert_same_state(runs[0].after, runs[1].after)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds, st.sets(st.sampled_from([name for name in _core.FPB_FLAGS if name != "UNCUT"])), st.data())
+def test_folio_pte_batch_flags(seed, flags, data):
+    rng = np.random.default_rng(seed)
+    arch = random_arch(rng)
+    population = random_population(seed, arch)
+    present = np.flatnonzero(population.ptes & rf.pte.PRESENT)
+    for start in present[:20]:
+        pfn = int(rf.pte.pfn(population.ptes[start]))
+        owners = np.flatnonzero(
+            (population.folio_pfn <= pfn)
+            & (pfn < population.folio_pfn + (1 << population.folio_order.astype(np.uint64)))
+        )
+        if not len(owners):
+            continue
+        folio_pfn, pages = int(population.folio_pfn[owners[0]]), 1 << int(population.folio_order[owners[0]])
+        max_nr = data.draw(st.integers(1, len(population.ptes) - int(start)))
+        mask = _doors.flag_mask("flags", flags, _core.FPB_FLAGS)
+        nr, merged, reads, _ = _core.folio_pte_batch_flags(
+            population.ptes, start, max_nr, folio_pfn, pages, mask, arch.cont_ptes, arch.mkdirty_soft_dirty
+        )
+        want = reference.folio_pte_batch_flags(
+            population.ptes,
+            int(start),
+            max_nr=max_nr,
+            folio_pfn=folio_pfn,
+            folio_pages=pages,
+            flags=flags,
+            cont_ptes=arch.cont_ptes,
+            mkdirty_soft_dirty=arch.mkdirty_soft_dirty,
+        )
+        assert (nr, merged, reads) == (want[0], int(want[1]), want[2])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kind", ["file", "lazyfree", "anon", "shmem"])
+@pytest.mark.parametrize("arch", ["x86-64", "arm64-4k"])
+def test_reclaim_of_a_synthetic_population(policy, kind, arch):
+    def run(engine):
+        population = rf.Population.synthetic(
+            "2MiB",
+            arch=arch,
+            kind=kind,
+            orders="0:10,2:20,4:70",
+            holes=0.05,
+            sharing=2,
+            dirty=0.1,
+            soft_dirty=0.1,
+            uffd_wp=0.1,
+            young=0.5,
+            seed=7,
+        )
+        return reclaim(population, "1500KiB", policy=policy, arch=arch, engine=engine)
+
+    one, other = run("c"), run("reference")
+    assert one.events == other.events
+    assert one.batch_lengths == other.batch_lengths
+    assert_same_state(one.after, other.after)
+    assert one.events["walk_yields"] > 0
