@@ -16,13 +16,25 @@ static void block_of(const struct rmf_slots *slots, uint64_t vpn, uint64_t *star
 rmf_pte rmf_contpte_gather(const struct rmf_slots *slots, uint64_t vpn, rmf_pte raw)
 {
 	const rmf_pte both = RMF_PTE_YOUNG | RMF_PTE_DIRTY;
-	uint64_t start, end, at;
+	uint64_t start, end, loads;
+	const rmf_pte *block;
 	rmf_pte seen = 0;
 
 	block_of(slots, vpn, &start, &end);
-	for (at = start; at < end && seen != both; at++)
-		seen |= *rmf_slots_at(slots, at) & both;
-	rmf_count(slots->run, RMF_RAW_PTE_LOADS, at - start);
+	block = rmf_slots_at(slots, start);
+	loads = end - start;
+	/* The kernel stops at the first entry by which both were seen. A clean or old block has none, so OR it whole first, which
+	 * vectorises, and look for that entry only if there is one: per-page mode spends half of its time here on arm64. */
+	for (uint64_t i = 0; i < loads; i++)
+		seen |= block[i];
+	seen &= both;
+	if (seen == both) {
+		rmf_pte so_far = 0;
+
+		for (loads = 0; so_far != both; loads++)
+			so_far |= block[loads] & both;
+	}
+	rmf_count(slots->run, RMF_RAW_PTE_LOADS, loads);
 	return raw | seen;
 }
 

@@ -6,12 +6,29 @@
 #include "tlb.h"
 #include "walk.h"
 
+/* Clear young in the present ones of nr entries; returns in how many it was set. Without branches, and without stores where there is nothing
+ * to clear: on arm64 a per-page check looks at every block 16 times over, and mostly in vain. */
+static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
+{
+	const int shift = __builtin_ctz(RMF_PTE_YOUNG);
+	uint64_t young = 0;
+
+	_Static_assert(RMF_PTE_PRESENT == 1, "the shifts below move PRESENT onto YOUNG");
+	for (uint64_t i = 0; i < nr; i++)
+		young += ptes[i] & (ptes[i] >> shift) & 1;
+	if (!young)
+		return 0;
+	for (uint64_t i = 0; i < nr; i++)
+		ptes[i] &= ~((ptes[i] & 1) << shift);
+	return young;
+}
+
 /* Models clear_flush_young_ptes(), Linux v7.0 (on arm64 contpte_clear_flush_young_ptes(): access is tracked per block, so the range is
  * widened to whole blocks where an edge is folded). Returns whether any entry was young. */
 static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
 {
 	struct rmf_run *run = slots->run;
-	uint64_t start = vpn, end = vpn + nr, cleared = 0;
+	uint64_t start = vpn, end = vpn + nr, cleared;
 
 	rmf_count(run, RMF_YOUNG_CALLS, 1);
 	rmf_trace_add(run, RMF_TRACE_YOUNG, vpn, (int64_t)nr);
@@ -23,14 +40,7 @@ static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, 
 		start = start < slots->window_start ? slots->window_start : start;
 		end = end > slots->window_end ? slots->window_end : end;
 	}
-	for (uint64_t at = start; at < end; at++) {
-		rmf_pte *pte = rmf_slots_at(slots, at);
-
-		if (!rmf_pte_present(*pte))
-			continue;
-		cleared += (*pte & RMF_PTE_YOUNG) != 0;
-		*pte &= ~(rmf_pte)RMF_PTE_YOUNG;
-	}
+	cleared = clear_young(rmf_slots_at(slots, start), end - start);
 	rmf_count(run, RMF_YOUNG_TESTS, end - start);
 	rmf_count(run, RMF_RAW_PTE_LOADS, end - start);
 	rmf_count(run, RMF_YOUNG_CLEARS, cleared);

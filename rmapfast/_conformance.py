@@ -159,12 +159,17 @@ def _replay(vector: dict, engine: str, report: Report) -> None:
         report.add(variant, name, vector["expect"], outcome)
 
 
+def _run_of(entry) -> list:
+    """An element of a PTE list with its run length: virtual page, kind, value, flags, count."""
+    return [*entry, 1] if len(entry) == 4 else entry
+
+
 def _words(entries, first: int, length: int) -> np.ndarray:
     """A PTE list as an array whose element 0 is virtual page `first`; entries outside of it are an error."""
     words = np.zeros(length, np.uint64)
     last = -1
     for entry in entries:
-        vpn, kind, value, flags, count = [*entry, 1] if len(entry) == 4 else entry
+        vpn, kind, value, flags, count = _run_of(entry)
         if not (isinstance(vpn, int) and isinstance(count, int)) or count < 1 or count > _MAX_SLOTS:
             raise VectorError(f"ptes: bad run length or page in {entry}")
         if vpn <= last or vpn < first or vpn + count > first + length:
@@ -176,23 +181,6 @@ def _words(entries, first: int, length: int) -> np.ndarray:
             raise VectorError(f"ptes: the values of {entry} overflow")
         words[vpn - first : vpn - first + count] = np.uint64(word) + np.arange(count, dtype=np.uint64) * np.uint64(step)
     return words
-
-
-def _entry(word) -> tuple:
-    """An entry in the vectors' own terms: kind, value, flags."""
-    kind = pte.KINDS[int(pte.kind(word))]
-    value = None if kind in ("none", "marker_uffd_wp") else int(pte.pfn(word))
-    return kind, value, tuple(sorted(pte.flags(word)))
-
-
-def _span(entries) -> dict:
-    """A PTE list as a dict from virtual page to entry."""
-    found = {}
-    for entry in entries:
-        vpn, kind, value, flags, count = [*entry, 1] if len(entry) == 4 else entry
-        for i in range(count):
-            found[vpn + i] = (kind, None if value is None else value + i, tuple(sorted(flags)))
-    return found
 
 
 def _batch_outcome(vector: dict, engine: str) -> dict:
@@ -219,14 +207,13 @@ def _batch_outcome(vector: dict, engine: str) -> dict:
                 flags=vector["fpb"],
                 cont_ptes=cont_ptes,
             )
-        order = [flag for flag in ("write", "dirty", "young", "soft_dirty", "uffd_wp", "unused", "cont", "prot")]
-        flags = sorted(pte.flags(merged), key=order.index)
+        flags = sorted(pte.flags(merged))
         expect = vector["expect"]
         return {
             "nr": nr,
             "pte_reads": reads,
             "merged_pfn": int(pte.pfn(merged)),
-            "merged_flags": expect["merged_flags"] if sorted(expect["merged_flags"]) == sorted(flags) else flags,
+            "merged_flags": expect["merged_flags"] if sorted(expect["merged_flags"]) == flags else flags,
         }
     if engine == "c":
         respect = {"RESPECT_DIRTY", "RESPECT_SOFT_DIRTY"} - {
@@ -326,11 +313,6 @@ class _Case:
             lru_active=np.zeros(0, np.uint32),
         )
 
-    def _changed(self, after: Population) -> dict:
-        before = self.population
-        first = int(before.vma_window_start[0])
-        return {first + int(i): _entry(after.ptes[i]) for i in np.flatnonzero(before.ptes != after.ptes)}
-
     def _common(self, after: Population, call) -> dict:
         """Fields that unmap and reference vectors share."""
         events = call.events
@@ -348,13 +330,20 @@ class _Case:
             "oob_reads": events["oob_reads"],
             # The model's lock is a flag of the walk, which does not outlive the call.
             "locks_held_at_exit": 0,
-            "ptes_after": self._recorded("ptes_after", self._changed(after)),
+            "ptes_after": self._ptes_after(after),
         }
 
-    def _recorded(self, key: str, got: dict):
-        """The recorded PTE list if it says the same as `got`, else what was got."""
-        expect = self.vector["expect"][key]
-        return expect if _span(expect) == got else got
+    def _ptes_after(self, after: Population):
+        """The recorded list of changed entries if it says the same as the page tables, else what changed."""
+        before, recorded = self.population, self.vector["expect"]["ptes_after"]
+        first, length = int(before.vma_window_start[0]), len(before.ptes)
+        changed = np.flatnonzero(before.ptes != after.ptes)
+        listed = [vpn - first + i for vpn, *_, count in map(_run_of, recorded) for i in range(count)]
+        if listed == changed.tolist():
+            words = _words(recorded, first, length)
+            if np.array_equal(words[changed], after.ptes[changed]):
+                return recorded
+        return {first + int(i): pte.describe(after.ptes[i]) for i in changed}
 
     def unmapped(self, policy, engine: str) -> dict:
         after, vector = self.population.copy(), self.vector

@@ -1,8 +1,8 @@
 """Replay of the calls that kprobes counted in real kernels: the ``[counts]`` table of measured-vm.toml.
 
-How often folios are unmapped and reference-checked depends on active/inactive balancing and is taken as given (``tuo`` and ``fr``);
-the walks (``pvmw``), rmap removals (``rr``), batch lengths and deferred flushes follow and must come out exactly, but for a few
-removals of nr = 1 that the probes caught from elsewhere.
+How often folios are unmapped and reference-checked depends on active/inactive balancing and is taken as given (``tuo``
+and ``fr``); the walks (``pvmw``), rmap removals (``rr``), batch lengths and deferred flushes follow and must come out
+exactly, but for a few removals of nr = 1 that the probes caught from elsewhere.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def counts(path) -> list[Count]:
 
 
 def replay_calls(population: Population, policy, arch, unmapped: int, checked: int) -> tuple[Events, dict[int, int]]:
-    """Unmap the first `unmapped` folios, each reference-checked before; the first `checked - unmapped` were so once earlier."""
+    """Unmap the first `unmapped` folios, each reference-checked before; the first `checked - unmapped` once earlier."""
     population.folio_refcount += 1  # isolated
     run = _core.Run(population, policy, arch, swap_pages=1 << 30)
     for folio in range(checked - unmapped):
@@ -153,7 +153,7 @@ def _deferred(name: str, row: dict) -> list[Count]:
 
 
 def _flushes(name: str, row: dict) -> list[Count]:
-    """One flush per shrink_folio_list call. How many calls order 4 took depends on scan sizes that were not recorded."""
+    """One flush per shrink_folio_list call; how many of those order 4 took depends on scan sizes that are not given."""
     from rmapfast._reclaim import reclaim
 
     arch = _arch.get("x86-64")

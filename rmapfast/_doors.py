@@ -134,8 +134,8 @@ def try_to_unmap_one(
     ttu : iterable of str
         Out of BATCH_FLUSH, SYNC, IGNORE_MLOCK, HWPOISON, SPLIT_HUGE_PMD.
     guard : {'none', 'contiguous'}
-        What lies in memory behind each page table: zeros, or entries that continue its last one. Only an out-of-bounds scan
-        (v6.15) sees it.
+        What lies in memory behind each page table: zeros, or entries that continue its last one. Only an out-of-bounds
+        scan (v6.15) sees it.
 
     Returns
     -------

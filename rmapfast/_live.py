@@ -58,9 +58,9 @@ def live(directory) -> list[Case]:
     Parameters
     ----------
     directory : path
-        Holds ``NAME.before.npz`` and ``NAME.after.npz``; ``NAME.p0``, ``NAME.p1`` ... are processes of one case. A name that ends in
-        ``_pageout`` is replayed as MADV_PAGEOUT, one in ``_memcg`` as memory.reclaim of everything without swap, any other as its capture
-        says.
+        Holds ``NAME.before.npz`` and ``NAME.after.npz``; ``NAME.p0``, ``NAME.p1`` ... are processes of one case. A name
+        that ends in ``_pageout`` is replayed as MADV_PAGEOUT, one in ``_memcg`` as memory.reclaim of everything, one
+        in ``_partfree`` as no reclaim, any other as memory.reclaim of as many pages as the pair lost. There is no swap.
 
     Returns
     -------
@@ -120,8 +120,8 @@ def _act(name: str, population, policy: str, unmapped: int):
         return "force_empty", reclaim(population, everything, policy=policy, swap=False).after
     if name.endswith("_partfree"):
         return "MADV_FREE, no reclaim", None
-    # Other page cache took part of the request there, also inside the isolations, so the number of pages comes from the pair: the
-    # first so many on the list are all that reclaim gets to see.
+    # Other page cache took part of the request there, also inside the isolations, so the number of pages comes from the
+    # pair: the first so many on the lists are all that reclaim gets to see.
     lru = np.concatenate([population.lru_inactive, population.lru_active])
     seen = np.cumsum(np.int64(1) << population.folio_order[lru].astype(np.int64)) <= unmapped
     nr_inactive = len(population.lru_inactive)

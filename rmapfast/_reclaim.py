@@ -166,7 +166,7 @@ class Result:
         mean = self.events["batched_pages"] / steps if steps else 0.0
         return (
             f"<Result {self.policy_name} on {self.arch.name}: {format_size(self.reclaimed_bytes)} reclaimed of "
-            f"{format_size(self.target_pages << self.after.page_shift)} asked, {steps} unmap steps of {mean:.2f} pages, "
+            f"{format_size(self.target_pages << self.after.page_shift)} asked, {steps} steps of {mean:.2f} pages, "
             f"{self.per_page('walk_pte_reads'):.2f} walk reads per page>"
         )
 

@@ -412,9 +412,9 @@ def to_population(
     hashes = [capture.input_hash for capture in captures]
     notes |= {
         "arch": arch.name,
-        "young": f"young={young!r}: pagemap does not show it",
-        "write": f"write={write!r}: pagemap does not show it",
-        "dirty": f"dirty={dirty!r}: pagemap does not show it",
+        "young": f"{young}, pagemap does not show it",
+        "write": f"{write}, pagemap does not show it",
+        "dirty": f"{dirty}, pagemap does not show it",
         "soft_dirty": soft_dirty,
         "uffd_wp": uffd_wp,
         "lru": f"{lru} order; active and unevictable as in kpageflags; unmapped page cache is not there",

@@ -96,7 +96,7 @@ def _print_json(document) -> None:
 
 # reclaim
 
-# Options of Population.synthetic and of Population.load, by the name of their argument; those not given keep its default.
+# Options of Population.synthetic, by the name of their argument; those not given keep its default.
 _SYNTHETIC = {
     "size": (str, "SIZE", "memory in folios (10GiB)"),
     "kind": (str, "KIND", "file, lazyfree, anon or shmem (file)"),
@@ -265,7 +265,7 @@ def run_describe(arguments) -> int:
     for order, count in described["orders"].items():
         pages = count << int(order)
         print(
-            f"{order:>5} {format_size(page << int(order)):>10} {count:>10} {100 * pages / max(described['pages'], 1):>15.1f}%"
+            f"{order:>5} {format_size(page << int(order)):>10} {count:>10} {100 * pages / described['pages']:>15.1f}%"
         )
     print(f"\nLRU: {described['inactive']} inactive, {described['active']} active")
     print("Assumed:")

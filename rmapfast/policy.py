@@ -114,8 +114,9 @@ def _presets() -> dict[str, Policy]:
         all_or_nothing=True,
         clip=False,
         walk_done="batched",
-        doc="354dffd29575: whole lazyfree folios in one batch. Bug: the scan is bounded by the folio, not by the page table or the VMA "
-        "(CVE-2025-38447), and a failed unmap restores the first entry's write and soft-dirty bits everywhere (K1).",
+        doc="354dffd29575: whole lazyfree folios in one batch. Bug: the scan is bounded by the folio, not by the "
+        "page table or the VMA (CVE-2025-38447), and a failed unmap restores the first entry's write and "
+        "soft-dirty bits everywhere (K1).",
     )
     v6_16 = v6_15.replace(
         name="v6.16",
@@ -123,31 +124,33 @@ def _presets() -> dict[str, Policy]:
         clip=True,
         walk_done="whole",
         nr_reset=False,
-        doc="ddd05742b45b: any batch length, clipped to table and VMA. Bugs: nr is not reset, so a non-present entry reuses the last one "
-        "(CVE-2026-63950); restores spread write and soft-dirty (K2).",
+        doc="ddd05742b45b: any batch length, clipped to table and VMA. Bugs: nr is not reset, so a non-present "
+        "entry reuses the last one (CVE-2026-63950); restores spread write and soft-dirty (K2).",
     )
     v6_16_young = v6_16.replace(
         name="v6.16+young",
         young="batched",
-        doc='Patches 1 to 4 of the seed\'s series on v6.16: the batched reference check (07f440c23a19); its "W/o patch".',
+        doc="Patches 1 to 4 of the seed's series on v6.16: the batched reference check (07f440c23a19); its \"W/o "
+        'patch".',
     )
     file_v5 = v6_16_young.replace(
         name="file-v5",
         file=True,
-        doc="The seed's patch as posted in v5: file folios batch too. Bug: in a uffd-wp VMA only the first slot of a batch gets its marker "
-        "(K3); plus those of v6.16.",
+        doc="The seed's patch as posted in v5: file folios batch too. Bug: in a uffd-wp VMA only the first slot of "
+        "a batch gets its marker (K3); plus those of v6.16.",
     )
     v7_0_rc1 = file_v5.replace(
         name="v7.0-rc1",
         uffd_wp="per-page",
-        doc='a67fe41e214f: the patch with batch size 1 in uffd-wp VMAs; the seed\'s "W/ patch". Bugs: stale nr, restores spread write and '
-        "soft-dirty (K4).",
+        doc='a67fe41e214f: the patch with batch size 1 in uffd-wp VMAs; the seed\'s "W/ patch". Bugs: stale nr, '
+        "restores spread write and soft-dirty (K4).",
     )
     v7_0 = v7_0_rc1.replace(
         name="v7.0",
         respect_write=True,
         respect_soft_dirty=True,
-        doc="29f40594a281: write and soft-dirty must match inside a batch, so a restore is exact in them. Bug: stale nr, CVE-2026-63950 (K4b).",
+        doc="29f40594a281: write and soft-dirty must match inside a batch, so a restore is exact in them. Bug: "
+        "stale nr, CVE-2026-63950 (K4b).",
     )
     v7_0_12 = v7_0.replace(
         name="v7.0.12",
@@ -159,7 +162,8 @@ def _presets() -> dict[str, Policy]:
         uffd_wp="whole-batch",
         hwpoison_page0=True,
         mismatch_restores=True,
-        doc="v7.3-rc7: uffd-wp VMAs batch for every folio kind, with a marker in each slot; the walk reads each marker twice (V73).",
+        doc="v7.3-rc7: uffd-wp VMAs batch for every folio kind, with a marker in each slot; the walk reads each "
+        "marker twice (V73).",
     )
     return {
         policy.name: policy
@@ -175,7 +179,8 @@ def _presets() -> dict[str, Policy]:
                 respect_write=True,
                 respect_soft_dirty=True,
                 nr_reset=True,
-                doc="Stable 6.18.44: v6.16 with write and soft-dirty matching and with nr reset; reference check per page.",
+                doc="Stable 6.18.44: v6.16 with write and soft-dirty matching and with nr reset; reference check "
+                "per page.",
             ),
             file_v5,
             v7_0_rc1,
@@ -186,23 +191,27 @@ def _presets() -> dict[str, Policy]:
                 name="walker-jump",
                 uffd_wp="whole-batch",
                 advance="caller",
-                doc="Dev Jain's proposal of March 2026, reconstructed: markers in each slot and the walk jumps over the batch (K6jump). Not merged.",
+                doc="Dev Jain's proposal of March 2026, reconstructed: markers in each slot and the walk jumps over "
+                "the batch (K6jump). Not merged.",
             ),
             v7_0_12.replace(
                 name="skip-caller",
                 advance="caller",
-                doc="Wei Yang's proposal: after a partial batch the caller advances pte and address by nr - 1. Not merged.",
+                doc="Wei Yang's proposal: after a partial batch the caller advances pte and address by nr - 1. Not "
+                "merged.",
             ),
             v7_0_12.replace(
                 name="skip-hint",
                 advance="hint",
-                doc="Barry Song's variant of skip-caller: the batch length is a hint to the walker, which skips. Not merged.",
+                doc="Barry Song's variant of skip-caller: the batch length is a hint to the walker, which skips. "
+                "Not merged.",
             ),
             v7_0_12.replace(
                 name="anon-swap",
                 anon_swap=True,
                 advance="caller",
-                doc="Dev Jain's and Barry Song's proposal: swapbacked anonymous folios batch too, in runs of equal PageAnonExclusive. Not merged.",
+                doc="Dev Jain's and Barry Song's proposal: swapbacked anonymous folios batch too, in runs of equal "
+                "PageAnonExclusive. Not merged.",
             ),
         )
     }

@@ -732,7 +732,7 @@ def _one_window_vmas(mms: np.ndarray, start: int, pages: int, pgoff: int, flags:
 
 def _check_array(name: str, array, dtype, ndim: int) -> None:
     """Raise TypeError unless this is a C-contiguous native array of that dtype and number of dimensions."""
-    word = np.dtype(dtype).name
+    word = dtype.__name__
     if not isinstance(array, np.ndarray):
         raise TypeError(
             f"{name}: expected a C-contiguous {word} array, got {type(array).__name__}; convert with np.asarray"

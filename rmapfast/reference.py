@@ -742,7 +742,7 @@ class Vma:
         return leaf
 
     def split_pmd(self, table: int, folio: Folio) -> None:
-        """Put a page table in place of the leaf: the leaf's word, advanced; contpte blocks fold as in ``set_ptes()``."""
+        """Put a page table in place of the leaf: its word, advanced; contpte blocks fold as in ``set_ptes()``."""
         leaf = self.get(table, 0)
         for slot in range(self.ptrs_per_pte):
             self.put(table, slot, leaf.advance(slot))

@@ -69,45 +69,55 @@ def _length_rows(runs) -> list[str]:
     return rows
 
 
-def histogram_table(runs) -> str:
-    """Return the batch-length histogram of some runs, one column each."""
-    head = _row("unmap steps by length", [run.policy_name for run in runs], ["" for _ in runs[1:]])
-    return "\n".join([head, *_length_rows(runs)])
-
-
 def comparison_table(comparison) -> str:
-    """Return a :class:`Comparison` as text: events per reclaimed page and ratios to the first policy, per architecture."""
+    """Return a :class:`Comparison` as text.
+
+    Events per reclaimed page with ratios to the first policy, and the batch lengths, per architecture.
+    """
     population, first = comparison.population, comparison.runs[0]
     page_shift = first.after.page_shift
     orders = ", ".join(f"{order}: {count:,}" for order, count in population["orders"].items())
     kinds = ", ".join(population["kinds"])
     lines = [
-        f"{format_size(population['bytes'])} of {kinds or 'no'} folios (order: folios {orders}), {population['source']}",
+        *_paragraph(f"{population['source']}: {format_size(population['bytes'])} of {kinds or 'no'} folios ({orders})"),
         f"{format_size(first.target_pages << page_shift)} asked for through {first.entry}",
     ]
     for arch, runs in comparison.by_arch().items():
-        rows, same = _event_rows(runs)
-        head = [run.policy_name for run in runs]
-        lines += ["", f"{arch}: events per reclaimed page", _row("", head, ["ratio" for _ in runs[1:]]), *rows]
-        reclaimed = [format_size(run.reclaimed_bytes) for run in runs]
-        lines.append(_row("reclaimed", reclaimed, ["" for _ in runs[1:]]))
-        lines.append(histogram_table(runs))
-        if same:
-            lines.append(f"{same} further events are the same in all runs")
-        for run in runs:
-            if not run.target_reached:
-                lines.append(f"{run.policy_name}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
-    lines += ["", *footer(comparison)]
-    return "\n".join(line.rstrip() for line in lines)
+        lines += ["", *_arch_table(arch, runs)]
+    return "\n".join(line.rstrip() for line in [*lines, "", *footer(comparison)])
+
+
+def _arch_table(arch: str, runs) -> list[str]:
+    blank = ["" for _ in runs[1:]]
+    names = [run.policy_name for run in runs]
+    rows, same = _event_rows(runs)
+    lines = [f"{arch}: events per reclaimed page", _row("", names, ["ratio" for _ in blank]), *rows]
+    lines.append(_row("reclaimed", [format_size(run.reclaimed_bytes) for run in runs], blank))
+    lines += [_row("unmap steps by length", names, blank), *_length_rows(runs)]
+    if same:
+        lines.append(f"{same} further events are the same in all runs")
+    for run in runs:
+        if not run.target_reached:
+            lines.append(f"{run.policy_name}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
+    return lines
+
+
+def _paragraph(text: str) -> list[str]:
+    return textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
 
 
 def footer(comparison) -> list[str]:
     """Return what a table must carry: what was assumed, version and arguments."""
-    assumed = ", ".join(f"{name}={value}" for name, value in comparison.population["assumptions"].items())
-    arguments = ", ".join(f"{name}={value}" for name, value in comparison.provenance["arguments"].items())
-    text = [f"Population: {assumed}."] if assumed else []
-    text += [
+    assumed = "; ".join(
+        f"{key}: {value}" for key, value in comparison.population["assumptions"].items() if key != "arch"
+    )
+    return [
+        *(_paragraph(f"Population: {assumed}.") if assumed else []),
         "Simulated event counts; no cost model prices them yet, so there are no times.",
-        f"rmapfast {__version__}: {arguments}",
+        *_paragraph(f"rmapfast {__version__}; {_arguments(comparison.provenance['arguments'])}"),
     ]
-    return [line for paragraph in text for line in textwrap.wrap(paragraph, 96)]
+
+
+def _arguments(arguments: dict) -> str:
+    words = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in arguments.items()}
+    return " ".join(f"{key}={value}" for key, value in words.items())

@@ -1,5 +1,7 @@
 """Small populations full of odd states, from a seed: what the twin tests and the checks are tried on."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from rmapfast import _core, pte
@@ -31,7 +33,8 @@ def _flags(rng, known, rate):
 def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15) -> Population:
     """A few folios mapped by a few adjacent or distant VMAs of one or two mms.
 
-    `odd` is the rate of everything that a kernel seldom sees: entries of other kinds, single flipped bits, extra references, flags.
+    `odd` is the rate of everything that a kernel seldom sees: entries of other kinds, single flipped bits, extra
+    references, flags.
     """
     rng = np.random.default_rng(seed)
     arch = arch or random_arch(rng)
@@ -79,7 +82,7 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
         offset = cuts[0]
         window = (first_vpn, first_vpn + cuts[-1] - offset)
         base = len(ptes)
-        for low, high in zip(cuts, cuts[1:], strict=False):
+        for low, high in pairwise(cuts):
             starts.append(first_vpn + low - offset)
             ends.append(first_vpn + high - offset)
             pgoffs.append(low)
