@@ -12,7 +12,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 WARNINGS = ["-Wall", "-Wextra"]
-compile_args = ["-std=c11", "-O3", "-fno-math-errno", *WARNINGS]
+compile_args = ["-std=c11", "-O3", "-fvisibility=hidden", "-fno-math-errno", *WARNINGS]
 link_args = []
 
 if os.environ.get("RMAPFAST_DEBUG") == "1":

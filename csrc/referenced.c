@@ -1,8 +1,8 @@
 #include "referenced.h"
 
 #include "contpte.h"
+#include "folio.h"
 #include "folio_batch.h"
-#include "rmap.h"
 #include "tlb.h"
 #include "walk.h"
 
@@ -14,6 +14,11 @@ static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
 	uint64_t young = 0;
 
 	_Static_assert(RMF_PTE_PRESENT == 1, "the shifts below move PRESENT onto YOUNG");
+	if (nr == 1) { /* the vectorised loops cost more than this */
+		young = ptes[0] & (ptes[0] >> shift) & 1;
+		ptes[0] &= ~(young << shift);
+		return young;
+	}
 	for (uint64_t i = 0; i < nr; i++)
 		young += ptes[i] & (ptes[i] >> shift) & 1;
 	if (!young)

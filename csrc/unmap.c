@@ -1,8 +1,8 @@
 #include "unmap.h"
 
 #include "contpte.h"
+#include "folio.h"
 #include "folio_batch.h"
-#include "rmap.h"
 #include "tlb.h"
 #include "walk.h"
 

@@ -1,0 +1,226 @@
+#include "folio.h"
+
+#include <string.h>
+
+void rmf_pages_open(struct rmf_pages *pages, struct rmf_run *run, uint64_t folio)
+{
+	const struct rmf_population *pop = &run->pop;
+	uint32_t flags = pop->folio_flags[folio], nr = rmf_folio_nr_pages(pop, folio);
+	uint64_t base = pop->folio_page_base[folio];
+
+	*pages = (struct rmf_pages){
+		.run = run,
+		.folio = folio,
+		.nr = nr,
+		.mapcounts_expanded = flags & RMF_FOLIO_PAGE_MAPCOUNTS,
+		.flags_expanded = flags & RMF_FOLIO_PAGE_FLAGS,
+		.mapcount = (pop->folio_mapcount[folio] - pop->folio_entire_mapcount[folio]) / (int32_t)nr,
+	};
+	if (pages->mapcounts_expanded)
+		memcpy(run->page_mapcount, pop->page_mapcount + base, nr * sizeof(*run->page_mapcount));
+	if (pages->flags_expanded)
+		memcpy(run->page_flags, pop->page_flags + base, nr);
+}
+
+static void expand_mapcounts(struct rmf_pages *pages)
+{
+	if (pages->mapcounts_expanded)
+		return;
+	for (uint32_t i = 0; i < pages->nr; i++)
+		pages->run->page_mapcount[i] = pages->mapcount;
+	pages->mapcounts_expanded = true;
+}
+
+static void expand_flags(struct rmf_pages *pages)
+{
+	bool exclusive = pages->run->pop.folio_flags[pages->folio] & RMF_FOLIO_EXCLUSIVE;
+
+	if (pages->flags_expanded)
+		return;
+	memset(pages->run->page_flags, exclusive ? RMF_PAGE_EXCLUSIVE : 0, pages->nr);
+	pages->flags_expanded = true;
+}
+
+static void settle_mapcounts(struct rmf_pages *pages)
+{
+	struct rmf_population *pop = &pages->run->pop;
+	const int32_t *mapcount = pages->run->page_mapcount;
+	int64_t sum = (int64_t)pop->folio_mapcount[pages->folio] - pop->folio_entire_mapcount[pages->folio];
+	bool uniform = mapcount[0] * (int64_t)pages->nr == sum;
+
+	for (uint32_t i = 1; uniform && i < pages->nr; i++)
+		uniform = mapcount[i] == mapcount[0];
+	if (uniform) {
+		pop->folio_flags[pages->folio] &= ~(uint32_t)RMF_FOLIO_PAGE_MAPCOUNTS;
+		return;
+	}
+	pop->folio_flags[pages->folio] |= RMF_FOLIO_PAGE_MAPCOUNTS;
+	memcpy(pop->page_mapcount + pop->folio_page_base[pages->folio], mapcount, pages->nr * sizeof(*mapcount));
+}
+
+static void settle_flags(struct rmf_pages *pages)
+{
+	struct rmf_population *pop = &pages->run->pop;
+	const uint8_t *flags = pages->run->page_flags;
+	uint32_t *folio_flags = &pop->folio_flags[pages->folio];
+	bool uniform = flags[0] == 0 || flags[0] == RMF_PAGE_EXCLUSIVE;
+
+	for (uint32_t i = 1; uniform && i < pages->nr; i++)
+		uniform = flags[i] == flags[0];
+	*folio_flags &= ~(uint32_t)(RMF_FOLIO_PAGE_FLAGS | RMF_FOLIO_EXCLUSIVE);
+	if (uniform) {
+		*folio_flags |= flags[0] ? RMF_FOLIO_EXCLUSIVE : 0;
+		return;
+	}
+	*folio_flags |= RMF_FOLIO_PAGE_FLAGS;
+	memcpy(pop->page_flags + pop->folio_page_base[pages->folio], flags, pages->nr);
+}
+
+void rmf_pages_close(struct rmf_pages *pages)
+{
+	if (pages->mapcounts_expanded)
+		settle_mapcounts(pages);
+	if (pages->flags_expanded)
+		settle_flags(pages);
+}
+
+uint8_t rmf_pages_flags(const struct rmf_pages *pages, uint64_t page)
+{
+	if (page >= pages->nr)
+		return 0;
+	if (pages->flags_expanded)
+		return pages->run->page_flags[page];
+	return pages->run->pop.folio_flags[pages->folio] & RMF_FOLIO_EXCLUSIVE ? RMF_PAGE_EXCLUSIVE : 0;
+}
+
+void rmf_pages_clear_flag(struct rmf_pages *pages, uint64_t page, uint8_t flag)
+{
+	if (!(rmf_pages_flags(pages, page) & flag))
+		return;
+	expand_flags(pages);
+	pages->run->page_flags[page] &= (uint8_t)~flag;
+}
+
+void rmf_pages_add_mapcount(struct rmf_pages *pages, int32_t nr)
+{
+	pages->mapcount += nr;
+	if (!pages->mapcounts_expanded)
+		return;
+	for (uint32_t i = 0; i < pages->nr; i++)
+		pages->run->page_mapcount[i] += nr;
+}
+
+/* Pages past the folio's end start at mapcount 0. */
+static void decrement_beyond(struct rmf_pages *pages, uint64_t page)
+{
+	struct rmf_run *run = pages->run;
+
+	if (pages->nr_beyond < pages->nr)
+		pages->nr_beyond = pages->nr;
+	while (pages->nr_beyond <= page)
+		run->page_mapcount[pages->nr_beyond++] = 0;
+	run->page_mapcount[page]--;
+	rmf_trace_add(run, RMF_TRACE_BEYOND, page, run->page_mapcount[page]);
+}
+
+/* Decrement the page mapcounts; returns how many pages lost their last mapping. */
+static uint32_t remove_page_mappings(struct rmf_pages *pages, uint64_t page, uint64_t nr)
+{
+	uint32_t unmapped = 0;
+
+	if (page == 0 && nr == pages->nr && !pages->mapcounts_expanded) {
+		pages->mapcount--;
+		return pages->mapcount <= 0 ? pages->nr : 0;
+	}
+	expand_mapcounts(pages);
+	for (uint64_t i = page; i < page + nr; i++) {
+		if (i < pages->nr)
+			pages->run->page_mapcount[i]--;
+		else
+			decrement_beyond(pages, i);
+		unmapped += pages->run->page_mapcount[i] <= 0;
+	}
+	return unmapped;
+}
+
+static void munlock_vma_folio(struct rmf_run *run, uint64_t folio, uint32_t vma)
+{
+	if (!(run->pop.vma_flags[vma] & RMF_VMA_LOCKED))
+		return;
+	rmf_count(run, RMF_MUNLOCK_CALLS, 1);
+	run->pop.folio_flags[folio] &= ~(uint32_t)RMF_FOLIO_MLOCKED;
+}
+
+void rmf_mlock_vma_folio(struct rmf_run *run, uint64_t folio)
+{
+	rmf_count(run, RMF_MLOCK_CALLS, 1);
+	run->pop.folio_flags[folio] |= RMF_FOLIO_MLOCKED;
+}
+
+static void queue_deferred_split(struct rmf_run *run, uint64_t folio)
+{
+	uint32_t *flags = &run->pop.folio_flags[folio];
+
+	if (!(*flags & RMF_FOLIO_ANON) || (*flags & RMF_FOLIO_PARTIALLY_MAPPED))
+		return;
+	*flags |= RMF_FOLIO_PARTIALLY_MAPPED;
+	rmf_count(run, RMF_DEFERRED_SPLITS, 1);
+}
+
+/* Pages lost their last PTE mapping; they are still mapped while a PMD maps the folio. */
+static void pages_unmapped(const struct rmf_pages *pages, uint32_t nr)
+{
+	struct rmf_population *pop = &pages->run->pop;
+
+	if (pop->folio_entire_mapcount[pages->folio] > 0)
+		return;
+	pages->run->mapped_stat -= nr;
+	if (pages->nr == 1)
+		return;
+	pop->folio_nr_pages_mapped[pages->folio] -= (int32_t)nr;
+	if (nr && pop->folio_nr_pages_mapped[pages->folio] != 0)
+		queue_deferred_split(pages->run, pages->folio);
+}
+
+void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint32_t vma, uint64_t page, uint64_t nr)
+{
+	struct rmf_run *run = pages->run;
+	uint32_t unmapped = remove_page_mappings(pages, page, nr);
+
+	rmf_count(run, RMF_RMAP_REMOVE_CALLS, 1);
+	rmf_count(run, RMF_WARNS, page + nr > pages->nr);
+	run->pop.folio_mapcount[pages->folio] -= (int32_t)nr;
+	pages_unmapped(pages, unmapped);
+	if (pages->nr == 1) {
+		rmf_count(run, RMF_PAGE_MAPCOUNT_ATOMICS, 1);
+	} else {
+		rmf_count(run, RMF_FOLIO_MAPCOUNT_ATOMICS, 1);
+		if (run->arch.page_mapcount) {
+			rmf_count(run, RMF_PAGE_MAPCOUNT_ATOMICS, nr);
+			rmf_count(run, RMF_FOLIO_MAPCOUNT_ATOMICS, unmapped > 0);
+		}
+	}
+	munlock_vma_folio(run, pages->folio, vma);
+}
+
+void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages, uint32_t vma)
+{
+	struct rmf_run *run = pages->run;
+	struct rmf_population *pop = &run->pop;
+	int32_t mapped = 0, *before = &pop->folio_nr_pages_mapped[pages->folio];
+
+	rmf_count(run, RMF_RMAP_REMOVE_CALLS, 1);
+	rmf_count(run, RMF_FOLIO_MAPCOUNT_ATOMICS, 1);
+	pop->folio_mapcount[pages->folio]--;
+	if (--pop->folio_entire_mapcount[pages->folio] > 0) {
+		mapped = (int32_t)pages->nr;
+	} else {
+		for (uint32_t i = 0; i < pages->nr; i++)
+			mapped += (pages->mapcounts_expanded ? run->page_mapcount[i] : pages->mapcount) > 0;
+	}
+	run->mapped_stat -= *before - mapped;
+	if (mapped > 0 && mapped < *before)
+		queue_deferred_split(run, pages->folio);
+	*before = mapped;
+	munlock_vma_folio(run, pages->folio, vma);
+}
