@@ -12,7 +12,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 WARNINGS = ["-Wall", "-Wextra"]
-compile_args = ["-std=c11", "-O3", "-fvisibility=hidden", "-fno-math-errno", *WARNINGS]
+# -fwrapv: counters wrap, as the kernel's atomics do
+compile_args = ["-std=c11", "-fwrapv", "-O3", "-fvisibility=hidden", "-fno-math-errno", *WARNINGS]
 link_args = []
 
 if os.environ.get("RMAPFAST_DEBUG") == "1":

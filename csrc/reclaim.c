@@ -236,17 +236,29 @@ static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_li
 {
 	uint64_t nr_folios = reclaim->run->pop.nr_folios;
 
-	if (reclaim->inactive.n + reclaim->active.n > list->capacity || list->capacity > nr_folios) {
+	if (reclaim->inactive.n > list->capacity || reclaim->active.n > list->capacity - reclaim->inactive.n ||
+	    list->capacity > nr_folios) {
 		*fault = (struct rmf_fault){ name, "more entries than there are folios", list->n };
 		return RMF_ELRU;
 	}
 	for (uint64_t i = 0; i < list->n; i++) {
-		if (list->folios[i] < nr_folios)
-			continue;
-		*fault = (struct rmf_fault){ name, "no such folio", i };
-		return RMF_ELRU;
+		if (list->folios[i] >= nr_folios) {
+			*fault = (struct rmf_fault){ name, "no such folio", i };
+			return RMF_ELRU;
+		}
+		if (reclaim->run->pop.folio_flags[list->folios[i]] & RMF_FOLIO_LISTED) {
+			*fault = (struct rmf_fault){ name, "the folio is on the lists already", i };
+			return RMF_ELRU;
+		}
+		reclaim->run->pop.folio_flags[list->folios[i]] |= RMF_FOLIO_LISTED;
 	}
 	return 0;
+}
+
+static void clear_listed(const struct rmf_reclaim *reclaim)
+{
+	for (uint64_t folio = 0; folio < reclaim->run->pop.nr_folios; folio++)
+		reclaim->run->pop.folio_flags[folio] &= ~(uint32_t)RMF_FOLIO_LISTED;
 }
 
 /* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap nobody looks at the anonymous one. */
@@ -271,6 +283,7 @@ int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
 
 	if (!error)
 		error = check_list(reclaim, &reclaim->active, "lru_active", fault);
+	clear_listed(reclaim);
 	if (error)
 		return error;
 	drop_unscanned(reclaim->run, &reclaim->inactive);
@@ -293,7 +306,8 @@ static bool next_round(struct rmf_reclaim *reclaim)
 
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 {
-	uint64_t end = reclaim->run->ev[RMF_PAGES_SCANNED] + budget;
+	uint64_t scanned = reclaim->run->ev[RMF_PAGES_SCANNED];
+	uint64_t end = budget < UINT64_MAX - scanned ? scanned + budget : UINT64_MAX;
 
 	while (reclaim->freed < reclaim->target && reclaim->inactive.n + reclaim->active.n) {
 		if (!next_round(reclaim))

@@ -10,7 +10,7 @@ enum {
 	RMF_MAX_RECLAIM_RETRIES = 16,
 };
 
-/* A first-in-first-out list of folios in an array of the caller that holds all of them. */
+/* A first-in-first-out list of folios in an array of the caller that has room for all of them; it begins at index 0 and wraps around. */
 struct rmf_lru_list {
 	uint32_t *folios;
 	uint64_t capacity;
@@ -32,7 +32,7 @@ struct rmf_reclaim {
 /* Check the lists (RMF_ELRU with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault);
 
-/* Reclaim until the target is reached, nothing is left to try, or `budget` base pages have been scanned. True while there is more to do. Models
+/* Reclaim until the target is reached, nothing is left to try, or `budget` base pages (1 or more) have been scanned. True while there is more to do. Models
  * shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux v7.0. */
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
 

@@ -1,7 +1,7 @@
 /* The PTE-batch scan: its length, what stops it, and how many entries it reads. */
 #include "testing.h"
 
-enum { VPN = 1024, PFN = 0x1000 };
+enum { VPN = 8192, PFN = 0x1000 };
 
 /* nr from the entry at vpn of VMA 0 on, for folio 0 */
 static uint64_t scan(const struct world *world, uint64_t vpn, rmf_pte *pte, uint64_t max_nr, uint32_t flags, rmf_pte *later)
@@ -20,12 +20,14 @@ static struct world mapped(struct rmf_arch arch, uint8_t order, rmf_pte flags)
 
 static void test_aligned(void)
 {
+	struct rmf_arch arch = arch_x86();
+
+	arch.ptrs_per_pte = 8192;
 	for (uint8_t order = 0; order <= RMF_MAX_ORDER; order++) {
-		struct world world = mapped(arch_x86(), order, RMF_PTE_YOUNG);
+		struct world world = mapped(arch, order, RMF_PTE_YOUNG);
 		int64_t nr = 1 << order;
 		rmf_pte pte;
 
-		world.run->arch.ptrs_per_pte = 8192;
 		expect_eq((int64_t)scan(&world, VPN, &pte, (uint64_t)nr, 0, NULL), nr, "N aligned entries are one batch");
 		expect_event(&world, RMF_BATCH_PTE_READS, (uint64_t)nr - 1);
 		expect_event(&world, RMF_RAW_PTE_LOADS, (uint64_t)nr - 1);

@@ -1,0 +1,345 @@
+/* The reclaim loop: isolation groups, free batches and flushes, second chances, targets, what is kept and what activated. */
+#include "testing.h"
+
+enum { VPN = 1024, PFN = 0x1000 };
+
+/* `nr` folios of `order`, one behind the other in one VMA, all on the inactive list. */
+struct lru {
+	struct world world;
+	struct rmf_reclaim reclaim;
+	uint64_t nr;
+};
+
+static struct lru make_lru(uint64_t nr, uint8_t order, uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte_flags, uint64_t swap)
+{
+	struct lru lru = { .world = make_world(arch_x86(), policy_v7_0_12()), .nr = nr };
+	uint32_t vma = add_vma(&lru.world, (struct vma_spec){ .start = VPN, .nr = nr << order, .flags = vma_flags });
+	uint32_t *folios = calloc(2 * nr, sizeof(*folios));
+
+	if (!folios)
+		abort();
+	for (uint64_t i = 0; i < nr; i++) {
+		folios[i] = add_folio(&lru.world, (struct folio_spec){ .pfn = PFN + (i << order), .index = i << order, .order = order, .flags = folio_flags });
+		map_folio(&lru.world, vma, pte_flags);
+	}
+	lru.world.run->swap_end = swap;
+	lru.reclaim = (struct rmf_reclaim){
+		.run = lru.world.run,
+		.inactive = { .folios = folios, .capacity = nr, .n = nr },
+		.active = { .folios = folios + nr, .capacity = nr },
+		.target = UINT64_MAX,
+	};
+	return lru;
+}
+
+/* Begin, and go on in steps of `budget` pages until the end. */
+static void reclaim(struct lru *lru, uint64_t budget)
+{
+	struct rmf_fault fault;
+
+	expect_eq(rmf_reclaim_start(&lru->reclaim, &fault), 0, "start");
+	while (rmf_reclaim_step(&lru->reclaim, budget))
+		;
+}
+
+static void free_lru(struct lru *lru)
+{
+	free(lru->reclaim.inactive.folios < lru->reclaim.active.folios ? lru->reclaim.inactive.folios : lru->reclaim.active.folios);
+	free_world(&lru->world);
+}
+
+static uint64_t divided_up(uint64_t n, uint64_t by)
+{
+	return (n + by - 1) / by;
+}
+
+static const uint64_t ALL = (uint64_t)1 << 40;
+
+/* Old clean file folios: groups of ceil(32 / F), each folio scanned once and freed. */
+static void test_isolation_groups(void)
+{
+	for (uint8_t order = 0; order <= 9; order++) {
+		const uint64_t nr = 70, pages = (uint64_t)1 << order, group = divided_up(32, pages);
+		struct lru lru = make_lru(nr, order, FOLIO_FILE, 0, 0, 0);
+
+		reclaim(&lru, ALL);
+		expect_event(&lru.world, RMF_ISOLATION_CALLS, divided_up(nr, group));
+		expect_event(&lru.world, RMF_SHRINK_CALLS, divided_up(nr, group));
+		expect_event(&lru.world, RMF_FOLIOS_SCANNED, nr);
+		expect_event(&lru.world, RMF_PAGES_SCANNED, nr * pages);
+		expect_event(&lru.world, RMF_FOLIOS_FREED, nr);
+		expect_event(&lru.world, RMF_PAGES_FREED, nr * pages);
+		expect_event(&lru.world, RMF_REFERENCED_CALLS, nr);
+		expect_event(&lru.world, RMF_UNMAP_CALLS, nr);
+		/* two for the reference check, two for the unmap, one less with the SYNC of large folios */
+		expect_event(&lru.world, RMF_WALK_PTE_READS, nr * (order ? 3 : 4));
+		expect_event(&lru.world, RMF_PAGE_CACHE_SLOTS, nr << (order % 6));
+		/* a group of 32 folios fills one free batch of 31 and flushes again at its end */
+		expect_event(&lru.world, RMF_TLB_FLUSHES, order ? divided_up(nr, group) : 2 * (nr / 32) + 1);
+		for (uint64_t i = 0; i < nr; i++)
+			expect(lru.world.pop->folio_flags[i] == RMF_FOLIO_FREED && !lru.world.pop->folio_refcount[i], "freed");
+		free_lru(&lru);
+	}
+}
+
+/* Whole groups are handled: freed is the target rounded up to one. */
+static void test_target(void)
+{
+	for (uint64_t target = 0; target <= 256; target += 17) {
+		struct lru lru = make_lru(16, 4, FOLIO_FILE, 0, 0, 0);
+
+		lru.reclaim.target = target;
+		reclaim(&lru, ALL);
+		expect_event(&lru.world, RMF_PAGES_FREED, 32 * divided_up(target, 32));
+		free_lru(&lru);
+	}
+}
+
+/* However it is cut into steps, the run is the same. */
+static void test_budget(void)
+{
+	struct lru whole = make_lru(40, 2, FOLIO_SHMEM, 0, RMF_PTE_YOUNG | RMF_PTE_DIRTY, 1000);
+	struct lru steps = make_lru(40, 2, FOLIO_SHMEM, 0, RMF_PTE_YOUNG | RMF_PTE_DIRTY, 1000);
+
+	reclaim(&whole, ALL);
+	reclaim(&steps, 1);
+	for (int i = 0; i < RMF_NR_EVENTS; i++)
+		expect_event(&steps.world, (enum rmf_event)i, event(&whole.world, (enum rmf_event)i));
+	free_lru(&whole);
+	free_lru(&steps);
+}
+
+/* A young folio is kept once, and freed at the second look if nobody touched it. */
+static void test_second_chance(void)
+{
+	struct lru lru = make_lru(8, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
+	struct rmf_fault fault;
+
+	reclaim(&lru, ALL);
+	expect_event(&lru.world, RMF_REFERENCED_CALLS, 16);
+	expect_event(&lru.world, RMF_FOLIOS_SCANNED, 16);
+	expect_event(&lru.world, RMF_FOLIOS_KEPT, 8);
+	expect_event(&lru.world, RMF_FOLIOS_ACTIVATED, 0);
+	expect_event(&lru.world, RMF_FOLIOS_FREED, 8);
+	free_lru(&lru);
+	/* touched again between the two looks: activated */
+	lru = make_lru(1, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
+	expect_eq(rmf_reclaim_start(&lru.reclaim, &fault), 0, "start");
+	expect(rmf_reclaim_step(&lru.reclaim, 1), "there is more to do");
+	expect(lru.world.pop->folio_flags[0] & RMF_FOLIO_REFERENCED, "marked");
+	*pte_at(&lru.world, 0, VPN) |= RMF_PTE_YOUNG;
+	rmf_reclaim_step(&lru.reclaim, 1);
+	expect_event(&lru.world, RMF_FOLIOS_ACTIVATED, 1);
+	free_lru(&lru);
+}
+
+/* Referenced before, or young in executable file memory: activated, deactivated by an active pass once old, and freed. */
+static void test_activation(void)
+{
+	for (int exec = 0; exec < 2; exec++) {
+		struct lru lru = make_lru(6, 4, exec ? 0 : RMF_FOLIO_REFERENCED, exec ? RMF_VMA_EXEC : 0, RMF_PTE_YOUNG, 0);
+
+		reclaim(&lru, ALL);
+		expect_event(&lru.world, RMF_FOLIOS_ACTIVATED, 6);
+		expect_event(&lru.world, RMF_FOLIOS_KEPT, 0);
+		expect_event(&lru.world, RMF_ACTIVE_PASSES, 3);
+		expect_event(&lru.world, RMF_FOLIOS_DEACTIVATED, 6);
+		expect_event(&lru.world, RMF_FOLIOS_FREED, 6);
+		/* inactive, active, inactive */
+		expect_event(&lru.world, RMF_REFERENCED_CALLS, 18);
+		free_lru(&lru);
+	}
+}
+
+/* Referenced from two VMAs: activated at once. */
+static void test_two_references(void)
+{
+	struct lru lru = make_lru(1, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
+
+	map_folio(&lru.world, add_vma(&lru.world, (struct vma_spec){ .start = 4 * VPN, .nr = 16 }), RMF_PTE_YOUNG);
+	reclaim(&lru, ALL);
+	expect_event(&lru.world, RMF_FOLIOS_ACTIVATED, 1);
+	expect_event(&lru.world, RMF_FOLIOS_KEPT, 0);
+	expect_event(&lru.world, RMF_FOLIOS_FREED, 1);
+	free_lru(&lru);
+}
+
+/* A file folio of a PMD's size goes without any work per page. */
+static void test_pmd_mapped(void)
+{
+	struct lru lru = make_lru(1, 9, FOLIO_FILE, 0, 0, 0);
+
+	lru.world.pop->table_state[0] = RMF_TABLE_PMD_LEAF;
+	lru.world.pop->folio_mapcount[0] = lru.world.pop->folio_entire_mapcount[0] = 1;
+	lru.world.pop->folio_refcount[0] -= 511;
+	reclaim(&lru, ALL);
+	expect_event(&lru.world, RMF_PMD_SPLITS, 1);
+	expect_event(&lru.world, RMF_PAGES_FREED, 512);
+	expect_event(&lru.world, RMF_PTES_CLEARED, 0);
+	expect_event(&lru.world, RMF_RAW_PTE_LOADS, 0);
+	free_lru(&lru);
+}
+
+/* An active list: referenced executable file folios go round once more, all others are deactivated, referenced or not. */
+static void test_active_list(void)
+{
+	for (int exec = 0; exec < 2; exec++) {
+		struct lru lru = make_lru(6, 4, RMF_FOLIO_ACTIVE, exec ? RMF_VMA_EXEC : 0, RMF_PTE_YOUNG, 0);
+		struct rmf_lru_list inactive = lru.reclaim.inactive;
+
+		lru.reclaim.inactive = lru.reclaim.active;
+		lru.reclaim.active = inactive;
+		reclaim(&lru, ALL);
+		expect_event(&lru.world, RMF_ACTIVE_PASSES, exec ? 6 : 3);
+		expect_event(&lru.world, RMF_FOLIOS_DEACTIVATED, 6);
+		expect_event(&lru.world, RMF_FOLIOS_FREED, 6);
+		free_lru(&lru);
+	}
+}
+
+static void test_no_swap(void)
+{
+	struct lru lru = make_lru(8, 4, RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED, RMF_VMA_ANON, 0, 0);
+
+	reclaim(&lru, ALL);
+	expect_only(&lru.world, NULL, 0);
+	expect_eq((int64_t)nr_present(&lru.world, 0), 128, "nobody looked at them");
+	free_lru(&lru);
+}
+
+/* Anonymous folios take swap slots in order; where there are too few, the rest stays: 16 rounds without progress end the run. */
+static void test_swap(void)
+{
+	for (uint64_t fit = 0; fit <= 4; fit++) {
+		struct lru lru = make_lru(4, 4, RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_EXCLUSIVE, RMF_VMA_ANON, 0, 16 * fit + 8);
+
+		reclaim(&lru, ALL);
+		expect_event(&lru.world, RMF_SWAP_ALLOCS, fit);
+		expect_event(&lru.world, RMF_FOLIOS_WRITTEN, fit);
+		expect_event(&lru.world, RMF_FOLIOS_FREED, fit);
+		expect_event(&lru.world, RMF_PAGE_CACHE_SLOTS, 0);
+		expect_eq((int64_t)lru.world.run->swap_next, (int64_t)(16 * fit), "slots in use");
+		expect_eq(lru.world.pop->mm_rss[RMF_MM_SWAPENTS], (int64_t)(16 * fit), "swap entries");
+		expect_eq(lru.world.pop->mm_rss[RMF_MM_ANONPAGES], (int64_t)(16 * (4 - fit)), "anonymous pages");
+		for (uint64_t i = 0; i < 16 * fit; i++)
+			expect_eq((int64_t)*pte_at(&lru.world, 0, VPN + i), (int64_t)rmf_mk_nonpresent(RMF_KIND_SWAP, i, RMF_PTE_EXCLUSIVE), "swap entry");
+		free_lru(&lru);
+	}
+	struct lru lru = make_lru(1, 4, RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED, RMF_VMA_ANON, 0, 8);
+
+	reclaim(&lru, ALL);
+	expect_event(&lru.world, RMF_FOLIOS_SCANNED, RMF_MAX_RECLAIM_RETRIES);
+	free_lru(&lru);
+}
+
+/* shrink_folio_list on one group of n order-0 folios, all mapped and all freed: a flush after each 31st, one for the rest. */
+static void test_free_batches(void)
+{
+	for (uint64_t nr = 1; nr <= 130; nr += 3) {
+		for (uint64_t groups = 1; groups <= 2; groups++) {
+			struct lru lru = make_lru(nr, 0, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
+			const uint64_t half = groups == 2 ? nr / 2 : nr, starts[] = { 0, half, nr };
+
+			rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, groups);
+			expect_event(&lru.world, RMF_TLB_FLUSHES, divided_up(half, 31) + divided_up(nr - half, 31));
+			expect_event(&lru.world, RMF_SHRINK_CALLS, groups);
+			expect_event(&lru.world, RMF_FOLIOS_FREED, nr); /* young or not */
+			expect_event(&lru.world, RMF_REFERENCED_CALLS, 0);
+			expect_event(&lru.world, RMF_ISOLATION_CALLS, 0);
+			free_lru(&lru);
+		}
+	}
+}
+
+/* A dirty PTE that is still in a TLB must be flushed before its folio is written: no batching of flushes then. */
+static void test_dirty_flush(void)
+{
+	struct lru lru = make_lru(20, 0, FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 0);
+	const uint64_t starts[] = { 0, 20 };
+
+	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 1);
+	expect_event(&lru.world, RMF_FOLIOS_WRITTEN, 20);
+	expect_event(&lru.world, RMF_FOLIOS_FREED, 20);
+	expect_event(&lru.world, RMF_TLB_FLUSHES, 20);
+	free_lru(&lru);
+}
+
+enum outcome { FREED, KEPT, ACTIVATED };
+
+/* What becomes of one folio with these flags and references. */
+static void expect_outcome(uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte_flags, int32_t refs, enum outcome want, const char *what)
+{
+	struct lru lru = make_lru(1, 4, folio_flags, vma_flags, pte_flags, 100);
+	const uint64_t starts[] = { 0, 1 };
+	int32_t before = lru.world.pop->folio_refcount[0] += refs;
+
+	if (folio_flags & RMF_FOLIO_PAGE_FLAGS)
+		lru.world.pop->page_flags[0] = RMF_PAGE_HWPOISON;
+	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 1);
+	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_FREED), want == FREED, what);
+	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_KEPT), want == KEPT, what);
+	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_ACTIVATED), want == ACTIVATED, what);
+	expect_eq((lru.world.pop->folio_flags[0] & RMF_FOLIO_ACTIVE) != 0, want == ACTIVATED, what);
+	if (want != FREED && lru.world.pop->folio_mapcount[0])
+		expect_eq(lru.world.pop->folio_refcount[0] - (lru.world.pop->folio_flags[0] & RMF_FOLIO_SWAPCACHE ? 16 : 0), before,
+			  "the isolation reference is given back");
+	free_lru(&lru);
+}
+
+static void test_outcomes(void)
+{
+	const uint32_t anon = RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED;
+
+	expect_outcome(FOLIO_FILE, 0, 0, 0, FREED, "clean file");
+	expect_outcome(FOLIO_FILE, 0, RMF_PTE_DIRTY, 0, ACTIVATED, "dirty file: not written here");
+	expect_outcome(FOLIO_FILE, 0, 0, 1, KEPT, "file with a reference");
+	expect_outcome(FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 0, FREED, "dirty shmem is written");
+	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, 0, 0, FREED, "lazyfree");
+	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, 0, 1, ACTIVATED, "lazyfree with a reference: still mapped");
+	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, RMF_PTE_DIRTY, 0, ACTIVATED, "dirty lazyfree: still mapped");
+	expect_outcome(anon, RMF_VMA_ANON, 0, 0, FREED, "anonymous");
+	expect_outcome(anon | RMF_FOLIO_PINNED | RMF_FOLIO_EXCLUSIVE, RMF_VMA_ANON, 0, 1, ACTIVATED, "pinned anonymous");
+	expect_outcome(RMF_FOLIO_PINNED, 0, 0, 0, ACTIVATED, "pinned file");
+	expect_outcome(RMF_FOLIO_LOCKED, 0, 0, 0, KEPT, "locked by somebody else");
+	expect_outcome(RMF_FOLIO_UNEVICTABLE, 0, 0, 0, ACTIVATED, "unevictable");
+	expect_outcome(RMF_FOLIO_MLOCKED, 0, 0, 0, ACTIVATED, "mlocked");
+	expect_outcome(RMF_FOLIO_PAGE_FLAGS, 0, 0, 0, KEPT, "poisoned");
+	expect_outcome(FOLIO_FILE, RMF_VMA_LOCKED, 0, 0, ACTIVATED, "in a locked VMA");
+}
+
+/* What is freed or unevictable is taken off at the start, what the run mlocks on the way. */
+static void test_taken_off(void)
+{
+	struct lru lru = make_lru(8, 4, RMF_FOLIO_UNEVICTABLE, 0, 0, 0);
+
+	lru.world.pop->folio_flags[0] = RMF_FOLIO_MLOCKED;
+	lru.world.pop->folio_flags[1] = RMF_FOLIO_FREED;
+	reclaim(&lru, ALL);
+	expect_only(&lru.world, NULL, 0);
+	free_lru(&lru);
+	lru = make_lru(8, 4, FOLIO_FILE, RMF_VMA_LOCKED, 0, 0);
+	reclaim(&lru, ALL);
+	expect_event(&lru.world, RMF_MLOCK_CALLS, 8);
+	expect_event(&lru.world, RMF_FOLIOS_SCANNED, 8);
+	expect_eq((int64_t)(lru.reclaim.inactive.n + lru.reclaim.active.n), 0, "on no list any more");
+	free_lru(&lru);
+}
+
+int main(void)
+{
+	run_test("isolation groups", test_isolation_groups);
+	run_test("target", test_target);
+	run_test("budget", test_budget);
+	run_test("second chance", test_second_chance);
+	run_test("activation", test_activation);
+	run_test("two references", test_two_references);
+	run_test("PMD mapped", test_pmd_mapped);
+	run_test("active list", test_active_list);
+	run_test("no swap", test_no_swap);
+	run_test("swap", test_swap);
+	run_test("free batches", test_free_batches);
+	run_test("dirty flush", test_dirty_flush);
+	run_test("outcomes", test_outcomes);
+	run_test("taken off", test_taken_off);
+	return report("test_reclaim");
+}

@@ -1,0 +1,177 @@
+/* When TLB entries are flushed, and what the architecture issues for it. */
+#include "testing.h"
+
+#include "tlb.h"
+
+/* The fewest steps of the closed form: one op for each scale that has units, one for an odd page. */
+static void test_range_ops(void)
+{
+	const struct rmf_arch arch = arch_arm64();
+	const uint64_t known[][2] = {
+		{ 1, 1 }, { 2, 1 }, { 3, 2 }, { 15, 2 }, { 16, 1 }, { 17, 2 }, { 64, 1 }, { 65, 2 }, { 66, 2 }, { 67, 3 }, { 128, 1 }, { 512, 1 },
+		{ 513, 2 }, { 2048, 1 }, { 8192, 1 }, { 1 << 16, 1 }, { (1 << 16) + (1 << 11) + (1 << 6) + 2 + 1, 5 }, { 1 << 21, 1 },
+		{ (1 << 21) - 1, 5 }, { (1 << 21) + 1, 1 }, { (uint64_t)1 << 40, 1 },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		expect_eq((int64_t)rmf_tlbi_range_ops(&arch, known[i][0]), (int64_t)known[i][1], "ops of a range");
+	for (uint8_t order = 0; order <= 21; order++)
+		expect_eq((int64_t)rmf_tlbi_range_ops(&arch, (uint64_t)1 << order), 1, "a power of two is one op");
+	for (uint64_t nr = 1; nr < (1 << 21); nr += 4099) {
+		int64_t want = (nr >> 16 > 0) + ((nr >> 11 & 31) > 0) + ((nr >> 6 & 31) > 0) + ((nr >> 1 & 31) > 0) + (nr & 1 ? 1 : 0);
+
+		expect_eq((int64_t)rmf_tlbi_range_ops(&arch, nr), want, "one op for each non-zero group of five bits");
+	}
+}
+
+static void test_no_range_tlbi(void)
+{
+	struct rmf_arch arch = arch_arm64();
+
+	arch.range_tlbi = false;
+	for (uint64_t nr = 1; nr < 600; nr++)
+		expect_eq((int64_t)rmf_tlbi_range_ops(&arch, nr), nr < 512 ? (int64_t)nr : 1, "n, or one from max_dvm_ops on");
+}
+
+/* One range of nr pages of an mm with this mask is flushed, then what was deferred. */
+static struct world flushed(enum rmf_tlb_kind tlb, uint64_t cpumask, bool batch_flush, rmf_pte pte, uint64_t nr)
+{
+	struct rmf_arch arch = tlb == RMF_TLB_ARM64 ? arch_arm64() : arch_x86();
+	struct world world;
+
+	arch.tlb = tlb;
+	world = make_world(arch, policy_per_page());
+	rmf_tlb_flush_cleared(world.run, add_mm(&world, cpumask, 0), batch_flush, pte, 0, nr);
+	return world;
+}
+
+static void test_deferral(void)
+{
+	const enum rmf_tlb_kind kinds[] = { RMF_TLB_NONE, RMF_TLB_X86, RMF_TLB_ARM64, RMF_TLB_RISCV };
+
+	for (size_t k = 0; k < 4; k++) {
+		for (uint64_t cpumask = 0; cpumask < 8; cpumask++) {
+			for (int batch_flush = 0; batch_flush < 2; batch_flush++) {
+				struct world world = flushed(kinds[k], cpumask, batch_flush, 0, 16);
+				bool others = cpumask & ~(uint64_t)1;
+				bool deferred = batch_flush && (kinds[k] >= RMF_TLB_ARM64 || (kinds[k] == RMF_TLB_X86 && others));
+
+				expect_event(&world, RMF_TLB_DEFERRED, deferred);
+				expect_event(&world, RMF_TLB_IMMEDIATE, !deferred);
+				rmf_try_to_unmap_flush(world.run);
+				rmf_try_to_unmap_flush(world.run);
+				expect_event(&world, RMF_TLB_FLUSHES, deferred);
+				free_world(&world);
+			}
+		}
+	}
+}
+
+/* x86, riscv and none: INVLPG per page up to the ceiling, then one full flush; each other CPU is signalled. */
+static void test_immediate_ceiling(void)
+{
+	const enum rmf_tlb_kind kinds[] = { RMF_TLB_NONE, RMF_TLB_X86, RMF_TLB_RISCV };
+
+	for (size_t k = 0; k < 3; k++) {
+		for (uint64_t nr = 1; nr <= 64; nr++) {
+			struct world world = flushed(kinds[k], 0xf1, false, 0, nr);
+
+			expect_event(&world, RMF_TLBI_OPS, nr <= 33 ? nr : 1);
+			expect_event(&world, RMF_IPIS, 4);
+			expect_event(&world, RMF_DSB_OPS, 0);
+			free_world(&world);
+		}
+	}
+	struct world world = flushed(RMF_TLB_X86, 0xf0, false, 0, 16);
+
+	expect_event(&world, RMF_TLBI_OPS, 0); /* CPU 0 does not run the mm */
+	expect_event(&world, RMF_IPIS, 4);
+	free_world(&world);
+}
+
+/* The deferred ranges of x86 are forgotten: one full flush of the union of the masks. */
+static void test_x86_collects_masks(void)
+{
+	struct world world = make_world(arch_x86(), policy_per_page());
+	uint32_t a = add_mm(&world, 0x6, 0), b = add_mm(&world, 0xc, 0);
+
+	for (int i = 0; i < 10; i++) {
+		rmf_tlb_flush_cleared(world.run, a, true, 0, 0, 16);
+		rmf_tlb_flush_cleared(world.run, b, true, 0, 0, 16);
+	}
+	expect_event(&world, RMF_TLBI_OPS, 0);
+	expect_event(&world, RMF_IPIS, 0);
+	rmf_try_to_unmap_flush(world.run);
+	expect_event(&world, RMF_TLB_DEFERRED, 20);
+	expect_event(&world, RMF_TLB_FLUSHES, 1);
+	expect_event(&world, RMF_IPIS, 3);
+	expect_event(&world, RMF_TLBI_OPS, 0);
+	rmf_tlb_flush_cleared(world.run, 0, true, 0, 0, 16); /* mm 0: CPUs 0 and 1 */
+	rmf_try_to_unmap_flush(world.run);
+	expect_event(&world, RMF_IPIS, 4);
+	expect_event(&world, RMF_TLBI_OPS, 1);
+	free_world(&world);
+}
+
+/* arm64 issues the TLBIs at once and waits for them once: nr ranges, one DSB. Not deferred: a DSB each. */
+static void test_arm64(void)
+{
+	for (int deferred = 0; deferred < 2; deferred++) {
+		struct world world = make_world(arch_arm64(), policy_per_page());
+
+		for (int i = 0; i < 10; i++)
+			rmf_tlb_flush_cleared(world.run, 0, deferred, 0, 0, 17);
+		rmf_try_to_unmap_flush(world.run);
+		expect_event(&world, RMF_DSB_ISHST_OPS, 10);
+		expect_event(&world, RMF_TLBI_OPS, 20);
+		expect_event(&world, RMF_DSB_OPS, deferred ? 1 : 10);
+		expect_event(&world, RMF_IPIS, 0);
+		free_world(&world);
+	}
+}
+
+static void test_flush_dirty(void)
+{
+	struct world clean = flushed(RMF_TLB_X86, 3, true, RMF_PTE_PRESENT, 1), dirty = flushed(RMF_TLB_X86, 3, true, RMF_PTE_DIRTY, 1);
+
+	rmf_try_to_unmap_flush_dirty(clean.run);
+	expect_event(&clean, RMF_TLB_FLUSHES, 0);
+	rmf_try_to_unmap_flush_dirty(dirty.run);
+	rmf_try_to_unmap_flush_dirty(dirty.run);
+	expect_event(&dirty, RMF_TLB_FLUSHES, 1);
+	free_world(&clean);
+	free_world(&dirty);
+}
+
+/* arm64 flushes for a cleared young bit without DSB, the others not at all; a contpte conversion waits unless the CPU has BBML2. */
+static void test_young_and_contpte(void)
+{
+	struct world arm64 = make_world(arch_arm64(), policy_per_page()), x86 = make_world(arch_x86(), policy_per_page());
+
+	rmf_tlb_flush_young(x86.run, 16);
+	expect_only(&x86, NULL, 0);
+	rmf_tlb_flush_young(arm64.run, 17);
+	expect_only(&arm64, (const struct event_count[]){ { RMF_YOUNG_FLUSHES, 1 }, { RMF_TLBI_OPS, 2 } }, 2);
+	memset(arm64.run->ev, 0, sizeof(arm64.run->ev));
+	rmf_tlb_flush_contpte_block(arm64.run);
+	expect_only(&arm64, (const struct event_count[]){ { RMF_DSB_ISHST_OPS, 1 }, { RMF_TLBI_OPS, 1 }, { RMF_DSB_OPS, 1 } }, 3);
+	memset(arm64.run->ev, 0, sizeof(arm64.run->ev));
+	arm64.run->arch.bbml2_noabort = true;
+	rmf_tlb_flush_contpte_block(arm64.run);
+	expect_only(&arm64, NULL, 0);
+	free_world(&arm64);
+	free_world(&x86);
+}
+
+int main(void)
+{
+	run_test("range ops", test_range_ops);
+	run_test("no range TLBI", test_no_range_tlbi);
+	run_test("deferral", test_deferral);
+	run_test("immediate ceiling", test_immediate_ceiling);
+	run_test("x86 collects masks", test_x86_collects_masks);
+	run_test("arm64", test_arm64);
+	run_test("flush dirty", test_flush_dirty);
+	run_test("young and contpte", test_young_and_contpte);
+	return report("test_tlb");
+}
