@@ -33,12 +33,16 @@ struct rmf_trace_entry {
 	int64_t b; /* nr; of BEYOND the new mapcount, of NOTIFIER the end vpn */
 };
 
-/* A record of single steps, for experiments. Where it is full, n goes on counting. */
+/* A record of single steps, for experiments. It grows if it may; where it is full, n goes on counting. */
 struct rmf_trace {
 	struct rmf_trace_entry *entries;
 	uint64_t capacity;
 	uint64_t n;
+	bool grows; /* entries come from malloc() */
 };
+
+/* Double the room of a trace; without memory it stays as it is. */
+void rmf_trace_grow(struct rmf_trace *trace);
 
 struct rmf_run {
 	struct rmf_population pop;
@@ -75,6 +79,8 @@ static inline void rmf_trace_add(struct rmf_run *run, enum rmf_trace_kind kind, 
 
 	if (!trace)
 		return;
+	if (trace->n >= trace->capacity && trace->grows)
+		rmf_trace_grow(trace);
 	if (trace->n < trace->capacity)
 		trace->entries[trace->n] = (struct rmf_trace_entry){ kind, (int64_t)a, b };
 	trace->n++;
