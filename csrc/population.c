@@ -56,6 +56,8 @@ static int check_folio(const struct rmf_population *pop, uint64_t i, struct rmf_
 		return fault_at(fault, "folio_swap", i, "the swap slots must end at 2^52 at most");
 	if (pop->nr_pages < nr || pop->folio_page_base[i] > pop->nr_pages - nr)
 		return fault_at(fault, "folio_page_base", i, "the folio's pages must lie in the page arrays");
+	if (!(pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS) && (pop->folio_mapcount[i] - pop->folio_entire_mapcount[i]) % (int32_t)nr)
+		return fault_at(fault, "folio_mapcount", i, "without PAGE_MAPCOUNTS every page has as many mappings");
 	if (pop->rmap_start[i] > pop->rmap_start[i + 1] || pop->rmap_start[i + 1] > pop->nr_rmap)
 		return fault_at(fault, "rmap_start", i, "must not fall and must end inside rmap_vma");
 	return 0;

@@ -34,19 +34,28 @@ static bool is_evictable(const struct rmf_run *run, uint64_t folio)
 	return !(run->pop.folio_flags[folio] & (RMF_FOLIO_UNEVICTABLE | RMF_FOLIO_MLOCKED));
 }
 
-/* Models folio_alloc_swap(). */
-static bool add_to_swap(struct rmf_run *run, uint64_t folio)
+/* Models folio_alloc_swap(): slots for all pages, or none. */
+static bool alloc_swap(struct rmf_run *run, uint64_t folio)
 {
-	struct rmf_population *pop = &run->pop;
-	uint32_t nr = rmf_folio_nr_pages(pop, folio);
+	uint32_t nr = rmf_folio_nr_pages(&run->pop, folio);
 
 	if (run->swap_end - run->swap_next < nr)
 		return false;
-	pop->folio_swap[folio] = run->swap_next;
+	run->pop.folio_swap[folio] = run->swap_next;
 	run->swap_next += nr;
-	pop->folio_flags[folio] |= RMF_FOLIO_SWAPCACHE | RMF_FOLIO_DIRTY;
-	pop->folio_refcount[folio] += (int32_t)nr;
 	rmf_count(run, RMF_SWAP_ALLOCS, 1);
+	return true;
+}
+
+/* An anonymous folio goes to the swap cache, unless somebody else holds it: then it could not be unmapped to the end. */
+static bool add_to_swap(struct rmf_run *run, uint64_t folio)
+{
+	struct rmf_population *pop = &run->pop;
+
+	if (pop->folio_refcount[folio] != 1 + pop->folio_mapcount[folio] || !alloc_swap(run, folio))
+		return false;
+	pop->folio_flags[folio] |= RMF_FOLIO_SWAPCACHE | RMF_FOLIO_DIRTY;
+	pop->folio_refcount[folio] += (int32_t)rmf_folio_nr_pages(pop, folio);
 	return true;
 }
 
@@ -116,11 +125,13 @@ static enum fate shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_r
 		return FATE_ACTIVATE;
 	if (!unmap_mappings(run, folio) || (*flags & RMF_FOLIO_PINNED))
 		return FATE_ACTIVATE;
-	if (*flags & RMF_FOLIO_DIRTY) {
+	if ((*flags & RMF_FOLIO_DIRTY) && (*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) != RMF_FOLIO_ANON) {
 		if (!(*flags & RMF_FOLIO_SWAPBACKED))
 			return FATE_ACTIVATE;
 		if (references == REFERENCES_RECLAIM_CLEAN)
 			return FATE_KEEP;
+		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio)) /* shmem goes to swap too */
+			return FATE_ACTIVATE;
 		rmf_try_to_unmap_flush_dirty(run);
 		*flags &= ~(uint32_t)RMF_FOLIO_DIRTY;
 		rmf_count(run, RMF_FOLIOS_WRITTEN, 1);
@@ -137,10 +148,11 @@ static void free_batch_add(struct rmf_run *run, uint32_t *batch)
 	*batch = 0;
 }
 
-/* A folio that was not freed loses the isolation reference. */
+/* A folio that was not freed loses the isolation reference; it is gone if that was the last one. */
 static void putback(struct rmf_run *run, uint64_t folio, enum fate fate)
 {
-	run->pop.folio_refcount[folio]--;
+	if (--run->pop.folio_refcount[folio] == 0 && run->pop.folio_mapcount[folio] == 0)
+		run->pop.folio_flags[folio] |= RMF_FOLIO_FREED;
 	if (fate == FATE_ACTIVATE) {
 		run->pop.folio_flags[folio] |= RMF_FOLIO_ACTIVE;
 		rmf_count(run, RMF_FOLIOS_ACTIVATED, 1);
@@ -158,12 +170,12 @@ static uint32_t lru_pop(struct rmf_lru_list *list)
 	return folio;
 }
 
-/* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody scans. */
+/* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody scans; what is freed goes nowhere. */
 static void lru_push(const struct rmf_run *run, struct rmf_lru_list *list, uint32_t folio)
 {
 	uint64_t end = list->head + list->n;
 
-	if (!is_evictable(run, folio))
+	if (!is_evictable(run, folio) || (run->pop.folio_flags[folio] & RMF_FOLIO_FREED))
 		return;
 	list->folios[end < list->capacity ? end : end - list->capacity] = folio;
 	list->n++;
@@ -261,16 +273,16 @@ static void clear_listed(const struct rmf_reclaim *reclaim)
 		reclaim->run->pop.folio_flags[folio] &= ~(uint32_t)RMF_FOLIO_LISTED;
 }
 
-/* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap nobody looks at the anonymous one. */
+/* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap nobody looks at the swapbacked ones. */
 static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
-	const uint32_t swap_only = RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED;
+	bool no_swap = run->swap_end == run->swap_next;
 	uint64_t n = 0;
 
 	for (uint64_t i = 0; i < list->n; i++) {
 		uint32_t flags = run->pop.folio_flags[list->folios[i]];
 
-		if ((flags & RMF_FOLIO_FREED) || !is_evictable(run, list->folios[i]) || (run->swap_end == run->swap_next && (flags & swap_only) == swap_only))
+		if ((flags & RMF_FOLIO_FREED) || !is_evictable(run, list->folios[i]) || (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
 			continue;
 		list->folios[n++] = list->folios[i];
 	}
@@ -304,15 +316,27 @@ static bool next_round(struct rmf_reclaim *reclaim)
 	return true;
 }
 
+/* What a run costs the simulation, whoever maps the folios and however often they are looked at. */
+static uint64_t work_done(const struct rmf_run *run)
+{
+	return run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] + run->ev[RMF_RAW_PTE_LOADS] + run->ev[RMF_ACTIVE_PASSES];
+}
+
+static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
+{
+	uint64_t done = work_done(run);
+
+	return budget < UINT64_MAX - done ? done + budget : UINT64_MAX;
+}
+
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 {
-	uint64_t scanned = reclaim->run->ev[RMF_PAGES_SCANNED];
-	uint64_t end = budget < UINT64_MAX - scanned ? scanned + budget : UINT64_MAX;
+	uint64_t end = end_of_budget(reclaim->run, budget);
 
 	while (reclaim->freed < reclaim->target && reclaim->inactive.n + reclaim->active.n) {
 		if (!next_round(reclaim))
 			return false;
-		if (reclaim->run->ev[RMF_PAGES_SCANNED] >= end)
+		if (work_done(reclaim->run) >= end)
 			return true;
 		if (reclaim->inactive.n)
 			shrink_inactive(reclaim);
@@ -322,9 +346,12 @@ bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 	return false;
 }
 
-void rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t nr_groups)
+uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,
+			   uint64_t budget)
 {
-	for (uint64_t group = 0; group < nr_groups; group++) {
+	uint64_t end = end_of_budget(run, budget), group;
+
+	for (group = first; group < nr_groups && work_done(run) < end; group++) {
 		uint32_t batch = 0;
 
 		rmf_count(run, RMF_SHRINK_CALLS, 1);
@@ -340,4 +367,5 @@ void rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64
 		}
 		rmf_try_to_unmap_flush(run);
 	}
+	return group;
 }

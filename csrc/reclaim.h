@@ -32,12 +32,14 @@ struct rmf_reclaim {
 /* Check the lists (RMF_ELRU with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault);
 
-/* Reclaim until the target is reached, nothing is left to try, or `budget` base pages (1 or more) have been scanned. True while there is more to do. Models
+/* Reclaim until the target is reached, nothing is left to try, or `budget` (1 or more) is used up: about one
+ * for each PTE loaded. True while there is more to do. Models
  * shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux v7.0. */
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
 
 /* Models shrink_folio_list() as reclaim_folio_list() calls it for MADV_PAGEOUT, mm/vmscan.c, Linux v7.0: without reference check, once for each
- * group group_start[i] .. group_start[i + 1] of folios. */
-void rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t nr_groups);
+ * group group_start[i] .. group_start[i + 1] of folios, from group `first` on until the budget is used up. Returns the group to go on with. */
+uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,
+			   uint64_t budget);
 
 #endif

@@ -60,7 +60,7 @@ static bool clear_flush_young_pmd(const struct rmf_walk *walk)
 	struct rmf_run *run = walk->slots.run;
 	uint64_t table = rmf_walk_table_start(walk);
 	rmf_pte *pmd = rmf_slots_at(&walk->slots, table);
-	bool young = rmf_pte_present(*pmd) && (*pmd & RMF_PTE_YOUNG);
+	bool young = rmf_pte_present(*pmd) && (*pmd & RMF_PTE_YOUNG); /* a device entry has none */
 
 	rmf_count(run, RMF_YOUNG_CALLS, 1);
 	rmf_count(run, RMF_YOUNG_TESTS, 1);

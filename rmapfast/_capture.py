@@ -1,4 +1,4 @@
-"""Reading captures of real processes (format ``rle3``).
+"""Reading captures of real processes (format ``rle3``), and the folios that their kpageflags show.
 
 A file is data from somebody else: everything is checked before it is used, and sizes before memory is allocated.
 """
@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 
-from rmapfast.population import MAX_PAGES
+from rmapfast._layout import MAX_ORDER, MAX_PAGES, ranges, sorted_unique
 
 FORMAT = "rle3"
 _KEYS = {
@@ -220,6 +220,60 @@ class Capture:
         """Mapcount of each present page, as uint64 of shape (nr_present,)."""
         return np.repeat(self.kc_val, self.kc_len)
 
+    def pieces(self, ptrs_per_pte: int) -> dict[str, np.ndarray]:
+        """Return the pages as pieces in which VMA, pagemap run, flags, count and huge table are the same.
+
+        Columns: ``page`` (number of the first page in the capture), ``len``, ``pm`` (its pagemap entry), ``kf``, ``kc``
+        (0 if not present), ``vma``, ``table`` (number of the PMD-mapped table, -1 if none). Pages without an entry are
+        left out.
+        """
+        present = self.pm_val & PM_PRESENT > 0
+        pm_start = np.cumsum(self.pm_len) - self.pm_len
+        # Present pages are numbered by themselves: from such a number to the page.
+        run_page = pm_start[present]
+        run_number = np.cumsum(self.pm_len[present]) - self.pm_len[present]
+        cuts = [pm_start, self.vma_first]
+        starts = {}
+        for name in ("kf", "kc"):
+            length = getattr(self, f"{name}_len")
+            starts[name] = np.cumsum(length) - length
+            run = np.searchsorted(run_number, starts[name], side="right") - 1
+            cuts.append(run_page[run] + starts[name] - run_number[run])
+        table = self._huge_tables(ptrs_per_pte)
+        cuts += [table, table + ptrs_per_pte]
+        page = sorted_unique(np.concatenate(cuts))
+        page = page[page < self.nr_pages]
+        run = np.searchsorted(pm_start, page, side="right") - 1
+        is_present = present[run]
+        pm = self.pm_val[run] + np.where(is_present, page - pm_start[run], 0).astype(np.uint64)
+        kf, kc = np.zeros(len(page), np.uint64), np.zeros(len(page), np.int64)
+        number = (np.cumsum(present) - 1)[run[is_present]]
+        number = run_number[number] + page[is_present] - run_page[number]
+        kf[is_present] = self.kf_val[np.searchsorted(starts["kf"], number, side="right") - 1]
+        kc[is_present] = self.kc_val[np.searchsorted(starts["kc"], number, side="right") - 1].astype(np.int64)
+        at = np.searchsorted(table, page, side="right") - 1
+        in_table = (at >= 0) & (page < table[at] + ptrs_per_pte) if len(table) else np.zeros(len(page), bool)
+        columns = {
+            "page": page,
+            "len": np.diff(np.append(page, self.nr_pages)),
+            "pm": pm,
+            "kf": kf,
+            "kc": kc,
+            "vma": np.searchsorted(self.vma_first, page, side="right") - 1,
+            "table": np.where(in_table, at, -1),
+        }
+        keep = is_present | (pm & PM_SWAP > 0)
+        return {name: column[keep] for name, column in columns.items()}
+
+    def _huge_tables(self, ptrs_per_pte: int) -> np.ndarray:
+        """Return the number of the first page of each table that a PMD maps whole."""
+        if np.any((self.huge_start | self.huge_end) % np.uint64(ptrs_per_pte)):
+            raise self._error(f"huge_start, huge_end: expected multiples of a page table's {ptrs_per_pte} pages")
+        shift = self.vma_first[self.huge_vma] - self.vma_start[self.huge_vma].astype(np.int64)
+        tables = (self.huge_end - self.huge_start).astype(np.int64) // ptrs_per_pte
+        first = np.repeat(self.huge_start.astype(np.int64) + shift, tables)
+        return first + ranges(np.zeros(len(tables)), tables) * ptrs_per_pte
+
     def __repr__(self):
         return f"<Capture {self.path}: {len(self.vma_start)} VMAs, {self.nr_pages} pages, {self.nr_present} present>"
 
@@ -256,3 +310,81 @@ def _read_npz(path: str, data: bytes) -> dict[str, np.ndarray]:
         reason = str(error) or type(error).__name__
         raise CaptureError(f"{path}: expected an intact npz file, got one that cannot be read ({reason})") from None
     return arrays
+
+
+def has_flags(kpageflags: np.ndarray, *names: str) -> np.ndarray:
+    """Return where any of these kpageflags bits is set."""
+    return kpageflags & np.uint64(sum(1 << KPF[name] for name in names)) > 0
+
+
+def visible_folios(start: np.ndarray, length: np.ndarray, kf: np.ndarray, index: np.ndarray):
+    """Reconstruct the folios of visible pages.
+
+    A page that is neither head nor tail is a folio of order 0. A run of pages that begins with a head belongs to the
+    smallest naturally aligned power of two that starts at the head and holds the run (and one tail at least); a run of
+    tails without a visible head to the smallest naturally aligned one that holds it and starts before it. Blocks that
+    overlap are one folio. Where that contradicts a visible page (a head or single page inside, a tail at the start, an
+    order above 13), the pages become folios of order 0.
+
+    Parameters
+    ----------
+    start, length : array of int64
+        Disjoint PFN intervals in rising order.
+    kf : array of uint64
+        Their kpageflags.
+    index : array of int64
+        Page offset (file, or anonymous) of their first page.
+
+    Returns
+    -------
+    pfn, order : array of int64
+        Folios in PFN order.
+    broken : int
+        Pages that became order 0 for contradictions.
+    """
+    last = start + length - 1
+    head = has_flags(kf, "head") & (length == 1)
+    tail = has_flags(kf, "tail") & ~head
+    block, order = _compound_blocks(start, last, head, tail)
+    size = 1 << order
+    wrong = np.zeros(len(block) + 1, bool)
+    inside = []
+    for page in (start, last):
+        at = np.searchsorted(block, page, side="right") - 1
+        hit = (at >= 0) & (page < (block + size)[at]) if len(block) else np.zeros(len(page), bool)
+        at = np.where(hit, at, len(block))
+        inside.append(at)
+        wrong[at[hit & ~tail & ~(head & (page == np.append(block, -1)[at]))]] = True
+    at, at_last = inside
+    wrong[at[at != at_last]] = wrong[at_last[at != at_last]] = True
+    offset = start - np.append(block, 0)[at]
+    wrong[at[(at < len(block)) & ((tail & (offset == 0)) | (index < offset))]] = True
+    wrong[-1] = True
+    single = wrong[at]
+    block, order = block[~wrong[:-1]], order[~wrong[:-1]]
+    pfn = np.concatenate([block, ranges(start[single], length[single])])
+    order = np.concatenate([order, np.zeros(len(pfn) - len(order), np.int64)])
+    rank = np.argsort(pfn, kind="stable")
+    return pfn[rank], order[rank], int(length[single & (head | tail | has_flags(kf, "head"))].sum())
+
+
+def _compound_blocks(start, last, head, tail) -> tuple[np.ndarray, np.ndarray]:
+    """Return first PFN and order of the smallest natural blocks that hold runs of head and tail pages."""
+    joins = np.zeros(len(start), bool)
+    joins[1:] = tail[1:] & (head | tail)[:-1] & (start[1:] == last[:-1] + 1)
+    first = np.flatnonzero(~joins)
+    run_last = last[np.append(first[1:], len(start)) - 1] if len(first) else last
+    with_head, compound = head[first], (head | tail)[first]
+    low = np.maximum(np.where(with_head, start[first], start[first] - 1), 0)
+    high = np.where(with_head, np.maximum(run_last, low + 1), run_last)
+    order = np.frexp((low ^ high).astype(np.float64))[1].astype(np.int64)
+    block = low >> order << order
+    good = compound & (order <= MAX_ORDER) & ~(with_head & (block != low))
+    # Natural blocks nest or are disjoint: of each nest, keep the largest.
+    block, order = block[good], order[good]
+    rank = np.lexsort((-order, block))
+    block, order = block[rank], order[rank]
+    reach = np.maximum.accumulate(block + (1 << order)) if len(block) else block
+    top = np.ones(len(block), bool)
+    top[1:] = block[1:] >= reach[:-1]
+    return block[top], order[top]

@@ -99,7 +99,9 @@ def read_vectors(path):
                 yield number, vector
     except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
         raise VectorError(f"{path}: damaged or truncated after line {number}: {error}") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, VectorError):
+            raise
         raise VectorError(f"{path}:{number}: not JSON: {error}") from None
     if not number:
         raise VectorError(f"{path}: no vectors in it")
@@ -135,7 +137,7 @@ def conformance(paths, *, engine: str = "c", progress=None) -> Report:
                 _replay(vector, engine, report)
             except VectorError as error:
                 raise VectorError(f"{path}:{number}: {error}") from None
-            except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+            except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
                 raise VectorError(f"{path}:{number}: not a valid vector: {type(error).__name__} {error}") from None
             done += 1
             if progress:
@@ -185,6 +187,8 @@ def _words(entries, first: int, length: int) -> np.ndarray:
 
 def _batch_outcome(vector: dict, engine: str) -> dict:
     folio, per_table = vector["folio"], vector["ptrs_per_pte"]
+    if not 1 <= per_table <= _MAX_SLOTS or not 0 <= folio["order"] <= _core.MAX_ORDER:
+        raise VectorError(f"ptrs_per_pte {per_table} or order {folio['order']} does not make sense")
     first = vector["start_vpn"] // per_table * per_table
     ptes = _words(vector["ptes"], first, per_table)
     cont_ptes = vector["cont_ptes"] or 1
@@ -237,6 +241,17 @@ def _batch_outcome(vector: dict, engine: str) -> dict:
     return {"nr": nr, "pte_reads": reads, "any_writable": write, "any_young": young, "any_dirty": dirty}
 
 
+def vector_population(vector: dict) -> Population:
+    """Return the input of an unmap vector as a population of one folio and one VMA."""
+    return _Case(vector).population
+
+
+def _check_pages(name: str, numbers, pages: int) -> None:
+    for number in numbers:
+        if type(number) is not int or not 0 <= number < pages:
+            raise VectorError(f"{name}: expected pages 0 to {pages - 1}, got {number!r}")
+
+
 class _Case:
     """One unmap or reference-check vector as a population, and the outcome of a run in the vectors' terms."""
 
@@ -263,10 +278,21 @@ class _Case:
         if not 0 < length <= _MAX_SLOTS or start >= end:
             raise VectorError(f"vma: pages {start} to {end} in {len(tables)} tables do not make sense")
         vma_tables = range(start // per_table, (end - 1) // per_table + 1)
+        if not 0 <= folio["order"] <= _core.MAX_ORDER:
+            raise VectorError(f"folio: order {folio['order']}, expected 0 to {_core.MAX_ORDER}")
         pages = 1 << folio["order"]
-        mapcounts = np.repeat(*np.array([*folio["page_mapcounts"], [0, 0]], np.int64).T[::-1])
-        if len(mapcounts) != pages or mapcounts.sum() != folio["mapcount"]:
-            raise VectorError(f"page_mapcounts: {len(mapcounts)} pages and {mapcounts.sum()} mappings do not add up")
+        runs = folio["page_mapcounts"]
+        if sum(count for count, _ in runs) != pages or min(value for run in runs for value in run) < 0:
+            raise VectorError(f"page_mapcounts: {runs} are not the counts of {pages} pages")
+        for name in ("exclusive_pages", "hwpoison_pages"):
+            _check_pages(name, folio[name], pages)
+        if folio["swap_dup_fail_page"] is not None:
+            _check_pages("swap_dup_fail_page", [folio["swap_dup_fail_page"]], pages)
+        mapcounts = np.repeat(*np.array(runs, np.int64).T[::-1])
+        if mapcounts.sum() != folio["mapcount"]:
+            raise VectorError(
+                f"page_mapcounts: {mapcounts.sum()} mappings, mapcount {folio['mapcount']}: do not add up"
+            )
         page_flags = np.zeros(pages, np.uint8)
         page_flags[folio["exclusive_pages"]] |= _core.PAGE_EXCLUSIVE
         page_flags[folio["hwpoison_pages"]] |= _core.PAGE_HWPOISON
@@ -338,6 +364,8 @@ class _Case:
         before, recorded = self.population, self.vector["expect"]["ptes_after"]
         first, length = int(before.vma_window_start[0]), len(before.ptes)
         changed = np.flatnonzero(before.ptes != after.ptes)
+        if sum(count for *_, count in map(_run_of, recorded)) > length:
+            raise VectorError(f"ptes_after: more than {length} entries")
         listed = [vpn - first + i for vpn, *_, count in map(_run_of, recorded) for i in range(count)]
         if listed == changed.tolist():
             words = _words(recorded, first, length)
@@ -417,4 +445,9 @@ def _page_flags(population: Population) -> np.ndarray:
 
 def _recorded_runs(expect, values: list[int]):
     """The recorded run-length list if it says the same as `values`, else the values."""
+    counted = sum(count for count, _ in expect)
+    if counted > 1 << _core.MAX_ORDER:
+        raise VectorError(f"page_mapcounts: {expect} are the counts of more pages than a folio has")
+    if counted != len(values):
+        return values
     return expect if [value for count, value in expect for _ in range(count)] == values else values

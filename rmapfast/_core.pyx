@@ -1,9 +1,13 @@
 # cython: language_level=3
 """The only door into csrc: checks arguments, drops the GIL, makes one C call, maps an error."""
 
+import operator
+
 cimport numpy as cnp
 import numpy as np
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdlib cimport free
+from libc.string cimport memset
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, UINT64_MAX
 
 cnp.import_array()
@@ -169,6 +173,7 @@ cdef extern from "run.h" nogil:
         rmf_trace_entry *entries
         uint64_t capacity
         uint64_t n
+        bint grows
     struct rmf_run:
         rmf_population pop
         rmf_arch arch
@@ -252,8 +257,64 @@ cdef extern from "reclaim.h" nogil:
         uint64_t freed
     int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_fault *fault)
     bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
-    void rmf_shrink_groups(rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t nr_groups)
+    uint64_t rmf_shrink_groups(rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first,
+                               uint64_t nr_groups, uint64_t budget)
 
+
+cdef extern from "check.h" nogil:
+    enum:
+        RMF_NR_INVARIANTS
+        RMF_CHECK_SLOTS
+        RMF_CHECK_TABLE
+    enum rmf_invariant:
+        pass
+    enum rmf_check_kind:
+        pass
+    enum rmf_check_level:
+        pass
+    const char *rmf_invariant_name(rmf_invariant invariant)
+    struct rmf_check_family:
+        uint8_t order
+        rmf_check_kind kind
+        rmf_check_level level
+        bint anon_vma
+        bint uffd_wp
+        uint32_t nr_symbols
+        uint32_t nr_conditions
+        uint32_t nr_exclusive
+        uint64_t nr_states
+    struct rmf_check_scope:
+        rmf_check_family *families
+        uint32_t nr_families
+    void rmf_check_scope_init(rmf_check_scope *scope, uint32_t max_pages, bint all_bits, bint unreachable)
+    struct rmf_check_state:
+        uint64_t *ptes
+        uint64_t vma_start
+        uint64_t vma_end
+        uint64_t vma_pgoff
+        uint32_t folio_flags
+        int32_t refcount
+        int32_t mapcount
+        int32_t *page_mapcount
+        uint8_t *page_flags
+        uint8_t order
+        uint32_t vma_flags
+        uint32_t ttu
+        bint guard_contiguous
+    bint rmf_check_state_at(const rmf_check_family *family, uint64_t index, rmf_check_state *state)
+    struct rmf_check_found:
+        uint64_t count
+        uint64_t index
+    struct rmf_check_policy:
+        rmf_policy policy
+        uint64_t nr_violating
+        rmf_check_found *found
+    struct rmf_check:
+        pass
+    rmf_check *rmf_check_new(const rmf_arch *arch)
+    void rmf_check_free(rmf_check *check)
+    uint64_t rmf_check_range(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
+                             const rmf_policy *oracle, rmf_check_policy *policies, uint32_t nr_policies)
 
 PTE_PRESENT = RMF_PTE_PRESENT
 PTE_WRITE = RMF_PTE_WRITE
@@ -328,35 +389,54 @@ cdef dict _DONE = {"never": RMF_DONE_NEVER, "batched": RMF_DONE_BATCHED, "whole"
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
-cdef object _checked(str name, object array, int typenum, Py_ssize_t length, bint writable):
+cdef object _checked(str name, object array, int typenum, bint writable, int ndim=1):
     """The array if C can use it as it is; the error says what would do."""
     cdef cnp.dtype want = cnp.PyArray_DescrFromType(typenum)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array of {want}, got {type(array).__name__}")
-    if array.dtype != want or not array.flags.c_contiguous or not array.flags.aligned:
+    if array.dtype != want or not cnp.PyArray_ISCARRAY_RO(array) or array.ndim != ndim:
         raise TypeError(
-            f"{name}: expected a C-contiguous {want} array, got {array.dtype.str} with shape {array.shape}"
-            f" and strides {array.strides}; convert with np.ascontiguousarray({name}, np.{want})"
+            f"{name}: expected a C-contiguous {want} array of {ndim} dimension(s), got {array.dtype.str} with shape"
+            f" {array.shape} and strides {array.strides}; convert with np.ascontiguousarray({name}, np.{want})"
         )
     if writable and not array.flags.writeable:
         raise ValueError(f"{name}: expected a writable array, got a read-only one; pass {name}.copy()")
-    if length >= 0 and array.size != length:
-        raise ValueError(f"{name}: expected {length} elements, got {array.size}")
     return array
+
+
+cdef _fill_policy(rmf_policy *p, policy):
+    p.lazyfree, p.file, p.anon_swap = policy.lazyfree, policy.file, policy.anon_swap
+    p.all_or_nothing, p.clip = policy.all_or_nothing, policy.clip
+    p.uffd_wp = _UFFD[policy.uffd_wp]
+    p.respect = (RMF_FPB_RESPECT_WRITE if policy.respect_write else 0) | (
+        RMF_FPB_RESPECT_SOFT_DIRTY if policy.respect_soft_dirty else 0
+    )
+    p.nr_reset, p.young_batched = policy.nr_reset, policy.young == "batched"
+    p.skip_batch = policy.advance != "rescan"
+    p.walk_done = _DONE[policy.walk_done]
+    p.mlock_at_once, p.failure_swapbacked = policy.mlock_at_once, policy.failure_swapbacked
+    p.hwpoison_page0, p.mismatch_restores = policy.hwpoison_page0, policy.mismatch_restores
+
+
+cdef _fill_arch(rmf_arch *a, arch):
+    a.ptrs_per_pte, a.cont_ptes, a.tlb = arch.ptrs_per_pte, arch.cont_ptes, _TLB[arch.tlb]
+    a.flush_ceiling, a.max_dvm_ops, a.range_tlbi = arch.flush_ceiling, arch.max_dvm_ops, arch.range_tlbi
+    a.bbml2_noabort, a.page_mapcount = arch.bbml2_noabort, arch.page_mapcount
+    a.mkdirty_soft_dirty = arch.mkdirty_soft_dirty
 
 
 cdef class Run:
     """A population under one policy on one architecture, and what was counted in it.
 
-    The arrays of the population are changed in place; their indices were checked when the run was made, so they must not be
+    With check_only nothing may be run: read-only arrays will do. The arrays of the population are changed in place; their indices were checked when the run was made, so they must not be
     replaced by others while it lives.
     """
 
     cdef rmf_run *run
     cdef rmf_trace trace
     cdef rmf_reclaim reclaim
-    cdef object _trace_entries
     cdef list _arrays
+    cdef bint _check_only
 
     def __cinit__(self):
         self.run = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
@@ -365,19 +445,23 @@ cdef class Run:
         self._arrays = []
 
     def __dealloc__(self):
+        free(self.trace.entries)
         PyMem_Free(self.run)
 
-    def __init__(self, population, policy, arch, *, guard="none", trace_capacity=0, swap_pages=None):
+    def __init__(self, population, policy, arch, *, guard="none", trace=False, swap_pages=None, check_only=False):
         cdef rmf_fault fault
         cdef int error
+        if self._arrays:
+            raise ValueError("a Run is made once; make a new one")
         if guard not in _GUARD:
             raise ValueError(f"guard: expected one of {', '.join(_GUARD)}, got {guard!r}")
         if swap_pages is not None and not 0 <= swap_pages < 1 << 50:
             raise ValueError(f"swap_pages: expected 0 to 2^50 pages or None, got {swap_pages!r}")
         self.run.guard = _GUARD[guard]
         self.run.swap_end = swap_pages or 0
-        self._set_policy(policy)
-        self._set_arch(arch)
+        _fill_policy(&self.run.policy, policy)
+        _fill_arch(&self.run.arch, arch)
+        self._check_only = check_only
         self._set_population(population)
         if arch.ptrs_per_pte != population.ptrs_per_pte:
             raise ValueError(
@@ -387,74 +471,65 @@ cdef class Run:
             error = rmf_population_check(&self.run.pop, &fault)
         if error:
             raise ValueError(f"population.{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
-        if trace_capacity:
-            self._trace_entries = np.empty((trace_capacity, 3), np.int64)
-            self.trace.entries = <rmf_trace_entry *>cnp.PyArray_DATA(self._trace_entries)
-            self.trace.capacity = trace_capacity
+        if trace:
+            self.trace.grows = True
             self.run.trace = &self.trace
 
-    cdef _set_policy(self, policy):
-        cdef rmf_policy *p = &self.run.policy
-        p.lazyfree, p.file, p.anon_swap = policy.lazyfree, policy.file, policy.anon_swap
-        p.all_or_nothing, p.clip = policy.all_or_nothing, policy.clip
-        p.uffd_wp = _UFFD[policy.uffd_wp]
-        p.respect = (RMF_FPB_RESPECT_WRITE if policy.respect_write else 0) | (
-            RMF_FPB_RESPECT_SOFT_DIRTY if policy.respect_soft_dirty else 0
-        )
-        p.nr_reset, p.young_batched = policy.nr_reset, policy.young == "batched"
-        p.skip_batch = policy.advance != "rescan"
-        p.walk_done = _DONE[policy.walk_done]
-        p.mlock_at_once, p.failure_swapbacked = policy.mlock_at_once, policy.failure_swapbacked
-        p.hwpoison_page0, p.mismatch_restores = policy.hwpoison_page0, policy.mismatch_restores
-
-    cdef _set_arch(self, arch):
-        cdef rmf_arch *a = &self.run.arch
-        a.ptrs_per_pte, a.cont_ptes, a.tlb = arch.ptrs_per_pte, arch.cont_ptes, _TLB[arch.tlb]
-        a.flush_ceiling, a.max_dvm_ops, a.range_tlbi = arch.flush_ceiling, arch.max_dvm_ops, arch.range_tlbi
-        a.bbml2_noabort, a.page_mapcount = arch.bbml2_noabort, arch.page_mapcount
-        a.mkdirty_soft_dirty = arch.mkdirty_soft_dirty
-
-    cdef void *_data(self, population, str name, int typenum, Py_ssize_t length, bint writable) except? NULL:
-        array = _checked("population." + name, getattr(population, name), typenum, length, writable)
+    cdef void *_data(self, population, str name, int typenum, bint writable, uint64_t *size, bint first) except? NULL:
+        """The array's memory. `size` is set by the first array of a kind; the others must have as many elements."""
+        writable = writable and not self._check_only
+        array = _checked("population." + name, getattr(population, name), typenum, writable, 2 if name == "mm_rss" else 1)
+        cdef uint64_t got = cnp.PyArray_SIZE(array)
+        if first:
+            size[0] = got
+        elif got != size[0]:
+            raise ValueError(f"population.{name}: expected {size[0]} elements, got {got}")
         self._arrays.append(array)
         return cnp.PyArray_DATA(array)
 
     cdef _set_population(self, p):
         cdef rmf_population *pop = &self.run.pop
-        cdef Py_ssize_t vmas = len(p.vma_start), folios = len(p.folio_pfn), pages = len(p.page_flags), mms = len(p.mm_cpumask)
+        cdef uint64_t size
+        if not 2 <= operator.index(p.ptrs_per_pte) <= 8192:
+            raise ValueError(f"population.ptrs_per_pte: expected a power of two from 2 to 8192, got {p.ptrs_per_pte}")
         pop.ptrs_per_pte = p.ptrs_per_pte
-        pop.nr_ptes, pop.nr_vmas, pop.nr_tables, pop.nr_folios = len(p.ptes), vmas, len(p.table_state), folios
-        pop.nr_pages, pop.nr_rmap, pop.nr_mms = pages, len(p.rmap_vma), mms
-        pop.ptes = <uint64_t *>self._data(p, "ptes", cnp.NPY_UINT64, -1, True)
-        pop.vma_start = <uint64_t *>self._data(p, "vma_start", cnp.NPY_UINT64, vmas, False)
-        pop.vma_end = <uint64_t *>self._data(p, "vma_end", cnp.NPY_UINT64, vmas, False)
-        pop.vma_pgoff = <uint64_t *>self._data(p, "vma_pgoff", cnp.NPY_UINT64, vmas, False)
-        pop.vma_flags = <uint32_t *>self._data(p, "vma_flags", cnp.NPY_UINT32, vmas, False)
-        pop.vma_mm = <uint32_t *>self._data(p, "vma_mm", cnp.NPY_UINT32, vmas, False)
-        pop.vma_pte_base = <uint64_t *>self._data(p, "vma_pte_base", cnp.NPY_UINT64, vmas, False)
-        pop.vma_window_start = <uint64_t *>self._data(p, "vma_window_start", cnp.NPY_UINT64, vmas, False)
-        pop.vma_window_end = <uint64_t *>self._data(p, "vma_window_end", cnp.NPY_UINT64, vmas, False)
-        pop.vma_table_base = <uint64_t *>self._data(p, "vma_table_base", cnp.NPY_UINT64, vmas, False)
-        pop.table_state = <uint8_t *>self._data(p, "table_state", cnp.NPY_UINT8, -1, True)
-        pop.folio_pfn = <uint64_t *>self._data(p, "folio_pfn", cnp.NPY_UINT64, folios, False)
-        pop.folio_index = <uint64_t *>self._data(p, "folio_index", cnp.NPY_UINT64, folios, False)
-        pop.folio_order = <uint8_t *>self._data(p, "folio_order", cnp.NPY_UINT8, folios, False)
-        pop.folio_flags = <uint32_t *>self._data(p, "folio_flags", cnp.NPY_UINT32, folios, True)
-        pop.folio_refcount = <int32_t *>self._data(p, "folio_refcount", cnp.NPY_INT32, folios, True)
-        pop.folio_mapcount = <int32_t *>self._data(p, "folio_mapcount", cnp.NPY_INT32, folios, True)
-        pop.folio_entire_mapcount = <int32_t *>self._data(p, "folio_entire_mapcount", cnp.NPY_INT32, folios, True)
-        pop.folio_nr_pages_mapped = <int32_t *>self._data(p, "folio_nr_pages_mapped", cnp.NPY_INT32, folios, True)
-        pop.folio_swap = <uint64_t *>self._data(p, "folio_swap", cnp.NPY_UINT64, folios, True)
-        pop.folio_page_base = <uint64_t *>self._data(p, "folio_page_base", cnp.NPY_UINT64, folios, False)
-        pop.page_mapcount = <int32_t *>self._data(p, "page_mapcount", cnp.NPY_INT32, pages, True)
-        pop.page_flags = <uint8_t *>self._data(p, "page_flags", cnp.NPY_UINT8, pages, True)
-        pop.rmap_start = <uint64_t *>self._data(p, "rmap_start", cnp.NPY_UINT64, folios + 1, False)
-        pop.rmap_vma = <uint32_t *>self._data(p, "rmap_vma", cnp.NPY_UINT32, -1, False)
-        pop.mm_rss = <int64_t *>self._data(p, "mm_rss", cnp.NPY_INT64, 4 * mms, True)
-        pop.mm_cpumask = <uint64_t *>self._data(p, "mm_cpumask", cnp.NPY_UINT64, mms, False)
-        pop.mm_flags = <uint32_t *>self._data(p, "mm_flags", cnp.NPY_UINT32, mms, False)
+        for name in ("lru_inactive", "lru_active"):
+            _checked("population." + name, getattr(p, name), cnp.NPY_UINT32, False)
+        pop.ptes = <uint64_t *>self._data(p, "ptes", cnp.NPY_UINT64, True, &pop.nr_ptes, True)
+        pop.vma_start = <uint64_t *>self._data(p, "vma_start", cnp.NPY_UINT64, False, &pop.nr_vmas, True)
+        pop.vma_end = <uint64_t *>self._data(p, "vma_end", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
+        pop.vma_pgoff = <uint64_t *>self._data(p, "vma_pgoff", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
+        pop.vma_flags = <uint32_t *>self._data(p, "vma_flags", cnp.NPY_UINT32, False, &pop.nr_vmas, False)
+        pop.vma_mm = <uint32_t *>self._data(p, "vma_mm", cnp.NPY_UINT32, False, &pop.nr_vmas, False)
+        pop.vma_pte_base = <uint64_t *>self._data(p, "vma_pte_base", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
+        pop.vma_window_start = <uint64_t *>self._data(p, "vma_window_start", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
+        pop.vma_window_end = <uint64_t *>self._data(p, "vma_window_end", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
+        pop.vma_table_base = <uint64_t *>self._data(p, "vma_table_base", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
+        pop.table_state = <uint8_t *>self._data(p, "table_state", cnp.NPY_UINT8, True, &pop.nr_tables, True)
+        pop.folio_pfn = <uint64_t *>self._data(p, "folio_pfn", cnp.NPY_UINT64, False, &pop.nr_folios, True)
+        pop.folio_index = <uint64_t *>self._data(p, "folio_index", cnp.NPY_UINT64, False, &pop.nr_folios, False)
+        pop.folio_order = <uint8_t *>self._data(p, "folio_order", cnp.NPY_UINT8, False, &pop.nr_folios, False)
+        pop.folio_flags = <uint32_t *>self._data(p, "folio_flags", cnp.NPY_UINT32, True, &pop.nr_folios, False)
+        pop.folio_refcount = <int32_t *>self._data(p, "folio_refcount", cnp.NPY_INT32, True, &pop.nr_folios, False)
+        pop.folio_mapcount = <int32_t *>self._data(p, "folio_mapcount", cnp.NPY_INT32, True, &pop.nr_folios, False)
+        pop.folio_entire_mapcount = <int32_t *>self._data(p, "folio_entire_mapcount", cnp.NPY_INT32, True, &pop.nr_folios, False)
+        pop.folio_nr_pages_mapped = <int32_t *>self._data(p, "folio_nr_pages_mapped", cnp.NPY_INT32, True, &pop.nr_folios, False)
+        pop.folio_swap = <uint64_t *>self._data(p, "folio_swap", cnp.NPY_UINT64, True, &pop.nr_folios, False)
+        pop.folio_page_base = <uint64_t *>self._data(p, "folio_page_base", cnp.NPY_UINT64, False, &pop.nr_folios, False)
+        pop.page_mapcount = <int32_t *>self._data(p, "page_mapcount", cnp.NPY_INT32, True, &pop.nr_pages, True)
+        pop.page_flags = <uint8_t *>self._data(p, "page_flags", cnp.NPY_UINT8, True, &pop.nr_pages, False)
+        size = pop.nr_folios + 1
+        pop.rmap_start = <uint64_t *>self._data(p, "rmap_start", cnp.NPY_UINT64, False, &size, False)
+        pop.rmap_vma = <uint32_t *>self._data(p, "rmap_vma", cnp.NPY_UINT32, False, &pop.nr_rmap, True)
+        pop.mm_cpumask = <uint64_t *>self._data(p, "mm_cpumask", cnp.NPY_UINT64, False, &pop.nr_mms, True)
+        pop.mm_flags = <uint32_t *>self._data(p, "mm_flags", cnp.NPY_UINT32, False, &pop.nr_mms, False)
+        size = 4 * pop.nr_mms
+        pop.mm_rss = <int64_t *>self._data(p, "mm_rss", cnp.NPY_INT64, True, &size, False)
 
     cdef _check_pair(self, folio, vma):
+        for name, index in (("folio", folio), ("vma", vma)):
+            if not hasattr(index, "__index__"):
+                raise TypeError(f"{name}: expected a whole number, got {index!r}")
         if not 0 <= folio < self.run.pop.nr_folios:
             raise ValueError(f"folio: expected 0 to {self.run.pop.nr_folios - 1}, got {folio}")
         if not 0 <= vma < self.run.pop.nr_vmas:
@@ -495,29 +570,37 @@ cdef class Run:
                 while rmf_page_vma_mapped_walk(&walk):
                     rmf_trace_add(self.run, RMF_TRACE_YIELD, walk.vpn, 0)
 
-    def shrink_groups(self, folios, group_start):
-        """Call rmf_shrink_groups(): one shrink_folio_list for folios[group_start[i]:group_start[i + 1]]."""
-        _checked("folios", folios, cnp.NPY_UINT32, -1, False)
-        _checked("group_start", group_start, cnp.NPY_UINT64, -1, False)
+    def shrink_groups(self, folios, group_start, first, budget):
+        """Call rmf_shrink_groups() from group `first` on; returns the group to go on with.
+
+        Group i is folios[group_start[i]:group_start[i + 1]]; a folio is in one group at most.
+        """
+        _checked("folios", folios, cnp.NPY_UINT32, False)
+        _checked("group_start", group_start, cnp.NPY_UINT64, False)
         if len(folios) and folios.max() >= self.run.pop.nr_folios:
             raise ValueError(f"folios: expected numbers below {self.run.pop.nr_folios}, got {folios.max()}")
-        if len(group_start) == 0 or group_start[0] != 0 or group_start[-1] != len(folios) or (group_start[1:] < group_start[:-1]).any():
+        if len(np.unique(folios)) != len(folios):
+            raise ValueError("folios: expected each folio once")
+        rises = (group_start[1:] >= group_start[:-1]).all()
+        if len(group_start) == 0 or group_start[0] != 0 or group_start[-1] != len(folios) or not rises:
             raise ValueError(f"group_start: expected offsets that rise from 0 to {len(folios)}")
         cdef const uint32_t *f = <uint32_t *>cnp.PyArray_DATA(folios)
         cdef const uint64_t *g = <uint64_t *>cnp.PyArray_DATA(group_start)
-        cdef uint64_t n = len(group_start) - 1
+        cdef uint64_t n = len(group_start) - 1, at = first, b = budget
         with nogil:
-            rmf_shrink_groups(self.run, f, g, n)
+            at = rmf_shrink_groups(self.run, f, g, at, n, b)
+        return at
 
     def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages):
         """Call rmf_reclaim_start(). inactive and active: uint32 arrays with room for every folio, the first nr_* are the lists."""
         cdef rmf_fault fault
         cdef int error
         for name, array, n in (("lru_inactive", inactive, nr_inactive), ("lru_active", active, nr_active)):
-            _checked(name, array, cnp.NPY_UINT32, self.run.pop.nr_folios, True)
-            if not 0 <= n <= len(array):
+            _checked(name, array, cnp.NPY_UINT32, True)
+            if not 0 <= n <= len(array) == self.run.pop.nr_folios:
                 raise ValueError(f"population.{name}: {n} entries for {len(array)} folios")
             self._arrays.append(array)
+        memset(&self.reclaim, 0, sizeof(self.reclaim))
         self.reclaim.run = self.run
         self.reclaim.inactive.folios = <uint32_t *>cnp.PyArray_DATA(inactive)
         self.reclaim.active.folios = <uint32_t *>cnp.PyArray_DATA(active)
@@ -533,6 +616,8 @@ cdef class Run:
         """Call rmf_reclaim_step(); True while there is more to do."""
         cdef uint64_t b = budget
         cdef bint more
+        if self.reclaim.run == NULL:
+            raise ValueError("reclaim_step() comes after reclaim_start()")
         with nogil:
             more = rmf_reclaim_step(&self.reclaim, b)
         return bool(more)
@@ -568,12 +653,11 @@ cdef class Run:
 
     @property
     def trace_entries(self):
-        """Recorded steps as an int64 array of shape (n, 3): index into TRACE_KINDS, a, b (csrc/run.h)."""
+        """Recorded steps as (index into TRACE_KINDS, a, b) (csrc/run.h)."""
+        cdef uint64_t i
         if self.trace.n > self.trace.capacity:
-            raise ValueError(f"trace_capacity: {self.trace.capacity} entries, but {self.trace.n} steps were taken")
-        if self._trace_entries is None:
-            return np.empty((0, 3), np.int64)
-        return self._trace_entries[: self.trace.n]
+            raise MemoryError(f"{self.trace.n} steps were taken, there was room for {self.trace.capacity}")
+        return [(self.trace.entries[i].kind, self.trace.entries[i].a, self.trace.entries[i].b) for i in range(self.trace.n)]
 
 
 cdef rmf_run *_scan = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
@@ -587,8 +671,8 @@ def folio_pte_batch_flags(cnp.ndarray ptes, Py_ssize_t start, uint64_t max_nr, u
 
     The GIL is kept: a scan of a page table is shorter than giving it back, and the scratch run is shared.
     """
-    if cnp.PyArray_TYPE(ptes) != cnp.NPY_UINT64 or not cnp.PyArray_IS_C_CONTIGUOUS(ptes):
-        _checked("ptes", ptes, cnp.NPY_UINT64, -1, False)
+    if cnp.PyArray_TYPE(ptes) != cnp.NPY_UINT64 or not cnp.PyArray_ISCARRAY_RO(ptes) or cnp.PyArray_NDIM(ptes) != 1:
+        _checked("ptes", ptes, cnp.NPY_UINT64, False)
     cdef uint64_t length = cnp.PyArray_SIZE(ptes), pte, later, nr
     cdef rmf_slots slots
     if not 0 <= start < <Py_ssize_t>length:
@@ -613,3 +697,106 @@ def folio_pte_batch_flags(cnp.ndarray ptes, Py_ssize_t start, uint64_t max_nr, u
         raise ValueError(f"ptes[{start}]: expected a present entry of the folio at PFN {folio_pfn:#x}, got {pte:#x}")
     nr = rmf_folio_pte_batch_flags(&slots, start, &pte, max_nr, folio_pfn, folio_pages, flags, &later)
     return nr, pte, _scan.ev[<Py_ssize_t>RMF_BATCH_PTE_READS], later
+
+
+INVARIANTS = tuple(rmf_invariant_name(<rmf_invariant>i).decode() for i in range(<int>RMF_NR_INVARIANTS))
+CHECK_KINDS = ("file", "shmem", "lazyfree", "anon")
+CHECK_LEVELS = ("all bits", "reacting bits", "few")
+
+
+cdef class CheckScope:
+    """The families of states of rmf_check_scope_init()."""
+
+    cdef rmf_check_scope *scope
+
+    def __cinit__(self):
+        self.scope = <rmf_check_scope *>PyMem_Calloc(1, sizeof(rmf_check_scope))
+        if self.scope == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self.scope)
+
+    def __init__(self, max_pages, all_bits, unreachable):
+        rmf_check_scope_init(self.scope, max_pages, all_bits, unreachable)
+
+    def __len__(self):
+        return self.scope.nr_families
+
+    cdef rmf_check_family *_family(self, family) except NULL:
+        if not 0 <= family < self.scope.nr_families:
+            raise IndexError(f"family: expected 0 to {self.scope.nr_families - 1}, got {family}")
+        cdef Py_ssize_t index = family
+        return &self.scope.families[index]
+
+    def family(self, family):
+        """What the family holds, as a dict."""
+        cdef rmf_check_family *f = self._family(family)
+        return {
+            "pages": 1 << f.order,
+            "kind": CHECK_KINDS[<int>f.kind],
+            "bits": CHECK_LEVELS[<int>f.level],
+            "anon_vma": bool(f.anon_vma),
+            "uffd_wp": bool(f.uffd_wp),
+            "symbols": f.nr_symbols,
+            "conditions": f.nr_conditions,
+            "exclusive": f.nr_exclusive,
+            "states": f.nr_states,
+        }
+
+    def state(self, family, index):
+        """State `index` of a family as plain numbers, or None if it is the same as another."""
+        cdef rmf_check_state state
+        cdef rmf_check_family *f = self._family(family)
+        cdef Py_ssize_t i
+        if not 0 <= index < f.nr_states:
+            raise IndexError(f"index: expected 0 to {f.nr_states - 1}, got {index}")
+        if not rmf_check_state_at(f, index, &state):
+            return None
+        pages = 1 << state.order
+        return {
+            "ptes": [state.ptes[i] for i in range(<Py_ssize_t>RMF_CHECK_SLOTS)],
+            "first_vpn": RMF_CHECK_TABLE,
+            "ptrs_per_pte": RMF_CHECK_TABLE,
+            "vma": (state.vma_start, state.vma_end, state.vma_pgoff, state.vma_flags),
+            "folio_flags": state.folio_flags,
+            "order": state.order,
+            "refcount": state.refcount,
+            "page_mapcount": [state.page_mapcount[i] for i in range(<Py_ssize_t>pages)],
+            "page_flags": [state.page_flags[i] for i in range(<Py_ssize_t>pages)],
+            "ttu": state.ttu,
+            "guard": "contiguous" if state.guard_contiguous else "none",
+        }
+
+    def run(self, family, first, end, oracle, policies, arch):
+        """Call rmf_check_range(): (distinct states tried, per policy (states in violation, {invariant: (count, smallest index)}))."""
+        cdef rmf_check_family *f = self._family(family)
+        cdef uint64_t a = first, b = end, tried
+        cdef uint32_t n = len(policies), i
+        cdef rmf_arch c_arch
+        cdef rmf_policy c_oracle
+        _fill_arch(&c_arch, arch)
+        _fill_policy(&c_oracle, oracle)
+        cdef rmf_check *check = rmf_check_new(&c_arch)
+        cdef rmf_check_policy *found = <rmf_check_policy *>PyMem_Calloc(max(n, 1), sizeof(rmf_check_policy))
+        try:
+            if check == NULL or found == NULL:
+                raise MemoryError
+            for i in range(n):
+                _fill_policy(&found[i].policy, policies[i])
+            with nogil:
+                tried = rmf_check_range(check, f, a, b, &c_oracle, found, n)
+            return tried, [
+                (
+                    found[i].nr_violating,
+                    {
+                        INVARIANTS[j]: (found[i].found[<Py_ssize_t>j].count, found[i].found[<Py_ssize_t>j].index)
+                        for j in range(<int>RMF_NR_INVARIANTS)
+                        if found[i].found[<Py_ssize_t>j].count
+                    },
+                )
+                for i in range(n)
+            ]
+        finally:
+            rmf_check_free(check)
+            PyMem_Free(found)

@@ -68,9 +68,12 @@ def counts(path) -> list[Count]:
     except KeyError:
         raise ValueError(f"{path}: expected a [counts] table, found none") from None
     found = []
+    if not isinstance(rows, dict):
+        raise ValueError(f"{path}: [counts]: expected a table, got {rows!r}")
     for name, row in rows.items():
         match = _ROW.fullmatch(name)
         try:
+            _check_figures(row)
             if match:
                 found += _calls(name, row, match)
             elif name == "set_tlb_ubc_flush_pending_x86":
@@ -82,6 +85,17 @@ def counts(path) -> list[Count]:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: [counts] {name}: {error}") from None
     return found
+
+
+def _check_figures(row) -> None:
+    """A row is a table of counts, or of tables of counts."""
+    if not isinstance(row, dict):
+        raise ValueError(f"expected a table, got {row!r}")
+    for key, value in row.items():
+        if isinstance(value, dict):
+            _check_figures(value)
+        elif type(value) is not int or not 0 <= value < 1 << 31:
+            raise ValueError(f"{key}: expected a count, got {value!r}")
 
 
 def replay_calls(population: Population, policy, arch, unmapped: int, checked: int) -> tuple[Events, dict[int, int]]:
@@ -136,6 +150,8 @@ def _builds(name: str, row: dict, event: str, unmap) -> list[Count]:
     """A row with a figure per order and build."""
     found = []
     for order, builds in row.items():
+        if not isinstance(builds, dict):
+            raise ValueError(f"{order}: expected a figure for each build, got {builds!r}")
         for build, recorded in builds.items():
             got = unmap(int(order.removeprefix("order_")), _BUILDS[build])[event]
             found.append(Count(name, f"{order} {build}", recorded, got, recorded == got))

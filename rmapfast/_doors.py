@@ -55,20 +55,27 @@ def folio_pte_batch(ptes, start=0, *, folio_pfn, folio_pages, max_nr=None, flags
     """
     if not isinstance(ptes, np.ndarray):
         raise TypeError(f"ptes: expected a NumPy array of uint64, got {type(ptes).__name__}")
+    if not 0 <= start < ptes.size:
+        raise ValueError(f"start: expected 0 to {ptes.size - 1}, got {start}")
     if max_nr is None:
         max_nr = ptes.size - start
     mask = flag_mask("flags", flags, _core.FPB_FLAGS) if flags else 0
-    return _core.folio_pte_batch_flags(ptes, start, max_nr, folio_pfn, folio_pages, mask, cont_ptes, True)[0]
-
-
-def _trace_capacity(population, folio) -> int:
-    # Per page: a step, a flush, and pages past the folio's end; at most one yield per slot of the walk.
-    order = int(population.folio_order[folio]) if 0 <= folio < len(population.folio_order) else 0
-    return 8 * (1 << order) + 16
+    try:
+        return _core.folio_pte_batch_flags(ptes, start, max_nr, folio_pfn, folio_pages, mask, cont_ptes, True)[0]
+    except OverflowError:
+        for name, value in (
+            ("max_nr", max_nr),
+            ("folio_pfn", folio_pfn),
+            ("folio_pages", folio_pages),
+            ("cont_ptes", cont_ptes),
+        ):
+            if not 0 <= value < 1 << 32:
+                raise ValueError(f"{name}: expected a whole number from 0 to 2^32 - 1, got {value}") from None
+        raise
 
 
 def _call(run, ret=None, **more) -> Call:
-    trace = [(_core.TRACE_KINDS[kind], a, b) for kind, a, b in run.trace_entries.tolist()]
+    trace = [(_core.TRACE_KINDS[kind], a, b) for kind, a, b in run.trace_entries]
     return Call(
         ret=ret,
         events=Events(run.events),
@@ -109,7 +116,7 @@ def page_vma_mapped_walk(population, folio, vma, *, arch="x86-64", sync=False, m
         ``trace`` holds a ``("yield", vpn, 0)`` for each entry found, ``ret`` is whether there was one.
     """
     arch = _arch.get(arch)
-    run = _core.Run(population, _policy.get("per-page"), arch, trace_capacity=_trace_capacity(population, folio))
+    run = _core.Run(population, _policy.get("per-page"), arch, trace=True)
     run.page_vma_mapped_walk(folio, vma, sync=sync, migration=migration)
     call = _call(run)
     return replace(call, ret=bool(call.trace))
@@ -143,7 +150,7 @@ def try_to_unmap_one(
     """
     arch, policy = _arch.get(arch), _policy.get(policy)
     mask = flag_mask("ttu", ttu, _core.TTU_FLAGS)
-    run = _core.Run(population, policy, arch, guard=guard, trace_capacity=_trace_capacity(population, folio))
+    run = _core.Run(population, policy, arch, guard=guard, trace=True)
     ret = run.try_to_unmap_one(folio, vma, mask)
     return _mapped_call(run, folio, vma, ret)
 
@@ -168,6 +175,6 @@ def folio_referenced_one(population, folio, vma, *, policy="v7.2", arch="x86-64"
     Call
     """
     arch, policy = _arch.get(arch), _policy.get(policy)
-    run = _core.Run(population, policy, arch, trace_capacity=_trace_capacity(population, folio))
+    run = _core.Run(population, policy, arch, trace=True)
     ret, mapcount_left, referenced, vm_flags = run.folio_referenced_one(folio, vma)
     return _mapped_call(run, folio, vma, ret, mapcount_left=mapcount_left, referenced=referenced, vm_flags=vm_flags)

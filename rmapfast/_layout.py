@@ -11,6 +11,10 @@ import numpy as np
 from rmapfast import _core, pte
 
 MAX_ORDER = _core.MAX_ORDER
+# A population has fewer page-table entries than that.
+MAX_PAGES = 1 << 33
+# An mm ran on one CPU that is not CPU 0, which reclaims.
+DEFAULT_CPUMASK = 0b10
 # Pages handled at a time, so that temporary arrays stay in the cache.
 CHUNK = 1 << 17
 

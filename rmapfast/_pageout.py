@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from rmapfast import _core, pte
 from rmapfast._layout import FolioIndex, ranges
+from rmapfast.population import Population
 
-if TYPE_CHECKING:
-    from rmapfast.population import Population
+# In a run of present entries with consecutive PFNs, these bits grow by PFN_ONE from each entry to the next.
+_PRESENT_PFN = ~(pte.PFN_ONE - np.uint64(1)) | pte.PRESENT
 
 
 def split_folios(population: Population, mask: np.ndarray) -> Population:
@@ -204,26 +203,39 @@ def pageout_groups(population: Population, vmas=None) -> tuple[Population, np.nd
         raise ValueError(f"vmas: expected VMA numbers from 0 to {nr_vmas - 1}, once each, got {vmas!r}")
     chosen = chosen[population.vma_flags[chosen] & np.uint32(_core.VMA_LOCKED) == 0]
 
-    group, vma, folio, count, leaf = _runs(population, chosen)
-    pages = np.int64(1) << population.folio_order[folio].astype(np.int64)
+    on_lru = _on_lru(population)
+    group, vma, folio, count, leaf = _mapped_folios(population, chosen)
     mapcount = population.folio_mapcount[folio]
-    # Entries of the folio in the whole VMA; a folio that a PMD leaf maps is not cut.
-    _, owner = np.unique(vma * max(population.nr_folios, 1) + folio, return_inverse=True)
-    in_vma = np.bincount(owner, weights=count * ~leaf)[owner] if len(owner) else count
-    cut = ~leaf & (count < pages) & (in_vma == mapcount) & _on_lru(population)[folio]
-    cut &= population.folio_entire_mapcount[folio] == 0
-    mask = np.zeros(population.nr_folios, bool)
-    mask[folio[cut]] = True
-    nr_split = int(np.count_nonzero(mask))
-    if nr_split:
+    cut = ~leaf & (count < _pages(population, folio)) & on_lru[folio] & (population.folio_entire_mapcount[folio] == 0)
+    if cut.any():
+        cut[cut] = _entries_in_vma(vma, folio, np.where(leaf, 0, count), cut) == mapcount[cut]
+    nr_split = 0
+    if cut.any():
+        mask = np.zeros(population.nr_folios, bool)
+        mask[folio[cut]] = True
+        nr_split = int(np.count_nonzero(mask))
         population = split_folios(population, mask)
-        group, vma, folio, count, leaf = _runs(population, chosen)
-        pages = np.int64(1) << population.folio_order[folio].astype(np.int64)
+        on_lru = _on_lru(population)
+        group, vma, folio, count, leaf = _mapped_folios(population, chosen)
         mapcount = population.folio_mapcount[folio]
-    take = np.where(leaf, mapcount == 1, (count == pages) & (mapcount == pages)) & _on_lru(population)[folio]
+    pages = _pages(population, folio)
+    take = np.where(leaf, mapcount == 1, (count == pages) & (mapcount == pages)) & on_lru[folio]
     group, folio = group[take], folio[take]
-    starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
     return population, folio.astype(np.uint32), np.append(starts, len(group)).astype(np.uint64), nr_split
+
+
+def _pages(pop: Population, folio: np.ndarray) -> np.ndarray:
+    return np.int64(1) << pop.folio_order[folio].astype(np.int64)
+
+
+def _entries_in_vma(vma: np.ndarray, folio: np.ndarray, count: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the sum of the counts with the VMA and folio of each wanted row."""
+    related = np.zeros(int(folio.max()) + 1, bool)
+    related[folio[wanted]] = True
+    rows = np.flatnonzero(related[folio])
+    _, owner = np.unique(vma[rows] * len(related) + folio[rows], return_inverse=True)
+    return np.bincount(owner, weights=count[rows])[owner][wanted[rows]]
 
 
 def _on_lru(pop: Population) -> np.ndarray:
@@ -234,33 +246,52 @@ def _on_lru(pop: Population) -> np.ndarray:
     return on
 
 
-def _runs(pop: Population, vmas: np.ndarray):
+def _mapped_folios(pop: Population, vmas: np.ndarray):
     """Return what each table of these VMAs maps: group (table), VMA, folio, number of entries, PMD leaf or not.
 
     One element per table and folio, in the order of the first entry.
     """
+    group, vma, state, pfn, length = _pfn_runs(pop, vmas)
+    # Cut the runs into folios.
+    index = FolioIndex(pop.folio_pfn, pop.folio_order)
+    if not len(index.pfn):
+        group, vma, state, pfn, length = (column[:0] for column in (group, vma, state, pfn, length))
+    end = pfn + length
+    low = np.maximum(np.searchsorted(index.pfn, pfn, side="right") - 1, 0)
+    folios = np.searchsorted(index.pfn, end, side="left") - low
+    run, at = np.repeat(np.arange(len(pfn)), folios), ranges(low, folios)
+    count = np.minimum(end[run], index.end[at]).astype(np.int64) - np.maximum(pfn[run], index.pfn[at]).astype(np.int64)
+    run, at, count = run[count > 0], at[count > 0], count[count > 0]
+    folio = at if index.number is None else index.number[at]
+    # A folio has more than one piece in a table where its entries are out of order or others lie in between.
+    key = group[run] * max(pop.nr_folios, 1) + folio
+    if np.any(key[1:] <= key[:-1]):
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        count = np.bincount(inverse, weights=count).astype(np.int64)[order]
+        run, folio = run[first[order]], folio[first[order]]
+    return group[run], vma[run], folio, count, state[run] == _core.TABLE_PMD_LEAF
+
+
+def _pfn_runs(pop: Population, vmas: np.ndarray):
+    """Return the runs of present entries with consecutive PFNs in one table: group, VMA, table state, PFN, length."""
     start, end = pop.vma_start[vmas].astype(np.int64), pop.vma_end[vmas].astype(np.int64)
     first_table = start // pop.ptrs_per_pte
     nr_tables = (end - 1) // pop.ptrs_per_pte - first_table + 1
-    slot = ranges(pop.vma_pte_base[vmas], end - start)
-    present = np.flatnonzero(pop.ptes[slot] & pte.PRESENT)
-    which = np.repeat(np.arange(len(vmas)), end - start)[present]
-    vpn = ranges(start, end - start)[present]
-    pfn = pte.pfn(pop.ptes[slot[present]])
-    table = vpn // pop.ptrs_per_pte - first_table[which]
-    state = pop.table_state[pop.vma_table_base[vmas].astype(np.int64)[which] + table]
-    folio = FolioIndex(pop.folio_pfn, pop.folio_order).find(pfn)
-    group = (np.cumsum(nr_tables) - nr_tables)[which] + table
-    mapped = (folio >= 0) & (state != _core.TABLE_ABSENT)
-    group, which, folio, leaf = group[mapped], which[mapped], folio[mapped], state[mapped] == _core.TABLE_PMD_LEAF
-    # Runs first: they are few, and a folio has more than one in a table only where others lie in between.
-    begin = np.ones(len(group), bool)
-    begin[1:] = (group[1:] != group[:-1]) | (folio[1:] != folio[:-1])
-    begin = np.flatnonzero(begin)
-    length = np.diff(np.append(begin, len(group)))
-    group, which, folio, leaf = group[begin], which[begin], folio[begin], leaf[begin]
-    _, first, inverse = np.unique(group * max(pop.nr_folios, 1) + folio, return_index=True, return_inverse=True)
-    count = np.bincount(inverse, weights=length).astype(np.int64)
-    order = np.argsort(first)
-    first = first[order]
-    return group[first], vmas[which[first]], folio[first], count[order], leaf[first]
+    which = np.repeat(np.arange(len(vmas)), nr_tables)
+    state = pop.table_state[ranges(pop.vma_table_base[vmas], nr_tables)]
+    base = np.cumsum(end - start) - (end - start)
+    first_entry = base[which] + np.maximum(ranges(first_table, nr_tables) * pop.ptrs_per_pte - start[which], 0)
+
+    slices = zip(pop.vma_pte_base[vmas].astype(np.int64), end - start, strict=True)
+    entries = np.concatenate([pop.ptes[:0], *(pop.ptes[low : low + length] for low, length in slices)])
+    present_pfn = entries & _PRESENT_PFN
+    begins = np.ones(len(entries), bool)
+    begins[1:] = present_pfn[1:] - present_pfn[:-1] != pte.PFN_ONE
+    begins[first_entry] = True
+    begin = np.flatnonzero(begins)
+    length = np.diff(np.append(begin, len(entries)))
+    group = np.searchsorted(first_entry, begin, side="right") - 1
+    keep = (present_pfn[begin] & pte.PRESENT > 0) & (state[group] != _core.TABLE_ABSENT)
+    begin, length, group = begin[keep], length[keep], group[keep]
+    return group, vmas[which[group]], state[group], pte.pfn(present_pfn[begin]), length.astype(np.uint64)

@@ -28,8 +28,8 @@ ENGINES = ("c", "reference")
 # Swap space that does not run out: the offsets of every page of the largest population fit.
 UNLIMITED_SWAP = 1 << 48
 
-# Base pages scanned between two looks at signals and the progress callback: some tens of milliseconds.
-_BUDGET = 1 << 21
+# Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
+_BUDGET = 1 << 22
 
 
 def provenance(**arguments) -> dict:
@@ -248,13 +248,19 @@ def reclaim(
     policy = policy if callable(policy) else _policy.get(policy)
     swap_pages = swap_pages_of(swap, population.page_shift)
     target_pages = -(-parse_size(target, "target") >> population.page_shift)
+    check_population(population, arch)
     described = population.describe()
     after = population if in_place else population.copy()
+    if arch.cont_ptes != after.cont_ptes:
+        after.refold(arch.cont_ptes)
     if entry == "pageout":
-        outcome = _pageout(after, policy, arch, swap_pages, engine)
+        outcome = _pageout(after, policy, arch, swap_pages, engine, progress)
     else:
         outcome = _memory_reclaim(after, target_pages, policy, arch, swap_pages, engine, progress)
     after, counts, batch_lengths, wall_s = outcome
+    if in_place and after is not population:  # folios were split on the way, into new arrays
+        vars(population).update(vars(after))
+        after = population
     result = Result(
         policy=policy,
         arch=arch,
@@ -270,6 +276,19 @@ def reclaim(
         | {"input_hash": population.input_hash},
     )
     return result
+
+
+def check_population(population: Population, arch: Arch) -> None:
+    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture."""
+    _core.Run(population, _policy.get("per-page"), arch, check_only=True)
+    listed = np.zeros(population.nr_folios, bool)
+    for name in ("lru_inactive", "lru_active"):
+        lru = getattr(population, name)
+        if len(lru) and lru.max() >= population.nr_folios:
+            raise ValueError(f"population.{name}: expected folio numbers below {population.nr_folios}, got {lru.max()}")
+        if len(np.unique(lru)) != len(lru) or listed[lru].any():
+            raise ValueError(f"population.{name}: expected each folio once on the lists")
+        listed[lru] = True
 
 
 def _with_splits(counts: np.ndarray, splits: int) -> np.ndarray:
@@ -295,7 +314,7 @@ def _listed(ring: np.ndarray, head: int, n: int) -> np.ndarray:
 
 
 def _memory_reclaim(population, target_pages, policy, arch, swap_pages, engine, progress):
-    population, splits = split_partially_mapped(population)
+    population, splits = split_partially_mapped(population) if swap_pages else (population, 0)
     start = time.perf_counter()
     if engine == "reference":
         call = reference.reclaim(population, target_pages, policy=policy, arch=arch, swap_pages=swap_pages)
@@ -315,7 +334,7 @@ def _memory_reclaim(population, target_pages, policy, arch, swap_pages, engine, 
     return population, _with_splits(run.events, splits), run.batch_lengths, time.perf_counter() - start
 
 
-def _pageout(population, policy, arch, swap_pages, engine):
+def _pageout(population, policy, arch, swap_pages, engine, progress):
     population, folios, group_start, splits = pageout_groups(population)
     start = time.perf_counter()
     if engine == "reference":
@@ -323,7 +342,11 @@ def _pageout(population, policy, arch, swap_pages, engine):
         outcome = _reference_outcome(population, call, splits, start)
     else:
         run = _core.Run(population, policy, arch, swap_pages=swap_pages)
-        run.shrink_groups(folios, group_start)
+        group = 0
+        while group < len(group_start) - 1:
+            group = run.shrink_groups(folios, group_start, group, _BUDGET)
+            if progress:
+                progress(int(run.events[EVENT_NAMES.index("pages_freed")]))
         outcome = population, _with_splits(run.events, splits), run.batch_lengths, time.perf_counter() - start
     _put_back(population, folios)
     return outcome

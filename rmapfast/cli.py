@@ -22,7 +22,7 @@ from rmapfast._reclaim import ENTRIES
 from rmapfast._sizes import format_size, parse_size
 from rmapfast.events import DESCRIPTIONS
 from rmapfast.population import Population
-from rmapfast.report import comparison_table
+from rmapfast.report import comparison_table, hanging
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,6 +96,15 @@ def _print_json(document) -> None:
 
 # reclaim
 
+
+def _rate_or_text(text: str) -> float | str:
+    """A rate, or text such as every:5 that the population understands."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 # Options of Population.synthetic, by the name of their argument; those not given keep its default.
 _SYNTHETIC = {
     "size": (str, "SIZE", "memory in folios (10GiB)"),
@@ -103,13 +112,14 @@ _SYNTHETIC = {
     "orders": (str, "ORDERS", "an order (4), or order:share of memory, such as 0:10,4:70,9:20"),
     "phase": (int, "PAGES", "pages by which the mapping is shifted against natural alignment (0)"),
     "mapped": (float, "RATE", "share of folios that are mapped (1)"),
-    "holes": (str, "RATE", "share of PTEs zapped, or every:K (0)"),
+    "holes": (_rate_or_text, "RATE", "share of PTEs zapped, or every:K (0)"),
     "sharing": (int, "N", "processes that map the folios (1)"),
     "dirty": (float, "RATE", "dirty PTEs"),
     "write": (float, "RATE", "writable PTEs"),
     "soft_dirty": (float, "RATE", "soft-dirty PTEs (0)"),
     "uffd_wp": (float, "RATE", "uffd-wp PTEs (0)"),
     "mlocked": (float, "RATE", "mlocked folios (0)"),
+    "folio_dirty": (float, "RATE", "folios marked dirty (0)"),
     "external": (int, "N", "mappings of each page by processes outside (0)"),
 }
 _SYNTHETIC_FLAGS = {
@@ -270,7 +280,7 @@ def run_describe(arguments) -> int:
     print(f"\nLRU: {described['inactive']} inactive, {described['active']} active")
     print("Assumed:")
     for name, value in described["assumptions"].items():
-        print(f"  {name}: {value}")
+        print("\n".join(hanging(f"  {name}:", 14, str(value))))
     return 0
 
 
@@ -337,12 +347,13 @@ def run_list(arguments) -> int:
     if arguments.what == "arch":
         document = {name: dataclasses.asdict(arch) for name, arch in _arch.PRESETS.items()}
         lines = [
-            f"{name:<10} " + " ".join(f"{k}={v}" for k, v in fields.items() if k != "name")
+            line
             for name, fields in document.items()
+            for line in hanging(name, 10, " ".join(f"{k}={v}" for k, v in fields.items() if k != "name"))
         ]
     elif arguments.what == "policy":
         document = {name: dataclasses.asdict(policy) for name, policy in _policy.PRESETS.items()}
-        lines = [f"{name:<12} {fields['doc']}" for name, fields in document.items()]
+        lines = [line for name, fields in document.items() for line in hanging(name, 12, fields["doc"])]
         lines += [f"{name:<12} = {target}" for name, target in _policy.ALIASES.items()]
         document |= {alias: document[target] | {"name": alias} for alias, target in _policy.ALIASES.items()}
     else:

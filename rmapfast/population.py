@@ -15,6 +15,7 @@ import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from rmapfast import _core, pte
 from rmapfast import arch as _arch
 from rmapfast._layout import (
     CHUNK,
+    DEFAULT_CPUMASK,
     MAX_ORDER,
+    MAX_PAGES,
     STREAM_LRU,
     FolioIndex,
     chosen,
@@ -34,10 +37,7 @@ from rmapfast._layout import (
     settle,
 )
 from rmapfast._names import closest
-from rmapfast._pageout import split_folios as split_folios
 from rmapfast._sizes import format_size, parse_size
-
-MAX_PAGES = 1 << 33
 
 # Every array with its dtype, in the order of docs/model.md.
 ARRAYS = {
@@ -81,11 +81,17 @@ _LAZY = {
     "folio_swap": _core.FOLIO_SWAPCACHE,
 }
 
+# PTE bits that a synthetic population sets at a rate.
+_BITS = {
+    "young": pte.YOUNG,
+    "dirty": pte.DIRTY,
+    "write": pte.WRITE,
+    "soft_dirty": pte.SOFT_DIRTY,
+    "uffd_wp": pte.UFFD_WP,
+}
 # Layout of a synthetic population: aligned to the largest folio and to the largest page table.
 _VPN_BASE = 0x7F0000000
 _PFN_BASE = 0x100000
-# The mm ran on one CPU that is not CPU 0, which reclaims.
-DEFAULT_CPUMASK = 0b10
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,8 @@ class Population:
         Entries per page table.
     page_shift : int
         log2 of the base page size in bytes.
+    cont_ptes : int
+        Contpte block for which the CONT bits were set.
     assumptions : dict, optional
         What was assumed, or the arguments that made it; printed with results.
     source : str
@@ -170,7 +178,17 @@ class Population:
         If an array is missing, unknown, or of another dtype or layout.
     """
 
-    def __init__(self, *, ptrs_per_pte, page_shift=12, assumptions=None, source="arrays", input_hash=None, **arrays):
+    def __init__(
+        self,
+        *,
+        ptrs_per_pte,
+        page_shift=12,
+        cont_ptes=1,
+        assumptions=None,
+        source="arrays",
+        input_hash=None,
+        **arrays,
+    ):
         for name in ARRAYS:
             if name not in arrays:
                 raise TypeError(f"{name}: this array is missing")
@@ -181,6 +199,7 @@ class Population:
             setattr(self, name, array)
         self.ptrs_per_pte = ptrs_per_pte
         self.page_shift = page_shift
+        self.cont_ptes = cont_ptes
         self.assumptions = dict(assumptions or {})
         self.source = source
         self.input_hash = input_hash
@@ -195,12 +214,13 @@ class Population:
     @property
     def nr_pages(self) -> int:
         """Base pages in all folios."""
-        return int(np.sum(np.int64(1) << self.folio_order.astype(np.int64)))
+        return sum(count << order for order, count in self.orders().items())
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that are in use (a lazily touched array counts if any folio uses it)."""
-        used = {name: bool(np.any(self.folio_flags & flag)) for name, flag in _LAZY.items()}
+        flags = int(np.bitwise_or.reduce(self.folio_flags))
+        used = {name: bool(flags & flag) for name, flag in _LAZY.items()}
         used["folio_entire_mapcount"] = bool(np.any(self.folio_entire_mapcount))
         return sum(getattr(self, name).nbytes for name in ARRAYS if used.get(name, True))
 
@@ -208,6 +228,11 @@ class Population:
         """Return order -> number of folios."""
         counts = np.bincount(self.folio_order, minlength=1)
         return {int(order): int(counts[order]) for order in np.flatnonzero(counts)}
+
+    def _nr_present(self) -> int:
+        """Number of present PTEs."""
+        chunks = (self.ptes[at : at + CHUNK] for at in range(0, len(self.ptes), CHUNK))
+        return sum(int(np.count_nonzero(chunk & pte.PRESENT)) for chunk in chunks)
 
     def rmap(self, folio: int) -> list[tuple[int, int]]:
         """Return (VMA, first virtual page number) of each VMA that may map the folio, in the order of the walk."""
@@ -230,7 +255,8 @@ class Population:
 
     def describe(self) -> dict:
         """Return what the population holds as a dict that serialises to JSON; sizes in bytes."""
-        flags = self.folio_flags
+        flags, orders = self.folio_flags, self.orders()
+        pages = sum(count << order for order, count in orders.items())
         anon, swapbacked = flags & _core.FOLIO_ANON > 0, flags & _core.FOLIO_SWAPBACKED > 0
         kinds = {
             "file": ~anon & ~swapbacked,
@@ -240,15 +266,15 @@ class Population:
         }
         return {
             "source": self.source,
-            "pages": self.nr_pages,
+            "pages": pages,
             "folios": self.nr_folios,
-            "bytes": self.nr_pages << self.page_shift,
-            "orders": {str(order): count for order, count in self.orders().items()},
+            "bytes": pages << self.page_shift,
+            "orders": {str(order): count for order, count in orders.items()},
             "kinds": {name: int(np.count_nonzero(mask)) for name, mask in kinds.items() if mask.any()},
             "mms": len(self.mm_flags),
             "vmas": len(self.vma_start),
             "ptes": len(self.ptes),
-            "ptes_present": int(np.count_nonzero(self.ptes & pte.PRESENT)),
+            "ptes_present": self._nr_present(),
             "inactive": len(self.lru_inactive),
             "active": len(self.lru_active),
             "ptrs_per_pte": self.ptrs_per_pte,
@@ -290,11 +316,28 @@ class Population:
         return Population(
             ptrs_per_pte=self.ptrs_per_pte,
             page_shift=self.page_shift,
+            cont_ptes=self.cont_ptes,
             assumptions=self.assumptions,
             source=self.source,
             input_hash=self.input_hash,
             **arrays,
         )
+
+    def refold(self, cont_ptes: int) -> None:
+        """Set the CONT bits anew, for contpte blocks of `cont_ptes` entries (1: none), wherever a block qualifies."""
+        self.ptes[(self.ptes & (pte.PRESENT | pte.CONT)) == (pte.PRESENT | pte.CONT)] ^= pte.CONT
+        self.cont_ptes = cont_ptes
+        if cont_ptes == 1:
+            return
+        folios = FolioIndex(self.folio_pfn, self.folio_order)
+        for vma in range(len(self.vma_start)):
+            start, end, base = (int(array[vma]) for array in (self.vma_start, self.vma_end, self.vma_pte_base))
+            fold_contpte(self.ptes[base : base + end - start], start, cont_ptes, folios)
+            for number in range(start // self.ptrs_per_pte, (end - 1) // self.ptrs_per_pte + 1):
+                table = int(self.vma_table_base[vma]) + number - start // self.ptrs_per_pte
+                if self.table_state[table] == _core.TABLE_PMD_LEAF:
+                    at = base + number * self.ptrs_per_pte - start
+                    self.ptes[at : at + self.ptrs_per_pte] &= ~pte.CONT
 
     # Where it comes from
 
@@ -390,163 +433,49 @@ class Population:
         TypeError, ValueError
             For an argument that does not fit; the message names it.
         """
-        arch = _arch.get(arch)
-        kind_of = KINDS[_choice("kind", kind, KINDS)]
-        nbytes = parse_size(size)
-        if nbytes % arch.page_size or not 0 < nbytes >> arch.page_shift < MAX_PAGES:
-            raise ValueError(
-                f"size: expected a multiple of the {arch.page_size} byte page, 1 to 2^33 - 1 pages, got {size!r}"
-            )
-        pages = nbytes >> arch.page_shift
-        mix = parse_orders(orders)
-        anon = bool(kind_of.folio_flags & _core.FOLIO_ANON)
-        sharing = _integer("sharing", sharing, 1, 1 << 20)
-        external = _integer("external", external, 0, (1 << 16) - 1)
-        phase = _integer("phase", phase, 0, (1 << MAX_ORDER) - 1)
-        seed = _integer("seed", seed, 0, (1 << 64) - 1)
-        if sharing * pages >= MAX_PAGES:
-            raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {sharing} times {pages}")
-        cow = anon and (sharing > 1 or external > 0)
-        write = (0.0 if cow else kind_of.write) if write is None else _rate("write", write)
-        dirty = (0.0 if cow else kind_of.dirty) if dirty is None else _rate("dirty", dirty)
-        young, soft_dirty, uffd_wp = _rate("young", young), _rate("soft_dirty", soft_dirty), _rate("uffd_wp", uffd_wp)
-        mapped, mlocked, folio_dirty = (
-            _rate("mapped", mapped),
-            _rate("mlocked", mlocked),
-            _rate("folio_dirty", folio_dirty),
-        )
-        every = 0
-        if isinstance(holes, str):
-            name, _, text = holes.partition(":")
-            if name != "every" or not text.isascii() or not text.isdigit() or not 1 <= int(text) < MAX_PAGES:
-                raise ValueError(f'holes: expected a rate from 0 to 1 or "every:K" with K from 1, got {holes!r}')
-            every = int(text)
-        else:
-            holes = _rate("holes", holes)
-        uffd_wp_vma = uffd_wp > 0 if uffd_wp_vma is None else _boolean("uffd_wp_vma", uffd_wp_vma)
-        if uffd_wp and not uffd_wp_vma:
-            raise ValueError(f"uffd_wp_vma: expected True or None with uffd_wp={uffd_wp}, got False")
-        shared = not anon if shared is None else _boolean("shared", shared)
-        aligned, active, shuffle = (
-            _boolean("aligned", aligned),
-            _boolean("active", active),
-            _boolean("shuffle", shuffle),
-        )
-        cont, exec, droppable = _boolean("cont", cont), _boolean("exec", exec), _boolean("droppable", droppable)
-        assumptions = {
-            "size": format_size(nbytes), "arch": arch.name, "kind": kind,
-            "orders": format_orders(mix),
-            "aligned": aligned, "phase": phase, "mapped": mapped, "holes": holes, "sharing": sharing, "young": young,
-            "dirty": dirty, "write": write, "soft_dirty": soft_dirty, "uffd_wp": uffd_wp, "uffd_wp_vma": uffd_wp_vma,
-            "mlocked": mlocked, "folio_dirty": folio_dirty, "active": active, "shuffle": shuffle, "external": external,
-            "cont": cont, "exec": exec, "droppable": droppable, "shared": shared, "seed": seed,
-        }  # fmt: skip
-
-        start, order, packed, note = place(mix, pages, aligned, seed)
-        if note:
-            assumptions["fill"] = note
-        nr = len(start)
-        nr_pages = np.int64(1) << order.astype(np.int64)
-        folio_pfn = (packed + _PFN_BASE).astype(np.uint64)
-        is_mapped = chosen(seed, "mapped", 0, nr, mapped)
+        given = dict(locals())
+        del given["cls"]
+        what = _check_description(given)
+        pages, anon = what.pages, what.anon
+        start, order, packed, fill = place(what.mix, pages, what.aligned, what.seed)
+        folio_pfn, nr_pages = (packed + _PFN_BASE).astype(np.uint64), np.int64(1) << order.astype(np.int64)
+        is_mapped = chosen(what.seed, "mapped", 0, len(start), what.mapped)
         page_pfn = None if packed is start else np.repeat(folio_pfn - start.astype(np.uint64), nr_pages)
         page_live = None if is_mapped is True else np.repeat(is_mapped, nr_pages if np.ndim(is_mapped) else pages)
-
-        ptes = np.empty(sharing * pages, np.uint64)
-        page_counts = np.full(pages, external, np.int32) if every or holes else None
-        bits = {"young": young, "dirty": dirty, "write": write, "soft_dirty": soft_dirty, "uffd_wp": uffd_wp}
-        masks = {
-            "young": pte.YOUNG,
-            "dirty": pte.DIRTY,
-            "write": pte.WRITE,
-            "soft_dirty": pte.SOFT_DIRTY,
-            "uffd_wp": pte.UFFD_WP,
-        }
-        present = np.zeros(sharing, np.int64)
-        for first in range(0, sharing * pages, pages):
-            for at in range(0, pages, CHUNK):
-                end = min(at + CHUNK, pages)
-                words = ptes[first + at : first + end]
-                words[:] = np.arange(at, end, dtype=np.uint64)
-                words += np.uint64(_PFN_BASE) if page_pfn is None else page_pfn[at:end]
-                words <<= pte.PFN_SHIFT
-                words |= pte.PRESENT
-                for name, rate in bits.items():
-                    if rate:
-                        words |= masks[name] * np.uint64(1) * chosen(seed, name, first + at, first + end, rate)
-                if uffd_wp and write:
-                    words &= ~np.where(words & pte.UFFD_WP, pte.WRITE, np.uint64(0))
-                live = True if page_live is None else page_live[at:end]
-                if every:
-                    live = live & (np.arange(at, end) % every != 0)
-                elif holes:
-                    live = live & ~np.asarray(chosen(seed, "holes", first + at, first + end, holes))
-                if live is not True:
-                    words *= live
-                if page_counts is not None:
-                    page_counts[at:end] += live
-                present[first // pages] += (
-                    end - at if live is True else np.count_nonzero(np.broadcast_to(live, end - at))
-                )
+        ptes, page_counts, present = _synthetic_ptes(what, page_pfn, page_live)
         if page_counts is None:
-            per_page = external + sharing * np.broadcast_to(is_mapped, nr).astype(np.int64)
-            if nr and int(per_page.max()) * int(nr_pages.max()) >= 1 << 31:
-                raise ValueError(
-                    f"sharing: expected less than 2^31 mappings of a folio, got {sharing} and external {external}"
-                )
-            mapcount = (per_page * nr_pages).astype(np.int32)
-            pages_mapped = np.where(per_page > 0, nr_pages, 0).astype(np.int32)
-            differ = np.zeros(nr, bool)
+            mapcount, pages_mapped, differ = _even_mapcounts(what, is_mapped, nr_pages)
         else:
             mapcount, pages_mapped, differ = settle(page_counts, order)
-
-        flags = np.full(nr, kind_of.folio_flags | (_core.FOLIO_ACTIVE if active else 0), np.uint32)
-        flags |= np.uint32(_core.FOLIO_DIRTY) * np.uint32(1) * chosen(seed, "folio_dirty", 0, nr, folio_dirty)
-        locked = np.broadcast_to(chosen(seed, "mlocked", 0, nr, mlocked), nr)
-        flags[locked] = flags[locked] & ~np.uint32(_core.FOLIO_ACTIVE) | np.uint32(
-            _core.FOLIO_MLOCKED | _core.FOLIO_UNEVICTABLE
-        )
-        flags[differ] |= np.uint32(_core.FOLIO_PAGE_MAPCOUNTS)
-        if anon and not cow:
-            flags |= np.uint32(_core.FOLIO_EXCLUSIVE)
-        if anon:
-            flags[(pages_mapped < nr_pages) & (pages_mapped > 0)] |= np.uint32(_core.FOLIO_PARTIALLY_MAPPED)
-
+        flags, locked = _synthetic_flags(what, nr_pages, pages_mapped, differ)
         page_base = np.cumsum(nr_pages) - nr_pages
-        keep = mapcount > 0 if anon else np.ones(nr, bool)
+        keep = mapcount > 0 if anon else np.ones(len(start), bool)
         if not keep.all():
             folio_pfn, start, order, flags, mapcount, pages_mapped, nr_pages, page_base, locked = (
                 array[keep]
                 for array in (folio_pfn, start, order, flags, mapcount, pages_mapped, nr_pages, page_base, locked)
             )
-            nr = len(start)
-        lru = permute(seed, STREAM_LRU, nr) if shuffle else np.arange(nr)
+        nr = len(start)
+        lru = permute(what.seed, STREAM_LRU, nr) if what.shuffle else np.arange(nr)
         lru = lru[~locked[lru]].astype(np.uint32)
-        vma_start = _VPN_BASE + phase
-        pgoff = vma_start if anon else 0
-        vma_flags = kind_of.vma_flags & ~_core.VMA_SHARED | (_core.VMA_SHARED if shared else 0)
-        for flag, value in (
-            ("UFFD_WP", uffd_wp_vma),
-            ("EXEC", exec),
-            ("DROPPABLE", droppable),
-            ("LOCKED", mlocked == 1),
-        ):
-            vma_flags |= getattr(_core, f"VMA_{flag}") if value else 0
-        rss = np.zeros((sharing, 4), np.int64)
-        rss[:, kind_of.counter] = present
-        tables = (vma_start + pages - 1) // arch.ptrs_per_pte - vma_start // arch.ptrs_per_pte + 1
-        if cont and arch.cont_ptes > 1:
+        vpn = _VPN_BASE + what.phase
+        pgoff = vpn if anon else 0
+        if what.cont and what.arch.cont_ptes > 1:
             index = FolioIndex(folio_pfn, order)
-            for first in range(0, sharing * pages, pages):
-                fold_contpte(ptes[first : first + pages], vma_start, arch.cont_ptes, index)
-        mms = np.arange(sharing)
+            for first in range(0, len(ptes), pages):
+                fold_contpte(ptes[first : first + pages], vpn, what.arch.cont_ptes, index)
+        mms = np.arange(what.sharing)
+        rss = np.zeros((what.sharing, 4), np.int64)
+        rss[:, what.kind_of.counter] = present
+        tables = (vpn + pages - 1) // what.arch.ptrs_per_pte - vpn // what.arch.ptrs_per_pte + 1
         return cls(
-            ptrs_per_pte=arch.ptrs_per_pte,
-            page_shift=arch.page_shift,
-            assumptions=assumptions,
+            ptrs_per_pte=what.arch.ptrs_per_pte,
+            cont_ptes=what.arch.cont_ptes,
+            page_shift=what.arch.page_shift,
+            assumptions=_describe_arguments(what, given) | ({"fill": fill} if fill else {}),
             source="synthetic",
             ptes=ptes,
-            **_one_window_vmas(mms, vma_start, pages, pgoff, vma_flags, tables),
+            **_one_window_vmas(mms, vpn, pages, pgoff, _synthetic_vma_flags(what), tables),
             folio_pfn=folio_pfn,
             folio_index=(start + pgoff).astype(np.uint64),
             folio_order=order,
@@ -559,13 +488,13 @@ class Population:
             folio_page_base=page_base.astype(np.uint64),
             page_mapcount=page_counts if differ.any() else np.zeros(pages, np.int32),
             page_flags=np.zeros(pages, np.uint8),
-            rmap_start=np.arange(0, (nr + 1) * sharing, sharing, dtype=np.uint64),
+            rmap_start=np.arange(0, (nr + 1) * what.sharing, what.sharing, dtype=np.uint64),
             rmap_vma=np.tile(mms.astype(np.uint32), nr),
             mm_rss=rss,
-            mm_cpumask=np.full(sharing, DEFAULT_CPUMASK, np.uint64),
-            mm_flags=np.zeros(sharing, np.uint32),
-            lru_inactive=np.zeros(0, np.uint32) if active else lru,
-            lru_active=lru if active else np.zeros(0, np.uint32),
+            mm_cpumask=np.full(what.sharing, DEFAULT_CPUMASK, np.uint64),
+            mm_flags=np.zeros(what.sharing, np.uint32),
+            lru_inactive=np.zeros(0, np.uint32) if what.active else lru,
+            lru_active=lru if what.active else np.zeros(0, np.uint32),
         )
 
     @classmethod
@@ -660,6 +589,7 @@ class Population:
         tables = (start_vpn + len(ptes) - 1) // arch.ptrs_per_pte - start_vpn // arch.ptrs_per_pte + 1
         return cls(
             ptrs_per_pte=arch.ptrs_per_pte,
+            cont_ptes=arch.cont_ptes,
             page_shift=arch.page_shift,
             assumptions={"kind": kind, "external": external},
             source="arrays",
@@ -714,6 +644,154 @@ class Population:
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
             raise _capture.CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
+
+
+# Parts of Population.synthetic()
+
+
+def _check_description(given: dict) -> SimpleNamespace:
+    """Return the arguments of :meth:`Population.synthetic`, checked and with defaults filled in.
+
+    Besides: ``pages`` (of the mapping), ``mix`` (parsed orders), ``kind_of``, ``anon``, ``cow`` (anonymous pages that
+    are not exclusive) and ``every`` (K of holes as "every:K", else 0).
+    """
+    what = SimpleNamespace(**given)
+    what.arch = _arch.get(given["arch"])
+    what.kind_of = KINDS[_choice("kind", what.kind, KINDS)]
+    what.size = parse_size(given["size"])
+    what.pages = what.size >> what.arch.page_shift
+    if what.size % what.arch.page_size or not 0 < what.pages < MAX_PAGES:
+        raise ValueError(
+            f"size: expected a multiple of the {what.arch.page_size} byte page, 1 to 2^33 - 1 pages, "
+            f"got {given['size']!r}"
+        )
+    what.mix = parse_orders(what.orders)
+    what.anon = bool(what.kind_of.folio_flags & _core.FOLIO_ANON)
+    for name, low, high in (
+        ("sharing", 1, 1 << 20),
+        ("external", 0, (1 << 16) - 1),
+        ("phase", 0, (1 << MAX_ORDER) - 1),
+        ("seed", 0, (1 << 64) - 1),
+    ):
+        setattr(what, name, _integer(name, given[name], low, high))
+    if what.sharing * what.pages >= MAX_PAGES:
+        raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {what.sharing} times {what.pages}")
+    what.cow = what.anon and (what.sharing > 1 or what.external > 0)
+    for name in ("write", "dirty"):
+        if given[name] is None:
+            setattr(what, name, 0.0 if what.cow else getattr(what.kind_of, name))
+    for name in ("write", "dirty", "young", "soft_dirty", "uffd_wp", "mapped", "mlocked", "folio_dirty"):
+        setattr(what, name, _rate(name, getattr(what, name)))
+    what.every = _every(what.holes) if isinstance(what.holes, str) else 0
+    what.holes = what.holes if what.every else _rate("holes", what.holes)
+    if what.uffd_wp_vma is None:
+        what.uffd_wp_vma = what.uffd_wp > 0
+    if what.shared is None:
+        what.shared = not what.anon
+    for name in ("uffd_wp_vma", "shared", "aligned", "active", "shuffle", "cont", "exec", "droppable"):
+        setattr(what, name, _boolean(name, getattr(what, name)))
+        if name == "uffd_wp_vma" and what.uffd_wp and not what.uffd_wp_vma:
+            raise ValueError(f"uffd_wp_vma: expected True or None with uffd_wp={what.uffd_wp}, got False")
+    return what
+
+
+def _every(holes: str) -> int:
+    """Return K of "every:K"."""
+    name, _, text = holes.partition(":")
+    if name != "every" or not text.isascii() or not text.isdigit() or not 1 <= int(text) < MAX_PAGES:
+        raise ValueError(f'holes: expected a rate from 0 to 1 or "every:K" with K from 1, got {holes!r}')
+    return int(text)
+
+
+def _describe_arguments(what: SimpleNamespace, given: dict) -> dict:
+    """Return the arguments as used, in the order of the signature."""
+    used = {name: getattr(what, name) for name in given}
+    return used | {"size": format_size(what.size), "arch": what.arch.name, "orders": format_orders(what.mix)}
+
+
+def _synthetic_ptes(what: SimpleNamespace, page_pfn: np.ndarray | None, page_live: np.ndarray | None):
+    """Return the PTEs of all mms, the mapcount of each page (None if the same in each folio) and present PTEs per mm.
+
+    Parameters
+    ----------
+    what : SimpleNamespace
+        The description.
+    page_pfn : array of uint64, optional
+        PFN of each page, less the page's number; default: pages in PFN order.
+    page_live : array of bool, optional
+        Which pages are of mapped folios; default: all.
+    """
+    pages = what.pages
+    ptes = np.empty(what.sharing * pages, np.uint64)
+    page_counts = np.full(pages, what.external, np.int32) if what.holes else None
+    present = np.zeros(what.sharing, np.int64)
+    for first in range(0, len(ptes), pages):
+        for at in range(0, pages, CHUNK):
+            end = min(at + CHUNK, pages)
+            words = ptes[first + at : first + end]
+            words[:] = np.arange(at, end, dtype=np.uint64)
+            words += np.uint64(_PFN_BASE) if page_pfn is None else page_pfn[at:end]
+            words <<= pte.PFN_SHIFT
+            words |= pte.PRESENT
+            for name, mask in _BITS.items():
+                rate = getattr(what, name)
+                if rate:
+                    words |= mask * np.uint64(1) * chosen(what.seed, name, first + at, first + end, rate)
+            if what.uffd_wp and what.write:
+                words &= ~np.where(words & pte.UFFD_WP, pte.WRITE, np.uint64(0))
+            live = True if page_live is None else page_live[at:end]
+            if what.every:
+                live = live & (np.arange(at, end) % what.every != 0)
+            elif what.holes:
+                live = live & ~np.asarray(chosen(what.seed, "holes", first + at, first + end, what.holes))
+            if live is not True:
+                words *= live
+            if page_counts is not None:
+                page_counts[at:end] += live
+            present[first // pages] += end - at if live is True else np.count_nonzero(np.broadcast_to(live, end - at))
+    return ptes, page_counts, present
+
+
+def _even_mapcounts(what: SimpleNamespace, is_mapped, nr_pages: np.ndarray):
+    """Return what :func:`settle` does for folios without holes, of which all pages are mapped alike."""
+    nr = len(nr_pages)
+    per_page = what.external + what.sharing * np.broadcast_to(is_mapped, nr).astype(np.int64)
+    if nr and int(per_page.max()) * int(nr_pages.max()) >= 1 << 31:
+        raise ValueError(
+            f"sharing: expected less than 2^31 mappings of a folio, got {what.sharing} and external {what.external}"
+        )
+    mapcount = (per_page * nr_pages).astype(np.int32)
+    return mapcount, np.where(per_page > 0, nr_pages, 0).astype(np.int32), np.zeros(nr, bool)
+
+
+def _synthetic_flags(what: SimpleNamespace, nr_pages: np.ndarray, pages_mapped: np.ndarray, differ: np.ndarray):
+    """Return the flags of the folios, and which are mlocked."""
+    nr = len(nr_pages)
+    flags = np.full(nr, what.kind_of.folio_flags | (_core.FOLIO_ACTIVE if what.active else 0), np.uint32)
+    dirty = chosen(what.seed, "folio_dirty", 0, nr, what.folio_dirty)
+    flags |= np.uint32(_core.FOLIO_DIRTY) * np.uint32(1) * dirty
+    locked = np.broadcast_to(chosen(what.seed, "mlocked", 0, nr, what.mlocked), nr)
+    off_lru = np.uint32(_core.FOLIO_MLOCKED | _core.FOLIO_UNEVICTABLE)
+    flags[locked] = flags[locked] & ~np.uint32(_core.FOLIO_ACTIVE) | off_lru
+    flags[differ] |= np.uint32(_core.FOLIO_PAGE_MAPCOUNTS)
+    if what.anon and not what.cow:
+        flags |= np.uint32(_core.FOLIO_EXCLUSIVE)
+    if what.anon:
+        flags[(pages_mapped < nr_pages) & (pages_mapped > 0)] |= np.uint32(_core.FOLIO_PARTIALLY_MAPPED)
+    return flags, locked
+
+
+def _synthetic_vma_flags(what: SimpleNamespace) -> int:
+    flags = what.kind_of.vma_flags & ~_core.VMA_SHARED
+    for flag, value in (
+        (_core.VMA_SHARED, what.shared),
+        (_core.VMA_UFFD_WP, what.uffd_wp_vma),
+        (_core.VMA_EXEC, what.exec),
+        (_core.VMA_DROPPABLE, what.droppable),
+        (_core.VMA_LOCKED, what.mlocked == 1),
+    ):
+        flags |= flag if value else 0
+    return flags
 
 
 def _one_window_vmas(mms: np.ndarray, start: int, pages: int, pgoff: int, flags: int, tables: int) -> dict:

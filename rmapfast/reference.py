@@ -188,14 +188,20 @@ class _Words:
         return self.get(slot)
 
 
-def _scan_arguments(ptes, start, max_nr, cont_ptes) -> tuple[_Words, int, Pte]:
+def _scan_arguments(ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes) -> tuple[_Words, int, Pte]:
     if max_nr < 1:
         raise ValueError(f"max_nr: expected 1 or more, got {max_nr}")
-    words = _Words(ptes, max(1, cont_ptes))
+    if not 1 <= folio_pages <= 1 << _core.MAX_ORDER:
+        raise ValueError(f"folio_pages: expected 1 to {1 << _core.MAX_ORDER}, got {folio_pages}")
+    if cont_ptes < 1 or cont_ptes & (cont_ptes - 1):
+        raise ValueError(f"cont_ptes: expected a power of two, got {cont_ptes}")
+    words = _Words(ptes, cont_ptes)
     start = _index("start", start, len(ptes))
     first = words.get(start)
     if not first.present:
         raise ValueError(f"start: expected the slot of a present entry, got slot {start} with kind {first.kind}")
+    if not folio_pfn <= first.pfn < folio_pfn + folio_pages:
+        raise ValueError(f"start: expected a page of the folio at PFN {folio_pfn:#x}, got PFN {first.pfn:#x}")
     return words, start, first
 
 
@@ -231,7 +237,7 @@ def folio_pte_batch_flags(
         Logical reads.
     """
     flags = _names("flags", flags, FPB_FLAGS)
-    words, start, first = _scan_arguments(ptes, start, max_nr, cont_ptes)
+    words, start, first = _scan_arguments(ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes)
     limit = min(max_nr, folio_pfn + folio_pages - first.pfn)  # 2.1 step 1: the folio's end
     nr, merged = _scan(words.read, start, first, limit, flags, words.cont_ptes, mkdirty_soft_dirty)
     return nr, int(merged), words.reads
@@ -257,7 +263,7 @@ def folio_pte_batch_v6_14(ptes, start, *, max_nr, folio_pfn, folio_pages, flags=
         Logical reads, one past the folio's end included.
     """
     flags = _names("flags", flags, FPB_FLAGS_V6_14)
-    words, start, first = _scan_arguments(ptes, start, max_nr, cont_ptes)
+    words, start, first = _scan_arguments(ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes)
     ignored = _core.PTE_YOUNG | _core.PTE_WRITE
     if "IGNORE_DIRTY" in flags:
         ignored |= _core.PTE_DIRTY
@@ -412,7 +418,8 @@ class Folio:
 
     def exclusive(self, page: int) -> bool:
         """``PageAnonExclusive()``."""
-        return self.anon and bool(self.page_flags[page] & _core.PAGE_EXCLUSIVE)
+        # a stale nr may ask for pages past the folio's end
+        return self.anon and page < self.nr_pages and bool(self.page_flags[page] & _core.PAGE_EXCLUSIVE)
 
     def store_flags(self) -> None:
         """Write counts and flags back, and leave the pages as they are stored."""
@@ -615,7 +622,9 @@ class Vma:
         for s in block:
             bits |= self.get(table, s) & (_core.PTE_YOUNG | _core.PTE_DIRTY)
         for s in block:
-            self.put(table, s, self.get(table, s).clear(_core.PTE_CONT).set(bits))
+            entry = self.get(table, s)
+            if entry.present and (cont or entry.cont):  # an array edited by hand may have holes in a block
+                self.put(table, s, entry.clear(_core.PTE_CONT).set(bits))
         self.call.count("contpte_folds" if cont else "contpte_unfolds")
         if not self.run.arch.bbml2_noabort:
             self.call.count("tlbi_ops", range_ops(self.run.arch, self.cont_ptes))
@@ -944,8 +953,11 @@ class Walk:
         state = vma.table_state(self.table)
         if state == _core.TABLE_PMD_LEAF:  # step 4
             self.call.count("pmd_locks")
-            first = vma.get(self.table, 0).pfn
-            if self.migration or first >= folio.pfn + folio.nr_pages or first + vma.ptrs_per_pte <= folio.pfn:
+            leaf = vma.get(self.table, 0)
+            if leaf.pfn >= folio.pfn + folio.nr_pages or leaf.pfn + vma.ptrs_per_pte <= folio.pfn:
+                return "end"
+            wanted = leaf.kind == "migration" if self.migration else leaf.present or leaf.kind == "device_private"
+            if not wanted:
                 return "end"
             self.pmd = True
             return "yield"
@@ -1315,6 +1327,8 @@ class Run:
         self.call.count("young_tests")
         self.call.trace.append(("young", walk.table * vma.ptrs_per_pte, vma.ptrs_per_pte))
         leaf = vma.get(walk.table, 0)
+        if not leaf.present:  # bug 12: a device entry has no young bit
+            return False
         if leaf.young:
             self.call.count("young_clears")
             vma.put(walk.table, 0, leaf.clear(_core.PTE_YOUNG))
@@ -1391,13 +1405,11 @@ class Run:
         if references in ("activate", "keep"):
             return "activated" if references == "activate" else "kept"
         if folio.anon and folio.swapbacked and not folio.swapcache:
-            if self.swap_used + folio.nr_pages > self.swap_pages:
+            # somebody else holds it: it could not be unmapped to the end, so it gets no swap
+            if folio.refcount != 1 + folio.mapcount or not self.alloc_swap(folio):
                 return "activated"
-            folio.swap = self.swap_used
-            self.swap_used += folio.nr_pages
             folio.swapcache = folio.dirty = True
             folio.refcount += folio.nr_pages
-            call.count("swap_allocs")
         if folio.mapcount > 0:
             ttu = {"BATCH_FLUSH"}
             if folio.large:
@@ -1410,11 +1422,13 @@ class Run:
                 return "activated"
         if folio.pinned:
             return "activated"
-        if folio.dirty:
+        if folio.dirty and not folio.lazyfree:
             if not folio.swapbacked:
                 return "activated"
             if references == "reclaim_clean":
                 return "kept"
+            if not folio.anon and not self.alloc_swap(folio):  # shmem goes to swap too
+                return "activated"
             if self.tlb.writable:  # try_to_unmap_flush_dirty()
                 self.tlb.try_to_unmap_flush()
             call.count("folios_written")
@@ -1422,6 +1436,15 @@ class Run:
         if folio.lazyfree:
             return "freed" if folio.refcount == 1 else "kept"
         return "freed" if folio.refcount == 1 + folio.nr_pages and not folio.dirty else "kept"
+
+    def alloc_swap(self, folio: Folio) -> bool:
+        """``folio_alloc_swap()``: slots for all pages, or none."""
+        if self.swap_used + folio.nr_pages > self.swap_pages:
+            return False
+        folio.swap = self.swap_used
+        self.swap_used += folio.nr_pages
+        self.call.count("swap_allocs")
+        return True
 
     def isolate_and_shrink(self, group: list[int], ignore_references: bool) -> list[str]:
         """Hold one reference on each folio of a group while it is shrunk."""
@@ -1432,6 +1455,8 @@ class Run:
         for index, fate in zip(group, fates, strict=True):
             if fate != "freed":
                 refcount[index] -= 1
+                if refcount[index] == 0 and self.population.folio_mapcount[index] == 0:  # folio_put() of the last one
+                    self.population.folio_flags[index] |= np.uint32(_core.FOLIO_FREED)
         return fates
 
     def take(self, lru: list[int]) -> list[int]:
@@ -1485,16 +1510,16 @@ class Run:
             fates = self.isolate_and_shrink(group, ignore_references=False)
             for index, fate in zip(group, fates, strict=True):
                 folio = self.folio(index)
-                if fate != "freed" and not (folio.unevictable or folio.mlocked):  # lru_add()
+                if not (folio.freed or folio.unevictable or folio.mlocked):  # lru_add()
                     (inactive if fate == "kept" else active).append(index)
 
     def _scanned(self, folio: Folio) -> bool:
-        """Whether reclaim scans the folio's list: not the unevictable one, nor the anonymous one without swap."""
+        """Whether reclaim scans the folio's list: not the unevictable one, nor without swap the swapbacked one."""
         if folio.freed:
             return False
         if folio.unevictable or folio.mlocked:
             return False
-        return self.swap_pages > 0 or not (folio.anon and folio.swapbacked)
+        return self.swap_pages > 0 or not folio.swapbacked
 
 
 # --- functions -------------------------------------------------------------------------------------------------------

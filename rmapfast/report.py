@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import textwrap
 
+import numpy as np
+
+from rmapfast import _core, pte
+from rmapfast import policy as _policy
 from rmapfast._sizes import format_size
 from rmapfast._version import __version__
 from rmapfast.events import EVENT_NAMES
@@ -12,6 +16,8 @@ from rmapfast.events import EVENT_NAMES
 _LABEL = 24
 _COLUMN = 13
 _RATIO = 8
+# Policies beside the baseline in one row.
+_MOST_OTHERS = 3
 # Lengths of a histogram that are printed one by one.
 _MOST_LENGTHS = 8
 
@@ -88,18 +94,31 @@ def comparison_table(comparison) -> str:
 
 
 def _arch_table(arch: str, runs) -> list[str]:
-    blank = ["" for _ in runs[1:]]
-    names = [run.policy_name for run in runs]
-    rows, same = _event_rows(runs)
-    lines = [f"{arch}: events per reclaimed page", _row("", names, ["ratio" for _ in blank]), *rows]
-    lines.append(_row("reclaimed", [format_size(run.reclaimed_bytes) for run in runs], blank))
-    lines += [_row("unmap steps by length", names, blank), *_length_rows(runs)]
-    if same:
-        lines.append(f"{same} further events are the same in all runs")
+    lines = [f"{arch}: events per reclaimed page"]
+    # The baseline and as many others as fit in 100 columns; the rest follows below.
+    for first in range(1, max(len(runs), 2), _MOST_OTHERS):
+        lines += _columns([runs[0], *runs[first : first + _MOST_OTHERS]])
     for run in runs:
         if not run.target_reached:
             lines.append(f"{run.policy_name}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
     return lines
+
+
+def _columns(runs) -> list[str]:
+    blank = ["" for _ in runs[1:]]
+    names = [run.policy_name for run in runs]
+    rows, same = _event_rows(runs)
+    lines = [_row("", names, ["ratio" for _ in blank]), *rows]
+    lines.append(_row("reclaimed", [format_size(run.reclaimed_bytes) for run in runs], blank))
+    lines += [_row("unmap steps by length", names, blank), *_length_rows(runs)]
+    return [*lines, f"{same} further events are the same in these runs"] if same else lines
+
+
+def hanging(label: str, width: int, text: str) -> list[str]:
+    """Return a label and its text, broken at 96 columns with the following lines indented below the text."""
+    return textwrap.wrap(
+        text, 96, initial_indent=f"{label:<{width}} ", subsequent_indent=" " * (width + 1), break_on_hyphens=False
+    )
 
 
 def _paragraph(text: str) -> list[str]:
@@ -121,3 +140,152 @@ def footer(comparison) -> list[str]:
 def _arguments(arguments: dict) -> str:
     words = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in arguments.items()}
     return " ".join(f"{key}={value}" for key, value in words.items())
+
+
+# The checker
+
+
+def check_table(report) -> str:
+    """Return a :class:`CheckReport` as text: states in violation per policy and invariant."""
+    rows = [f"{'policy':<14}{'invariant':<22}{'states':>12}  smallest example"]
+    for one in report.policies:
+        if not one.violations:
+            rows.append(f"{one.policy_name:<14}clean")
+        for number, violation in enumerate(one.violations):
+            name = one.policy_name if number == 0 else ""
+            rows.append(
+                f"{name:<14}{violation.invariant:<22}{violation.count:>12,}  {_case_in_words(violation.example)}"
+            )
+    scope = "the whole scope" if report.complete else "not the whole scope"
+    lines = [
+        *rows,
+        "",
+        *_paragraph(
+            f"{report.states:,} distinct states, {scope}, each under {len(report.policies)} policies and "
+            f"{report.oracle}, in {report.seconds:.1f} s."
+        ),
+        *(f"left out: {text}" for text in report.left_out),
+        *_paragraph(f"rmapfast {__version__}; {_arguments(report.provenance['arguments'])}"),
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _case_in_words(case: dict) -> str:
+    folio, vma = case["folio"], case["vma"]
+    pages = 1 << folio["order"]
+    kind = (
+        ("shmem" if folio["swapbacked"] else "file")
+        if not folio["anon"]
+        else ("anon" if folio["swapbacked"] else "lazyfree")
+    )
+    words = [f"{pages} page{'s' if pages > 1 else ''}, {kind}"]
+    words += [name for name in ("dirty", "pinned") if folio[name]]
+    words += [flag for flag in vma["flags"]]
+    return ", ".join(words)
+
+
+_CODES = {"none": ".", "swap": "swap", "migration": "migr", "device_exclusive": "dev", "device_private": "devp"}
+_LETTERS = {
+    "write": "W",
+    "young": "Y",
+    "dirty": "D",
+    "soft_dirty": "S",
+    "uffd_wp": "U",
+    "exclusive": "E",
+    "unused": "N",
+    "prot": "P",
+    "cont": "C",
+    "special": "Z",
+}
+
+
+def _cell(word, folio_pfn: int, pages: int) -> str:
+    kind = pte.KINDS[int(pte.kind(word))]
+    letters = "".join(_LETTERS[flag] for flag in pte.flags(word))
+    if kind == "marker_uffd_wp":
+        return "marker"
+    if kind != "present":
+        return _CODES.get(kind, kind) + (f":{letters}" if letters else "")
+    page = int(pte.pfn(word)) - folio_pfn
+    return f"{page if 0 <= page < pages else 'x'}:{letters or '-'}"
+
+
+def case_drawing(case: dict, policy, *, against="per-page", arch="x86-64") -> str:
+    """Return a case as a strip of PTEs: before, after under the oracle and under the policy, and the steps of both.
+
+    An entry is the page of the folio that it maps (x: of another one) and its bits: W write, Y young, D dirty,
+    S soft-dirty, U uffd-wp, E exclusive, N unused, P another protection; ``.`` is none. ``|`` is a page-table border,
+    ``[ ]`` the VMA, ``*`` marks entries in which the two outcomes differ.
+    """
+    from rmapfast import _check
+
+    policy = policy if callable(policy) else _policy.get(policy)
+    name = getattr(policy, "name", None) or getattr(policy, "__name__", "callable")
+    oracle, outcome = (_check.unmap_case(case, one, arch) for one in (_policy.get(against), policy))
+    before = outcome.before
+    first, per_table = int(before.vma_window_start[0]), before.ptrs_per_pte
+    start, end = int(before.vma_start[0]), int(before.vma_end[0])
+    folio_pfn, pages = int(before.folio_pfn[0]), 1 << int(before.folio_order[0])
+    seen = [first + int(i) for i in np.flatnonzero(before.ptes | oracle.after.ptes | outcome.after.ptes)]
+    low, high = min([start, *seen]), max([end - 1, *seen]) + 1
+    if high - low > 20:
+        low, high = max(low, start), min(high, max(low, start) + 20)
+
+    def strip(title: str, cells: list[str]) -> str:
+        text = ""
+        for vpn, cell in zip(range(low, high), cells, strict=True):
+            left = "|" if vpn % per_table == 0 else " "
+            text += left + ("[" if vpn == start else " ") + f"{cell:^8}" + ("]" if vpn == end - 1 else " ")
+        return f"{title:<12}{text}".rstrip()
+
+    def row(title: str, ptes) -> str:
+        return strip(title, [_cell(ptes[vpn - first], folio_pfn, pages) for vpn in range(low, high)])
+
+    def steps(one) -> str:
+        found = [(vpn, nr, kind) for kind, vpn, nr in one.call.trace if kind in ("step", "step_nonpresent")]
+        text = ", ".join(f"{vpn}+{nr}" + (" (non-present)" if kind != "step" else "") for vpn, nr, kind in found)
+        return f"{text or 'none'}; {'done' if one.ret else 'aborted'}"
+
+    differ = [oracle.after.ptes[vpn - first] != outcome.after.ptes[vpn - first] for vpn in range(low, high)]
+    violated = _check.judge(case, policy, against=against, arch=arch)
+    lines = [
+        f"{name} against {against}: {', '.join(violated) or 'no violation'}",
+        f"{_case_in_words(case)}; {' '.join(case['ttu']) or 'no TTU flags'}",
+        strip("vpn", [str(vpn) for vpn in range(low, high)]),
+        row("before", before.ptes),
+        row(against[:11], oracle.after.ptes),
+        row(name[:11], outcome.after.ptes),
+    ]
+    if any(differ):
+        lines.append(strip("", ["*" if one else "" for one in differ]))
+    lines += [f"steps of {against}: {steps(oracle)}", f"steps of {name}: {steps(outcome)}"]
+    lines += [f"  {title}: {a} against {b}" for title, a, b in _folio_differences(oracle, outcome)]
+    return "\n".join(lines)
+
+
+def _folio_differences(oracle, outcome):
+    """What differs between two outcomes beside the PTEs: (name, policy's, oracle's)."""
+    for name in ("folio_refcount", "folio_mapcount"):
+        a, b = int(getattr(outcome.after, name)[0]), int(getattr(oracle.after, name)[0])
+        if a != b:
+            yield name, a, b
+    flags = [
+        {
+            name
+            for name in ("DIRTY", "SWAPBACKED", "MLOCKED")
+            if int(one.after.folio_flags[0]) & getattr(_core, f"FOLIO_{name}")
+        }
+        for one in (outcome, oracle)
+    ]
+    if flags[0] != flags[1]:
+        yield "folio flags", " ".join(sorted(flags[0])) or "none", " ".join(sorted(flags[1])) or "none"
+    rss = [one.after.mm_rss[0].tolist() for one in (outcome, oracle)]
+    if rss[0] != rss[1]:
+        yield "counters (file, anon, swap, shmem)", rss[0], rss[1]
+    outside = {
+        name: outcome.call.events[name]
+        for name in ("oob_reads", "oob_writes", "vma_overrun_reads", "vma_overrun_writes")
+    }
+    for name, count in outside.items():
+        if count:
+            yield name, count, oracle.call.events[name]

@@ -12,8 +12,9 @@ from test_population import check_consistent, mapped_pages
 
 from rmapfast import _core, pte
 from rmapfast._capture import Capture, CaptureError
+from rmapfast._capture import visible_folios as _folios
 from rmapfast._pageout import pageout_groups
-from rmapfast._reconstruct import _folios, to_population
+from rmapfast._reconstruct import to_population
 from rmapfast.population import Population
 
 HERE = Path(__file__).resolve().parent / "data" / "captures"

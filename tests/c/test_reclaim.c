@@ -240,7 +240,7 @@ static void test_free_batches(void)
 			struct lru lru = make_lru(nr, 0, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
 			const uint64_t half = groups == 2 ? nr / 2 : nr, starts[] = { 0, half, nr };
 
-			rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, groups);
+			rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, groups, UINT64_MAX);
 			expect_event(&lru.world, RMF_TLB_FLUSHES, divided_up(half, 31) + divided_up(nr - half, 31));
 			expect_event(&lru.world, RMF_SHRINK_CALLS, groups);
 			expect_event(&lru.world, RMF_FOLIOS_FREED, nr); /* young or not */
@@ -254,10 +254,10 @@ static void test_free_batches(void)
 /* A dirty PTE that is still in a TLB must be flushed before its folio is written: no batching of flushes then. */
 static void test_dirty_flush(void)
 {
-	struct lru lru = make_lru(20, 0, FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 0);
+	struct lru lru = make_lru(20, 0, FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 20);
 	const uint64_t starts[] = { 0, 20 };
 
-	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 1);
+	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, 1, UINT64_MAX);
 	expect_event(&lru.world, RMF_FOLIOS_WRITTEN, 20);
 	expect_event(&lru.world, RMF_FOLIOS_FREED, 20);
 	expect_event(&lru.world, RMF_TLB_FLUSHES, 20);
@@ -275,7 +275,7 @@ static void expect_outcome(uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte
 
 	if (folio_flags & RMF_FOLIO_PAGE_FLAGS)
 		lru.world.pop->page_flags[0] = RMF_PAGE_HWPOISON;
-	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 1);
+	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, 1, UINT64_MAX);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_FREED), want == FREED, what);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_KEPT), want == KEPT, what);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_ACTIVATED), want == ACTIVATED, what);
@@ -294,6 +294,7 @@ static void test_outcomes(void)
 	expect_outcome(FOLIO_FILE, 0, RMF_PTE_DIRTY, 0, ACTIVATED, "dirty file: not written here");
 	expect_outcome(FOLIO_FILE, 0, 0, 1, KEPT, "file with a reference");
 	expect_outcome(FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 0, FREED, "dirty shmem is written");
+	expect_outcome(anon, RMF_VMA_ANON, 0, 1, ACTIVATED, "anonymous with a reference: gets no swap");
 	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, 0, 0, FREED, "lazyfree");
 	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, 0, 1, ACTIVATED, "lazyfree with a reference: still mapped");
 	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, RMF_PTE_DIRTY, 0, ACTIVATED, "dirty lazyfree: still mapped");

@@ -2,9 +2,10 @@
 
     python sample_conformance.py SOURCE_DIR
 
-reads the three ``*_vectors.jsonl.gz`` of SOURCE_DIR and writes ``conformance/`` beside this file. A case is kept whole (all of its
-lines, as they are). Cases are taken by size, the smallest first, while they show something that none before them shows: a name class, a
-page size, a tag, a variant that stands alone, a flag, a kind of entry, an outcome field that is not zero for a variant.
+reads the three ``*_vectors.jsonl.gz`` of SOURCE_DIR and writes ``conformance/`` beside this file. A case is kept whole
+(all of its lines, as they are). Cases are taken by size, the smallest first, while they show something that none before
+them shows: a name class, a page size, a tag, variants that share an outcome, a flag, a kind of entry, an outcome field
+that is zero, or not, for a variant.
 """
 
 import gzip
