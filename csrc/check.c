@@ -11,7 +11,7 @@ enum {
 	SWAP_OFFSET = 4096,
 	FIRST_VPN = RMF_CHECK_TABLE, /* of the two tables */
 	BORDER_VPN = 2 * RMF_CHECK_TABLE, /* between them */
-	FOLIO_INDEX = 256,
+	FOLIO_INDEX = 256, /* a multiple of the page table */
 	MAX_TRACE = 16 * RMF_CHECK_SLOTS,
 	DOCUMENTED = 1 << RMF_INV_ABORT_WIDENED | 1 << RMF_INV_ABORT_LEFT_MAPPED,
 };
@@ -68,12 +68,21 @@ static void add_mappings(struct rmf_check_family *family, rmf_pte mask)
 /* Bits of a present entry that can make a difference for this kind of folio in this VMA. */
 static rmf_pte reacting_bits(const struct rmf_check_family *family)
 {
-	rmf_pte mask = RMF_PTE_WRITE | RMF_PTE_SOFT_DIRTY | RMF_PTE_DIRTY;
+	const rmf_pte mask = RMF_PTE_WRITE | RMF_PTE_SOFT_DIRTY | RMF_PTE_DIRTY;
 
-	/* young is only ever given back by the restore of a lazyfree folio; with uffd-wp the other bits cover that */
-	if (family->uffd_wp)
-		return mask | RMF_PTE_UFFD_WP;
-	return family->kind == RMF_CHECK_LAZYFREE ? mask | RMF_PTE_YOUNG : mask;
+	switch (family->kind) {
+	case RMF_CHECK_LAZYFREE:
+		/* a restore gives every bit back; soft-dirty and young do so without uffd-wp as with it */
+		return family->uffd_wp ? RMF_PTE_WRITE | RMF_PTE_DIRTY | RMF_PTE_UFFD_WP : mask | RMF_PTE_YOUNG;
+	case RMF_CHECK_ANON:
+		/* swap entries carry soft-dirty and uffd-wp */
+		return family->uffd_wp ? RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP : mask;
+	case RMF_CHECK_FILE:
+	case RMF_CHECK_SHMEM:
+	case RMF_CHECK_NR_KINDS:
+		break;
+	}
+	return family->uffd_wp ? mask | RMF_PTE_UFFD_WP : mask;
 }
 
 static void add_symbols(struct rmf_check_family *family)
@@ -87,7 +96,8 @@ static void add_symbols(struct rmf_check_family *family)
 		add_mappings(family, family->uffd_wp ? all | RMF_PTE_UFFD_WP : all);
 		add_symbol(family, present_symbol(OWN_PAGE, RMF_PTE_UNUSED));
 		add_symbol(family, present_symbol(OWN_PAGE, RMF_PTE_PROT));
-		add_symbol(family, present_symbol(OTHER_PAGE, RMF_PTE_WRITE));
+		if (family->order > 0)
+			add_symbol(family, present_symbol(OTHER_PAGE, RMF_PTE_WRITE));
 		add_symbol(family, rmf_mk_nonpresent(RMF_KIND_MIGRATION, OWN_PAGE, 0));
 		add_symbol(family, rmf_mk_nonpresent(RMF_KIND_DEVICE_PRIVATE, FOREIGN_PAGE, 0));
 		add_symbol(family, rmf_mk_nonpresent(RMF_KIND_SWAP, FOREIGN_PAGE, 0));
@@ -150,6 +160,11 @@ static void add_file_conditions(struct rmf_check_family *family, uint32_t base)
 {
 	bool every = family->level == RMF_CHECK_ALL_BITS;
 
+	if (!every && family->uffd_wp) {
+		/* markers do not react to the folio's flags, which the family without uffd-wp tries */
+		add_condition(family, (struct rmf_check_condition){ .folio_flags = base, .ttu = reclaim_ttu });
+		return;
+	}
 	for (uint32_t dirty = 0; dirty < 2; dirty++)
 		add_ttu_variants(family, (struct rmf_check_condition){ .folio_flags = base | (dirty ? RMF_FOLIO_DIRTY : 0) }, every);
 	add_ttu_variants(family, (struct rmf_check_condition){ .folio_flags = base, .external = 1 }, false);
@@ -160,15 +175,24 @@ static void add_lazyfree_conditions(struct rmf_check_family *family, uint32_t ba
 	bool every = family->level == RMF_CHECK_ALL_BITS && family->order <= 1;
 	struct rmf_check_condition clean = { .folio_flags = base }, dirty = { .folio_flags = base | RMF_FOLIO_DIRTY };
 
+	struct rmf_check_condition held = { .folio_flags = base, .extra_refs = 1, .ttu = reclaim_ttu };
+
 	add_ttu_variants(family, clean, every);
-	add_ttu_variants(family, dirty, every);
-	add_ttu_variants(family, (struct rmf_check_condition){ .folio_flags = base, .extra_refs = 1 }, every);
-	clean.ttu = dirty.ttu = reclaim_ttu;
-	clean.vma_flags = dirty.vma_flags = RMF_VMA_DROPPABLE;
-	add_condition(family, clean);
+	dirty.ttu = reclaim_ttu;
+	if (family->level != RMF_CHECK_ALL_BITS) {
+		add_condition(family, dirty);
+		add_condition(family, held);
+	} else {
+		add_ttu_variants(family, dirty, every);
+		add_ttu_variants(family, held, every);
+	}
+	dirty.ttu = clean.ttu = reclaim_ttu;
+	dirty.vma_flags = clean.vma_flags = held.vma_flags = RMF_VMA_DROPPABLE;
 	add_condition(family, dirty);
-	clean.extra_refs = 1;
+	if (family->level != RMF_CHECK_ALL_BITS)
+		return;
 	add_condition(family, clean);
+	add_condition(family, held);
 	clean = (struct rmf_check_condition){ .folio_flags = base, .external = 1, .ttu = reclaim_ttu };
 	add_condition(family, clean);
 }
@@ -183,7 +207,8 @@ static void add_anon_conditions(struct rmf_check_family *family, uint32_t base)
 	condition.folio_flags |= RMF_FOLIO_PINNED;
 	add_condition(family, condition);
 	condition.folio_flags &= ~(uint32_t)RMF_FOLIO_PINNED;
-	for (uint32_t page = 1; page <= pages; page++) {
+	/* with few bits the first and the last page stand for all */
+	for (uint32_t page = 1; page <= pages; page += family->level == RMF_CHECK_ALL_BITS ? 1 : pages - 1) {
 		condition.swap_dup_fails = (uint8_t)page;
 		add_condition(family, condition);
 	}
@@ -253,7 +278,8 @@ static bool next_geometry(const struct rmf_check_family *family, struct geometry
 		return true;
 	}
 	geometry->guard_contiguous = false;
-	if (geometry->border-- > 0)
+	/* beginning at a border is as good as ending at it, but for a scan past the end; the small folios try both */
+	if (geometry->border-- > (family->level == RMF_CHECK_ALL_BITS ? 0 : 1))
 		return true;
 	geometry->border = pages;
 	if (--geometry->end > geometry->first)
@@ -380,6 +406,8 @@ static void place_slots(const struct rmf_check_family *family, const struct geom
 	rmf_pte symbols[RMF_CHECK_MAX_PAGES];
 	uint64_t digits[RMF_CHECK_MAX_PAGES];
 
+	for (uint32_t i = 0; i < RMF_CHECK_SLOTS; i++)
+		state->ptes[i] = 0;
 	state->first_slot = (uint32_t)at;
 	state->end_slot = at + 2 * pages < RMF_CHECK_SLOTS ? (uint32_t)at + 2 * pages : RMF_CHECK_SLOTS;
 	for (uint32_t page = pages; page-- > 0;) {
@@ -408,6 +436,10 @@ static void place_folio(const struct rmf_check_family *family, const struct rmf_
 	uint8_t marks = family->level == RMF_CHECK_ALL_BITS ? (uint8_t)exclusive : patterns[exclusive];
 	bool cached = !(condition->folio_flags & RMF_FOLIO_ANON) || (condition->folio_flags & RMF_FOLIO_SWAPCACHE);
 
+	for (uint32_t page = 0; page < RMF_CHECK_MAX_PAGES; page++)
+		state->page_mapcount[page] = state->page_flags[page] = 0;
+	for (uint32_t counter = 0; counter < RMF_NR_MM_COUNTERS; counter++)
+		state->rss[counter] = 0;
 	for (uint32_t i = state->first_slot; i < state->end_slot; i++) {
 		rmf_pte pte = state->ptes[i];
 		uint64_t page = rmf_pte_pfn(pte) - FOLIO_PFN;
@@ -431,39 +463,62 @@ static void place_folio(const struct rmf_check_family *family, const struct rmf_
 	state->folio_flags = condition->folio_flags | RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS;
 }
 
+/* A geometry and the numbers of its states: a range walks through them in order. */
+struct cursor {
+	struct geometry geometry;
+	uint64_t slots; /* states of the slots */
+	uint64_t first, end; /* numbers of the geometry's states */
+};
+
+static void cursor_start(const struct rmf_check_family *family, struct cursor *cursor)
+{
+	first_geometry(family, &cursor->geometry);
+	cursor->slots = nr_slot_states(family, &cursor->geometry);
+	cursor->first = 0;
+	cursor->end = cursor->slots * nr_variants(family);
+}
+
+/* Go on to the geometry that holds `index`, which is not behind the cursor; false if there is none. */
+static bool cursor_seek(const struct rmf_check_family *family, struct cursor *cursor, uint64_t index)
+{
+	while (index >= cursor->end) {
+		if (!next_geometry(family, &cursor->geometry))
+			return false;
+		cursor->slots = nr_slot_states(family, &cursor->geometry);
+		cursor->first = cursor->end;
+		cursor->end += cursor->slots * nr_variants(family);
+	}
+	return true;
+}
+
+/* The state `index` at the cursor; false if it is the same as another. */
+static bool state_at_cursor(const struct rmf_check_family *family, const struct cursor *cursor, uint64_t index, struct rmf_check_state *state)
+{
+	const struct geometry *geometry = &cursor->geometry;
+	uint64_t variant = (index - cursor->first) / cursor->slots, linear = BORDER_VPN - geometry->border;
+	const struct rmf_check_condition *condition = &family->conditions[variant / family->nr_exclusive];
+
+	state->vma_start = linear + geometry->first;
+	state->vma_end = linear + geometry->end;
+	state->vma_pgoff = FOLIO_INDEX + geometry->first;
+	state->order = family->order;
+	state->vma_flags = condition->vma_flags | (family->anon_vma ? RMF_VMA_ANON : 0) | (family->uffd_wp ? RMF_VMA_UFFD_WP : 0);
+	state->ttu = condition->ttu;
+	state->guard_contiguous = geometry->guard_contiguous;
+	place_slots(family, geometry, (index - cursor->first) % cursor->slots, state);
+	/* the guard continues the table's last entry: without one it is no guard */
+	if (geometry->guard_contiguous && !rmf_pte_present(state->ptes[RMF_CHECK_TABLE - 1]))
+		return false;
+	place_folio(family, condition, variant % family->nr_exclusive, state);
+	return true;
+}
+
 bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index, struct rmf_check_state *state)
 {
-	const struct rmf_check_condition *condition;
-	struct geometry geometry;
-	uint64_t slots, linear, variant;
-	rmf_pte last;
+	struct cursor cursor;
 
-	first_geometry(family, &geometry);
-	for (;;) {
-		slots = nr_slot_states(family, &geometry);
-		if (index < slots * nr_variants(family))
-			break;
-		index -= slots * nr_variants(family);
-		if (!next_geometry(family, &geometry))
-			return false;
-	}
-	variant = index / slots;
-	condition = &family->conditions[variant / family->nr_exclusive];
-	linear = BORDER_VPN - geometry.border;
-	*state = (struct rmf_check_state){
-		.vma_start = linear + geometry.first,
-		.vma_end = linear + geometry.end,
-		.vma_pgoff = FOLIO_INDEX + geometry.first,
-		.order = family->order,
-		.vma_flags = condition->vma_flags | (family->anon_vma ? RMF_VMA_ANON : 0) | (family->uffd_wp ? RMF_VMA_UFFD_WP : 0),
-		.ttu = condition->ttu,
-		.guard_contiguous = geometry.guard_contiguous,
-	};
-	place_slots(family, &geometry, index % slots, state);
-	place_folio(family, condition, variant % family->nr_exclusive, state);
-	/* the guard continues the table's last entry: without one it is no guard */
-	last = state->ptes[RMF_CHECK_TABLE - 1];
-	return !geometry.guard_contiguous || rmf_pte_present(last);
+	cursor_start(family, &cursor);
+	return cursor_seek(family, &cursor, index) && state_at_cursor(family, &cursor, index, state);
 }
 
 /* --- running a state --------------------------------------------------------------------------------------------- */
@@ -472,6 +527,7 @@ struct rmf_check {
 	struct rmf_run run;
 	struct rmf_trace trace;
 	struct rmf_trace_entry entries[MAX_TRACE];
+	struct rmf_check *oracle; /* another one, so that its outcome need not be copied */
 	/* the arrays of the population that `run` works on */
 	struct rmf_check_state now;
 	uint64_t pte_base, window_start, window_end, table_base;
@@ -483,7 +539,7 @@ struct rmf_check {
 	uint64_t mm_cpumask;
 };
 
-struct rmf_check *rmf_check_new(const struct rmf_arch *arch)
+static struct rmf_check *new_runner(const struct rmf_arch *arch)
 {
 	struct rmf_check *check = calloc(1, sizeof(*check));
 	struct rmf_population *pop;
@@ -543,8 +599,24 @@ struct rmf_check *rmf_check_new(const struct rmf_arch *arch)
 	return check;
 }
 
+struct rmf_check *rmf_check_new(const struct rmf_arch *arch)
+{
+	struct rmf_check *check = new_runner(arch);
+
+	if (!check)
+		return NULL;
+	check->oracle = new_runner(arch);
+	if (check->oracle)
+		return check;
+	free(check);
+	return NULL;
+}
+
 void rmf_check_free(struct rmf_check *check)
 {
+	if (!check)
+		return;
+	free(check->oracle);
 	free(check);
 }
 
@@ -567,10 +639,13 @@ static bool run_state(struct rmf_check *check, const struct rmf_check_state *sta
 	struct rmf_run *run = &check->run;
 	bool ret;
 
-	check->now = *state;
+	/* gcc copies a struct of this size by "rep movs", which took a tenth of the run; the library's copy does not */
+	memmove(&check->now, state, sizeof(*state));
 	check->pte_base = state->vma_start - FIRST_VPN;
 	check->trace.n = 0;
-	memset(run->ev, 0, sizeof(run->ev));
+	/* of the events only these are looked at */
+	run->ev[RMF_MLOCK_CALLS] = run->ev[RMF_OOB_READS] = run->ev[RMF_OOB_WRITES] = 0;
+	run->ev[RMF_VMA_OVERRUN_READS] = run->ev[RMF_VMA_OVERRUN_WRITES] = 0;
 	run->flush_required = run->tlb_writable = false;
 	run->guard = state->guard_contiguous ? RMF_GUARD_CONTIGUOUS : RMF_GUARD_NONE;
 	run->policy = *policy;
@@ -591,15 +666,27 @@ static uint32_t violated_if(bool condition, enum rmf_invariant invariant)
 	return condition ? 1u << invariant : 0;
 }
 
+/* A bit for each slot that is not what it was. */
+static uint64_t changed_slots(const struct rmf_check *check, const struct rmf_check_state *before)
+{
+	uint64_t changed = 0;
+
+	for (uint32_t i = before->first_slot; i < before->end_slot; i++)
+		changed |= (uint64_t)(before->ptes[i] != check->now.ptes[i]) << i;
+	return changed;
+}
+
 /* Slots that lost their mapping, against what was dropped for them. */
-static uint32_t check_accounting(const struct rmf_check *check, const struct rmf_check_state *before)
+static uint32_t check_accounting(const struct rmf_check *check, const struct rmf_check_state *before, uint64_t changed)
 {
 	const struct rmf_check_state *after = &check->now;
 	uint32_t pages = 1u << before->order;
 	int32_t lost = 0, swapped = 0, by_page[RMF_CHECK_MAX_PAGES] = { 0 };
 	bool wrong = false;
 
-	for (uint32_t i = before->first_slot; i < before->end_slot; i++) {
+	for (; changed; changed &= changed - 1) {
+		int i = __builtin_ctzll(changed);
+
 		if (maps_folio(before->ptes[i], pages) && !maps_folio(after->ptes[i], pages)) {
 			lost++;
 			by_page[rmf_pte_pfn(before->ptes[i]) - FOLIO_PFN]++;
@@ -615,16 +702,17 @@ static uint32_t check_accounting(const struct rmf_check *check, const struct rmf
 }
 
 /* Entries that were cleared or put back: bits that must survive. */
-static uint32_t check_entries(const struct rmf_check *check, const struct rmf_check_state *before)
+static uint32_t check_entries(const struct rmf_check *check, const struct rmf_check_state *before, uint64_t changed)
 {
 	const struct rmf_check_state *after = &check->now;
 	uint32_t pages = 1u << before->order, wrong = 0;
 	bool markers = !(before->vma_flags & RMF_VMA_ANON) && (before->vma_flags & RMF_VMA_UFFD_WP);
 
-	for (uint32_t i = before->first_slot; i < before->end_slot; i++) {
+	for (; changed; changed &= changed - 1) {
+		int i = __builtin_ctzll(changed);
 		rmf_pte was = before->ptes[i], is = after->ptes[i], lost = was & ~is;
 
-		if (was == is || !rmf_pte_present(was))
+		if (!rmf_pte_present(was))
 			continue;
 		if (!rmf_pte_present(is)) {
 			wrong |= violated_if(markers && (was & RMF_PTE_UFFD_WP) && rmf_pte_none(is), RMF_INV_UFFD_WP_LOST);
@@ -642,7 +730,7 @@ static uint32_t check_entries(const struct rmf_check *check, const struct rmf_ch
 }
 
 /* The single steps: where they went, and whether flushes and the notifier range cover them. */
-static uint32_t check_steps(const struct rmf_check *check, const struct rmf_check_state *before)
+static uint32_t check_steps(const struct rmf_check *check, const struct rmf_check_state *before, uint64_t changed)
 {
 	uint64_t flushed = 0, done = 0;
 	int64_t last = -1, notified = 0, notified_end = 0;
@@ -679,9 +767,11 @@ static uint32_t check_steps(const struct rmf_check *check, const struct rmf_chec
 			break;
 		}
 	}
-	for (uint32_t i = before->first_slot; i < before->end_slot; i++)
-		wrong |= violated_if(rmf_pte_present(before->ptes[i]) && !rmf_pte_present(check->now.ptes[i]) && !(flushed >> i & 1),
-				     RMF_INV_TLB_FLUSH);
+	for (changed &= ~flushed; changed; changed &= changed - 1) {
+		int i = __builtin_ctzll(changed);
+
+		wrong |= violated_if(rmf_pte_present(before->ptes[i]) && !rmf_pte_present(check->now.ptes[i]), RMF_INV_TLB_FLUSH);
+	}
 	return wrong;
 }
 
@@ -702,9 +792,10 @@ static uint32_t check_invariants(const struct rmf_check *check, const struct rmf
 {
 	const uint64_t *ev = check->run.ev;
 	uint64_t outside = ev[RMF_OOB_READS] + ev[RMF_OOB_WRITES] + ev[RMF_VMA_OVERRUN_READS] + ev[RMF_VMA_OVERRUN_WRITES];
+	uint64_t changed = changed_slots(check, before);
 
-	return check_accounting(check, before) | check_entries(check, before) | check_steps(check, before) | check_mlock(check, before) |
-	       violated_if(outside, RMF_INV_OUT_OF_BOUNDS);
+	return check_accounting(check, before, changed) | check_entries(check, before, changed) | check_steps(check, before, changed) |
+	       check_mlock(check, before) | violated_if(outside, RMF_INV_OUT_OF_BOUNDS);
 }
 
 static bool same_folio(const struct rmf_check_state *one, const struct rmf_check_state *other, uint32_t ignored_flags)
@@ -722,19 +813,21 @@ static uint32_t compare_states(const struct rmf_check_state *oracle, bool oracle
 	/* a batch that finds a dirty entry behind a clean one makes the folio dirty, and so swapbacked, one step earlier */
 	const uint32_t dirtied = RMF_FOLIO_DIRTY | RMF_FOLIO_SWAPBACKED;
 	const rmf_pte widened = RMF_PTE_DIRTY | RMF_PTE_YOUNG | RMF_PTE_SOFT_DIRTY;
-	bool same_ptes = true, same_but_wider = true, same_mapped = true;
+	bool same_but_wider = true, same_mapped = true;
+	size_t size = (oracle->end_slot - oracle->first_slot) * sizeof(*oracle->ptes);
+	bool same_ptes = !memcmp(&oracle->ptes[oracle->first_slot], &policy->ptes[oracle->first_slot], size);
 
-	for (uint32_t i = oracle->first_slot; i < oracle->end_slot; i++) {
-		rmf_pte a = oracle->ptes[i], b = policy->ptes[i];
-
-		same_ptes &= a == b;
-		same_but_wider &= a == b || (rmf_pte_present(a) && !((a ^ b) & ~widened) && !(a & ~b));
-		same_mapped &= rmf_pte_present(a) == rmf_pte_present(b);
-	}
 	if (same_ptes && policy_ret == oracle_ret && same_folio(oracle, policy, queued))
 		return 0;
 	if (oracle_ret || policy_ret)
 		return 1u << RMF_INV_FINAL_STATE;
+
+	for (uint32_t i = oracle->first_slot; i < oracle->end_slot; i++) {
+		rmf_pte a = oracle->ptes[i], b = policy->ptes[i];
+
+		same_but_wider &= a == b || (rmf_pte_present(a) && !((a ^ b) & ~widened) && !(a & ~b));
+		same_mapped &= rmf_pte_present(a) == rmf_pte_present(b);
+	}
 	if (!same_mapped)
 		return 1u << RMF_INV_ABORT_LEFT_MAPPED;
 	same_but_wider &= same_folio(oracle, policy, policy->folio_flags & RMF_FOLIO_DIRTY ? queued | dirtied : queued);
@@ -756,22 +849,23 @@ static void record(struct rmf_check_policy *policy, uint32_t violated, uint64_t 
 uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family, uint64_t first, uint64_t end,
 			 const struct rmf_policy *oracle, struct rmf_check_policy *policies, uint32_t nr_policies)
 {
-	struct rmf_check_state state, expected;
+	struct rmf_check_state state;
+	struct cursor cursor;
 	uint64_t tried = 0;
 
-	for (uint64_t index = first; index < end && index < family->nr_states; index++) {
+	cursor_start(family, &cursor);
+	for (uint64_t index = first; index < end && cursor_seek(family, &cursor, index); index++) {
 		bool expected_ret;
 
-		if (!rmf_check_state_at(family, index, &state))
+		if (!state_at_cursor(family, &cursor, index, &state))
 			continue;
 		tried++;
-		expected_ret = run_state(check, &state, oracle);
-		expected = check->now;
+		expected_ret = run_state(check->oracle, &state, oracle);
 		for (uint32_t i = 0; i < nr_policies; i++) {
 			bool ret = run_state(check, &state, &policies[i].policy);
 			uint32_t violated = check_invariants(check, &state);
 
-			record(&policies[i], violated | compare_states(&expected, expected_ret, &check->now, ret), index);
+			record(&policies[i], violated | compare_states(&check->oracle->now, expected_ret, &check->now, ret), index);
 		}
 	}
 	return tried;

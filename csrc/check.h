@@ -10,7 +10,7 @@
 
 enum {
 	RMF_CHECK_MAX_PAGES = 8,
-	RMF_CHECK_TABLE = 16, /* slots of a page table */
+	RMF_CHECK_TABLE = 8, /* slots of a page table */
 	RMF_CHECK_SLOTS = 2 * RMF_CHECK_TABLE,
 	RMF_CHECK_MAX_FAMILIES = 64,
 	RMF_CHECK_MAX_SYMBOLS = 80,

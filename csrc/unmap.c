@@ -434,10 +434,8 @@ bool rmf_try_to_unmap_one(struct rmf_run *run, uint64_t folio, uint32_t vma, uin
 {
 	const struct rmf_population *pop = &run->pop;
 	uint32_t vma_flags = pop->vma_flags[vma];
-	struct unmap unmap = {
-		.run = run, .folio = folio, .vma = vma, .vma_flags = vma_flags, .mm = pop->vma_mm[vma], .ttu = ttu, .nr = 1,
-	};
 	bool ret = true, done = false;
+	struct unmap unmap; /* set field by field: clearing all of it would cost as much as a step */
 	uint64_t ptes = 0;
 
 	if (!rmf_walk_start(&unmap.walk, run, folio, vma, ttu & RMF_TTU_SYNC ? RMF_PVMW_SYNC : 0))
@@ -445,6 +443,13 @@ bool rmf_try_to_unmap_one(struct rmf_run *run, uint64_t folio, uint32_t vma, uin
 	rmf_count(run, RMF_UNMAP_CALLS, 1);
 	rmf_count(run, RMF_NOTIFIER_RANGES, 1);
 	rmf_trace_add(run, RMF_TRACE_NOTIFIER, unmap.walk.vpn, (int64_t)unmap.walk.end);
+	unmap.run = run;
+	unmap.folio = folio;
+	unmap.vma = vma;
+	unmap.vma_flags = vma_flags;
+	unmap.mm = pop->vma_mm[vma];
+	unmap.ttu = ttu;
+	unmap.nr = 1;
 	rmf_pages_open(&unmap.pages, run, folio);
 	while (!done && rmf_page_vma_mapped_walk(&unmap.walk)) {
 		if (run->policy.nr_reset)

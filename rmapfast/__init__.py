@@ -1,6 +1,7 @@
 """rmapfast simulates, PTE by PTE, how Linux unmaps large folios through the reverse map."""
 
 from rmapfast import arch, policy, pte
+from rmapfast._check import CheckReport, check
 from rmapfast._compare import Comparison, compare
 from rmapfast._conformance import VectorError, conformance
 from rmapfast._doors import folio_pte_batch, folio_referenced_one, page_vma_mapped_walk, try_to_unmap_one
@@ -15,6 +16,7 @@ __all__ = [
     "EVENT_NAMES",
     "Arch",
     "Call",
+    "CheckReport",
     "Comparison",
     "Events",
     "Policy",
@@ -23,6 +25,7 @@ __all__ = [
     "VectorError",
     "__version__",
     "arch",
+    "check",
     "compare",
     "conformance",
     "folio_pte_batch",

@@ -13,6 +13,7 @@ import time
 import numpy as np
 
 import rmapfast
+from rmapfast import _check
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, compare
@@ -22,7 +23,7 @@ from rmapfast._reclaim import ENTRIES
 from rmapfast._sizes import format_size, parse_size
 from rmapfast.events import DESCRIPTIONS
 from rmapfast.population import Population
-from rmapfast.report import comparison_table, hanging
+from rmapfast.report import check_drawings, check_table, comparison_table, hanging
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     _add_reclaim(verbs)
     _add_describe(verbs)
     _add_conformance(verbs)
+    _add_check(verbs)
     _add_list(verbs)
     _add_info(verbs)
     return top
@@ -332,6 +334,72 @@ def run_conformance(arguments) -> int:
     else:
         print("\n".join(lines))
     return 0 if ok else 1
+
+
+# check
+
+
+def _add_check(verbs) -> None:
+    verb = _verb(
+        verbs, "check", run_check, "Try every small state: does a policy end where unmapping page by page ends?"
+    )
+    verb.add_argument("--policy", metavar="NAME,...", help="(every preset)")
+    verb.add_argument("--against", metavar="NAME", default="per-page", help="the oracle (per-page)")
+    verb.add_argument("--pages", type=int, default=4, metavar="N", help="largest folio: 1, 2, 4 or 8 (4)")
+    verb.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="(60)")
+    verb.add_argument("--arch", default="x86-64", metavar="NAME", help="(x86-64)")
+    verb.add_argument("--all-bits", action="store_true", help="4 pages with every bit too: may take hours")
+    verb.add_argument("--unreachable", action="store_true", help="also states that user space cannot make")
+    verb.add_argument("--resume", metavar="FILE", help="keep what was done in FILE, and go on from there")
+    verb.add_argument("--threads", type=int, metavar="N", help="(one per CPU)")
+    verb.add_argument("--random", type=int, metavar="N", help="instead: N seeded cases of folios of 8 to 64 pages")
+    verb.add_argument(
+        "--capture", action="append", metavar="FILE", help="instead: mutations of the folios of a capture"
+    )
+    verb.add_argument("--cases", type=int, default=200, metavar="N", help="mutations of a capture (200)")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of --random and --capture (0)")
+    verb.add_argument("--replay", metavar="FILE", help="instead: judge one case, a JSON example of an earlier check")
+    verb.add_argument("--known", action="store_true", help="name each class after its history (commit or CVE)")
+    verb.add_argument("--draw", action="store_true", help="draw the smallest example of each violation")
+
+
+def run_check(arguments) -> int:
+    """Run ``rmapfast check``."""
+    policies = [_policy.get(name) for name in _names(arguments.policy, _policy.PRESETS)]
+    progress = Progress()
+    shared = {"against": arguments.against, "arch": arguments.arch, "budget": arguments.budget, "progress": progress}
+    if not arguments.budget > 0:
+        raise ValueError(f"--budget: expected seconds above 0, got {arguments.budget}")
+    for name in ("random", "cases", "threads"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise ValueError(f"--{name}: expected 1 or more, got {value}")
+    if arguments.replay:
+        case = _check.load_case(arguments.replay)
+        report = _check.check_cases([case], policies, **shared)
+    elif arguments.capture:
+        cases = _check.capture_cases(Population.load(arguments.capture), arguments.seed, arguments.cases)
+        report = _check.check_cases(cases, policies, **shared)
+    elif arguments.random:
+        report = _check.check_cases(_check.random_cases(arguments.seed, arguments.random), policies, **shared)
+    else:
+        report = _check.check(
+            policies,
+            pages=arguments.pages,
+            all_bits=arguments.all_bits,
+            unreachable=arguments.unreachable,
+            threads=arguments.threads,
+            resume=arguments.resume,
+            **shared,
+        )
+    progress.clear()
+    if arguments.json:
+        _print_json(report.to_dict())
+    else:
+        print(check_table(report, known=arguments.known))
+        if arguments.draw or arguments.replay:
+            for drawing in check_drawings(report, arguments.arch):
+                print("\n" + drawing)
+    return 0 if report.clean else 1
 
 
 # list, info

@@ -138,24 +138,27 @@ def footer(comparison) -> list[str]:
 
 
 def _arguments(arguments: dict) -> str:
-    words = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in arguments.items()}
-    return " ".join(f"{key}={value}" for key, value in words.items())
+    words = {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in arguments.items()}
+    return "; ".join(f"{key}: {value}" for key, value in words.items())
 
 
 # The checker
 
 
-def check_table(report) -> str:
-    """Return a :class:`CheckReport` as text: states in violation per policy and invariant."""
-    rows = [f"{'policy':<14}{'invariant':<22}{'states':>12}  smallest example"]
+def check_table(report, *, known: bool = False) -> str:
+    """Return a :class:`CheckReport` as text: states in violation per policy and invariant, or their history."""
+    from rmapfast import _check
+
+    rows = [f"{'policy':<14}{'invariant':<22}{'states':>12}  {'history' if known else 'smallest example'}"]
     for one in report.policies:
         if not one.violations:
             rows.append(f"{one.policy_name:<14}clean")
         for number, violation in enumerate(one.violations):
             name = one.policy_name if number == 0 else ""
-            rows.append(
-                f"{name:<14}{violation.invariant:<22}{violation.count:>12,}  {_case_in_words(violation.example)}"
-            )
+            words = _case_in_words(violation.example)
+            if known and (history := _check.known(one.policy, violation.invariant)):
+                words = history
+            rows.append(f"{name:<14}{violation.invariant:<22}{violation.count:>12,}  {words}")
     scope = "the whole scope" if report.complete else "not the whole scope"
     lines = [
         *rows,
@@ -170,6 +173,15 @@ def check_table(report) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def check_drawings(report, arch="x86-64") -> list[str]:
+    """Return the smallest example of each violation as a drawing, each example once per policy."""
+    drawings = []
+    for one in report.policies:
+        examples = {id(violation.example): violation.example for violation in one.violations}
+        drawings += [case_drawing(case, one.policy, against=report.oracle, arch=arch) for case in examples.values()]
+    return drawings
+
+
 def _case_in_words(case: dict) -> str:
     folio, vma = case["folio"], case["vma"]
     pages = 1 << folio["order"]
@@ -180,7 +192,7 @@ def _case_in_words(case: dict) -> str:
     )
     words = [f"{pages} page{'s' if pages > 1 else ''}, {kind}"]
     words += [name for name in ("dirty", "pinned") if folio[name]]
-    words += [flag for flag in vma["flags"]]
+    words += [*vma["flags"], *case.get("tags", ())]
     return ", ".join(words)
 
 
