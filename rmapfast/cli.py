@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 import rmapfast
-from rmapfast import _check
+from rmapfast import _cases, _check
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, compare
@@ -374,13 +374,13 @@ def run_check(arguments) -> int:
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise ValueError(f"--{name}: expected 1 or more, got {value}")
     if arguments.replay:
-        case = _check.load_case(arguments.replay)
+        case = _cases.load_case(arguments.replay)
         report = _check.check_cases([case], policies, **shared)
     elif arguments.capture:
-        cases = _check.capture_cases(Population.load(arguments.capture), arguments.seed, arguments.cases)
+        cases = _cases.capture_cases(Population.load(arguments.capture), arguments.seed, arguments.cases)
         report = _check.check_cases(cases, policies, **shared)
     elif arguments.random:
-        report = _check.check_cases(_check.random_cases(arguments.seed, arguments.random), policies, **shared)
+        report = _check.check_cases(_cases.random_cases(arguments.seed, arguments.random), policies, **shared)
     else:
         report = _check.check(
             policies,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import textwrap
 
@@ -177,7 +178,7 @@ def check_drawings(report, arch="x86-64") -> list[str]:
     """Return the smallest example of each violation as a drawing, each example once per policy."""
     drawings = []
     for one in report.policies:
-        examples = {id(violation.example): violation.example for violation in one.violations}
+        examples = {json.dumps(violation.example): violation.example for violation in one.violations}
         drawings += [case_drawing(case, one.policy, against=report.oracle, arch=arch) for case in examples.values()]
     return drawings
 
@@ -229,11 +230,11 @@ def case_drawing(case: dict, policy, *, against="per-page", arch="x86-64") -> st
     S soft-dirty, U uffd-wp, E exclusive, N unused, P another protection; ``.`` is none. ``|`` is a page-table border,
     ``[ ]`` the VMA, ``*`` marks entries in which the two outcomes differ.
     """
-    from rmapfast import _check
+    from rmapfast import _cases
 
     policy = policy if callable(policy) else _policy.get(policy)
     name = getattr(policy, "name", None) or getattr(policy, "__name__", "callable")
-    oracle, outcome = (_check.unmap_case(case, one, arch) for one in (_policy.get(against), policy))
+    oracle, outcome = (_cases.unmap_case(case, one, arch) for one in (_policy.get(against), policy))
     before = outcome.before
     first, per_table = int(before.vma_window_start[0]), before.ptrs_per_pte
     start, end = int(before.vma_start[0]), int(before.vma_end[0])
@@ -259,7 +260,7 @@ def case_drawing(case: dict, policy, *, against="per-page", arch="x86-64") -> st
         return f"{text or 'none'}; {'done' if one.ret else 'aborted'}"
 
     differ = [oracle.after.ptes[vpn - first] != outcome.after.ptes[vpn - first] for vpn in range(low, high)]
-    violated = _check.judge(case, policy, against=against, arch=arch)
+    violated = _cases.judge(case, policy, against=against, arch=arch)
     lines = [
         f"{name} against {against}: {', '.join(violated) or 'no violation'}",
         f"{_case_in_words(case)}; {' '.join(case['ttu']) or 'no TTU flags'}",
@@ -271,8 +272,23 @@ def case_drawing(case: dict, policy, *, against="per-page", arch="x86-64") -> st
     if any(differ):
         lines.append(strip("", ["*" if one else "" for one in differ]))
     lines += [f"steps of {against}: {steps(oracle)}", f"steps of {name}: {steps(outcome)}"]
+    if violated and (broke := _breaking_step(outcome, [low + i for i, one in enumerate(differ) if one])):
+        lines.append(f"it breaks at step {broke[0]}+{broke[1]}")
     lines += [f"  {title}: {a} against {b}" for title, a, b in _folio_differences(oracle, outcome)]
     return "\n".join(lines)
+
+
+def _breaking_step(outcome, differ: list[int]):
+    """The step that left a slot differing, counted more than it cleared, or went out of bounds; else the first one."""
+    before = outcome.before
+    per_table, end = before.ptrs_per_pte, int(before.vma_end[0])
+    steps = [(vpn, nr, kind) for kind, vpn, nr in outcome.call.trace if kind in ("step", "step_nonpresent")]
+    for vpn, nr, kind in steps:
+        stale = kind == "step_nonpresent" and nr > 1
+        outside = vpn + nr > min(end, (vpn // per_table + 1) * per_table)
+        if stale or outside or any(vpn <= slot < vpn + nr for slot in differ):
+            return vpn, nr
+    return steps[0][:2] if steps else None
 
 
 def _folio_differences(oracle, outcome):

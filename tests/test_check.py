@@ -2,13 +2,14 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import _check, _core, pte
+from rmapfast import _cases, _check, _core, pte
 from rmapfast import policy as _policy
 from rmapfast._conformance import read_vectors
 from rmapfast.cli import main
@@ -58,7 +59,7 @@ def test_a_scope_small_enough_to_count_by_hand():
     assert len(seen) == len(slots) * len(conditions) * 2
 
     def key(state):
-        case = _check.case_of_state(state)
+        case = _cases.case_of_state(state)
         words = json.dumps([case["ptes"], case["vma"], case["ttu"], case["folio"]], sort_keys=True)
         return words
 
@@ -107,7 +108,7 @@ def test_unreachable_states_are_off_by_default_and_tagged():
             states = scope.family(number)["states"]
             for index in range(0, states, max(1, states // 3000)):
                 if state := scope.state(number, index):
-                    found |= set(_check.case_of_state(state)["tags"])
+                    found |= set(_cases.case_of_state(state)["tags"])
         return found
 
     assert tags(False) == set()
@@ -138,7 +139,7 @@ def test_unreachable_states_are_off_by_default_and_tagged():
 def test_the_known_bugs_are_found_with_a_smallest_example(report, policy, invariant, pages):
     found = classes(report, policy)[invariant]
     assert 1 << found.example["folio"]["order"] == pages
-    assert invariant in _check.judge(found.example, policy)
+    assert invariant in _cases.judge(found.example, policy)
     assert _check.known(_policy.get(policy), invariant)
 
 
@@ -151,7 +152,7 @@ def test_the_mended_editions_are_clean(report, policy):
 def test_every_example_is_judged_alike_in_python(report):
     for one in report.policies:
         for violation in one.violations:
-            assert violation.invariant in _check.judge(violation.example, one.policy), (one.policy_name, violation)
+            assert violation.invariant in _cases.judge(violation.example, one.policy), (one.policy_name, violation)
 
 
 def test_invariants_in_c_and_in_python_agree():
@@ -166,9 +167,9 @@ def test_invariants_in_c_and_in_python_agree():
             continue
         tried += 1
         _, found = scope.run(number, index, index + 1, oracle, policies, arch)
-        case = _check.case_of_state(state)
+        case = _cases.case_of_state(state)
         for policy, (_, violated) in zip(policies, found, strict=True):
-            assert set(violated) == set(_check.judge(case, policy)), (policy.name, case)
+            assert set(violated) == set(_cases.judge(case, policy)), (policy.name, case)
     assert tried > 150
 
 
@@ -191,7 +192,7 @@ def test_what_the_recorded_vectors_expose_the_checker_exposes_too(report):
             continue
         for name in ("v6.15", "v6.16", "file-v5", "v7.0-rc1", "v7.0", "v7.0.12", "v7.3"):
             if not (vector["ttu"].count("HWPOISON") and vector["folio"]["order"]):
-                exposed.setdefault(name, set()).update(_check.judge(vector, name))
+                exposed.setdefault(name, set()).update(_cases.judge(vector, name))
     assert {"out-of-bounds", "accounting"} <= exposed["v6.15"]
     for name, found in exposed.items():
         assert found <= set(classes(report, name)), name
@@ -239,14 +240,25 @@ def test_a_python_function_is_checked_on_the_reference():
     assert rf.check(clipped, pages=2, budget=6).clean
 
 
+def test_the_how_to_runs_from_end_to_end(capsys):
+    path = Path(__file__).parent.parent / "examples" / "policy.py"
+    scope = {}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    scope["main"](budget=5)
+    out = capsys.readouterr().out
+    assert "out-of-bounds" in out and "oob_reads" in out
+    assert re.search(r"clipped +clean", out)
+    assert "48 steps of 16.00 pages" in out
+
+
 def test_random_cases_and_mutations_of_captures():
-    cases = list(_check.random_cases(3, 40))
-    assert cases == list(_check.random_cases(3, 40))
+    cases = list(_cases.random_cases(3, 40))
+    assert cases == list(_cases.random_cases(3, 40))
     report = _check.check_cases(cases, ["v6.15", "v7.0.12", "v7.3"])
     assert not report.policies[0].clean
     assert report.policies[1].clean and report.policies[2].clean
     capture = Path(__file__).parent / "data" / "captures" / "anon64k_lazyfree_pageout.before.npz"
-    mutations = _check.capture_cases(rf.Population.load(capture), 0, 30)
+    mutations = _cases.capture_cases(rf.Population.load(capture), 0, 30)
     assert _check.check_cases(mutations, ["v7.0.12", "v7.3"]).clean
 
 

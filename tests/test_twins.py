@@ -51,7 +51,7 @@ def pairs(population):
     return [(folio, vma) for folio in range(population.nr_folios) for vma, _ in population.rmap(folio)]
 
 
-def both(seed, call):
+def assert_both_agree(seed, call):
     """Run `call(engine, population, folio, vma, arch)` on both engines, for each pair of the population in turn."""
     arch = random_arch(np.random.default_rng(seed))
     one, other = random_population(seed, arch), random_population(seed, arch)
@@ -64,20 +64,24 @@ def both(seed, call):
 @given(seeds, policies, ttus, st.sampled_from(["none", "contiguous"]))
 def test_try_to_unmap_one(seed, policy, ttu, guard):
     policy = rf.policy.get(policy)
-    both(seed, lambda engine, *at: engine.try_to_unmap_one(*at[:3], policy=policy, arch=at[3], ttu=ttu, guard=guard))
+    assert_both_agree(
+        seed, lambda engine, *at: engine.try_to_unmap_one(*at[:3], policy=policy, arch=at[3], ttu=ttu, guard=guard)
+    )
 
 
 @settings(max_examples=300, deadline=None)
 @given(seeds, policies)
 def test_folio_referenced_one(seed, policy):
     policy = rf.policy.get(policy)
-    both(seed, lambda engine, *at: engine.folio_referenced_one(*at[:3], policy=policy, arch=at[3]))
+    assert_both_agree(seed, lambda engine, *at: engine.folio_referenced_one(*at[:3], policy=policy, arch=at[3]))
 
 
 @settings(max_examples=200, deadline=None)
 @given(seeds, st.booleans(), st.booleans())
 def test_page_vma_mapped_walk(seed, sync, migration):
-    both(seed, lambda engine, *at: engine.page_vma_mapped_walk(*at[:3], arch=at[3], sync=sync, migration=migration))
+    assert_both_agree(
+        seed, lambda engine, *at: engine.page_vma_mapped_walk(*at[:3], arch=at[3], sync=sync, migration=migration)
+    )
 
 
 @settings(max_examples=400, deadline=None)
