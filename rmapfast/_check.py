@@ -54,11 +54,12 @@ def known(policy: Policy, invariant: str) -> str:
 
 @dataclass(frozen=True)
 class Violation:
-    """States that violate one invariant under one policy, and the smallest of them as a case."""
+    """States that violate one invariant under one policy, the smallest of them as a case, and the class's history."""
 
     invariant: str
     count: int
-    example: dict | None = field(repr=False, default=None)
+    example: dict = field(repr=False)
+    history: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class CheckReport:
                     "states": one.states,
                     "clean": one.clean,
                     "violations": [
-                        {"invariant": v.invariant, "count": v.count, "example": v.example} for v in one.violations
+                        {"invariant": v.invariant, "count": v.count, "history": v.history, "example": v.example}
+                        for v in one.violations
                     ],
                 }
                 for one in self.policies
@@ -349,7 +351,7 @@ class _Search:
                 counts[name] = counts.get(name, 0) + count
                 example.setdefault(name, (family, index))
         return tuple(
-            Violation(name, counts[name], case_of_state(self.scope.state(*example[name])))
+            Violation(name, counts[name], case_of_state(self.scope.state(*example[name])), known(policy, name))
             for name in INVARIANTS
             if name in counts
         )
@@ -405,7 +407,7 @@ def check_cases(
                 one,
                 tried,
                 tuple(
-                    Violation(name, counts[one.name, name], example[one.name, name])
+                    Violation(name, counts[one.name, name], example[one.name, name], known(one, name))
                     for name in INVARIANTS
                     if (one.name, name) in counts
                 ),

@@ -148,8 +148,6 @@ def _arguments(arguments: dict) -> str:
 
 def check_table(report, *, known: bool = False) -> str:
     """Return a :class:`CheckReport` as text: states in violation per policy and invariant, or their history."""
-    from rmapfast import _check
-
     rows = [f"{'policy':<14}{'invariant':<22}{'states':>12}  {'history' if known else 'smallest example'}"]
     for one in report.policies:
         if not one.violations:
@@ -157,8 +155,8 @@ def check_table(report, *, known: bool = False) -> str:
         for number, violation in enumerate(one.violations):
             name = one.policy_name if number == 0 else ""
             words = _case_in_words(violation.example)
-            if known and (history := _check.known(one.policy, violation.invariant)):
-                words = history
+            if known and violation.history:
+                words = violation.history
             rows.append(f"{name:<14}{violation.invariant:<22}{violation.count:>12,}  {words}")
     scope = "the whole scope" if report.complete else "not the whole scope"
     lines = [
