@@ -35,13 +35,12 @@ def test_synthetic(benchmark, record, orders):
 
 
 _MEMORY = """
-import resource
 import rmapfast as rf
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from rmapfast._reclaim import peak_rss_bytes
+before = peak_rss_bytes()
 population = rf.Population.synthetic(orders=4)
 result = rf.reclaim(population, policy="v7.0", in_place=True)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024 / population.ptes.nbytes)
+print((peak_rss_bytes() - before) / population.ptes.nbytes)
 """
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -174,6 +176,12 @@ class Result:
 def peak_rss_bytes() -> int | None:
     """Return the largest resident size of this process so far in bytes, or None where it is not known."""
     try:
+        # not ru_maxrss, which begins with the size of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)[1]) * 1024
+    except (OSError, TypeError):
+        pass
+    try:
         import resource
     except ImportError:
         return None
@@ -286,9 +294,10 @@ def check_population(population: Population, arch: Arch) -> None:
         lru = getattr(population, name)
         if len(lru) and lru.max() >= population.nr_folios:
             raise ValueError(f"population.{name}: expected folio numbers below {population.nr_folios}, got {lru.max()}")
-        if len(np.unique(lru)) != len(lru) or listed[lru].any():
-            raise ValueError(f"population.{name}: expected each folio once on the lists")
+        before = np.count_nonzero(listed)
         listed[lru] = True
+        if np.count_nonzero(listed) - before != len(lru):
+            raise ValueError(f"population.{name}: expected each folio once on the lists")
 
 
 def _with_splits(counts: np.ndarray, splits: int) -> np.ndarray:
