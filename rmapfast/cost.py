@@ -1,0 +1,471 @@
+"""Cost vectors: one non-negative figure per event, and the price of a run.
+
+A prediction is linear, the sum of events times costs, and comes with its breakdown by component and an interval.
+Vectors in nanoseconds belong to a machine, vectors in instructions to a kernel build; :func:`get` finds them by name.
+docs/validation.md holds every measured figure that they were fitted to or tried on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from rmapfast._names import closest
+from rmapfast.events import EVENT_NAMES
+
+UNITS = ("ns", "instructions")
+KINDS = ("measured", "published", "fitted", "assumed")
+
+# Which part of the work an event's cost is; what folio_referenced caused goes to "reference check" as a whole.
+COMPONENTS: dict[str, tuple[str, ...]] = {
+    "walk": (
+        "unmap_calls",
+        "walk_calls",
+        "walk_yields",
+        "walk_pte_reads",
+        "walk_slots",
+        "entry_pte_reads",
+        "ptl_locks",
+        "pmd_locks",
+        "table_crossings",
+        "notifier_ranges",
+    ),
+    "batch scan": ("batch_pte_reads", "batch_scans"),
+    "clear": (
+        "batches",
+        "batched_pages",
+        "ptes_cleared",
+        "ptes_set",
+        "pmds_cleared",
+        "pmd_splits",
+        "markers_set",
+        "folios_dirtied",
+        "oob_reads",
+        "oob_writes",
+        "vma_overrun_reads",
+        "vma_overrun_writes",
+        "warns",
+    ),
+    "contpte": ("raw_pte_loads", "contpte_unfolds", "contpte_folds"),
+    "TLB": (
+        "tlb_deferred",
+        "tlb_immediate",
+        "tlb_flushes",
+        "tlbi_ops",
+        "tlbi_range_ops",
+        "dsb_ops",
+        "dsb_ishst_ops",
+        "ipis",
+        "young_flushes",
+    ),
+    "rmap and mapcount": (
+        "rmap_remove_calls",
+        "page_mapcount_atomics",
+        "folio_mapcount_atomics",
+        "deferred_splits",
+        "mlock_calls",
+        "munlock_calls",
+    ),
+    "refcount": ("ref_puts",),
+    "counters": ("rss_updates",),
+    "swap": ("swap_dups", "swap_puts", "swap_allocs", "folios_written"),
+    "LRU and free": (
+        "isolation_calls",
+        "shrink_calls",
+        "active_passes",
+        "folios_scanned",
+        "pages_scanned",
+        "folios_activated",
+        "folios_kept",
+        "folios_deactivated",
+        "unmap_failures",
+        "folios_freed",
+        "pages_freed",
+        "page_cache_slots",
+        "folio_splits",
+    ),
+    "reference check": ("referenced_calls", "young_calls", "young_tests", "young_clears"),
+}
+REFERENCE_CHECK = "reference check"
+_COMPONENT_OF = {event: component for component, events in COMPONENTS.items() for event in events}
+_INDEX = {event: index for index, event in enumerate(EVENT_NAMES)}
+
+# A tracer's share of a call that was counted under it: part of some recorded rows, of no prediction of a run.
+TRACER = "traced_calls"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one event costs.
+
+    Parameters
+    ----------
+    event : str
+        One of :data:`rmapfast.EVENT_NAMES`, or ``traced_calls`` in a vector fitted to traced calls.
+    value : float
+        In the unit of the vector, not negative.
+    low, high : float
+        Range of values that explain the data as well.
+    kind : {'measured', 'published', 'fitted', 'assumed'}
+        How the figure was come by.
+    source : str
+        From what.
+    """
+
+    event: str
+    value: float
+    low: float
+    high: float
+    kind: str
+    source: str
+
+    def __post_init__(self):
+        if self.event not in _INDEX and self.event != TRACER:
+            raise ValueError(
+                f"cost.{self.event}: no such event{closest(self.event, EVENT_NAMES)}; see rmapfast list event"
+            )
+        for name in ("value", "low", "high"):
+            given = getattr(self, name)
+            if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given) or given < 0:
+                raise ValueError(f"cost.{self.event}: {name}: expected a finite number, 0 or more, got {given!r}")
+            object.__setattr__(self, name, float(given))
+        if not self.low <= self.value <= self.high:
+            raise ValueError(
+                f"cost.{self.event}: expected low <= value <= high, got {self.low:g}, {self.value:g}, {self.high:g}"
+            )
+        if self.kind not in KINDS:
+            raise ValueError(f"cost.{self.event}: kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        if not isinstance(self.source, str):
+            raise ValueError(f"cost.{self.event}: source: expected a text, got {self.source!r}")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The price of one run: a prediction, never a measurement.
+
+    Parameters
+    ----------
+    value : float
+        In :attr:`unit`.
+    interval : tuple of float
+        Lowest and highest value that the ranges of the costs allow, widened by the fit's residual.
+    breakdown : dict of str to float
+        Share of each component, in the order of :data:`COMPONENTS`; they add up to the value. Components whose costs
+        the data do not separate stand as one, named ``a + b``.
+    unit : {'ns', 'instructions'}
+    costs : str
+        Name of the cost vector.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    breakdown: dict[str, float]
+    unit: str
+    costs: str
+
+    @property
+    def seconds(self) -> float | None:
+        """The value in seconds, or None of a vector in instructions."""
+        return self.value * 1e-9 if self.unit == "ns" else None
+
+    def to_dict(self) -> dict:
+        """Return the prediction as a dict that serialises to JSON; prices in seconds are None in instructions."""
+        in_ns = self.unit == "ns"
+        document = {
+            "cost_vector": self.costs,
+            "predicted_s": self.seconds,
+            "predicted_interval_s": [bound * 1e-9 for bound in self.interval] if in_ns else None,
+            "breakdown_s": {name: share * 1e-9 for name, share in self.breakdown.items()} if in_ns else None,
+        }
+        if not in_ns:
+            document |= {
+                "predicted_instructions": self.value,
+                "predicted_interval_instructions": list(self.interval),
+                "breakdown_instructions": self.breakdown,
+            }
+        return document
+
+
+@dataclass(frozen=True)
+class CostVector:
+    """One cost per event; events that are not named cost nothing.
+
+    Parameters
+    ----------
+    name : str
+    unit : {'ns', 'instructions'}
+        Per event.
+    arch : str
+        Name of the architecture that it belongs to.
+    costs : tuple of Cost
+        At most one per event.
+    build : str
+        The kernel build whose instructions were counted, or the machine.
+    note : str
+        What a user must know.
+    residual : float
+        Largest relative error of the rows that the vector was fitted to; predictions are widened by it.
+    joint : tuple of tuple of str
+        Sets of events whose costs the data fix only as a sum, where nothing says how to split it.
+    members : tuple of tuple of float
+        Further vectors that explain the data as well, in the order of `costs`: the interval of a prediction is taken
+        over them. Without members it is taken over the ranges, as if they were independent.
+    """
+
+    name: str
+    unit: str
+    arch: str
+    costs: tuple[Cost, ...]
+    build: str = ""
+    note: str = ""
+    residual: float = 0.0
+    joint: tuple[tuple[str, ...], ...] = ()
+    members: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+
+    def __post_init__(self):
+        for name in ("name", "arch", "build", "note"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"cost.{name}: expected a text, got {getattr(self, name)!r}")
+        if self.unit not in UNITS:
+            raise ValueError(f"cost.unit: expected one of {', '.join(UNITS)}, got {self.unit!r}")
+        if not self.costs or not all(isinstance(cost, Cost) for cost in self.costs):
+            raise ValueError(f"cost.costs: expected at least one Cost, got {self.costs!r}")
+        events = [cost.event for cost in self.costs]
+        for event in events:
+            if events.count(event) > 1:
+                raise ValueError(f"cost.{event}: given more than once")
+        if not isinstance(self.residual, (int, float)) or not 0 <= self.residual < math.inf:
+            raise ValueError(f"cost.residual: expected a relative error, 0 or more, got {self.residual!r}")
+        for event in (event for events_ in self.joint for event in events_):
+            if event not in events:
+                raise ValueError(f"cost.joint: {event!r} has no cost here{closest(event, events)}")
+        for member in self.members:
+            if len(member) != len(events) or not all(math.isfinite(value) and value >= 0 for value in member):
+                raise ValueError(f"cost.members: expected {len(events)} finite figures each, 0 or more, got {member!r}")
+
+    def __getitem__(self, event: str) -> float:
+        """The cost of an event (0 where none is named)."""
+        if event not in _INDEX and event != TRACER:
+            raise KeyError(f"no event {event!r}{closest(event, EVENT_NAMES)}")
+        return next((cost.value for cost in self.costs if cost.event == event), 0.0)
+
+    @cached_property
+    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in EVENT_NAMES of the costs that are events of a run, and in `costs`."""
+        placed = [(_INDEX[cost.event], at) for at, cost in enumerate(self.costs) if cost.event != TRACER]
+        return np.array([index for index, _ in placed]), np.array([at for _, at in placed])
+
+    def _spread(self, figures) -> np.ndarray:
+        """Figures in the order of `costs` (last axis) as rows over EVENT_NAMES."""
+        figures = np.asarray(figures, float)
+        columns, at = self._columns
+        rows = np.zeros((*figures.shape[:-1], len(EVENT_NAMES)))
+        rows[..., columns] = figures[..., at]
+        return rows
+
+    @property
+    def values(self) -> np.ndarray:
+        """The costs as float64 of shape (len(EVENT_NAMES),)."""
+        return self._spread([cost.value for cost in self.costs])
+
+    def sample(self, size: int, seed: int | np.random.Generator = 0) -> np.ndarray:
+        """Draw cost vectors that explain the data as well, as float64 of shape (size, len(EVENT_NAMES)).
+
+        From the members (convex mixtures of three, which fit as well as they do), or uniformly from the ranges.
+        """
+        rng = np.random.default_rng(seed)
+        if self.members:
+            members = np.array(self.members)
+            chosen = rng.integers(len(members), size=(size, 3))
+            weights = rng.dirichlet(np.ones(3), size)
+            return self._spread(np.einsum("ij,ijk->ik", weights, members[chosen]))
+        low, high = ([getattr(cost, name) for cost in self.costs] for name in ("low", "high"))
+        return self._spread(rng.uniform(low, high, (size, len(self.costs))))
+
+    def replace(self, **changes: float) -> CostVector:
+        """Return a copy in which some events cost something else, exactly; unknown events raise ``ValueError``."""
+        costs, members = list(self.costs), np.array(self.members)
+        for event, value in changes.items():
+            cost = Cost(event, value, value, value, "assumed", "given")
+            at = next((at for at, known in enumerate(costs) if known.event == event), None)
+            if at is None:
+                costs.append(cost)
+                if self.members:
+                    members = np.column_stack([members, np.full(len(members), float(value))])
+            else:
+                costs[at] = cost
+                if self.members:
+                    members[:, at] = value
+        joint = tuple(events for events in self.joint if not set(events) & set(changes))
+        return replace(self, costs=tuple(costs), joint=joint, members=tuple(tuple(row) for row in members.tolist()))
+
+    def price(self, counts, referenced=None) -> Prediction:
+        """Price one run.
+
+        Parameters
+        ----------
+        counts : array_like, shape (len(EVENT_NAMES),)
+            Events of the run.
+        referenced : array_like, optional
+            The part of them that the reference check caused, which the breakdown then shows under that name.
+
+        Returns
+        -------
+        Prediction
+        """
+        counts = np.asarray(counts, float)
+        referenced = np.zeros_like(counts) if referenced is None else np.asarray(referenced, float)
+        values = self.values
+        shares = dict.fromkeys(COMPONENTS, 0.0)
+        for event, index in _INDEX.items():
+            if values[index]:
+                shares[_COMPONENT_OF[event]] += float(values[index] * (counts[index] - referenced[index]))
+                shares[REFERENCE_CHECK] += float(values[index] * referenced[index])
+        value = float(counts @ values)
+        if self.members:
+            prices = self._spread(self.members) @ counts
+            low, high = min(value, prices.min()), max(value, prices.max())
+        else:
+            low, high = (
+                float(self._spread([getattr(cost, name) for cost in self.costs]) @ counts) for name in ("low", "high")
+            )
+        return Prediction(
+            value=value,
+            interval=(float(low) * max(1 - self.residual, 0.0), float(high) * (1 + self.residual)),
+            breakdown=self._merged(shares),
+            unit=self.unit,
+            costs=self.name,
+        )
+
+    def _merged(self, shares: dict[str, float]) -> dict[str, float]:
+        """The shares, with components that `joint` ties together as one; those without a share are left out."""
+        groups = [{component} for component in COMPONENTS]
+        for events in self.joint:
+            touched = {_COMPONENT_OF[event] for event in events if self[event]}
+            hit = [group for group in groups if group & touched]
+            groups = [group for group in groups if group not in hit] + ([set().union(*hit)] if hit else [])
+        order = list(COMPONENTS)
+        merged = {
+            " + ".join(sorted(group, key=order.index)): sum(shares[component] for component in group)
+            for group in sorted(groups, key=lambda group: min(map(order.index, group)))
+        }
+        return {name: share for name, share in merged.items() if share}
+
+    def to_dict(self) -> dict:
+        """Return the vector as plain values, as its TOML file holds it."""
+        document = {"name": self.name, "unit": self.unit, "arch": self.arch, "build": self.build, "note": self.note}
+        document |= {"residual": self.residual, "joint": [list(events) for events in self.joint]}
+        document["costs"] = {
+            cost.event: {name: getattr(cost, name) for name in ("value", "low", "high", "kind", "source")}
+            for cost in self.costs
+        }
+        return document | {"members": [list(member) for member in self.members]}
+
+    @classmethod
+    def from_dict(cls, document: Mapping, where: str = "cost") -> CostVector:
+        """Return the vector that :meth:`to_dict` described.
+
+        Parameters
+        ----------
+        document : mapping
+        where : str
+            What the document is, for the error text.
+
+        Raises
+        ------
+        ValueError
+            If a key is missing, unknown or has a value that does not do; the message names it.
+        """
+        if not isinstance(document, Mapping):
+            raise ValueError(f"{where}: expected a table, got {document!r}")
+        known = {"name", "unit", "arch", "build", "note", "residual", "joint", "costs", "members"}
+        given = dict(document)
+        for key in given:
+            if key not in known:
+                raise ValueError(
+                    f"{where}: no such key {key!r}{closest(key, known)}; known are {', '.join(sorted(known))}"
+                )
+        for key in ("name", "unit", "arch", "costs"):
+            if key not in given:
+                raise ValueError(f"{where}: the key {key!r} is missing")
+        if not isinstance(given["costs"], Mapping):
+            raise ValueError(f"{where}: costs: expected a table of events, got {given['costs']!r}")
+        costs = []
+        for event, figures in given["costs"].items():
+            wanted = {"value", "low", "high", "kind", "source"}
+            if not isinstance(figures, Mapping) or set(figures) != wanted:
+                raise ValueError(f"{where}: costs.{event}: expected {', '.join(sorted(wanted))}, got {figures!r}")
+            costs.append(Cost(event, **figures))
+        try:
+            given["costs"] = tuple(costs)
+            given["joint"] = tuple(tuple(events) for events in given.get("joint", ()))
+            given["members"] = tuple(tuple(map(float, member)) for member in given.get("members", ()))
+            return cls(**given)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from None
+
+    def to_toml(self) -> str:
+        """Return the vector as TOML."""
+        document = self.to_dict()
+        members = document.pop("members")
+        lines = [f"{key} = {toml_value(value)}" for key, value in document.items() if key != "costs"]
+        if members:
+            lines += ["members = [", *(f"  {toml_value([round(v, 4) for v in member])}," for member in members), "]"]
+        for event, figures in document["costs"].items():
+            lines += ["", f"[costs.{event}]", *(f"{key} = {toml_value(value)}" for key, value in figures.items())]
+        return "\n".join(lines) + "\n"
+
+
+def toml_value(value) -> str:
+    """A text, number, truth value or nested list as TOML (whose syntax for these is JSON's)."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def matrix(costs: Iterable[CostVector]) -> np.ndarray:
+    """Return the values of vectors as float64 of shape (k, len(EVENT_NAMES)), for :meth:`rmapfast.Result.price`."""
+    return np.array([vector.values for vector in costs])
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of the vectors that come with the package."""
+    folder = resources.files("rmapfast") / "costs"
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+@cache
+def _packaged(name: str) -> CostVector:
+    text = (resources.files("rmapfast") / "costs" / f"{name}.toml").read_text(encoding="utf-8")
+    return CostVector.from_dict(tomllib.loads(text), name)
+
+
+def get(costs: str | os.PathLike | CostVector) -> CostVector:
+    """Return the vector itself, the one of that name, or the one in a TOML file.
+
+    Raises
+    ------
+    ValueError
+        If no vector has that name, or the file is not a cost vector; the message lists what would do.
+    """
+    if isinstance(costs, CostVector):
+        return costs
+    if str(costs) in names():
+        return _packaged(str(costs))
+    path = Path(costs)
+    if path.suffix != ".toml":
+        raise ValueError(
+            f"cost: no vector {str(costs)!r}{closest(str(costs), names())}; known are {', '.join(names())}"
+        )
+    try:
+        return CostVector.from_dict(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from None
