@@ -194,6 +194,31 @@ static uint32_t isolate(struct rmf_run *run, struct rmf_lru_list *list, uint32_t
 	return nr;
 }
 
+/* Models how memory.reclaim asks in rounds of a quarter of what is missing, and each round scans list size >> priority
+ * in one pass after the other, memory_reclaim() and do_try_to_free_pages(), Linux v7.0.
+ * Deviation: the passes are counted only; they cut no isolation short. */
+static void count_passes(struct rmf_reclaim *reclaim)
+{
+	if (reclaim->request_left && reclaim->pass_left)
+		return;
+	if (!reclaim->request_left || !reclaim->priority) {
+		uint64_t quarter = (reclaim->target - reclaim->freed) / 4;
+
+		rmf_count(reclaim->run, RMF_RECLAIM_ROUNDS, 1);
+		reclaim->request_left = quarter > RMF_SWAP_CLUSTER_MAX ? quarter : RMF_SWAP_CLUSTER_MAX;
+		reclaim->priority = RMF_DEF_PRIORITY + 1;
+	}
+	do {
+		rmf_count(reclaim->run, RMF_PRIORITY_PASSES, 1);
+		reclaim->pass_left = reclaim->lru_pages >> --reclaim->priority;
+	} while (!reclaim->pass_left && reclaim->priority);
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
 /* Models shrink_inactive_list(): one isolation and its shrink_folio_list(). */
 static void shrink_inactive(struct rmf_reclaim *reclaim)
 {
@@ -201,8 +226,11 @@ static void shrink_inactive(struct rmf_reclaim *reclaim)
 	uint64_t freed_before = run->ev[RMF_PAGES_FREED];
 	uint32_t group[RMF_SWAP_CLUSTER_MAX], batch = 0;
 	enum fate fates[RMF_SWAP_CLUSTER_MAX];
-	uint32_t nr = isolate(run, &reclaim->inactive, group);
+	uint64_t freed;
+	uint32_t nr;
 
+	count_passes(reclaim);
+	nr = isolate(run, &reclaim->inactive, group);
 	rmf_count(run, RMF_ISOLATION_CALLS, 1);
 	rmf_count(run, RMF_SHRINK_CALLS, 1);
 	for (uint32_t i = 0; i < nr; i++) {
@@ -217,9 +245,13 @@ static void shrink_inactive(struct rmf_reclaim *reclaim)
 		putback(run, group[i], fates[i]);
 		lru_push(run, fates[i] == FATE_ACTIVATE ? &reclaim->active : &reclaim->inactive, group[i]);
 	}
-	reclaim->round_left -= nr < reclaim->round_left ? nr : reclaim->round_left;
-	reclaim->freed += run->ev[RMF_PAGES_FREED] - freed_before;
-	reclaim->round_freed += run->ev[RMF_PAGES_FREED] - freed_before;
+	freed = run->ev[RMF_PAGES_FREED] - freed_before;
+	reclaim->round_left = less(reclaim->round_left, nr);
+	reclaim->freed += freed;
+	reclaim->round_freed += freed;
+	reclaim->lru_pages = less(reclaim->lru_pages, freed);
+	reclaim->request_left = less(reclaim->request_left, freed);
+	reclaim->pass_left = less(reclaim->pass_left, RMF_SWAP_CLUSTER_MAX);
 }
 
 /* Models shrink_active_list(): only referenced executable file folios stay. */
@@ -289,6 +321,15 @@ static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 	list->n = n;
 }
 
+static uint64_t list_pages(const struct rmf_run *run, const struct rmf_lru_list *list)
+{
+	uint64_t pages = 0;
+
+	for (uint64_t i = 0; i < list->n; i++)
+		pages += rmf_folio_nr_pages(&run->pop, list->folios[i]);
+	return pages;
+}
+
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
 {
 	int error = check_list(reclaim, &reclaim->inactive, "lru_inactive", fault);
@@ -301,6 +342,7 @@ int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
 	drop_unscanned(reclaim->run, &reclaim->inactive);
 	drop_unscanned(reclaim->run, &reclaim->active);
 	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
+	reclaim->lru_pages = list_pages(reclaim->run, &reclaim->inactive) + list_pages(reclaim->run, &reclaim->active);
 	return 0;
 }
 

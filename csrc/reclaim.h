@@ -8,6 +8,7 @@ enum {
 	RMF_SWAP_CLUSTER_MAX = 32, /* base pages of an isolation */
 	RMF_PAGEVEC_SIZE = 31, /* folios in a free batch */
 	RMF_MAX_RECLAIM_RETRIES = 16,
+	RMF_DEF_PRIORITY = 12,
 };
 
 /* A first-in-first-out list of folios in an array of the caller that has room for all of them; it begins at index 0 and wraps around. */
@@ -27,6 +28,10 @@ struct rmf_reclaim {
 	uint64_t round_left; /* folios left of this round */
 	uint64_t round_freed; /* base pages */
 	uint32_t idle_rounds;
+	uint64_t lru_pages; /* base pages on both lists at the start, less those freed */
+	uint64_t request_left; /* base pages that this round of memory.reclaim still asks for */
+	uint64_t pass_left; /* base pages that this pass may still isolate */
+	uint32_t priority; /* of the pass; 0 also: the next isolation begins a round */
 };
 
 /* Check the lists (RMF_ELRU with *fault) and take swapbacked anonymous folios off them where there is no swap space. */

@@ -69,6 +69,8 @@ DESCRIPTIONS = {
     "isolation_calls": "isolations from the inactive list",
     "shrink_calls": "shrink_folio_list calls",
     "active_passes": "shrink_active_list calls",
+    "priority_passes": "passes over the lists that a round of memory.reclaim takes",
+    "reclaim_rounds": "rounds of memory.reclaim, each for a quarter of what is missing",
     "folios_scanned": "folios handled by shrink_folio_list",
     "pages_scanned": "base pages handled by shrink_folio_list",
     "folios_activated": "folios activated by shrink_folio_list",

@@ -45,7 +45,8 @@ EVENT_NAMES = (
     *("ref_puts", "rss_updates", "deferred_splits", "markers_set", "swap_dups", "swap_puts"),
     *("mlock_calls", "munlock_calls", "folios_dirtied", "notifier_ranges", "oob_reads", "oob_writes"),
     *("vma_overrun_reads", "vma_overrun_writes", "warns", "young_calls", "young_tests", "young_clears"),
-    *("young_flushes", "isolation_calls", "shrink_calls", "active_passes", "folios_scanned", "pages_scanned"),
+    *("young_flushes", "isolation_calls", "shrink_calls", "active_passes", "priority_passes", "reclaim_rounds"),
+    *("folios_scanned", "pages_scanned"),
     *("folios_activated", "folios_kept", "folios_deactivated", "unmap_failures", "folios_freed", "pages_freed"),
     *("page_cache_slots", "swap_allocs", "folios_written", "folio_splits"),
 )
@@ -61,6 +62,7 @@ MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES = range(4)
 # Facts, section 3.
 SWAP_CLUSTER_MAX = 32
 PAGEVEC_SIZE = 31
+DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
 
 
@@ -1490,6 +1492,7 @@ class Run:
         for lru in (inactive, active):
             lru[:] = [index for index in lru if self._scanned(self.folio(index))]
         events = self.call.events
+        scan = ScanControl(self.call, sum(1 << int(self.population.folio_order[i]) for i in (*inactive, *active)))
         futile_rounds = left = freed_before = 0
         begun = False
         while True:
@@ -1504,10 +1507,13 @@ class Run:
             if not inactive:
                 self.shrink_active_list(inactive, active)
                 continue
+            scan.before_isolation(target_pages - events["pages_freed"])
             self.call.count("isolation_calls")
             group = self.take(inactive)
             left -= len(group)
+            freed = events["pages_freed"]
             fates = self.isolate_and_shrink(group, ignore_references=False)
+            scan.after_isolation(events["pages_freed"] - freed)
             for index, fate in zip(group, fates, strict=True):
                 folio = self.folio(index)
                 if not (folio.freed or folio.unevictable or folio.mlocked):  # lru_add()
@@ -1520,6 +1526,35 @@ class Run:
         if folio.unevictable or folio.mlocked:
             return False
         return self.swap_pages > 0 or not folio.swapbacked
+
+
+class ScanControl:
+    """Counts the rounds and priority passes of memory.reclaim beside the loop (docs/model.md, section 6)."""
+
+    def __init__(self, call, lru_pages: int):
+        self.call, self.lru_pages = call, lru_pages
+        self.request = self.budget = 0
+        self.later_priorities: list[int] = []
+
+    def before_isolation(self, missing: int) -> None:
+        """Begin a round if the last one's request is met or its priorities are used up, and passes as needed."""
+        if self.request > 0 and self.budget > 0:
+            return
+        if self.request <= 0 or not self.later_priorities:
+            self.call.count("reclaim_rounds")
+            self.request = max(missing // 4, SWAP_CLUSTER_MAX)
+            self.later_priorities = list(range(DEF_PRIORITY, -1, -1))
+        while self.later_priorities:
+            self.call.count("priority_passes")
+            self.budget = self.lru_pages >> self.later_priorities.pop(0)
+            if self.budget:
+                break
+
+    def after_isolation(self, freed: int) -> None:
+        """Take what an isolation of 32 pages used up and freed."""
+        self.lru_pages = max(self.lru_pages - freed, 0)
+        self.request -= freed
+        self.budget -= SWAP_CLUSTER_MAX
 
 
 # --- functions -------------------------------------------------------------------------------------------------------

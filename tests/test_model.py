@@ -803,3 +803,11 @@ def test_result():
     assert math.isnan(rf.reclaim(synthetic(512), 0, policy="v7.0").per_page("batches"))
     comparison = rf.compare(synthetic(512), "1MiB", policies=["per-page", "v7.0"], arches=["x86-64"])
     assert comparison.ratio("batches", "v7.0", "x86-64") == 1 / 16
+
+
+def test_rounds_and_passes_of_memory_reclaim_by_hand():
+    # 8 folios of 512 pages, all asked for; list sizes >> 12, 11, ... pages: rounds ask for 1024, 768, 512, 384, 256
+    # and 128 pages, and take 2 (1 page, 2), 3 (0, 1, 2), 2 (0, 1), 3 (0, 0, 1), 3 (0, 0, 1) and 4 (0, 0, 0, 1) passes
+    population = rf.Population.synthetic("16MiB", orders=9, young=0.0)
+    events = rf.reclaim(population, "16MiB").events
+    assert (events["isolation_calls"], events["reclaim_rounds"], events["priority_passes"]) == (8, 6, 17)
