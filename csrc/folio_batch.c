@@ -42,6 +42,7 @@ uint64_t rmf_folio_pte_batch_flags(const struct rmf_slots *slots, uint64_t vpn, 
 	rmf_pte seen = 0;
 	uint64_t nr;
 
+	rmf_count(slots->run, RMF_BATCH_SCANS, 1);
 	if (!(flags & RMF_FPB_UNCUT) && max_nr > left)
 		max_nr = left;
 	nr = rmf_pte_batch_hint(slots, vpn, first);

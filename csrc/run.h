@@ -52,6 +52,7 @@ struct rmf_run {
 	struct rmf_trace *trace; /* or NULL */
 
 	uint64_t ev[RMF_NR_EVENTS];
+	uint64_t referenced_ev[RMF_NR_EVENTS]; /* the part of ev counted by rmf_folio_referenced_one() */
 	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
 	int64_t mapped_stat; /* change of NR_FILE_MAPPED and NR_ANON_MAPPED */
 

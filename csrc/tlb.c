@@ -7,10 +7,9 @@ static uint64_t others(uint64_t cpumask)
 	return (uint64_t)__builtin_popcountll(cpumask & ~SELF);
 }
 
-uint64_t rmf_tlbi_range_ops(const struct rmf_arch *arch, uint64_t nr)
+uint64_t rmf_range_ops(const struct rmf_arch *arch, uint64_t nr, uint64_t *ranged)
 {
-	uint64_t ops = 0;
-
+	*ranged = 0;
 	if (!arch->range_tlbi)
 		return nr >= arch->max_dvm_ops ? 1 : nr;
 	if (nr > (uint64_t)1 << 21)
@@ -21,10 +20,18 @@ uint64_t rmf_tlbi_range_ops(const struct rmf_arch *arch, uint64_t nr)
 
 		if (num > 32)
 			num = 32;
-		ops += num > 0;
+		*ranged += num > 0;
 		nr -= num << shift;
 	}
-	return ops + nr;
+	return *ranged + nr;
+}
+
+static void count_range_ops(struct rmf_run *run, uint64_t nr)
+{
+	uint64_t ranged, ops = rmf_range_ops(&run->arch, nr, &ranged);
+
+	rmf_count(run, RMF_TLBI_OPS, ops);
+	rmf_count(run, RMF_TLBI_RANGE_OPS, ranged);
 }
 
 static bool should_defer(const struct rmf_run *run, uint32_t mm)
@@ -49,7 +56,7 @@ void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_
 	rmf_trace_add(run, RMF_TRACE_TLB_IMMEDIATE, vpn, (int64_t)nr);
 	if (run->arch.tlb == RMF_TLB_ARM64) {
 		rmf_count(run, RMF_DSB_ISHST_OPS, 1);
-		rmf_count(run, RMF_TLBI_OPS, rmf_tlbi_range_ops(&run->arch, nr));
+		count_range_ops(run, nr);
 		rmf_count(run, RMF_DSB_OPS, 1);
 		return;
 	}
@@ -71,7 +78,7 @@ void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, r
 		run->tlb_writable = true;
 	if (run->arch.tlb == RMF_TLB_ARM64) {
 		rmf_count(run, RMF_DSB_ISHST_OPS, 1);
-		rmf_count(run, RMF_TLBI_OPS, rmf_tlbi_range_ops(&run->arch, nr));
+		count_range_ops(run, nr);
 	} else {
 		/* the range is ignored: the flush to come is a full one */
 		run->tlb_cpumask |= run->pop.mm_cpumask[mm];
@@ -105,7 +112,7 @@ void rmf_tlb_flush_contpte_block(struct rmf_run *run)
 	if (run->arch.bbml2_noabort)
 		return;
 	rmf_count(run, RMF_DSB_ISHST_OPS, 1);
-	rmf_count(run, RMF_TLBI_OPS, rmf_tlbi_range_ops(&run->arch, run->arch.cont_ptes));
+	count_range_ops(run, run->arch.cont_ptes);
 	rmf_count(run, RMF_DSB_OPS, 1);
 }
 
@@ -114,5 +121,5 @@ void rmf_tlb_flush_young(struct rmf_run *run, uint64_t nr)
 	if (run->arch.tlb != RMF_TLB_ARM64)
 		return;
 	rmf_count(run, RMF_YOUNG_FLUSHES, 1);
-	rmf_count(run, RMF_TLBI_OPS, rmf_tlbi_range_ops(&run->arch, nr));
+	count_range_ops(run, nr);
 }

@@ -21,7 +21,7 @@ void rmf_tlb_flush_contpte_block(struct rmf_run *run);
 /* Models the flush of clear_flush_young_ptes() after young entries were found among nr (arm64: TLBI without DSB). */
 void rmf_tlb_flush_young(struct rmf_run *run, uint64_t nr);
 
-/* TLBI instructions that cover nr pages; models __flush_tlb_range_op(), arch/arm64, Linux v7.0. */
-uint64_t rmf_tlbi_range_ops(const struct rmf_arch *arch, uint64_t nr);
+/* TLBI instructions that cover nr pages, and how many of them are for a range; models __flush_tlb_range_op(), arch/arm64, Linux v7.0. */
+uint64_t rmf_range_ops(const struct rmf_arch *arch, uint64_t nr, uint64_t *ranged);
 
 #endif

@@ -181,6 +181,7 @@ cdef extern from "run.h" nogil:
         rmf_guard guard
         rmf_trace *trace
         uint64_t *ev
+        uint64_t *referenced_ev
         uint64_t *batch_lengths
         int64_t mapped_stat
         bint flush_required
@@ -636,6 +637,12 @@ cdef class Run:
         """Counts in the order of EVENT_NAMES, as a new uint64 array."""
         cdef Py_ssize_t i
         return np.array([self.run.ev[i] for i in range(<Py_ssize_t>RMF_NR_EVENTS)], np.uint64)
+
+    @property
+    def referenced_events(self):
+        """Of each count the part that folio_referenced_one() counted, as a new uint64 array."""
+        cdef Py_ssize_t i
+        return np.array([self.run.referenced_ev[i] for i in range(<Py_ssize_t>RMF_NR_EVENTS)], np.uint64)
 
     @property
     def batch_lengths(self):

@@ -38,10 +38,12 @@ from rmapfast.pte import KINDS
 # docs/model.md, section 4, in the order of its table.
 EVENT_NAMES = (
     *("unmap_calls", "referenced_calls", "walk_calls", "walk_yields", "walk_pte_reads", "walk_slots"),
-    *("batch_pte_reads", "entry_pte_reads", "raw_pte_loads", "ptl_locks", "pmd_locks", "table_crossings"),
+    *("batch_pte_reads", "batch_scans", "entry_pte_reads", "raw_pte_loads"),
+    *("ptl_locks", "pmd_locks", "table_crossings"),
     *("batches", "batched_pages", "ptes_cleared", "ptes_set", "pmds_cleared", "pmd_splits"),
     *("contpte_unfolds", "contpte_folds", "tlb_deferred", "tlb_immediate", "tlb_flushes", "tlbi_ops"),
-    *("dsb_ops", "dsb_ishst_ops", "ipis", "rmap_remove_calls", "page_mapcount_atomics", "folio_mapcount_atomics"),
+    *("tlbi_range_ops", "dsb_ops", "dsb_ishst_ops", "ipis"),
+    *("rmap_remove_calls", "page_mapcount_atomics", "folio_mapcount_atomics"),
     *("ref_puts", "rss_updates", "deferred_splits", "markers_set", "swap_dups", "swap_puts"),
     *("mlock_calls", "munlock_calls", "folios_dirtied", "notifier_ranges", "oob_reads", "oob_writes"),
     *("vma_overrun_reads", "vma_overrun_writes", "warns", "young_calls", "young_tests", "young_clears"),
@@ -300,6 +302,8 @@ class Call:
         What the kernel function returns; for :func:`shrink_groups` and :func:`reclaim` the base pages freed.
     events : dict of str to int
         Count of every event of :data:`EVENT_NAMES`.
+    referenced_events : dict of str to int
+        Of each count, the part that ``folio_referenced_one()`` counted.
     batch_lengths : dict of int to int
         How many unmap steps cleared that many entries.
     trace : list of tuple
@@ -316,6 +320,7 @@ class Call:
 
     ret: bool | int = False
     events: dict = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
+    referenced_events: dict = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
     batch_lengths: dict = field(default_factory=Counter)
     trace: list = field(default_factory=list)
     writable: bool = False
@@ -327,6 +332,12 @@ class Call:
     def count(self, event: str, nr: int = 1) -> None:
         """Count an event ``nr`` times."""
         self.events[event] += nr
+
+    def count_range_ops(self, arch, nr: int) -> None:
+        """Count the TLBIs of an arm64 range flush of ``nr`` pages."""
+        ranged, single = range_ops(arch, nr)
+        self.count("tlbi_ops", ranged + single)
+        self.count("tlbi_range_ops", ranged)
 
     def __repr__(self):
         events = ", ".join(f"{name}={count}" for name, count in self.events.items() if count)
@@ -629,7 +640,7 @@ class Vma:
                 self.put(table, s, entry.clear(_core.PTE_CONT).set(bits))
         self.call.count("contpte_folds" if cont else "contpte_unfolds")
         if not self.run.arch.bbml2_noabort:
-            self.call.count("tlbi_ops", range_ops(self.run.arch, self.cont_ptes))
+            self.call.count_range_ops(self.run.arch, self.cont_ptes)
             self.call.count("dsb_ishst_ops")
             self.call.count("dsb_ops")
 
@@ -738,7 +749,7 @@ class Vma:
                 self.put(table, s, entry.clear(_core.PTE_YOUNG))
         if young and self.run.arch.tlb == "arm64":
             self.call.count("young_flushes")
-            self.call.count("tlbi_ops", range_ops(self.run.arch, end - first))
+            self.call.count_range_ops(self.run.arch, end - first)
         return young
 
     # PMD leaves (docs/model.md, section 5). The leaf's word is in the table's first slot.
@@ -764,19 +775,19 @@ class Vma:
 # --- TLB (2.7) -------------------------------------------------------------------------------------------------------
 
 
-def range_ops(arch, nr: int) -> int:
-    """Return the TLBI instructions that an arm64 range flush of nr pages takes (docs/model.md, section 4)."""
+def range_ops(arch, nr: int) -> tuple[int, int]:
+    """Return the TLBIs of an arm64 range flush of nr pages: those for a range, and the others (docs/model.md, 4)."""
     if not arch.range_tlbi:
-        return 1 if nr >= arch.max_dvm_ops else nr
+        return 0, 1 if nr >= arch.max_dvm_ops else nr
     if nr > 1 << 21:
-        return 1
-    ops = 0
+        return 0, 1
+    ranged = 0
     for scale in (3, 2, 1, 0):
         shift = 5 * scale + 1
         while num := min(nr >> shift, 32):
             nr -= num << shift
-            ops += 1
-    return ops + nr  # nr is 0, or 1: an odd page
+            ranged += 1
+    return ranged, nr  # nr is 0, or 1: an odd page
 
 
 class Tlb:
@@ -806,7 +817,7 @@ class Tlb:
         if self.arch.tlb == "arm64":
             # The TLBIs are issued now, the barrier that waits for them comes later.
             self.call.count("dsb_ishst_ops")
-            self.call.count("tlbi_ops", range_ops(self.arch, nr))
+            self.call.count_range_ops(self.arch, nr)
         else:
             self.cpumask |= mm.cpumask
         if pte.dirty:
@@ -818,7 +829,7 @@ class Tlb:
         self.call.trace.append(("tlb_immediate", vpn, nr))
         if self.arch.tlb == "arm64":
             self.call.count("dsb_ishst_ops")
-            self.call.count("tlbi_ops", range_ops(self.arch, nr))
+            self.call.count_range_ops(self.arch, nr)
             self.call.count("dsb_ops")
             return
         own, others = self._cpus(mm.cpumask)
@@ -900,6 +911,7 @@ class Walk:
 
     def _batch(self, first: Pte, max_nr: int, flags: frozenset) -> int:
         table, slot = self.table, self.slot
+        self.call.count("batch_scans")
         limit = min(max_nr, self.folio.nr_pages - self.folio.page(first))
         return _scan(
             lambda s: self.vma.ptep_get(table, s, "batch"), slot, first, limit, flags, self.vma.cont_ptes, False
@@ -1268,6 +1280,13 @@ class Run:
 
     def folio_referenced_one(self, folio: Folio, vma: Vma) -> bool:
         """Look for young entries of the folio in one VMA; ``call.mapcount_left`` and so on carry over."""
+        before = dict(self.call.events)
+        ret = self._folio_referenced_one(folio, vma)
+        for name, count in self.call.events.items():
+            self.call.referenced_events[name] += count - before[name]
+        return ret
+
+    def _folio_referenced_one(self, folio: Folio, vma: Vma) -> bool:
         call = self.call
         batched = self.policy.young == "batched"
         call.count("referenced_calls")
@@ -1336,7 +1355,7 @@ class Run:
             vma.put(walk.table, 0, leaf.clear(_core.PTE_YOUNG))
             if self.arch.tlb == "arm64":
                 self.call.count("young_flushes")
-                self.call.count("tlbi_ops", range_ops(self.arch, 1))
+                self.call.count_range_ops(self.arch, 1)
         return leaf.young
 
     def folio_referenced(self, folio: Folio) -> tuple[int, int]:

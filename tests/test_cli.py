@@ -24,7 +24,7 @@ RUN_KEYS = {
     "policy", "arch", "reclaimed_bytes", "reclaimed_pages", "events", "batch_lengths", "predicted_s",
     "predicted_interval_s", "breakdown_s", "simulated_ptes", "wall_s", "ptes_per_s", "peak_rss_bytes",
 }  # fmt: skip
-ADDED_RUN_KEYS = {"entry", "target_pages", "target_reached"}
+ADDED_RUN_KEYS = {"entry", "target_pages", "target_reached", "referenced_events"}
 
 
 @pytest.fixture

@@ -151,6 +151,70 @@ def test_batch_reads(order):
     assert events["batch_pte_reads"] == pages // nr * (max(blocks - 1, 0) if blocks else nr - 1)
 
 
+@pytest.mark.parametrize("order", [0, 1, 4, 9])
+def test_batch_scans(order):
+    """A folio that is one batch costs one scan for each unmap and one for each batched check; order 0 none."""
+    pages, folios = 2048, 2048 >> order
+    large = folios if order else 0
+    # Scans by the unmap and by the reference check.
+    expected = {
+        "v6.14": {"file": (0, 0), "lazyfree": (0, 0), "anon": (0, 0)},
+        "v6.15": {"file": (0, 0), "lazyfree": (large, 0), "anon": (0, 0)},
+        "v6.16": {"file": (0, 0), "lazyfree": (large, 0), "anon": (0, 0)},
+        "per-page": {"file": (0, 0), "lazyfree": (0, 0), "anon": (0, 0)},
+        "v7.0": {"file": (large, large), "lazyfree": (large, large), "anon": (0, large)},
+        "anon-swap": {"file": (large, large), "lazyfree": (large, large), "anon": (large, large)},
+    }
+    for policy, kinds in expected.items():
+        for kind, (unmap, check) in kinds.items():
+            for arch in ("x86-64", "arm64-4k"):
+                result = unmap_all(pages, policy, kind=kind, orders=order, arch=arch)
+                assert result.events["unmap_calls"] == result.events["referenced_calls"] == folios
+                assert result.events["batch_scans"] == unmap + check
+                assert result.referenced_events["batch_scans"] == check
+                result = unmap_all(pages, policy, kind=kind, orders=order, arch=arch, entry="pageout")
+                assert result.events["batch_scans"] == unmap
+
+
+def test_batch_scans_of_an_unmap():
+    """One for each step that comes to the scan; where nr is 1 for another reason there is none."""
+
+    def scans(policy, words, ttu=UNMAP, **options):
+        call = rf.try_to_unmap_one(folio_at(0, words, **options), 0, 0, policy=policy, ttu=ttu)
+        assert call.ret and call.events["ptes_cleared"] == np.count_nonzero(words)
+        return call.events["batch_scans"], call.events["batches"]
+
+    hole = present(16)
+    hole[3] = 0
+    device = present(16)
+    device[3] = pte.make("device_exclusive", (1 << 12) + 3)
+    droppable = {"vma_flags": _core.VMA_DROPPABLE}
+    assert scans("v7.0.12", present(16)) == (1, 1)
+    assert scans("v7.0.12", hole) == (2, 2)
+    assert scans("v7.0.12", device, **droppable) == (2, 3)
+    # v6.15 tries at page 0 only, and takes all or nothing.
+    assert scans("v6.15", present(16)) == (1, 1)
+    assert scans("v6.15", hole) == (1, 15)
+    assert scans("v6.15", [0, *present(15, first=1)]) == (0, 15)
+    # By the folio, the entry, the unmap, the VMA.
+    assert scans("v7.0.12", present(1), order=0) == (0, 1)
+    assert scans("v7.0.12", present(16, "unused"), **droppable) == (0, 16)
+    assert scans("v7.0.12", present(16), ttu=("HWPOISON",)) == (0, 16)
+    assert scans("v7.0.12", present(16), vma_flags=_core.VMA_UFFD_WP) == (0, 16)
+    assert scans("v7.3", present(16), vma_flags=_core.VMA_UFFD_WP) == (1, 1)
+
+
+def test_batch_scans_of_a_python_policy():
+    """Each scan that the function asks for is one."""
+
+    def twice(folio, vma, walk, pte):
+        return min(walk.batch(4), walk.batch(walk.room()))
+
+    arch = rf.arch.get("x86-64")
+    call = rf.reference.try_to_unmap_one(folio_at(0, present(16)), 0, 0, policy=twice, arch=arch, ttu=UNMAP)
+    assert call.batch_lengths == {4: 4} and call.events["batch_scans"] == 8
+
+
 def test_contpte_unfolds():
     """Page by page each block is unfolded once; whole blocks are cleared folded."""
     pages = 2048
@@ -159,6 +223,8 @@ def test_contpte_unfolds():
         assert events["contpte_unfolds"] == unfolds
         # A range TLBI per step and one per unfold; a barrier per unfold and per flush.
         assert events["tlbi_ops"] == events["batches"] + unfolds
+        # A step of one page is no range; one of 16 is, and so is a block.
+        assert events["tlbi_range_ops"] == (unfolds if unfolds else events["batches"])
         assert events["dsb_ops"] == events["tlb_flushes"] + unfolds
 
 
@@ -187,17 +253,70 @@ def test_flush_ceiling_on_x86():
         assert rf.reclaim(population, 512 * PAGE, policy="v7.0").events["tlbi_ops"] == ops * (512 >> order)
 
 
-@pytest.mark.parametrize(("pages", "ops"), [(1, 1), (2, 1), (16, 1), (3, 2), (64, 1), (65, 2), (66, 2), (512, 1)])
-def test_range_tlbi(pages, ops):
-    """A range TLBI covers up to 32 units of 2, 64 ... pages; an odd page left is one more."""
+@pytest.mark.parametrize(
+    ("pages", "ops", "ranged"),
+    [(1, 1, 0), (2, 1, 1), (16, 1, 1), (3, 2, 1), (64, 1, 1), (65, 2, 1), (66, 2, 2), (67, 3, 2), (512, 1, 1)],
+)
+def test_range_tlbi(pages, ops, ranged):
+    """A range TLBI covers up to 32 units of 2, 64 ... pages; an odd page left is one more, and not for a range."""
     words = np.array([pte.make("present", 1 << 10 | page) for page in range(pages)], np.uint64)
     order = (pages - 1).bit_length()
-    for arch, expected in (("arm64-4k", ops), (rf.arch.get("arm64-4k").replace(range_tlbi=False), pages)):
+    single = rf.arch.get("arm64-4k").replace(range_tlbi=False)
+    for arch, expected, expected_ranged in (("arm64-4k", ops, ranged), (single, pages, 0), ("x86-64", 0, 0)):
         population = rf.Population.from_arrays(words, folio_pfn=1 << 10, folio_order=order, start_vpn=1 << 9, arch=arch)
-        call = rf.try_to_unmap_one(population, 0, 0, arch=arch)
-        assert call.batch_lengths == {pages: 1}
-        # Without ranges 512 pages or more are one flush of the whole address space.
-        assert call.events["tlbi_ops"] == (1 if pages >= 512 else expected)
+        population.mm_cpumask[:] = 3
+        for ttu in (("BATCH_FLUSH", "SYNC"), ()):
+            call = rf.try_to_unmap_one(population.copy(), 0, 0, arch=arch, ttu=ttu)
+            assert call.batch_lengths == {pages: 1}
+            assert call.events["tlbi_range_ops"] == expected_ranged
+            if arch != "x86-64":
+                # Without ranges 512 pages or more are one flush of the whole address space.
+                assert call.events["tlbi_ops"] == (1 if pages >= 512 else expected)
+        # The flush for young entries is another one of the same range.
+        population.ptes[:] |= np.uint64(pte.YOUNG)
+        call = rf.folio_referenced_one(population, 0, 0, arch=arch)
+        assert call.events["young_calls"] == 1 and call.events["tlbi_range_ops"] == expected_ranged
+        assert call.events["tlbi_ops"] == (1 if pages >= 512 and arch is single else expected)
+
+
+@pytest.mark.parametrize("order", [0, 4, 9])
+@pytest.mark.parametrize("arch", ["x86-64", "arm64-4k"])
+def test_what_the_reference_checks_counted(arch, order):
+    """Folios that are old: the check walks as the unmap does, but without the lock first, and flushes nothing."""
+    pages, folios, nr = 2048, 2048 >> order, 1 << order
+    for policy, calls in (("v7.0", 1), ("v6.14", nr + 1)):
+        result = unmap_all(pages, policy, orders=order, arch=arch)
+        events, part = result.events, result.referenced_events
+        assert part["referenced_calls"] == events["referenced_calls"] == folios
+        assert part["walk_calls"] == calls * folios and events["walk_calls"] == 2 * part["walk_calls"]
+        assert part["ptl_locks"] == folios and events["ptl_locks"] == 2 * folios
+        assert part["young_tests"] == events["young_tests"] > 0
+        zero = (
+            "unmap_calls",
+            "batches",
+            "ptes_cleared",
+            "tlbi_ops",
+            "tlb_deferred",
+            "rmap_remove_calls",
+            "shrink_calls",
+        )
+        assert not any(part[name] for name in zero)
+        assert part["batch_pte_reads"] == events["batch_pte_reads"] // 2
+        # What comes on top of a MADV_PAGEOUT, which does not check, is the part of the checks.
+        unchecked = unmap_all(pages, policy, orders=order, arch=arch, entry="pageout")
+        assert not any(unchecked.referenced_events.values())
+        for name in ("walk_calls", "walk_yields", "walk_pte_reads", "batch_scans", "entry_pte_reads", "raw_pte_loads"):
+            assert events[name] - part[name] == unchecked.events[name]
+
+
+def test_young_folios_are_flushed_for_by_the_check():
+    """arm64: a range TLBI for each folio of 16 young pages, without a barrier; the unmap takes another one later."""
+    result = rf.reclaim(synthetic(1024, arch="arm64-4k"), 1024 * PAGE, policy="v7.0", arch="arm64-4k")
+    folios = 1024 // 16
+    for name in ("tlbi_ops", "tlbi_range_ops"):
+        assert result.referenced_events[name] == folios and result.events[name] == 2 * folios
+    assert result.referenced_events["young_flushes"] == folios
+    assert not result.referenced_events["dsb_ops"] + result.referenced_events["dsb_ishst_ops"]
 
 
 def test_active_folios_are_deactivated_first():
@@ -361,6 +480,10 @@ def test_event_identities(policy):
         assert events["notifier_ranges"] == events["unmap_calls"]
         assert events["isolation_calls"] <= events["shrink_calls"]
         assert events["young_clears"] <= events["young_tests"]
+        assert events["tlbi_range_ops"] <= events["tlbi_ops"] * (arch.tlb == "arm64" and arch.range_tlbi)
+        # A scan begins with the entry that its caller has read.
+        assert events["batch_scans"] <= events["entry_pte_reads"]
+        assert events["batch_scans"] or not events["batch_pte_reads"]
         assert events["raw_pte_loads"] >= (
             events["walk_pte_reads"] + events["batch_pte_reads"] + events["entry_pte_reads"]
         )
@@ -382,7 +505,7 @@ def test_conservation(policy):
         result = rf.reclaim(before, 1 << 20, policy=policy, arch=arch, entry=("memory.reclaim", "pageout")[seed % 2])
         after = result.after
         # A swapcache mismatch warns; the entries are lost up to v7.2, as in the kernel. Splits renumber the folios.
-        if (result.events["warns"] and policy != "v7.3") or after.nr_folios != before.nr_folios:
+        if (result.events["warns"] and policy != "v7.3") or result.events["folio_splits"]:
             continue
         checked += 1
         held_before, held_after = mappings(before), mappings(after)
@@ -746,6 +869,30 @@ def test_every_event_occurs_in_random_populations():
     assert [name for name, count in zip(rf.EVENT_NAMES, seen, strict=True) if not count] == []
 
 
+# Events that a reference check can count (docs/model.md, section 4).
+OF_THE_CHECK = {
+    *("referenced_calls", "walk_calls", "walk_yields", "walk_pte_reads", "walk_slots"),
+    *("batch_pte_reads", "batch_scans", "entry_pte_reads", "raw_pte_loads", "ptl_locks", "pmd_locks"),
+    *("table_crossings", "tlbi_ops", "tlbi_range_ops", "mlock_calls"),
+    *("young_calls", "young_tests", "young_clears", "young_flushes"),
+}
+
+
+def test_every_event_of_a_check_occurs_in_random_populations():
+    """And no other. Of what only a check counts its part is all."""
+    seen = set()
+    for seed in range(300):
+        population, arch = odd_population(seed)
+        policy = list(rf.policy.PRESETS)[seed % len(rf.policy.PRESETS)]
+        result = rf.reclaim(population, 1 << 20, policy=policy, arch=arch)
+        part = result.referenced_events
+        assert all(part[name] <= count for name, count in result.events.items())
+        for name in ("referenced_calls", "young_calls", "young_tests", "young_clears", "young_flushes"):
+            assert part[name] == result.events[name]
+        seen |= {name for name, count in part.items() if count}
+    assert seen == OF_THE_CHECK
+
+
 # Runs
 
 
@@ -797,7 +944,12 @@ def test_result():
     assert result.per_page("batches") == 1 / 16 and result.target_reached
     assert result.simulated_ptes == 512 and result.reclaimed_bytes == 512 * PAGE
     assert "v7.0 on x86-64" in repr(result)
-    assert json.loads(json.dumps(result.to_dict()))["batch_lengths"] == {"16": 32}
+    document = json.loads(json.dumps(result.to_dict()))
+    assert document["batch_lengths"] == {"16": 32}
+    assert document["referenced_events"] == {name: count for name, count in result.referenced_events.items() if count}
+    assert (
+        document["referenced_events"]["referenced_calls"] == 32 and "unmap_calls" not in document["referenced_events"]
+    )
     dataset = result.to_xarray()
     assert int(dataset.events.sel(event="batches")) == 32 and dataset.nr.values.tolist() == [16]
     assert math.isnan(rf.reclaim(synthetic(512), 0, policy="v7.0").per_page("batches"))

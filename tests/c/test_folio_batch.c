@@ -29,6 +29,7 @@ static void test_aligned(void)
 		rmf_pte pte;
 
 		expect_eq((int64_t)scan(&world, VPN, &pte, (uint64_t)nr, 0, NULL), nr, "N aligned entries are one batch");
+		expect_event(&world, RMF_BATCH_SCANS, 1);
 		expect_event(&world, RMF_BATCH_PTE_READS, (uint64_t)nr - 1);
 		expect_event(&world, RMF_RAW_PTE_LOADS, (uint64_t)nr - 1);
 		free_world(&world);

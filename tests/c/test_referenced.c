@@ -3,6 +3,7 @@
 
 #include "referenced.h"
 #include "rmap.h"
+#include "unmap.h"
 
 enum { VPN = 1024, PFN = 0x1000, NR = 16 };
 
@@ -19,6 +20,8 @@ static struct rmf_reference check_one(const struct world *world, uint32_t vma, b
 	struct rmf_reference reference = { .mapcount = world->pop->folio_mapcount[0] };
 
 	*go_on = rmf_folio_referenced_one(world->run, 0, vma, &reference);
+	for (int i = 0; i < RMF_NR_EVENTS; i++) /* there was nothing but reference checks */
+		expect_eq((int64_t)world->run->referenced_ev[i], (int64_t)world->run->ev[i], rmf_event_name((enum rmf_event)i));
 	return reference;
 }
 
@@ -43,6 +46,7 @@ static void test_whole_folio(void)
 			expect_event(&world, RMF_YOUNG_CLEARS, young ? NR : 0);
 			expect_event(&world, RMF_ENTRY_PTE_READS, batched ? 1 : 0);
 			expect_event(&world, RMF_BATCH_PTE_READS, batched ? NR - 1 : 0);
+			expect_event(&world, RMF_BATCH_SCANS, batched ? 1 : 0);
 			expect_event(&world, RMF_YOUNG_FLUSHES, 0); /* x86 never flushes for it */
 			for (uint64_t i = 0; i < NR; i++)
 				expect_eq((int64_t)*pte_at(&world, 0, VPN + i), (int64_t)mk_pte(PFN + i, RMF_PTE_PRESENT), "only young is cleared");
@@ -67,6 +71,7 @@ static void test_partial_batches(void)
 		expect_event(&world, RMF_WALK_CALLS, batches);
 		expect_event(&world, RMF_WALK_PTE_READS, 2 * batches);
 		expect_event(&world, RMF_BATCH_PTE_READS, (batches - 1) * nr + nr - 1);
+		expect_event(&world, RMF_BATCH_SCANS, batches);
 		free_world(&world);
 	}
 }
@@ -138,6 +143,7 @@ static void test_contpte(void)
 		expect_event(&world, RMF_YOUNG_CLEARS, 1);
 		expect_event(&world, RMF_YOUNG_FLUSHES, 1);
 		expect_event(&world, RMF_TLBI_OPS, 1);
+		expect_event(&world, RMF_TLBI_RANGE_OPS, 1);
 		expect_event(&world, RMF_DSB_OPS, 0);
 		/* without SYNC two reads by the walk for each yield, one by the batched form; 1 + 16 loads behind each; 16 by each test */
 		expect_event(&world, RMF_RAW_PTE_LOADS, batched ? 3 * 17 + NR : 2 * NR * 17 + NR * NR);
@@ -161,6 +167,7 @@ static void test_pmd_leaf(void)
 		expect_event(&world, RMF_RAW_PTE_LOADS, 0);
 		expect_event(&world, RMF_YOUNG_FLUSHES, (uint64_t)arm64);
 		expect_event(&world, RMF_TLBI_OPS, (uint64_t)arm64);
+		expect_event(&world, RMF_TLBI_RANGE_OPS, 0);
 		expect_eq(check_one(&world, 0, &go_on).referenced, 0, "young no more");
 		free_world(&world);
 	}
@@ -190,6 +197,27 @@ static void test_many_vmas(void)
 	free_world(&world);
 }
 
+/* What an unmap counts between two checks is not theirs. */
+static void test_part_of_the_counts(void)
+{
+	struct world world = make_mapped(arch_arm64(), young_policy(true), VPN, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG);
+	uint64_t checked[RMF_NR_EVENTS];
+	bool go_on;
+
+	check_one(&world, 0, &go_on);
+	memcpy(checked, world.run->ev, sizeof(checked));
+	rmf_try_to_unmap_one(world.run, 0, 0, RMF_TTU_BATCH_FLUSH);
+	expect_event(&world, RMF_WALK_YIELDS, 1 + NR);
+	for (int i = 0; i < RMF_NR_EVENTS; i++)
+		expect_eq((int64_t)world.run->referenced_ev[i], (int64_t)checked[i], rmf_event_name((enum rmf_event)i));
+	map_folio(&world, 0, RMF_PTE_YOUNG);
+	rmf_folio_referenced_one(world.run, 0, 0, &(struct rmf_reference){ .mapcount = NR });
+	expect_eq((int64_t)world.run->referenced_ev[RMF_WALK_YIELDS], 2, "two checks of a batch each");
+	expect_eq((int64_t)world.run->referenced_ev[RMF_RAW_PTE_LOADS], 2 * (int64_t)checked[RMF_RAW_PTE_LOADS], "that read the same");
+	expect_eq((int64_t)world.run->referenced_ev[RMF_PTES_CLEARED], 0, "and cleared nothing");
+	free_world(&world);
+}
+
 int main(void)
 {
 	run_test("whole folio", test_whole_folio);
@@ -200,5 +228,6 @@ int main(void)
 	run_test("contpte", test_contpte);
 	run_test("PMD leaf", test_pmd_leaf);
 	run_test("many VMAs", test_many_vmas);
+	run_test("part of the counts", test_part_of_the_counts);
 	return report("test_referenced");
 }

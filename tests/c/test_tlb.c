@@ -7,30 +7,41 @@
 static void test_range_ops(void)
 {
 	const struct rmf_arch arch = arch_arm64();
-	const uint64_t known[][2] = {
-		{ 1, 1 }, { 2, 1 }, { 3, 2 }, { 15, 2 }, { 16, 1 }, { 17, 2 }, { 64, 1 }, { 65, 2 }, { 66, 2 }, { 67, 3 }, { 128, 1 }, { 512, 1 },
-		{ 513, 2 }, { 2048, 1 }, { 8192, 1 }, { 1 << 16, 1 }, { (1 << 16) + (1 << 11) + (1 << 6) + 2 + 1, 5 }, { 1 << 21, 1 },
-		{ (1 << 21) - 1, 5 }, { (1 << 21) + 1, 1 }, { (uint64_t)1 << 40, 1 },
+	/* pages, ops, those of them that cover a range */
+	const uint64_t known[][3] = {
+		{ 1, 1, 0 }, { 2, 1, 1 }, { 3, 2, 1 }, { 15, 2, 1 }, { 16, 1, 1 }, { 17, 2, 1 }, { 64, 1, 1 }, { 65, 2, 1 }, { 66, 2, 2 },
+		{ 67, 3, 2 }, { 128, 1, 1 }, { 512, 1, 1 }, { 513, 2, 1 }, { 2048, 1, 1 }, { 8192, 1, 1 }, { 1 << 16, 1, 1 },
+		{ (1 << 16) + (1 << 11) + (1 << 6) + 2 + 1, 5, 4 }, { 1 << 21, 1, 1 }, { (1 << 21) - 1, 5, 4 }, { (1 << 21) + 1, 1, 0 },
+		{ (uint64_t)1 << 40, 1, 0 },
 	};
+	uint64_t ranged;
 
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		expect_eq((int64_t)rmf_tlbi_range_ops(&arch, known[i][0]), (int64_t)known[i][1], "ops of a range");
-	for (uint8_t order = 0; order <= 21; order++)
-		expect_eq((int64_t)rmf_tlbi_range_ops(&arch, (uint64_t)1 << order), 1, "a power of two is one op");
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		expect_eq((int64_t)rmf_range_ops(&arch, known[i][0], &ranged), (int64_t)known[i][1], "ops of a range");
+		expect_eq((int64_t)ranged, (int64_t)known[i][2], "ops that cover a range");
+	}
+	for (uint8_t order = 0; order <= 21; order++) {
+		expect_eq((int64_t)rmf_range_ops(&arch, (uint64_t)1 << order, &ranged), 1, "a power of two is one op");
+		expect_eq((int64_t)ranged, order > 0, "for a range, unless it is one page");
+	}
 	for (uint64_t nr = 1; nr < (1 << 21); nr += 4099) {
-		int64_t want = (nr >> 16 > 0) + ((nr >> 11 & 31) > 0) + ((nr >> 6 & 31) > 0) + ((nr >> 1 & 31) > 0) + (nr & 1 ? 1 : 0);
+		int64_t odd = nr & 1, want = (nr >> 16 > 0) + ((nr >> 11 & 31) > 0) + ((nr >> 6 & 31) > 0) + ((nr >> 1 & 31) > 0);
 
-		expect_eq((int64_t)rmf_tlbi_range_ops(&arch, nr), want, "one op for each non-zero group of five bits");
+		expect_eq((int64_t)rmf_range_ops(&arch, nr, &ranged), want + odd, "one op for each non-zero group of five bits, and for an odd page");
+		expect_eq((int64_t)ranged, want, "ops that cover a range");
 	}
 }
 
 static void test_no_range_tlbi(void)
 {
 	struct rmf_arch arch = arch_arm64();
+	uint64_t ranged;
 
 	arch.range_tlbi = false;
-	for (uint64_t nr = 1; nr < 600; nr++)
-		expect_eq((int64_t)rmf_tlbi_range_ops(&arch, nr), nr < 512 ? (int64_t)nr : 1, "n, or one from max_dvm_ops on");
+	for (uint64_t nr = 1; nr < 600; nr++) {
+		expect_eq((int64_t)rmf_range_ops(&arch, nr, &ranged), nr < 512 ? (int64_t)nr : 1, "n, or one from max_dvm_ops on");
+		expect_eq((int64_t)ranged, 0, "none for a range");
+	}
 }
 
 /* One range of nr pages of an mm with this mask is flushed, then what was deferred. */
@@ -77,6 +88,7 @@ static void test_immediate_ceiling(void)
 			struct world world = flushed(kinds[k], 0xf1, false, 0, nr);
 
 			expect_event(&world, RMF_TLBI_OPS, nr <= 33 ? nr : 1);
+			expect_event(&world, RMF_TLBI_RANGE_OPS, 0);
 			expect_event(&world, RMF_IPIS, 4);
 			expect_event(&world, RMF_DSB_OPS, 0);
 			free_world(&world);
@@ -124,6 +136,7 @@ static void test_arm64(void)
 		rmf_try_to_unmap_flush(world.run);
 		expect_event(&world, RMF_DSB_ISHST_OPS, 10);
 		expect_event(&world, RMF_TLBI_OPS, 20);
+		expect_event(&world, RMF_TLBI_RANGE_OPS, 10);
 		expect_event(&world, RMF_DSB_OPS, deferred ? 1 : 10);
 		expect_event(&world, RMF_IPIS, 0);
 		free_world(&world);
@@ -151,10 +164,12 @@ static void test_young_and_contpte(void)
 	rmf_tlb_flush_young(x86.run, 16);
 	expect_only(&x86, NULL, 0);
 	rmf_tlb_flush_young(arm64.run, 17);
-	expect_only(&arm64, (const struct event_count[]){ { RMF_YOUNG_FLUSHES, 1 }, { RMF_TLBI_OPS, 2 } }, 2);
+	expect_only(&arm64, (const struct event_count[]){ { RMF_YOUNG_FLUSHES, 1 }, { RMF_TLBI_OPS, 2 }, { RMF_TLBI_RANGE_OPS, 1 } }, 3);
 	memset(arm64.run->ev, 0, sizeof(arm64.run->ev));
 	rmf_tlb_flush_contpte_block(arm64.run);
-	expect_only(&arm64, (const struct event_count[]){ { RMF_DSB_ISHST_OPS, 1 }, { RMF_TLBI_OPS, 1 }, { RMF_DSB_OPS, 1 } }, 3);
+	expect_only(&arm64,
+		    (const struct event_count[]){ { RMF_DSB_ISHST_OPS, 1 }, { RMF_TLBI_OPS, 1 }, { RMF_TLBI_RANGE_OPS, 1 }, { RMF_DSB_OPS, 1 } },
+		    4);
 	memset(arm64.run->ev, 0, sizeof(arm64.run->ev));
 	arm64.run->arch.bbml2_noabort = true;
 	rmf_tlb_flush_contpte_block(arm64.run);

@@ -32,7 +32,7 @@ static void test_whole_folio_batch(void)
 		const struct event_count want[] = {
 			{ RMF_UNMAP_CALLS, 1 }, { RMF_NOTIFIER_RANGES, 1 }, { RMF_WALK_CALLS, 1 }, { RMF_WALK_YIELDS, 1 }, { RMF_WALK_PTE_READS, 1 },
 			{ RMF_WALK_SLOTS, 1 }, { RMF_PTL_LOCKS, 1 }, { RMF_ENTRY_PTE_READS, 1 }, { RMF_BATCH_PTE_READS, nr - 1 },
-			{ RMF_RAW_PTE_LOADS, nr + 1 }, { RMF_BATCHES, 1 }, { RMF_BATCHED_PAGES, nr }, { RMF_PTES_CLEARED, nr }, { RMF_TLB_DEFERRED, 1 },
+			{ RMF_BATCH_SCANS, 1 }, { RMF_RAW_PTE_LOADS, nr + 1 }, { RMF_BATCHES, 1 }, { RMF_BATCHED_PAGES, nr }, { RMF_PTES_CLEARED, nr }, { RMF_TLB_DEFERRED, 1 },
 			{ RMF_RMAP_REMOVE_CALLS, 1 }, { RMF_PAGE_MAPCOUNT_ATOMICS, nr }, { RMF_FOLIO_MAPCOUNT_ATOMICS, 2 }, { RMF_REF_PUTS, 1 },
 			{ RMF_RSS_UPDATES, 1 },
 		};
@@ -88,6 +88,7 @@ static void test_partial_batches(void)
 			expect_event(&world, RMF_WALK_CALLS, batches + 1);
 			expect_event(&world, RMF_WALK_PTE_READS, 1 + 2 * (batches - 1) + (skip ? 0 : batches * (nr - 1)));
 			expect_event(&world, RMF_BATCH_PTE_READS, NR - 1);
+			expect_event(&world, RMF_BATCH_SCANS, batches);
 			expect_event(&world, RMF_PAGE_MAPCOUNT_ATOMICS, NR);
 			expect_event(&world, RMF_FOLIO_MAPCOUNT_ATOMICS, 2 * batches);
 			expect_gone(&world, NR + 1);
