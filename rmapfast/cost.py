@@ -245,6 +245,7 @@ class CostVector:
                 raise ValueError(f"cost.{event}: given more than once")
         if not isinstance(self.residual, (int, float)) or not 0 <= self.residual < math.inf:
             raise ValueError(f"cost.residual: expected a relative error, 0 or more, got {self.residual!r}")
+        object.__setattr__(self, "residual", float(self.residual))
         for event in (event for events_ in self.joint for event in events_):
             if event not in events:
                 raise ValueError(f"cost.joint: {event!r} has no cost here{closest(event, events)}")
@@ -399,35 +400,45 @@ class CostVector:
                 raise ValueError(f"{where}: the key {key!r} is missing")
         if not isinstance(given["costs"], Mapping):
             raise ValueError(f"{where}: costs: expected a table of events, got {given['costs']!r}")
-        costs = []
         for event, figures in given["costs"].items():
             wanted = {"value", "low", "high", "kind", "source"}
             if not isinstance(figures, Mapping) or set(figures) != wanted:
                 raise ValueError(f"{where}: costs.{event}: expected {', '.join(sorted(wanted))}, got {figures!r}")
-            costs.append(Cost(event, **figures))
         try:
-            given["costs"] = tuple(costs)
+            given["costs"] = tuple(Cost(event, **figures) for event, figures in given["costs"].items())
             given["joint"] = tuple(tuple(events) for events in given.get("joint", ()))
             given["members"] = tuple(tuple(map(float, member)) for member in given.get("members", ()))
             return cls(**given)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:  # the last of an integer that no float holds
             raise ValueError(f"{where}: {error}") from None
 
-    def to_toml(self) -> str:
-        """Return the vector as TOML."""
+    def to_toml(self, table: str = "") -> str:
+        """Return the vector as TOML that reads back as an equal one: at top level, or as the table of that name."""
         document = self.to_dict()
         members = document.pop("members")
-        lines = [f"{key} = {toml_value(value)}" for key, value in document.items() if key != "costs"]
+        lines = [f"[{table}]"] if table else []
+        lines += [f"{key} = {toml_value(value)}" for key, value in document.items() if key != "costs"]
         if members:
-            lines += ["members = [", *(f"  {toml_value([round(v, 4) for v in member])}," for member in members), "]"]
+            lines += ["members = [", *(f"  {toml_value(member)}," for member in members), "]"]
+        prefix = f"{table}." if table else ""
         for event, figures in document["costs"].items():
-            lines += ["", f"[costs.{event}]", *(f"{key} = {toml_value(value)}" for key, value in figures.items())]
+            lines += ["", f"[{prefix}costs.{event}]"]
+            lines += [f"{key} = {toml_value(value)}" for key, value in figures.items()]
         return "\n".join(lines) + "\n"
 
 
 def toml_value(value) -> str:
     """A text, number, truth value or nested list as TOML (whose syntax for these is JSON's)."""
-    return json.dumps(value, ensure_ascii=False)
+    # but for DEL, which only TOML wants escaped
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def read_toml(path: str | os.PathLike) -> dict:
+    """Read a TOML file; one that is not TOML raises ``ValueError``."""
+    try:
+        return tomllib.loads(Path(path).read_bytes().decode())
+    except (ValueError, RecursionError) as error:  # also not UTF-8, numbers too long to read, lists nested too deep
+        raise ValueError(f"{path}: not TOML: {error}") from None
 
 
 def matrix(costs: Iterable[CostVector]) -> np.ndarray:
@@ -465,7 +476,4 @@ def get(costs: str | os.PathLike | CostVector) -> CostVector:
         raise ValueError(
             f"cost: no vector {str(costs)!r}{closest(str(costs), names())}; known are {', '.join(names())}"
         )
-    try:
-        return CostVector.from_dict(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
+    return CostVector.from_dict(read_toml(path), str(path))
