@@ -19,6 +19,14 @@ test: $(VENV)/test-tools
 bench: $(VENV)/test-tools
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-disable-gc --benchmark-group-by=group --benchmark-columns=median,iqr,rounds -s
 
+# Every measured row against the committed cost vectors: writes docs/validation.md.
+validate: $(VENV)/test-tools
+	$(BIN)/python -m validation.page
+
+# The cost vectors anew, from the measured rows.
+fit: $(VENV)/test-tools
+	$(BIN)/python -m validation.fit
+
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -47,4 +55,4 @@ $(VENV)/lint-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[lint]"
 	touch $@
 
-.PHONY: run test bench lint sanitize clean
+.PHONY: run test bench validate fit lint sanitize clean

@@ -20,41 +20,67 @@ PRIOR_WEIGHT = 0.02
 PRIOR_SLACK = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """Parameters and costs that explain measured rows.
 
     Parameters
     ----------
     parameters : ndarray, shape (parameters,)
-    costs, low, high : ndarray, shape (costs,)
-        Best values, and the smallest and largest among all that explain the rows as well.
-    members : ndarray, shape (members, costs)
-        Such vectors: for each parameter the two in which it is smallest and largest, and further extreme ones.
+    costs : ndarray, shape (costs,)
     errors : ndarray, shape (rows,)
         Relative error of each row, predicted / measured - 1.
+    shares : ndarray, shape (costs, parameters)
+    relative : ndarray, shape (rows, parameters)
+        What one of each parameter adds to the relative prediction of a row.
+    expected : ndarray, shape (parameters,)
+        The prior, 0 where there is none.
     """
 
     parameters: np.ndarray
     costs: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    members: np.ndarray
     errors: np.ndarray
+    shares: np.ndarray
+    relative: np.ndarray
+    expected: np.ndarray
+
+    def as_good(self, scatter=SCATTER, *, directions: int = 24, seed: int = 0) -> np.ndarray:
+        """Return vectors that explain the rows as well.
+
+        Parameters
+        ----------
+        scatter : float or array_like, shape (rows,)
+            Relative error that any such vector may have in a row, even where the fit does better.
+        directions : int
+            Random directions for vectors beyond those in which a single parameter is smallest or largest.
+        seed : int
+
+        Returns
+        -------
+        ndarray, shape (vectors, costs)
+        """
+        from scipy.optimize import linprog
+
+        has_prior = self.expected > 0
+        slack = np.maximum(np.abs(self.errors) * (1 + 1e-9) + 1e-12, scatter)
+        deviation = np.maximum(np.abs(self.parameters / np.where(has_prior, self.expected, np.inf) - 1), PRIOR_SLACK)
+        relative = np.concatenate([self.relative, np.diag(1 / np.where(has_prior, self.expected, np.inf))[has_prior]])
+        slack = np.concatenate([slack, deviation[has_prior] * (1 + 1e-9)])
+        bounds = np.concatenate([1 + slack, slack - 1])
+        scale = np.where(self.parameters > 0, self.parameters, 1 / np.maximum(relative.max(axis=0), 1e-300))
+        rows = np.concatenate([relative, -relative]) * scale
+
+        def extreme(direction):
+            found = linprog(direction, A_ub=rows, b_ub=bounds, bounds=(0, None), method="highs")
+            return found.x * scale if found.status == 0 else self.parameters
+
+        random = np.random.default_rng(seed).normal(size=(directions, len(self.parameters)))
+        unit = np.eye(len(self.parameters))
+        extremes = [extreme(direction) for direction in (*unit, *-unit, *random)]
+        return np.unique(np.maximum(extremes, 0), axis=0) @ self.shares.T
 
 
-def fit(
-    counts,
-    measured,
-    shares=None,
-    *,
-    weights=None,
-    prior=None,
-    prior_weight=PRIOR_WEIGHT,
-    scatter=SCATTER,
-    directions: int = 24,
-    seed: int = 0,
-) -> Fit:
+def fit(counts, measured, shares=None, *, weights=None, prior=None, prior_weight=PRIOR_WEIGHT) -> Fit:
     """Fit non-negative costs to measured rows by relative error.
 
     Parameters
@@ -71,11 +97,6 @@ def fit(
         What a parameter is expected to be (0: nothing is expected). It decides, gently, where the rows do not.
     prior_weight : float
         Of the relative deviation from it.
-    scatter : float or array_like, shape (rows,)
-        Relative error of a row that any equally good vector may have.
-    directions : int
-        Random directions for members beyond those of the single parameters.
-    seed : int
 
     Returns
     -------
@@ -89,7 +110,7 @@ def fit(
         If the shapes do not fit together.
     """
     try:
-        from scipy.optimize import linprog, nnls
+        from scipy.optimize import nnls
     except ImportError:
         raise ImportError("a fit needs SciPy; install it with: pip install 'rmapfast[fit]'") from None
     counts, measured = np.asarray(counts, float), np.asarray(measured, float)
@@ -98,33 +119,17 @@ def fit(
         raise ValueError(f"counts: expected {len(measured)} rows of {len(shares)} events, got shape {counts.shape}")
     relative = counts @ shares / measured[:, None]
     weights = np.ones(len(measured)) if weights is None else np.asarray(weights, float)
-    slack = np.broadcast_to(np.asarray(scatter, float), len(measured))
     expected = np.zeros(shares.shape[1]) if prior is None else np.asarray(prior, float)
-    expects = np.diag(1 / np.where(expected > 0, expected, np.inf))[expected > 0]
-    relative = np.concatenate([relative, expects])
-    weights = np.concatenate([weights, np.full(len(expects), prior_weight)])
-    slack = np.concatenate([slack, np.full(len(expects), PRIOR_SLACK)])
-    parameters, _ = nnls(relative * weights[:, None], weights)
-    errors = relative @ parameters - 1
-    slack = np.maximum(np.abs(errors) * (1 + 1e-9) + 1e-12, slack)
-    bounds = np.concatenate([1 + slack, slack - 1])
-    scale = np.where(parameters > 0, parameters, 1 / np.maximum(relative.max(axis=0), 1e-300))
-    rows = np.concatenate([relative, -relative]) * scale
-
-    def extreme(direction):
-        found = linprog(direction, A_ub=rows, b_ub=bounds, bounds=(0, None), method="highs")
-        return found.x * scale if found.status == 0 else parameters
-
-    rng = np.random.default_rng(seed)
-    unit = np.eye(len(parameters))
-    extremes = [extreme(direction) for direction in (*unit, *-unit, *rng.normal(size=(directions, len(parameters))))]
-    members = np.unique(np.maximum(extremes, 0), axis=0) @ shares.T
-    costs = shares @ parameters
+    expects = prior_weight * np.diag(1 / np.where(expected > 0, expected, np.inf))[expected > 0]
+    parameters, _ = nnls(
+        np.concatenate([relative * weights[:, None], expects]),
+        np.concatenate([weights, np.full(len(expects), prior_weight)]),
+    )
     return Fit(
         parameters=parameters,
-        costs=costs,
-        low=np.minimum(costs, members.min(axis=0)),
-        high=np.maximum(costs, members.max(axis=0)),
-        members=members,
-        errors=errors[: len(measured)],
+        costs=shares @ parameters,
+        errors=relative @ parameters - 1,
+        shares=shares,
+        relative=relative,
+        expected=expected,
     )

@@ -113,8 +113,7 @@ class Problem:
     def fit(self, keep=slice(None)) -> _fit.Fit:
         """Fit, to some of the rows only if `keep` says which."""
         counts, measured, shares, scale = self._system
-        scatter = np.maximum(self.scatter, [1 - row.scatter[0] for row in self.rows]) * scale
-        counts, measured, scale, scatter = counts[keep], measured[keep], scale[keep], scatter[keep]
+        counts, measured, scale = counts[keep], measured[keep], scale[keep]
         weights, prior = np.ones(len(measured)), self.prior or None
         while True:
             fitted = _fit.fit(
@@ -124,7 +123,6 @@ class Problem:
                 weights=weights / scale,
                 prior=prior,
                 prior_weight=self.prior_weight,
-                scatter=scatter,
             )
             missed = np.abs(fitted.errors / scale) > self.limit
             if not missed.any() or weights.max() > _MOST_WEIGHT:
@@ -153,9 +151,11 @@ class Problem:
     def vector(self) -> CostVector:
         """The fitted vector."""
         fitted, scale = self.fit(), self._system[3]
-        figures = zip(self.events, *np.round([fitted.costs, fitted.low, fitted.high], 4), strict=True)
+        scatter = np.maximum(self.scatter, [1 - row.scatter[0] for row in self.rows])
+        members = fitted.as_good(scatter * scale)
+        low, high = (bound([fitted.costs, *members], axis=0) for bound in (np.min, np.max))
+        figures = zip(self.events, *np.round([fitted.costs, low, high], 4), strict=True)
         costs = [Cost(event, *map(float, three), "fitted", self._source(event)) for event, *three in figures]
-        members = fitted.members
         for event, value in self.known.items():
             costs.append(Cost(event, value, value, value, "measured", self.known_source))
             members = np.column_stack([members, np.full(len(members), value)])

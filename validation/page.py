@@ -188,9 +188,10 @@ def main() -> None:
         "`validation/fit.py`.",
         "",
         "A fit is non-negative least squares of relative errors. *fits as well* is the range of a cost over all "
-        "vectors that miss no row by more than the fit does, or by the scatter of the measurement (1%; 5% in nanoseconds; 10% "
-        "of published figures) where that is more. *error when left out* is the error of a row as predicted from all "
-        "others; a row that nothing else decides tests nothing and says so. Per-call rows hold a tracer's share "
+        "vectors that miss no row by more than the fit does, or by the scatter of the measurement (1%; 5% in "
+        "nanoseconds; 10% of published figures) where that is more. *error when left out* is the error of a row "
+        "as predicted from all others; a row that nothing else decides tests nothing and says so. Per-call rows hold "
+        "a tracer's share "
         "(`traced_calls`), which is stated with the data.",
         "",
         *_summary(problems, vectors),
