@@ -548,6 +548,8 @@ static struct rmf_check *new_runner(const struct rmf_arch *arch)
 		return NULL;
 	check->run.arch = *arch;
 	check->run.arch.ptrs_per_pte = RMF_CHECK_TABLE;
+	/* CONT says nothing that the entries do not say, so a state that differs in it alone is no other state */
+	check->run.arch.cont_ptes = 1;
 	check->trace = (struct rmf_trace){ .entries = check->entries, .capacity = MAX_TRACE };
 	check->run.trace = &check->trace;
 	check->window_start = FIRST_VPN;

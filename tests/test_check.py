@@ -240,6 +240,36 @@ def test_a_python_function_is_checked_on_the_reference():
     assert rf.check(clipped, pages=2, budget=6).clean
 
 
+def test_contpte_makes_no_state_another_one():
+    """A restored batch that is folded says the same as the entries put back one by one."""
+    arch = rf.arch.get("arm64-4k").replace(cont_ptes=2)
+    policies = ("v6.15", "v7.3")
+    folding, plain = (rf.check(policies, pages=2, arch=one) for one in (arch, arch.replace(cont_ptes=1)))
+    assert [one.violations for one in folding.policies] == [one.violations for one in plain.policies]
+    assert {violation.invariant for violation in folding.policies[1].violations} <= set(_check.DOCUMENTED)
+
+
+@pytest.mark.parametrize("arch", rf.arch.PRESETS)
+def test_every_preset_is_checked(arch):
+    """Also where a contpte block is larger than a case's page table; aborts restore 16 pages, a block of arm64-4k."""
+    found = rf.check(["v6.15"], pages=2, arch=arch).policies[0].violations
+    assert {"out-of-bounds", "restore-write"} <= {violation.invariant for violation in found}
+    for violation in found:
+        assert violation.invariant in _cases.judge(violation.example, _policy.get("v6.15"), arch=arch)
+    cases = list(_cases.random_cases(0, 60))
+    report = _check.check_cases(cases, ["v7.3", "v6.15"], arch=arch)
+    assert {violation.invariant for violation in report.policies[0].violations} <= set(_check.DOCUMENTED)
+    assert "out-of-bounds" in classes(report, "v6.15")
+
+
+@pytest.mark.parametrize("arch", ["arm64-16k", "ppc64-64k"])
+def test_a_python_function_is_checked_on_every_preset(arch):
+    def page_by_page(folio, vma, walk, pte):
+        return 1
+
+    assert rf.check(page_by_page, pages=2, budget=2, arch=arch).clean
+
+
 def test_the_how_to_runs_from_end_to_end(capsys):
     path = Path(__file__).parent.parent / "examples" / "policy.py"
     scope = {}
