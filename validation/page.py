@@ -164,8 +164,8 @@ def _reference_share(vector) -> list[str]:
         price = reclaim(population, "820MiB", policy=policy, arch="arm64-4k", in_place=True).price(vector)
         shares.append(100 * price.breakdown[cost.REFERENCE_CHECK] / price.value)
     return [
-        "`young-arm64` also says that folio_check_references went from 35% of the profile to about 5%; nothing is fitted "
-        f"to that. Predicted at order {fit.PUBLISHED_ORDER}: {shares[0]:.0f}% and {shares[1]:.0f}%.",
+        "`young-arm64` also says that folio_check_references went from 35% of the profile to about 5%; nothing is "
+        f"fitted to that. Predicted at order {fit.PUBLISHED_ORDER}: {shares[0]:.0f}% and {shares[1]:.0f}%.",
         "",
     ]
 
