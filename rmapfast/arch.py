@@ -1,16 +1,24 @@
-"""Architectures: the structural parameters that decide which events an unmap causes.
+"""Architectures: the structural parameters that decide which events an unmap causes, and what the events cost.
 
-Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all.
+Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all. :func:`load` reads one from a TOML file,
+as :meth:`Arch.to_toml` writes it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from rmapfast import cost as _cost
 from rmapfast._names import closest
+from rmapfast.cost import CostVector
 
 TLB_KINDS = ("none", "x86", "arm64", "riscv")
+
+_PTE_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -22,15 +30,15 @@ class Arch:
     name : str
         Name of the preset, or of the variation.
     page_shift : int
-        log2 of the base page size in bytes.
+        log2 of the base page size in bytes, 12 to 18.
     ptrs_per_pte : int
-        Entries per page table, a power of two.
+        Entries per page table, a power of two; a table of 8-byte entries is one page at most.
     cont_ptes : int
         Entries of a contpte block, a power of two; 1 where the architecture has none.
     tlb : {'none', 'x86', 'arm64', 'riscv'}
         When TLB flushes are deferred and what a flush issues (docs/model.md, section 4).
     flush_ceiling : int
-        Pages above which an immediate flush becomes a full one (x86, riscv).
+        Pages above which an immediate flush becomes a full one (not arm64).
     range_tlbi : bool
         Whether one TLBI can cover a range (arm64, FEAT_TLBIRANGE).
     max_dvm_ops : int
@@ -43,6 +51,8 @@ class Arch:
         Whether making a PTE dirty also makes it soft-dirty (x86).
     nr_cpus : int
         CPUs of the machine.
+    costs : str or CostVector
+        Name of a cost vector of :mod:`rmapfast.cost`, or the vector; "" for none: runs are then not priced.
     """
 
     name: str
@@ -57,61 +67,253 @@ class Arch:
     page_mapcount: bool = True
     mkdirty_soft_dirty: bool = False
     nr_cpus: int = 32
+    costs: str | CostVector = ""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            want = {"int": int, "bool": bool, "str": str}[field.type]
-            if type(value) is not want:
+            value, want = getattr(self, field.name), _TYPES.get(field.type)
+            if want and type(value) is not want:
                 raise TypeError(f"arch.{field.name}: expected {field.type}, got {value!r}")
-        if not 10 <= self.page_shift <= 20:
-            raise ValueError(f"arch.page_shift: expected 10 to 20, got {self.page_shift}")
-        for name, low, high in (("ptrs_per_pte", 2, 8192), ("cont_ptes", 1, self.ptrs_per_pte)):
+        if not isinstance(self.costs, str | CostVector):
+            raise TypeError(f"arch.costs: expected the name of a cost vector or a CostVector, got {self.costs!r}")
+        if isinstance(self.costs, str) and self.costs.endswith(".toml"):
+            # a path would mean something else in another directory, and another vector when the file changes
+            raise ValueError(
+                f"arch.costs: expected the name of a cost vector, got {self.costs!r}; pass cost.get({self.costs!r})"
+            )
+        if not self.name or not self.name.isprintable() or self.name != self.name.strip():
+            raise ValueError(f"arch.name: expected printable text without blanks around it, got {self.name!r}")
+        if not 12 <= self.page_shift <= 18:
+            raise ValueError(f"arch.page_shift: expected 12 to 18 (4 KiB to 256 KiB), got {self.page_shift}")
+        for name, low, high, limit in (
+            ("ptrs_per_pte", 2, min(self.page_size // _PTE_SIZE, 8192), "8 bytes each in one page"),
+            ("cont_ptes", 1, self.ptrs_per_pte, "the page table"),
+        ):
             value = getattr(self, name)
             if not low <= value <= high or value & (value - 1):
-                raise ValueError(f"arch.{name}: expected a power of two from {low} to {high}, got {value}")
+                raise ValueError(f"arch.{name}: expected a power of two from {low} to {high} ({limit}), got {value}")
         if self.tlb not in TLB_KINDS:
-            raise ValueError(f"arch.tlb: expected one of {', '.join(TLB_KINDS)}, got {self.tlb!r}")
+            raise ValueError(
+                f"arch.tlb: expected one of {', '.join(TLB_KINDS)}, got {self.tlb!r}{closest(self.tlb, TLB_KINDS)}"
+            )
         for name in ("flush_ceiling", "max_dvm_ops", "nr_cpus"):
             if not 1 <= getattr(self, name) < 1 << 31:
-                raise ValueError(f"arch.{name}: expected 1 or more, got {getattr(self, name)}")
+                raise ValueError(f"arch.{name}: expected 1 to 2^31 - 1, got {getattr(self, name)}")
 
     @property
     def page_size(self) -> int:
         """Bytes in a base page."""
         return 1 << self.page_shift
 
+    @property
+    def cost(self) -> CostVector | None:
+        """The cost vector, or None."""
+        return None if self.costs == "" else _cost.get(self.costs)
+
     def replace(self, **changes) -> Arch:
-        """Return a copy with some parameters changed; unknown names raise ``TypeError``."""
+        """Return a copy with some parameters changed.
+
+        Parameters
+        ----------
+        **changes
+            Values by parameter. A name with a dot is a cost: ``replace(**{"cost.tlbi_ops": 50.0})`` stands for
+            ``replace(costs=arch.cost.replace(tlbi_ops=50.0))``, after the other changes.
+
+        Raises
+        ------
+        TypeError
+            If there is no such parameter, or its value is of another type.
+        ValueError
+            For a value out of range, an unknown event, or a cost of an architecture without costs.
+        """
         known = [field.name for field in dataclasses.fields(self)]
+        costs = {name.removeprefix("cost."): changes.pop(name) for name in list(changes) if name.startswith("cost.")}
         for name in changes:
             if name not in known:
-                raise TypeError(f"arch.{name}: no such parameter{closest(name, known)}; known are {', '.join(known)}")
-        return dataclasses.replace(self, **changes)
+                raise TypeError(
+                    f"arch.{name}: no such parameter{closest(name, known)}; known are {', '.join(known)}, cost.EVENT"
+                )
+        arch = dataclasses.replace(self, **changes)
+        if not costs:
+            return arch
+        if arch.cost is None:
+            raise ValueError(f"arch.cost.{next(iter(costs))}: {arch.name} has no cost vector; give it costs first")
+        return dataclasses.replace(arch, costs=arch.cost.replace(**costs))
 
+    def to_toml(self) -> str:
+        """Return the architecture as TOML, which :func:`load` reads back as an equal one."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        costs = values.pop("costs")
+        if isinstance(costs, str) and costs:
+            values["costs"] = costs
+        text = "".join(f"{name} = {_cost.toml_value(value)}\n" for name, value in values.items())
+        return text + ("\n" + costs.to_toml("cost") if isinstance(costs, CostVector) else "")
+
+
+_TYPES = {"int": int, "bool": bool, "str": str}
 
 PRESETS = {
     arch.name: arch
     for arch in (
         # Facts, section 3: 4K pages, 512 PTEs per table, deferral if another CPU is in mm_cpumask, ceiling 33.
-        Arch(name="x86-64", tlb="x86", mkdirty_soft_dirty=True),
-        # Facts, sections 2.6, 2.7 and 3: contpte of 16, deferral always, MAX_DVM_OPS 512. Range TLBI as in
-        # ARMv8.4 and later; arm64 has no soft-dirty bit.
-        Arch(name="arm64-4k", cont_ptes=16, tlb="arm64", range_tlbi=True),
+        Arch(name="x86-64", tlb="x86", mkdirty_soft_dirty=True, costs="x86-64"),
+        # Facts, sections 2.6, 2.7 and 3: contpte of 16, deferral always, MAX_DVM_OPS = PTEs per table. Range TLBI as
+        # in ARMv8.4 and later; arm64 has no soft-dirty bit.
+        Arch(name="arm64-4k", cont_ptes=16, tlb="arm64", range_tlbi=True, costs="arm64-4k"),
+        # Facts, section 3: contpte of 128 pages = 2M, PMD of 32M.
+        Arch(
+            name="arm64-16k",
+            page_shift=14,
+            ptrs_per_pte=2048,
+            cont_ptes=128,
+            tlb="arm64",
+            range_tlbi=True,
+            max_dvm_ops=2048,
+            costs="arm64-16k",
+        ),
+        # Facts, section 3: contpte of 32 pages = 2M, PMD of 512M.
+        Arch(
+            name="arm64-64k",
+            page_shift=16,
+            ptrs_per_pte=8192,
+            cont_ptes=32,
+            tlb="arm64",
+            range_tlbi=True,
+            max_dvm_ops=8192,
+            costs="arm64-64k",
+        ),
+        # Facts, section 3: deferral always, flush_all threshold of 64 PTEs. Svnapot blocks of 16 exist, but no user
+        # folio is mapped by them (hugetlb and vmalloc only).
+        Arch(name="riscv64", tlb="riscv", flush_ceiling=64, costs="riscv64"),
+        # Facts, section 3: tables of 2K, PMD of 1M, no deferral. The only architecture whose entries can be UNUSED.
+        Arch(name="s390x", ptrs_per_pte=256, costs="s390x"),
+        # Facts, section 3: radix tables of 32 entries, PMD of 2M, no deferral (hash has 256 entries and a PMD of 16M).
+        Arch(name="ppc64-64k", page_shift=16, ptrs_per_pte=32, costs="ppc64-64k"),
     )
 }
 
 
-def get(arch: str | Arch) -> Arch:
-    """Return the architecture itself, or the preset of that name.
+def load(path: str | os.PathLike) -> Arch:
+    """Read an architecture from a TOML file.
+
+    At its top level are the parameters of :class:`Arch`, of which only ``name`` is required. ``costs`` names a cost
+    vector; or the table ``[cost]`` holds one as :meth:`CostVector.to_dict` gives it.
 
     Raises
     ------
     ValueError
-        If no preset has that name; the message lists the valid ones.
+        If the file is not TOML or no architecture; the message says which key is wrong.
+    OSError
+        If it cannot be read.
+    """
+    document = _cost.read_toml(path)
+    known = [*(field.name for field in dataclasses.fields(Arch)), "cost"]
+    for key in document:
+        if key not in known:
+            raise ValueError(f"{path}: no such key {key!r}{closest(key, known)}; known are {', '.join(known)}")
+    if "name" not in document:
+        raise ValueError(f"{path}: the key 'name' is missing")
+    if "cost" in document and "costs" in document:
+        raise ValueError(f"{path}: expected costs = NAME or the table [cost], got both")
+    try:
+        if "cost" in document:
+            document["costs"] = CostVector.from_dict(document.pop("cost"))
+        arch = Arch(**document)
+        _ = arch.cost  # a name that no vector has is refused here, not when the first run is priced
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return arch
+
+
+def get(arch: str | os.PathLike | Arch) -> Arch:
+    """Return the architecture itself, the preset of that name, or the one in a TOML file.
+
+    Raises
+    ------
+    ValueError
+        If no preset has that name, or as :func:`load`; the message lists the valid ones.
     """
     if isinstance(arch, Arch):
         return arch
-    if arch in PRESETS:
+    if isinstance(arch, str) and arch in PRESETS:
         return PRESETS[arch]
-    raise ValueError(f"arch: no preset {arch!r}{closest(arch, PRESETS)}; known are {', '.join(PRESETS)}")
+    if isinstance(arch, str | os.PathLike) and Path(arch).suffix == ".toml":
+        return load(arch)
+    raise ValueError(
+        f"arch: no preset {arch!r}{closest(arch, PRESETS)}; known are {', '.join(PRESETS)}, or a path ending in .toml"
+    )
+
+
+def configured(
+    names: Iterable[str | os.PathLike | Arch], settings: Iterable[str] = (), where: str = "settings"
+) -> list[Arch]:
+    """Return architectures with settings applied.
+
+    Parameters
+    ----------
+    names : iterable
+        What :func:`get` takes; one that is given twice is returned once.
+    settings : iterable of str
+        ``arch.PARAM=VALUE`` for all of them, or ``NAME.PARAM=VALUE`` for one. PARAM is a parameter of :class:`Arch`;
+        ``cost.EVENT``; or ``cost``, with the name of a cost vector or a TOML file as value. They are applied together,
+        so that only the outcome must be valid; of two for the same parameter the later one holds.
+    where : str
+        Where the settings come from, for the error text.
+
+    Raises
+    ------
+    ValueError
+        For a name or a setting that does not do; the message names it.
+    """
+    arches: dict[str, Arch] = {}
+    for arch in map(get, names):
+        if arches.setdefault(arch.name, arch) != arch:
+            raise ValueError(f"arch: two different architectures are named {arch.name!r}")
+    changes: dict[str, dict] = {name: {} for name in arches}
+    given: dict[str, list[str]] = {name: [] for name in arches}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        first, dot, _ = key.partition(".")
+        if not (first and dot and text):
+            raise ValueError(f"{where}: expected arch.PARAM=VALUE or NAME.PARAM=VALUE, got {setting!r}")
+        # the name of an architecture may have a dot in it
+        owner = max((owner for owner in ("arch", *arches) if key.startswith(f"{owner}.")), key=len, default=None)
+        if owner is None:
+            raise ValueError(
+                f"{where}: {setting}: {first!r} is no architecture of this run{closest(first, arches)}; "
+                f"it has {', '.join(arches)}"
+            )
+        parameter = key.removeprefix(f"{owner}.")
+        try:
+            value = _parse(parameter, text)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{where}: {setting}: {error}") from None
+        for name in arches if owner == "arch" else [owner]:
+            changes[name]["costs" if parameter == "cost" else parameter] = value
+            given[name].append(setting)
+    for name, arch in arches.items():
+        try:
+            arches[name] = arch.replace(**changes[name])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {', '.join(given[name])}: {error}") from None
+    return list(arches.values())
+
+
+def _parse(parameter: str, text: str):
+    """The value that the text of a setting means, of the parameter's type; replace() refuses an unknown parameter."""
+    if parameter in ("cost", "costs"):
+        vector = _cost.get(text)
+        return vector if text.endswith(".toml") else text
+    kind = {field.name: field.type for field in dataclasses.fields(Arch)}.get(parameter)
+    if kind == "bool":
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError(f"expected true or false, got {text!r}")
+        return text.lower() in ("true", "1")
+    try:
+        if kind == "int":
+            return int(text, 0)
+        if parameter.startswith("cost."):
+            return float(text)
+    except ValueError:
+        raise ValueError(f"expected a {'whole ' if kind == 'int' else ''}number, got {text!r}") from None
+    return text

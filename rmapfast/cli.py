@@ -15,10 +15,10 @@ import numpy as np
 import rmapfast
 from rmapfast import _cases, _check
 from rmapfast import arch as _arch
+from rmapfast import cost as _cost
 from rmapfast import policy as _policy
 from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, compare
 from rmapfast._conformance import ENGINES, conformance
-from rmapfast._names import closest
 from rmapfast._reclaim import ENTRIES
 from rmapfast._sizes import format_size, parse_size
 from rmapfast.events import DESCRIPTIONS
@@ -168,35 +168,8 @@ def _names(text: str | None, default) -> list[str]:
 
 
 def _arches(names: list[str], changes: list[str]) -> list[_arch.Arch]:
-    """Architectures by name, with the --set changes applied."""
-    arches = {name: _arch.get(name) for name in names}
-    for change in changes:
-        name, _, value = change.partition("=")
-        owner, _, parameter = name.rpartition(".")
-        if not owner or not value:
-            raise ValueError(f"--set: expected arch.PARAM=VALUE or NAME.PARAM=VALUE, got {change!r}")
-        if owner != "arch" and owner not in arches:
-            raise ValueError(
-                f"--set: {owner!r} is no architecture of this run{closest(owner, arches)}; it has {', '.join(arches)}"
-            )
-        for chosen in arches if owner == "arch" else [owner]:
-            arches[chosen] = _arch.get(arches[chosen]).replace(**{parameter: _arch_value(parameter, value)})
-    return list(arches.values())
-
-
-def _arch_value(parameter: str, text: str):
-    """The value of an architecture's parameter, of the type that it has; an unknown parameter is left to replace()."""
-    kind = {field.name: field.type for field in dataclasses.fields(_arch.Arch)}.get(parameter, "str")
-    if kind == "bool":
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise ValueError(f"--set: {parameter} is true or false, got {text!r}")
-        return text.lower() in ("true", "1")
-    if kind == "int":
-        try:
-            return int(text, 0)
-        except ValueError:
-            raise ValueError(f"--set: {parameter} is a whole number, got {text!r}") from None
-    return text
+    """Architectures by name or TOML file, with the --set changes applied."""
+    return _arch.configured(names, changes, where="--set")
 
 
 def run_reclaim(arguments) -> int:
@@ -406,8 +379,13 @@ def run_check(arguments) -> int:
 
 
 def _add_list(verbs) -> None:
-    verb = _verb(verbs, "list", run_list, "List the presets of architectures or policies, or the events.")
-    verb.add_argument("what", choices=("arch", "policy", "event"))
+    verb = _verb(
+        verbs,
+        "list",
+        run_list,
+        "List the presets of architectures or policies, the events, cost vectors or components.",
+    )
+    verb.add_argument("what", choices=("arch", "policy", "event", "cost", "component"))
 
 
 def run_list(arguments) -> int:
@@ -417,8 +395,23 @@ def run_list(arguments) -> int:
         lines = [
             line
             for name, fields in document.items()
-            for line in hanging(name, 10, " ".join(f"{k}={v}" for k, v in fields.items() if k != "name"))
+            for line in hanging(name, 12, " ".join(f"{k}={v}" for k, v in fields.items() if k != "name" and v != ""))
         ]
+    elif arguments.what == "cost":
+        vectors = {name: _cost.get(name) for name in _cost.names()}
+        document = {name: vector.to_dict() for name, vector in vectors.items()}
+        lines = [
+            line
+            for name, vector in vectors.items()
+            for line in hanging(
+                name,
+                16,
+                f"{vector.unit}, {vector.arch}, {len(vector.costs)} costs{vector.build and ', ' + vector.build}",
+            )
+        ]
+    elif arguments.what == "component":
+        document = _cost.COMPONENTS
+        lines = [line for name, events in document.items() for line in hanging(name, 18, " ".join(events))]
     elif arguments.what == "policy":
         document = {name: dataclasses.asdict(policy) for name, policy in _policy.PRESETS.items()}
         lines = [line for name, fields in document.items() for line in hanging(name, 12, fields["doc"])]

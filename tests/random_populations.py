@@ -5,11 +5,14 @@ from itertools import pairwise
 import numpy as np
 
 from rmapfast import _core, pte
-from rmapfast.arch import Arch
+from rmapfast.arch import PRESETS, Arch
 from rmapfast.population import Population
 
 
 def random_arch(rng) -> Arch:
+    """A preset, or an architecture with page tables so small that folios cross them all the time."""
+    if rng.random() < 0.4:
+        return PRESETS[str(rng.choice(list(PRESETS)))]
     tables = int(rng.choice([8, 16, 64]))
     tlb = str(rng.choice(["x86", "arm64", "riscv", "none"]))
     return Arch(
@@ -41,7 +44,9 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
     per_table = arch.ptrs_per_pte
     table_order = per_table.bit_length() - 1
     nr_folios = int(rng.integers(1, 6))
-    order = rng.integers(0, min(6, table_order + 2), nr_folios).astype(np.uint8)
+    # up to two tables, or two contpte blocks, or 32 pages
+    block_order = arch.cont_ptes.bit_length() - 1
+    order = rng.integers(0, min(max(6, block_order + 2), table_order + 2), nr_folios).astype(np.uint8)
     pages = 1 << order.astype(np.int64)
     pfn = np.zeros(nr_folios, np.uint64)
     index = np.zeros(nr_folios, np.uint64)
