@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import re
@@ -9,17 +10,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from rmapfast import _core, reference
 from rmapfast import arch as _arch
+from rmapfast import cost as _cost
 from rmapfast import policy as _policy
 from rmapfast._pageout import pageout_groups, split_partially_mapped
 from rmapfast._sizes import format_size, parse_size
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
+from rmapfast.cost import CostVector, Prediction
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
@@ -56,48 +60,61 @@ class Result:
 
     Parameters
     ----------
-    policy : Policy or callable
+    policy : Policy, callable or str
+        Of a saved run under a function, the function's name.
     arch : Arch
+        With the cost vector that the run is priced with.
     entry : {'memory.reclaim', 'pageout'}
     target_pages : int
         Base pages asked for; for ``pageout`` all that the population maps.
     population : dict
         What was reclaimed, before the run (:meth:`Population.describe`).
-    after : Population
-        Its state after the run.
+    after : Population or None
+        Its state after the run; not of a saved run.
     reclaimed_pages : int
         Base pages freed.
     events : Events
         Counts by name.
+    referenced_events : Events
+        Of each count, the part that the reference checks counted (``folio_referenced_one``).
     batch_lengths : dict of int to int
         Unmap steps by the number of entries that they cleared.
     wall_s : float
         Seconds that the simulation took, without making or copying the population.
     provenance : dict
         Versions, host and arguments.
+    peak_rss_bytes : int or None
+        Largest resident size of the process until the run's end, or None where it is not known.
+    source : str
+        Which of the results that :meth:`Comparison.of` put together the run is from.
     """
 
-    policy: Policy | Callable
+    policy: Policy | Callable | str
     arch: Arch
     entry: str
     target_pages: int
     population: dict
-    after: Population = field(compare=False)
+    after: Population | None = field(compare=False)
     reclaimed_pages: int = 0
     events: Events = None
+    referenced_events: Events = None
     batch_lengths: dict = None
     wall_s: float = field(default=0.0, compare=False)
     provenance: dict = field(default=None, compare=False)
+    peak_rss_bytes: int | None = field(default=None, compare=False)
+    source: str = field(default="", compare=False)
 
     @property
     def policy_name(self) -> str:
         """Name of the policy, or of the function that stands for it."""
+        if isinstance(self.policy, str):
+            return self.policy
         return getattr(self.policy, "name", None) or getattr(self.policy, "__name__", "callable")
 
     @property
     def reclaimed_bytes(self) -> int:
         """Bytes freed."""
-        return self.reclaimed_pages << self.after.page_shift
+        return self.reclaimed_pages << self.arch.page_shift
 
     @property
     def target_reached(self) -> bool:
@@ -119,8 +136,41 @@ class Result:
         count = self.events[event]
         return count / self.reclaimed_pages if self.reclaimed_pages else float("nan")
 
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """The price with the architecture's cost vector, or None if it has none."""
+        return self.price()
+
+    def price(
+        self, costs: str | os.PathLike | CostVector | Arch | np.ndarray | None = None
+    ) -> Prediction | np.ndarray | None:
+        """Price the run without simulating it again.
+
+        Parameters
+        ----------
+        costs : str, path, CostVector, Arch or ndarray, optional
+            A cost vector, its name or TOML file, or an architecture that has one; by default the run's architecture.
+            Or many vectors at once: a float array of shape (k, len(EVENT_NAMES)), such as those of
+            :meth:`CostVector.sample` and :func:`rmapfast.cost.matrix`.
+
+        Returns
+        -------
+        Prediction, ndarray or None
+            Of an array float64 of shape (k,), in the unit of its costs. None of an architecture without costs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an unknown name, and for an array of another shape or type, or with a cost that is negative or not
+            finite; the message names it.
+        """
+        if isinstance(costs, np.ndarray):
+            return _checked_costs(costs) @ self.events.counts.astype(float)
+        vector = cost_vector(self.arch if costs is None else costs)
+        return vector and vector.price(self.events.counts, self.referenced_events.counts)
+
     def to_dict(self) -> dict:
-        """Return the run as a dict that serialises to JSON; prices are None until there is a cost model."""
+        """Return the run as a dict that serialises to JSON; prices are None without a cost vector."""
         return {
             "policy": self.policy_name,
             "arch": self.arch.name,
@@ -130,18 +180,22 @@ class Result:
             "reclaimed_pages": self.reclaimed_pages,
             "target_reached": self.target_reached,
             "events": dict(self.events),
+            "referenced_events": {name: count for name, count in self.referenced_events.items() if count},
             "batch_lengths": {str(nr): count for nr, count in sorted(self.batch_lengths.items())},
-            "predicted_s": None,
-            "predicted_interval_s": None,
-            "breakdown_s": None,
+            **(self.prediction.to_dict() if self.prediction else _NO_PRICE),
             "simulated_ptes": self.simulated_ptes,
             "wall_s": self.wall_s,
             "ptes_per_s": self.ptes_per_s,
-            "peak_rss_bytes": peak_rss_bytes(),
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "policy_parameters": _parameters(self.policy, "doc") if isinstance(self.policy, Policy) else None,
+            "arch_parameters": _parameters(self.arch, "costs"),
         }
 
     def to_xarray(self):
-        """Return an xarray.Dataset with the counts along ``event`` and the histogram along ``nr``.
+        """Return an xarray.Dataset with the counts along ``event``, the histogram along ``nr`` and the prediction.
+
+        The prediction is there if the architecture has a cost vector: its interval along ``bound``, its breakdown
+        along ``component``.
 
         Raises
         ------
@@ -153,24 +207,70 @@ class Result:
         except ImportError:
             raise ImportError("to_xarray needs xarray; install it with: pip install 'rmapfast[xarray]'") from None
         lengths = sorted(self.batch_lengths.items())
-        return xarray.Dataset(
-            {
-                "events": ("event", self.events.counts, {"units": "1"}),
-                "batch_lengths": ("nr", np.array([count for _, count in lengths], np.uint64), {"units": "1"}),
-                "reclaimed_pages": ((), self.reclaimed_pages, {"units": "base pages"}),
-            },
-            {"event": list(EVENT_NAMES), "nr": ("nr", [nr for nr, _ in lengths], {"units": "pages"})},
-            {"policy": self.policy_name, "arch": self.arch.name, "entry": self.entry, "rmapfast": __version__},
-        )
+        variables = {
+            "events": ("event", self.events.counts, {"units": "1"}),
+            "batch_lengths": ("nr", np.array([count for _, count in lengths], np.uint64), {"units": "1"}),
+            "reclaimed_pages": ((), self.reclaimed_pages, {"units": "base pages"}),
+        }
+        coordinates = {"event": list(EVENT_NAMES), "nr": ("nr", [nr for nr, _ in lengths], {"units": "pages"})}
+        attributes = {"policy": self.policy_name, "arch": self.arch.name, "entry": self.entry, "rmapfast": __version__}
+        if prediction := self.prediction:
+            unit = {"units": prediction.unit}
+            variables |= {
+                "predicted": ((), prediction.value, unit),
+                "predicted_interval": ("bound", list(prediction.interval), unit),
+                "breakdown": ("component", list(prediction.breakdown.values()), unit),
+            }
+            coordinates |= {"bound": ["low", "high"], "component": list(prediction.breakdown)}
+            attributes["cost_vector"] = prediction.costs
+        return xarray.Dataset(variables, coordinates, attributes)
 
     def __repr__(self):
         steps = self.events["batches"]
         mean = self.events["batched_pages"] / steps if steps else 0.0
         return (
             f"<Result {self.policy_name} on {self.arch.name}: {format_size(self.reclaimed_bytes)} reclaimed of "
-            f"{format_size(self.target_pages << self.after.page_shift)} asked, {steps} steps of {mean:.2f} pages, "
-            f"{self.per_page('walk_pte_reads'):.2f} walk reads per page>"
+            f"{format_size(self.target_pages << self.arch.page_shift)} asked, {steps} steps of {mean:.2f} pages, "
+            f"{self.per_page('walk_pte_reads'):.2f} walk reads per page"
+            + (f", predicted {self.prediction.value:.4g} {self.prediction.unit}>" if self.prediction else ">")
         )
+
+
+def _parameters(preset: Policy | Arch, without: str) -> dict:
+    """The fields of a policy or an architecture, but for its name and one more."""
+    names = (one.name for one in dataclasses.fields(preset) if one.name not in ("name", without))
+    return {name: getattr(preset, name) for name in names}
+
+
+_NO_PRICE = dict.fromkeys(("cost_vector", "predicted_s", "predicted_interval_s", "breakdown_s"))
+
+
+def cost_vector(costs: str | os.PathLike | CostVector | Arch) -> CostVector | None:
+    """Return the cost vector that an argument `costs` means, or None of an architecture without one."""
+    if isinstance(costs, Arch):
+        return costs.cost
+    if not isinstance(costs, str | os.PathLike | CostVector):
+        raise TypeError(
+            f"costs: expected a CostVector, the name or TOML file of one, an Arch, or a float array of shape "
+            f"(k, {len(EVENT_NAMES)}), got {repr(costs)[:60]}"
+        )
+    return _cost.get(costs)
+
+
+def _checked_costs(costs: np.ndarray) -> np.ndarray:
+    """The array, if its rows are cost vectors."""
+    expected = f"expected a float array of shape (k, {len(EVENT_NAMES)}), one row per vector"
+    if costs.ndim != 2 or costs.shape[1] != len(EVENT_NAMES):
+        raise ValueError(f"costs: {expected}, got shape {costs.shape}")
+    if not np.issubdtype(costs.dtype, np.floating):
+        raise TypeError(f"costs: {expected}, got {costs.dtype}; convert with costs.astype(float)")
+    # one pass each, and no array of truth values: NaN and infinity come through minimum and maximum
+    if costs.size and not (costs.min() >= 0 and costs.max() < np.inf):
+        row, event = np.argwhere(~((costs >= 0) & np.isfinite(costs)))[0]
+        raise ValueError(
+            f"costs[{row}, {event}] ({EVENT_NAMES[event]}): expected a finite cost, 0 or more, got {costs[row, event]}"
+        )
+    return costs.astype(float, copy=False)
 
 
 def peak_rss_bytes() -> int | None:
@@ -207,6 +307,7 @@ def reclaim(
     entry: str = "memory.reclaim",
     swap: bool | int | str = True,
     engine: str = "c",
+    costs: str | os.PathLike | CostVector | None = None,
     in_place: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
@@ -228,6 +329,8 @@ def reclaim(
         Swap space: True is unlimited, False none, else a size.
     engine : {'c', 'reference'}
         The C library, or the slow plain-Python model.
+    costs : str, path or CostVector, optional
+        Cost vector to price the run with, in place of the architecture's own: ``result.arch`` has it.
     in_place : bool
         Change the population's arrays, which saves the copy; by default it is left as it was.
     progress : callable, optional
@@ -253,6 +356,9 @@ def reclaim(
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
     arch = _arch.get(arch or population.assumptions.get("arch") or "x86-64")
+    if costs is not None:
+        arch = arch.replace(costs=cost_vector(costs) or "")
+    cost_vector(arch)  # a name that no vector has is refused here, not when the run is priced
     policy = policy if callable(policy) else _policy.get(policy)
     swap_pages = swap_pages_of(swap, population.page_shift)
     target_pages = -(-parse_size(target, "target") >> population.page_shift)
@@ -265,7 +371,7 @@ def reclaim(
         outcome = _pageout(after, policy, arch, swap_pages, engine, progress)
     else:
         outcome = _memory_reclaim(after, target_pages, policy, arch, swap_pages, engine, progress)
-    after, counts, batch_lengths, wall_s = outcome
+    after, counts, referenced_counts, batch_lengths, wall_s = outcome
     if in_place and after is not population:  # folios were split on the way, into new arrays
         vars(population).update(vars(after))
         after = population
@@ -278,10 +384,12 @@ def reclaim(
         after=after,
         reclaimed_pages=int(counts[EVENT_NAMES.index("pages_freed")]),
         events=Events(counts),
+        referenced_events=Events(referenced_counts),
         batch_lengths=batch_lengths,
         wall_s=wall_s,
         provenance=provenance(target=target, entry=entry, swap=swap, engine=engine)
         | {"input_hash": population.input_hash},
+        peak_rss_bytes=peak_rss_bytes(),
     )
     return result
 
@@ -307,8 +415,16 @@ def _with_splits(counts: np.ndarray, splits: int) -> np.ndarray:
 
 
 def _reference_outcome(population, call, splits: int, start: float):
-    counts = np.array([call.events[name] for name in EVENT_NAMES], np.uint64)
-    return population, _with_splits(counts, splits), dict(call.batch_lengths), time.perf_counter() - start
+    wall_s = time.perf_counter() - start
+    counts, referenced_counts = (
+        np.array([events[name] for name in EVENT_NAMES], np.uint64) for events in (call.events, call.referenced_events)
+    )
+    return population, _with_splits(counts, splits), referenced_counts, dict(call.batch_lengths), wall_s
+
+
+def _c_outcome(population, run, splits: int, start: float):
+    wall_s = time.perf_counter() - start
+    return population, _with_splits(run.events, splits), run.referenced_events, run.batch_lengths, wall_s
 
 
 def _ring(lru: np.ndarray, capacity: int) -> np.ndarray:
@@ -340,7 +456,7 @@ def _memory_reclaim(population, target_pages, policy, arch, swap_pages, engine, 
         (head, n), (active_head, active_n) = run.lists
         population.lru_inactive = _listed(inactive, head, n)
         population.lru_active = _listed(active, active_head, active_n)
-    return population, _with_splits(run.events, splits), run.batch_lengths, time.perf_counter() - start
+    return _c_outcome(population, run, splits, start)
 
 
 def _pageout(population, policy, arch, swap_pages, engine, progress):
@@ -356,7 +472,7 @@ def _pageout(population, policy, arch, swap_pages, engine, progress):
             group = run.shrink_groups(folios, group_start, group, _BUDGET)
             if progress:
                 progress(int(run.events[EVENT_NAMES.index("pages_freed")]))
-        outcome = population, _with_splits(run.events, splits), run.batch_lengths, time.perf_counter() - start
+        outcome = _c_outcome(population, run, splits, start)
     _put_back(population, folios)
     return outcome
 
