@@ -6,6 +6,7 @@ from rmapfast._compare import Comparison, compare
 from rmapfast._conformance import VectorError, conformance
 from rmapfast._doors import folio_pte_batch, folio_referenced_one, page_vma_mapped_walk, try_to_unmap_one
 from rmapfast._reclaim import Result, reclaim
+from rmapfast._saved import load, save
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES, Call, Events
@@ -30,9 +31,11 @@ __all__ = [
     "conformance",
     "folio_pte_batch",
     "folio_referenced_one",
+    "load",
     "page_vma_mapped_walk",
     "policy",
     "pte",
     "reclaim",
+    "save",
     "try_to_unmap_one",
 ]
