@@ -1,10 +1,16 @@
-"""Results as plain text that survives e-mail: tables of 72 to 100 columns."""
+"""Results as text that pastes into a commit message or a page: plain tables of 72 to 100 columns, Markdown and CSV."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 import math
 import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,13 +20,29 @@ from rmapfast._sizes import format_size
 from rmapfast._version import __version__
 from rmapfast.events import EVENT_NAMES
 
-_LABEL = 24
-_COLUMN = 13
-_RATIO = 8
-# Policies beside the baseline in one row.
-_MOST_OTHERS = 3
+# Of a plain table. Three runs fit beside the baseline: 22 + 14 + 3 * (14 + 7) = 99.
+_WIDTH = 100
+_LABEL = 22
+_COLUMN = 14
+_RATIO = 7
+_LONGEST_NAME = 27
 # Lengths of a histogram that are printed one by one.
 _MOST_LENGTHS = 8
+
+# Scales of a price, the largest first: what a table or plot calls the unit, and how much of it one is.
+_SCALES = {
+    "ns": (("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0)),
+    "instructions": (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: a label, a cell per run, and a ratio to the first per other run; or a label alone."""
+
+    label: str
+    cells: tuple[str, ...] = ()
+    ratios: tuple[str, ...] = ()
 
 
 def number(value: float) -> str:
@@ -33,86 +55,283 @@ def number(value: float) -> str:
 
 
 def ratio(value: float, baseline: float) -> str:
-    """Return value / baseline with two decimals, or ``-`` where the baseline is 0."""
+    """Return value / baseline in at most six characters, or ``-`` where the baseline is 0."""
     if baseline == 0 or math.isnan(value) or math.isnan(baseline):
         return "-"
-    return f"{value / baseline:.2f}" if value / baseline >= 0.01 or value == 0 else f"{value / baseline:.1e}"
+    quotient = value / baseline
+    if 0 < quotient < 0.01:
+        return f"{quotient:.4f}" if quotient >= 0.0001 else "<.0001"
+    return f"{quotient:.2f}" if quotient < 100 else f"{quotient:.0f}" if quotient < 1e6 else f"{quotient:.0e}"
 
 
-def _row(label: str, values: list[str], ratios: list[str]) -> str:
-    cells = [f"{values[0]:>{_COLUMN}}"]
-    cells += [f"{value:>{_COLUMN}}{r:>{_RATIO}}" for value, r in zip(values[1:], ratios, strict=True)]
-    return f"{label:<{_LABEL}}" + "".join(cells)
+def change(value: float, baseline: float) -> str:
+    """Return by how many percent a value is above the baseline, or ``-`` where the baseline is 0."""
+    if baseline == 0 or math.isnan(value) or math.isnan(baseline):
+        return "-"
+    return f"{100 * (value / baseline - 1):+.1f}%"
 
 
-def _event_rows(runs) -> tuple[list[str], int]:
+def price_scale(unit: str, largest: float) -> tuple[str, float]:
+    """Return the unit in which a price of that size has one to three digits before the point, and its size."""
+    scales = _SCALES[unit]
+    return next((scale for scale in scales if largest >= scale[1]), scales[-1])
+
+
+def decimals(largest: float) -> int:
+    """Return the decimals that show four digits of the largest figure of a row."""
+    return min(max(3 - math.floor(math.log10(largest)), 0), 3) if largest > 0 else 0
+
+
+def per_page(run, value: float) -> float:
+    """Return a value of a run per reclaimed base page (NaN if nothing was reclaimed)."""
+    return value / run.reclaimed_pages if run.reclaimed_pages else math.nan
+
+
+def _figures(values: Iterable[float], places: int) -> tuple[str, ...]:
+    return tuple("-" if math.isnan(value) else f"{value:.{places}f}" for value in values)
+
+
+def _ratios(values: list[float]) -> tuple[str, ...]:
+    return tuple(ratio(value, values[0]) for value in values[1:])
+
+
+# Rows of runs on one architecture, the baseline first
+
+
+def _price_rows(runs, alike: bool) -> list[Row]:
+    """The prediction: total with interval, per page with change, and the components."""
+    predictions = [run.prediction for run in runs]
+    if not any(predictions):
+        return []
+    unit = next(prediction.unit for prediction in predictions if prediction)
+    totals = [prediction.value if prediction else math.nan for prediction in predictions]
+    pages = [per_page(run, total) for run, total in zip(runs, totals, strict=True)]
+    name, scale = price_scale(unit, np.nanmax(totals))
+    places = decimals(np.nanmax(totals) / scale)
+    digits = decimals(np.nanmax([0.0, *pages]))
+    intervals = tuple(
+        "-".join(_figures([bound / scale for bound in prediction.interval], places)) if prediction else "-"
+        for prediction in predictions
+    )
+    time = unit == "ns"
+    return [
+        Row(
+            f"predicted {'time' if time else 'instr.'} ({name})" if name else "predicted instr.",
+            _figures([total / scale for total in totals], places),
+            # where the runs reclaim different memory only the figures per page compare
+            _ratios(totals) if alike else (),
+        ),
+        Row("  interval", intervals),
+        Row(
+            "ns per reclaimed page" if time else "instructions per page",
+            _figures(pages, digits),
+            _ratios(pages),
+        ),
+        *([Row("  change", ("", *(change(page, pages[0]) for page in pages[1:])))] if len(runs) > 1 else []),
+        Row(f"components: {'ns' if time else 'instructions'} per reclaimed page, share"),
+        *_component_rows(runs, digits),
+    ]
+
+
+def _component_rows(runs, places: int) -> list[Row]:
+    rows = []
+    for component in dict.fromkeys(name for run in runs if run.prediction for name in run.prediction.breakdown):
+        shares = [run.prediction.breakdown.get(component, 0.0) if run.prediction else math.nan for run in runs]
+        pages = [per_page(run, share) for run, share in zip(runs, shares, strict=True)]
+        cells = tuple(
+            "-" if math.isnan(share) else f"{figure} {100 * share / run.prediction.value:4.0f}%"
+            for run, share, figure in zip(runs, shares, _figures(pages, places), strict=True)
+        )
+        rows.append(Row(f"  {component}", cells, _ratios(pages)))
+    return rows
+
+
+def _event_rows(runs) -> tuple[list[Row], int]:
     """Rows of the events that differ between the runs (of all, if there is one run), and how many are left out."""
     rows, same = [], 0
     for event in EVENT_NAMES:
         counts = [run.events[event] for run in runs]
         if not any(counts):
             continue
-        if len(runs) > 1 and len(set(counts)) == 1:
+        if len(runs) > 1 and len({(count, run.reclaimed_pages) for count, run in zip(counts, runs, strict=True)}) == 1:
             same += 1
             continue
         values = [run.per_page(event) for run in runs]
-        rows.append(_row(event, [number(value) for value in values], [ratio(value, values[0]) for value in values[1:]]))
+        rows.append(Row(event, tuple(number(value) for value in values), _ratios(values)))
     return rows, same
 
 
-def _length_rows(runs) -> list[str]:
+def _length_rows(runs) -> list[Row]:
     """The histogram of batch lengths; rare lengths beyond the most frequent ones are summed up in a last row."""
-    lengths = {nr: sum(run.batch_lengths.get(nr, 0) for run in runs) for run in runs for nr in run.batch_lengths}
+    lengths = Counter()
+    for run in runs:
+        lengths.update(run.batch_lengths)
     shown = sorted(sorted(lengths, key=lengths.get, reverse=True)[:_MOST_LENGTHS])
-    rows = []
-    for nr in shown:
-        counts = [run.batch_lengths.get(nr, 0) for run in runs]
-        rows.append(_row(f"  nr = {nr}", [f"{count:,}" for count in counts], ["" for _ in counts[1:]]))
+    rows = [Row(f"  nr = {nr}", tuple(f"{run.batch_lengths.get(nr, 0):,}" for run in runs)) for nr in shown]
     if len(shown) < len(lengths):
-        rest = [sum(count for nr, count in run.batch_lengths.items() if nr not in shown) for run in runs]
-        rows.append(
-            _row(f"  {len(lengths) - len(shown)} other lengths", [f"{n:,}" for n in rest], ["" for _ in rest[1:]])
-        )
+        rest = (sum(count for nr, count in run.batch_lengths.items() if nr not in shown) for run in runs)
+        rows.append(Row(f"  {len(lengths) - len(shown)} other lengths", tuple(f"{count:,}" for count in rest)))
     return rows
+
+
+def _rows(runs, alike: bool) -> list[Row]:
+    """The table of runs on one architecture."""
+    events, same = _event_rows(runs)
+    return [
+        *_price_rows(runs, alike),
+        Row("events per reclaimed page"),
+        *events,
+        *([Row(f"  {same} further events are the same in these runs")] if same else []),
+        Row("reclaimed", tuple(format_size(run.reclaimed_bytes) for run in runs)),
+        Row("unmap steps by length"),
+        *_length_rows(runs),
+    ]
+
+
+# What stands around the tables
+
+
+def _head(comparison) -> list[str]:
+    """What was reclaimed: once where all runs reclaim the same memory, else per saved result."""
+    memory = [_memory(run) for run in _one_per_source(comparison)]
+    lines = [f"[{number}] {source}" for number, source in enumerate(comparison.sources, 1)]
+    if len(set(memory)) == 1:
+        lines.insert(0, memory[0])
+    else:
+        lines = [f"{line}: {text}" for line, text in zip(lines, memory, strict=True)]
+    if not comparison.alike:
+        lines.append("These runs reclaim different memory: only the figures per reclaimed page compare.")
+    return lines
+
+
+def _memory(run) -> str:
+    population = run.population
+    orders = ", ".join(f"{order}: {count:,}" for order, count in population["orders"].items())
+    kinds = ", ".join(population["kinds"])
+    return (
+        f"{population['source']}: {format_size(population['bytes'])} of {kinds or 'no'} folios ({orders}); "
+        f"{format_size(run.target_pages << run.arch.page_shift)} asked for through {run.entry}"
+    )
+
+
+def _heading(comparison, arch: str, runs) -> str:
+    return f"{arch}, baseline {comparison.label(runs[0])}" if len(runs) > 1 else arch
+
+
+def _notes(comparison, arch: str, runs) -> list[str]:
+    """What must be known of the runs on one architecture beside their figures."""
+    lines = []
+    if not any(run.prediction for run in runs):
+        lines.append(f"no cost vector belongs to {arch}: events only")
+    for run in runs:
+        label = comparison.label(run)
+        if differ := _differing(run.arch, runs[0].arch):
+            lines.append(f"{label} is on {arch} with {differ}")
+        if not run.target_reached:
+            lines.append(f"{label}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
+    vectors = [run.arch.cost for run in runs if run.arch.cost]
+    if any(vector != vectors[0] for vector in vectors):
+        lines.append("these runs are priced with different cost vectors")
+    return lines
+
+
+def _differing(arch, other) -> str:
+    names = [field.name for field in dataclasses.fields(arch) if field.name != "costs"]
+    return ", ".join(f"{name}={getattr(arch, name)}" for name in names if getattr(arch, name) != getattr(other, name))
+
+
+def footer(comparison) -> list[str]:
+    """Return what a table must carry, in paragraphs: what was assumed, what the prices rest on, version, arguments."""
+    return [*assumed(comparison), *costs_used(comparison), *run_lines(comparison)]
+
+
+def assumed(comparison) -> list[str]:
+    """Return a paragraph on what the population is made from, and one per further one on what differs there."""
+    first, *others = (
+        {key: value for key, value in run.population["assumptions"].items() if key != "arch"}
+        for run in _one_per_source(comparison)
+    )
+    lines = [f"Population: {_listed(first)}."] if first else []
+    for number, other in enumerate(others, 2):
+        if differing := {key: other.get(key, "-") for key in first | other if other.get(key) != first.get(key)}:
+            lines.append(f"Population of [{number}] differs in {_listed(differing)}.")
+    return lines
+
+
+def _one_per_source(comparison) -> list:
+    return [next(run for run in comparison.runs if run.source == source) for source in comparison.sources or [""]]
+
+
+def costs_used(comparison) -> list[str]:
+    """Return a paragraph on what a prediction is, and one per cost vector, with its unit, kinds of cost and note."""
+    vectors = comparison.cost_vectors()
+    lines = ["Predicted, not measured; an interval is what the ranges of the costs allow."] if vectors else []
+    for name, vector in vectors.items():
+        kinds = Counter(cost.kind for cost in vector.costs)
+        foreign = {run.arch.name for run in comparison.runs if run.arch.cost == vector} - {vector.arch}
+        words = [vector.unit, *filter(None, [vector.build])]
+        words += [f"{count} cost{'s' if count > 1 else ''} {kind}" for kind, count in kinds.items()]
+        words += [f"made for {vector.arch}, prices {', '.join(sorted(foreign))} here"] if foreign else []
+        note = f" {vector.note.rstrip('.')}." if vector.note else ""
+        lines.append(f"Cost vector {name}: {', '.join(words)}.{note}")
+    return lines
+
+
+def run_lines(comparison) -> list[str]:
+    """Return the version and the arguments of a comparison, and those of each result that was put together in it."""
+
+    def line(provenance: dict) -> str:
+        return f"rmapfast {provenance['rmapfast']}; {_listed(provenance['arguments'])}"
+
+    parts = _one_per_source(comparison) if comparison.sources else []
+    return [line(comparison.provenance), *(f"[{n}] {line(run.provenance)}" for n, run in enumerate(parts, 1))]
+
+
+def _listed(arguments: dict) -> str:
+    words = {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in arguments.items()}
+    return "; ".join(f"{key}: {value}" for key, value in words.items())
+
+
+# Plain text
 
 
 def comparison_table(comparison) -> str:
     """Return a :class:`Comparison` as text.
 
-    Events per reclaimed page with ratios to the first policy, and the batch lengths, per architecture.
+    Per architecture: the prediction and its components, the events per reclaimed page, each with the ratio to the
+    baseline, and the batch lengths.
     """
-    population, first = comparison.population, comparison.runs[0]
-    page_shift = first.after.page_shift
-    orders = ", ".join(f"{order}: {count:,}" for order, count in population["orders"].items())
-    kinds = ", ".join(population["kinds"])
-    lines = [
-        *_paragraph(f"{population['source']}: {format_size(population['bytes'])} of {kinds or 'no'} folios ({orders})"),
-        f"{format_size(first.target_pages << page_shift)} asked for through {first.entry}",
-    ]
+    lines = [line for text in _head(comparison) for line in _paragraph(text)]
     for arch, runs in comparison.by_arch().items():
-        lines += ["", *_arch_table(arch, runs)]
-    return "\n".join(line.rstrip() for line in [*lines, "", *footer(comparison)])
+        lines += ["", _heading(comparison, arch, runs)]
+        column = max(_COLUMN, min(max(len(comparison.label(run)) for run in runs), _LONGEST_NAME) + 2)
+        # The baseline and as many others as fit; the rest follows below.
+        others = max((_WIDTH - _LABEL - column) // (column + _RATIO), 1)
+        for first in range(1, max(len(runs), 2), others):
+            lines += _columns(comparison, [runs[0], *runs[first : first + others]], column)
+        lines += [line for note in _notes(comparison, arch, runs) for line in _paragraph(note)]
+    lines += ["", *(line for text in footer(comparison) for line in _paragraph(text))]
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def _arch_table(arch: str, runs) -> list[str]:
-    lines = [f"{arch}: events per reclaimed page"]
-    # The baseline and as many others as fit in 100 columns; the rest follows below.
-    for first in range(1, max(len(runs), 2), _MOST_OTHERS):
-        lines += _columns([runs[0], *runs[first : first + _MOST_OTHERS]])
-    for run in runs:
-        if not run.target_reached:
-            lines.append(f"{run.policy_name}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
-    return lines
+def _columns(comparison, runs, column: int) -> list[str]:
+    names = (comparison.label(run) for run in runs)
+    names = tuple(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 2] + ".." for name in names)
+    rows = [Row("", names, ("ratio",) * (len(runs) - 1)), *_rows(runs, comparison.alike)]
+    return [line for row in rows for line in _lines(row, column)]
 
 
-def _columns(runs) -> list[str]:
-    blank = ["" for _ in runs[1:]]
-    names = [run.policy_name for run in runs]
-    rows, same = _event_rows(runs)
-    lines = [_row("", names, ["ratio" for _ in blank]), *rows]
-    lines.append(_row("reclaimed", [format_size(run.reclaimed_bytes) for run in runs], blank))
-    lines += [_row("unmap steps by length", names, blank), *_length_rows(runs)]
-    return [*lines, f"{same} further events are the same in these runs"] if same else lines
+def _lines(row: Row, column: int) -> list[str]:
+    if not row.cells:
+        return [row.label]
+    first, *others = row.cells
+    cells = f"{first:>{column}}" + "".join(
+        f"{cell:>{column}}{text:>{_RATIO}}" for cell, text in zip(others, row.ratios or [""] * len(others), strict=True)
+    )
+    # components that the data do not separate stand as one, under a long name
+    if len(row.label) > _LABEL:
+        return [*_paragraph(row.label), " " * _LABEL + cells]
+    return [f"{row.label:<{_LABEL}}{cells}"]
 
 
 def hanging(label: str, width: int, text: str) -> list[str]:
@@ -126,21 +345,68 @@ def _paragraph(text: str) -> list[str]:
     return textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
 
 
-def footer(comparison) -> list[str]:
-    """Return what a table must carry: what was assumed, version and arguments."""
-    assumed = "; ".join(
-        f"{key}: {value}" for key, value in comparison.population["assumptions"].items() if key != "arch"
-    )
-    return [
-        *(_paragraph(f"Population: {assumed}.") if assumed else []),
-        "Simulated event counts; no cost model prices them yet, so there are no times.",
-        *_paragraph(f"rmapfast {__version__}; {_arguments(comparison.provenance['arguments'])}"),
-    ]
+# Markdown and CSV
 
 
-def _arguments(arguments: dict) -> str:
-    words = {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in arguments.items()}
-    return "; ".join(f"{key}: {value}" for key, value in words.items())
+def comparison_markdown(comparison) -> str:
+    """Return a :class:`Comparison` as Markdown: the rows of :func:`comparison_table`, a table per architecture."""
+    parts = _head(comparison)
+    for arch, runs in comparison.by_arch().items():
+        names = tuple(comparison.label(run) for run in runs)
+        width = 2 * len(runs)
+        rows = [Row("", names, ("ratio",) * (len(runs) - 1)), *_rows(runs, comparison.alike)]
+        lines = [_markdown_line(row, width) for row in rows]
+        lines.insert(1, "|---|" + "---:|" * (width - 1))
+        parts += [f"### {_heading(comparison, arch, runs)}", "\n".join(lines), *_notes(comparison, arch, runs)]
+    return "\n\n".join([*parts, *footer(comparison)])
+
+
+def _markdown_line(row: Row, width: int) -> str:
+    cells = [row.label.strip() if row.cells else f"*{row.label.strip()}*", *row.cells[:1]]
+    for cell, text in zip(row.cells[1:], row.ratios or [""] * (len(row.cells) - 1), strict=True):
+        cells += [cell, text]
+    cells += [""] * (width - len(cells))
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+CSV_COLUMNS = ("source", "policy", "arch", "kind", "quantity", "value", "unit", "per_page", "ratio", "share")
+
+
+def comparison_csv(comparison) -> str:
+    """Return a :class:`Comparison` as CSV, one row per run and quantity.
+
+    ``kind`` is prediction, component, event, batch_length or pages; ``per_page`` is the value per reclaimed base page,
+    ``ratio`` that over the baseline's, ``share`` a component's part of the prediction. What there is not is empty.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(CSV_COLUMNS)
+    for runs in comparison.by_arch().values():
+        base = {key: per_page(runs[0], value) for key, value, _ in _quantities(runs[0])}
+        for run in runs:
+            for key, value, unit in _quantities(run):
+                page = per_page(run, value)
+                over = page / base[key] if base.get(key) else math.nan
+                share = value / run.prediction.value if key[0] == "component" else math.nan
+                figures = ("" if math.isnan(figure) else figure for figure in (page, over, share))
+                rows.writerow([run.source, run.policy_name, run.arch.name, *key, value, unit, *figures])
+    return text.getvalue().rstrip("\n")
+
+
+def _quantities(run):
+    """Yield ((kind, quantity), value, unit) of a run."""
+    yield ("pages", "target"), run.target_pages, "pages"
+    yield ("pages", "reclaimed"), run.reclaimed_pages, "pages"
+    if prediction := run.prediction:
+        yield ("prediction", "predicted"), prediction.value, prediction.unit
+        for name, bound in zip(("low", "high"), prediction.interval, strict=True):
+            yield ("prediction", name), bound, prediction.unit
+        for component, share in prediction.breakdown.items():
+            yield ("component", component), share, prediction.unit
+    for event, count in run.events.items():
+        yield ("event", event), count, "1"
+    for nr, count in sorted(run.batch_lengths.items()):
+        yield ("batch_length", str(nr)), count, "1"
 
 
 # The checker
@@ -167,7 +433,7 @@ def check_table(report, *, known: bool = False) -> str:
             f"{report.oracle}, in {report.seconds:.1f} s."
         ),
         *(f"left out: {text}" for text in report.left_out),
-        *_paragraph(f"rmapfast {__version__}; {_arguments(report.provenance['arguments'])}"),
+        *_paragraph(f"rmapfast {__version__}; {_listed(report.provenance['arguments'])}"),
     ]
     return "\n".join(line.rstrip() for line in lines)
 
