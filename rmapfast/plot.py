@@ -1,0 +1,443 @@
+"""Figures of results in greys and hatches, each with units and a caption from which the run can be repeated.
+
+matplotlib is imported where it is used, and needs no display. :func:`save` writes what the other functions return.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rmapfast._compare import Comparison
+from rmapfast._files import check_writable, write_atomically
+from rmapfast._reclaim import Result
+from rmapfast._sizes import format_size
+from rmapfast.cost import COMPONENTS
+from rmapfast.report import assumed, change, decimals, per_page, price_scale, run_lines
+
+ENDINGS = (".png", ".svg", ".pdf")
+
+# Inches, and points of a line of text.
+_WIDTH = 10.0
+_BAR = 0.55
+_TEXT = 8.0
+_LINE = 11.0
+
+# A fill per component and per policy; neighbours differ in print without colours: greys alternate with hatches.
+_FILLS = (
+    ("0.25", ""),
+    ("1.0", "////"),
+    ("0.6", ""),
+    ("1.0", "...."),
+    ("0.85", "\\\\\\\\"),
+    ("0.45", ""),
+    ("1.0", "xxxx"),
+    ("1.0", "----"),
+    ("0.85", "++"),
+    ("0.8", ""),
+    ("1.0", "||||"),
+)
+_MARKERS = "os^Dv<>PX*"
+_DASHES = ("-", "--", "-.", ":")
+# Lengths of a histogram that stand one by one; more are taken together by powers of two.
+_MOST_LENGTHS = 10
+
+
+def _matplotlib():
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError("plots need matplotlib; install it with: pip install 'rmapfast[plot]'") from None
+    return matplotlib
+
+
+def check_path(path: str | os.PathLike) -> Path:
+    """Return the path if a figure can be saved there: matplotlib, a known ending and a folder.
+
+    Raises
+    ------
+    ImportError, ValueError, OSError
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"plot: expected a file ending in {', '.join(ENDINGS)}, got {str(path)!r}")
+    _matplotlib()
+    check_writable(path, overwrite=True)
+    return path
+
+
+def save(figure, path: str | os.PathLike) -> None:
+    """Write a figure as .png, .svg or .pdf, whole or not at all; a file that is there is replaced.
+
+    The same figure gives the same file.
+    """
+    path, content = check_path(path), io.BytesIO()
+    ending = path.suffix.lower().removeprefix(".")
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with _matplotlib().rc_context({"svg.hashsalt": "rmapfast"}):
+        figure.savefig(content, format=ending, dpi=150, metadata=dates.get(ending))
+    write_atomically(path, content.getvalue(), overwrite=True)
+
+
+# Figures
+
+
+def components(comparison: Result | Comparison):
+    """Draw the predicted time per reclaimed page as stacked components, a bar per policy, with its interval.
+
+    Parameters
+    ----------
+    comparison : Result or Comparison
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If no run has a price.
+    """
+    comparison = Comparison.of(comparison)
+    if not any(run.prediction for run in comparison.runs):
+        raise ValueError("comparison: expected runs with a price, got none; name a cost vector with costs=")
+    figure, (body,) = _figure(comparison, [_components_height(comparison)])
+    _draw_components(body, comparison)
+    return _finished(figure)
+
+
+def batch_lengths(comparison: Result | Comparison):
+    """Draw a histogram of batch lengths: how much of the memory was unmapped in steps of which length.
+
+    Parameters
+    ----------
+    comparison : Result or Comparison
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    comparison = Comparison.of(comparison)
+    figure, (body,) = _figure(comparison, [_lengths_height(comparison)])
+    _draw_lengths(body, comparison)
+    return _finished(figure)
+
+
+def overview(comparison: Result | Comparison):
+    """Draw components (of runs with a price) and batch lengths in one figure, as ``--plot`` does.
+
+    Parameters
+    ----------
+    comparison : Result or Comparison
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    comparison = Comparison.of(comparison)
+    if not any(run.prediction for run in comparison.runs):
+        return batch_lengths(comparison)
+    figure, (above, below) = _figure(comparison, [_components_height(comparison), _lengths_height(comparison)])
+    _draw_components(above, comparison)
+    _draw_lengths(below, comparison)
+    return _finished(figure)
+
+
+def by_order(comparisons: Mapping[int, Result | Comparison] | Iterable[tuple[int, Result | Comparison]]):
+    """Draw the predicted time per reclaimed page against folio order, a line per policy.
+
+    Parameters
+    ----------
+    comparisons : mapping of int to Comparison, or pairs
+        By folio order.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no run with a price, or the prices on an architecture have different units.
+    """
+    pairs = comparisons.items() if isinstance(comparisons, Mapping) else comparisons
+    points = sorted(((order, Comparison.of(comparison)) for order, comparison in pairs), key=lambda pair: pair[0])
+    lines: dict[str, dict[str, list[tuple[int, Result]]]] = {}
+    for order, comparison in points:
+        if not isinstance(order, int) or not 0 <= order <= 13:
+            raise ValueError(f"comparisons: expected folio orders from 0 to 13, got {order!r}")
+        for run in comparison.runs:
+            if run.prediction and run.reclaimed_pages:
+                lines.setdefault(run.arch.name, {}).setdefault(comparison.label(run), []).append((order, run))
+    if not lines:
+        raise ValueError("comparisons: expected runs with a price, got none; name a cost vector with costs=")
+    figure, (body,) = _figure(
+        points[0][1], [4.6 * math.ceil(len(lines) / 2)], f"Folio orders {_orders(points)}; otherwise: "
+    )
+    axes = body.subplots(math.ceil(len(lines) / 2), min(len(lines), 2), squeeze=False).flat
+    ends = []
+    for ax, (arch, policies) in zip(axes, lines.items(), strict=False):
+        ends.append((ax, _draw_orders(ax, arch, policies)))
+        # the space at the right is for the names of the policies, at about 6 points a letter
+        width, names = (_WIDTH / min(len(lines), 2) - 1) * 72, 6 * max(map(len, policies)) + 20
+        ax.set_xlim(-0.4, ax.get_xticks()[-1] + 0.3 + len(ax.get_xticks()) * min(names / (width - names), 1.0))
+    for ax in list(axes)[len(lines) :]:
+        ax.remove()
+    figure.draw_without_rendering()
+    for ax, labels in ends:
+        _label_ends(ax, labels)
+    return _finished(figure)
+
+
+def _orders(points) -> str:
+    return ", ".join(str(order) for order, _ in points)
+
+
+# The figure around the panels
+
+
+def _figure(comparison: Comparison, heights: list[float], words: str = ""):
+    """A figure with a subfigure per height (inches) above a caption."""
+    _matplotlib()
+    from matplotlib.figure import Figure
+
+    lines = textwrap.wrap(words + _caption(comparison), 185, break_on_hyphens=False)
+    caption = (len(lines) + 1) * _LINE / 72
+    figure = Figure(figsize=(_WIDTH, sum(heights) + caption), layout="constrained", facecolor="white")
+    *bodies, foot = figure.subfigures(len(heights) + 1, 1, height_ratios=[*heights, caption], squeeze=False).flat
+    foot.text(0.01, 0.9, "\n".join(lines), va="top", fontsize=_TEXT - 0.5, in_layout=False)
+    return figure, bodies
+
+
+def _caption(comparison: Comparison) -> str:
+    first = comparison.runs[0].population
+    words = [f"[{number}] {source}." for number, source in enumerate(comparison.sources, 1)]
+    words += [f"{first['source']}, {format_size(first['bytes'])}."] if comparison.alike else []
+    if vectors := comparison.cost_vectors():
+        priced = ", ".join(f"{name} ({vector.unit})" for name, vector in vectors.items())
+        words.append(f"Predicted, not measured; intervals: the ranges of the costs; cost vectors: {priced}.")
+    words += assumed(comparison)
+    if all("seed" not in run.population["assumptions"] for run in comparison.runs):
+        words.append("seed: none.")
+    return " ".join([*words, *(f"{line}." for line in run_lines(comparison))])
+
+
+def _finished(figure):
+    """The figure with its layout fixed, so that it looks the same in every format."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _fill(number: int) -> dict:
+    grey, hatch = _FILLS[number % len(_FILLS)]
+    return {"facecolor": grey, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6}
+
+
+# Components
+
+
+def _components_height(comparison: Comparison) -> float:
+    return 0.6 + sum(0.75 + _BAR * len(runs) for runs in comparison.by_arch().values())
+
+
+def _draw_components(body, comparison: Comparison) -> None:
+    from matplotlib.patches import Patch
+
+    groups = comparison.by_arch()
+    axes = body.subplots(len(groups), 1, squeeze=False, height_ratios=[len(runs) + 0.6 for runs in groups.values()])
+    fills = _component_fills(comparison)
+    body.legend(
+        handles=[Patch(label=name, **fill) for name, fill in fills.items()],
+        loc="outside upper center",
+        ncols=max(1, min(len(fills), 140 // (max(map(len, fills), default=0) + 8))),
+        fontsize=_TEXT,
+        frameon=False,
+    )
+    # one scale per unit, with space for the totals at the right
+    room = {}
+    for run in comparison.runs:
+        if run.prediction and run.reclaimed_pages:
+            unit, high = run.prediction.unit, run.prediction.interval[1]
+            room[unit] = max(room.get(unit, 0.0), per_page(run, max(1.35 * run.prediction.value, 1.05 * high)))
+    for ax, (arch, runs) in zip(axes.flat, groups.items(), strict=True):
+        unit = next((run.prediction.unit for run in runs if run.prediction), None)
+        against = f", change against {comparison.label(runs[0])}" if len(runs) > 1 else ""
+        ax.set_title(arch + against, fontsize=_TEXT + 2, loc="left")
+        ax.set_yticks(range(len(runs)), [comparison.label(run) for run in runs], fontsize=_TEXT)
+        ax.set_ylim(len(runs) - 0.4, -0.6)
+        ax.tick_params(axis="x", labelsize=_TEXT)
+        ax.spines[["top", "right"]].set_visible(False)
+        if unit is None:
+            ax.set_xticks([])
+            ax.text(0.5, 0.5, f"no cost vector belongs to {arch}", transform=ax.transAxes, ha="center", fontsize=_TEXT)
+            continue
+        ax.set_xlabel(f"predicted {unit} per reclaimed page", fontsize=_TEXT)
+        ax.set_xlim(0, room.get(unit) or 1.0)
+        for place, run in enumerate(runs):
+            if run.prediction and run.reclaimed_pages:
+                _draw_bar(ax, place, run, fills)
+                _label_bar(ax, place, run, runs[0], comparison.alike)
+
+
+def _component_fills(comparison: Comparison) -> dict[str, dict]:
+    """The fill of each component: always the same one, and for components that stand as one that of a free member."""
+    names = {name for run in comparison.runs if run.prediction for name in run.prediction.breakdown}
+    parts = {name: [list(COMPONENTS).index(part) for part in name.split(" + ")] for name in names}
+    chosen: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: (len(parts[name]), parts[name])):
+        chosen[name] = next(
+            (part for part in [*parts[name], *range(len(_FILLS))] if part not in chosen.values()), parts[name][0]
+        )
+    return {name: _fill(chosen[name]) for name in sorted(names, key=parts.get)}
+
+
+def _draw_bar(ax, place: int, run: Result, fills: dict) -> None:
+    left, room = 0.0, ax.get_xlim()[1]
+    for name, share in run.prediction.breakdown.items():
+        width = per_page(run, share)
+        ax.barh(place, width, 0.5, left, **fills[name])
+        # a label as wide as the part of the axes that the component takes, at about 5 points a letter
+        letters = width / room * (_WIDTH - 1.5) * 72 / 5
+        percent = f"{100 * share / run.prediction.value:.0f}%"
+        if text := next((text for text in (f"{name} {percent}", percent) if len(text) + 1 < letters), ""):
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+            ax.text(left + width / 2, place, text, ha="center", va="center", fontsize=_TEXT, bbox=box)
+        left += width
+    value = per_page(run, run.prediction.value)
+    low, high = (per_page(run, bound) for bound in run.prediction.interval)
+    # below the bar, where it hides no component
+    error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+    ax.errorbar(value, place + 0.36, xerr=error, fmt="|", color="black", capsize=3, linewidth=1)
+
+
+def _label_bar(ax, place: int, run: Result, baseline: Result, alike: bool) -> None:
+    prediction = run.prediction
+    name, scale = price_scale(prediction.unit, prediction.value)
+    page = per_page(run, prediction.value)
+    if prediction.unit == "instructions":
+        name = f"{name} instructions".strip()
+    figure, words = (prediction.value / scale, f"{name} in all") if alike else (page, prediction.unit)
+    words = [f"{figure:.{decimals(figure)}f} {words}"]
+    if run is not baseline and baseline.prediction:
+        words.append(change(page, per_page(baseline, baseline.prediction.value)))
+    ax.text(page + ax.get_xlim()[1] * 0.01, place, ", ".join(words), va="center", fontsize=_TEXT)
+
+
+# Batch lengths
+
+
+def _lengths_height(comparison: Comparison) -> float:
+    groups = comparison.by_arch()
+    return math.ceil(len(groups) / 2) * (2.7 + 0.17 * max(map(len, groups.values())))
+
+
+def _draw_lengths(body, comparison: Comparison) -> None:
+    groups = comparison.by_arch()
+    columns = min(len(groups), 2)
+    axes = list(body.subplots(math.ceil(len(groups) / columns), columns, squeeze=False).flat)
+    bins = _bins(sorted({nr for run in comparison.runs for nr in run.batch_lengths}))
+    for ax, (arch, runs) in zip(axes, groups.items(), strict=False):
+        width = 0.85 / len(runs)
+        for place, run in enumerate(runs):
+            steps = sum(run.batch_lengths.values())
+            pages = sum(nr * count for nr, count in run.batch_lengths.items())
+            inside = [[nr for nr in run.batch_lengths if low <= nr <= high] for low, high in bins]
+            shares = [100 * sum(nr * run.batch_lengths[nr] for nr in found) / max(pages, 1) for found in inside]
+            lefts = [at + (place - (len(runs) - 1) / 2) * width for at in range(len(bins))]
+            label = f"{comparison.label(run)}: {steps:,} steps of {pages / max(steps, 1):.1f} pages on average"
+            bars = ax.bar(lefts, shares, width, label=label, **_fill(place))
+            # of wide enough bars
+            if width * (_WIDTH / columns - 1) * 72 / max(len(bins), 1) > 3.5 * 5:
+                percents = [f"{share:.0f}%" if share >= 0.5 else "" for share in shares]
+                ax.bar_label(bars, percents, fontsize=_TEXT - 1, padding=1)
+        for border in range(len(bins) - 1):
+            ax.axvline(border + 0.5, color="0.7", linestyle=":", linewidth=0.7)
+        ax.set_xlim(-0.5, max(len(bins), 1) - 0.5)
+        ax.set_title(arch, fontsize=_TEXT + 2, loc="left")
+        ax.set_xticks(range(len(bins)), [f"{a}" if a == b else f"{a}-{b}" for a, b in bins], fontsize=_TEXT)
+        ax.set_xlabel("batch length (pages per unmap step)", fontsize=_TEXT)
+        ax.set_ylabel("unmapped pages (%)", fontsize=_TEXT)
+        ax.set_ylim(0, 110)
+        ax.set_yticks(range(0, 101, 25))
+        ax.tick_params(labelsize=_TEXT)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.1), fontsize=_TEXT, frameon=False, borderaxespad=0)
+    for ax in axes[len(groups) :]:
+        ax.remove()
+
+
+def _bins(lengths: list[int]) -> list[tuple[int, int]]:
+    """First and last length of each bin: the lengths themselves, or powers of two if there are many."""
+    if len(lengths) <= _MOST_LENGTHS:
+        return [(nr, nr) for nr in lengths]
+    powers = sorted({nr.bit_length() - 1 for nr in lengths})
+    return [(1 << power, (2 << power) - 1) for power in powers]
+
+
+# Time against order
+
+
+def _draw_orders(ax, arch: str, policies: dict[str, list[tuple[int, Result]]]) -> list[tuple[str, float, float]]:
+    """Draw the lines of an architecture; name and end of each."""
+    units = {run.prediction.unit for line in policies.values() for _, run in line}
+    if len(units) > 1:
+        raise ValueError(f"comparisons: the prices on {arch} are in {' and '.join(sorted(units))}; expected one unit")
+    orders = sorted({order for line in policies.values() for order, _ in line})
+    page_size = next(iter(policies.values()))[0][1].arch.page_size
+    ends = []
+    for place, (label, line) in enumerate(policies.items()):
+        # side by side, so that intervals do not hide each other
+        places = [orders.index(order) + 0.06 * (place - (len(policies) - 1) / 2) for order, _ in line]
+        values = [per_page(run, run.prediction.value) for _, run in line]
+        bounds = [[per_page(run, bound) for bound in run.prediction.interval] for _, run in line]
+        ax.errorbar(
+            places,
+            values,
+            yerr=[
+                [max(value - low, 0.0) for value, (low, _) in zip(values, bounds, strict=True)],
+                [max(high - value, 0.0) for value, (_, high) in zip(values, bounds, strict=True)],
+            ],
+            color=str(0.55 * place / max(len(policies) - 1, 1)),
+            marker=_MARKERS[place % len(_MARKERS)],
+            linestyle=_DASHES[place % len(_DASHES)],
+            linewidth=1.2,
+            elinewidth=0.7,
+            capsize=2,
+            markersize=4.5,
+        )
+        ends.append((label, places[-1], values[-1]))
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
+    ax.set_title(arch, fontsize=_TEXT + 2, loc="left")
+    ax.set_xticks(range(len(orders)), [f"{order}\n{format_size(page_size << order)}" for order in orders])
+    ax.set_xlabel("folio order, folio size", fontsize=_TEXT)
+    ax.set_ylabel(f"predicted {units.pop()} per reclaimed page (log scale)", fontsize=_TEXT)
+    ax.tick_params(which="both", labelsize=_TEXT)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ends
+
+
+def _label_ends(ax, ends: list[tuple[str, float, float]]) -> None:
+    """Name each line at its end, pushed apart where the lines meet."""
+    figure, place = ax.get_figure(root=True), None
+    right = max(x for _, x, _ in ends)
+    step = _LINE * figure.dpi / 72
+    for label, x, y in sorted(ends, key=lambda end: end[2]):
+        wanted = ax.transData.transform((x, y))[1]
+        place = wanted if place is None else max(wanted, place + step)
+        y_label = ax.transData.inverted().transform((0, place))[1]
+        ax.annotate(
+            label,
+            (x, y),
+            (right + 0.15, y_label),
+            va="center",
+            fontsize=_TEXT,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.5"},
+            annotation_clip=False,
+        )
