@@ -16,14 +16,24 @@ import rmapfast
 from rmapfast import _cases, _check
 from rmapfast import arch as _arch
 from rmapfast import cost as _cost
+from rmapfast import plot as _plot
 from rmapfast import policy as _policy
-from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, compare
+from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast._conformance import ENGINES, conformance
+from rmapfast._files import check_writable
 from rmapfast._reclaim import ENTRIES
+from rmapfast._saved import json_text, load, save
 from rmapfast._sizes import format_size, parse_size
 from rmapfast.events import DESCRIPTIONS
 from rmapfast.population import Population
-from rmapfast.report import check_drawings, check_table, comparison_table, hanging
+from rmapfast.report import (
+    check_drawings,
+    check_table,
+    comparison_csv,
+    comparison_markdown,
+    comparison_table,
+    hanging,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rmapfast: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
         text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
         print(f"rmapfast: error: {' '.join(text.split()) or type(error).__name__}", file=sys.stderr)
         return 2
@@ -76,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"rmapfast {rmapfast.__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_reclaim(verbs)
+    _add_compare(verbs)
     _add_describe(verbs)
     _add_conformance(verbs)
     _add_check(verbs)
@@ -96,7 +107,38 @@ def _print_json(document) -> None:
     print()
 
 
-# reclaim
+# reclaim, compare
+
+_FORMATS = {
+    "text": comparison_table,
+    "markdown": comparison_markdown,
+    "csv": comparison_csv,
+    "json": lambda comparison: json_text(comparison.to_dict()),
+}
+
+
+def _add_output(verb) -> None:
+    """How a comparison is priced and shown."""
+    out = verb.add_argument_group("what comes out")
+    out.add_argument("--cost", metavar="NAME|FILE.toml", help="price with this cost vector, not the architectures' own")
+    out.add_argument("--format", choices=tuple(_FORMATS), help="(text; --json is --format json)")
+    out.add_argument("--plot", metavar="FILE", help=f"draw components and batch lengths ({', '.join(_plot.ENDINGS)})")
+
+
+def _check_output(arguments) -> None:
+    """Refuse what could not be put out, before the work."""
+    if arguments.json and arguments.format not in (None, "json"):
+        raise ValueError(f"--json: not with --format {arguments.format}")
+    if arguments.plot is not None:
+        _plot.check_path(arguments.plot)
+    if arguments.cost is not None:
+        _cost.get(arguments.cost)
+
+
+def _put_out(comparison: Comparison, arguments) -> None:
+    if arguments.plot is not None:
+        _plot.save(_plot.overview(comparison), arguments.plot)
+    print(_FORMATS[arguments.format or ("json" if arguments.json else "text")](comparison))
 
 
 def _rate_or_text(text: str) -> float | str:
@@ -161,6 +203,9 @@ def _add_reclaim(verbs) -> None:
     how.add_argument(
         "--engine", choices=("c", "reference"), default="c", help="the C library, or the slow plain-Python model"
     )
+    _add_output(verb)
+    verb.add_argument("-o", metavar="FILE.json", dest="output", help="save the result, for compare and rmapfast.load()")
+    verb.add_argument("--overwrite", action="store_true", help="replace FILE.json if it is there")
 
 
 def _names(text: str | None, default) -> list[str]:
@@ -174,6 +219,11 @@ def _arches(names: list[str], changes: list[str]) -> list[_arch.Arch]:
 
 def run_reclaim(arguments) -> int:
     """Run ``rmapfast reclaim``."""
+    _check_output(arguments)
+    # before the other settings, so that --set arch.cost.EVENT=VALUE changes this vector
+    changes = ([f"arch.cost={arguments.cost}"] if arguments.cost is not None else []) + arguments.changes
+    if arguments.output is not None:
+        check_writable(arguments.output, overwrite=arguments.overwrite)
     given = {name: getattr(arguments, name) for name in (*_SYNTHETIC, *_SYNTHETIC_FLAGS)}
     given = {name: value for name, value in given.items() if value is not None}
     shared = {name: value for name in ("young", "seed") if (value := getattr(arguments, name)) is not None}
@@ -182,7 +232,7 @@ def run_reclaim(arguments) -> int:
             option = next(iter(given)).replace("_", "-")
             raise ValueError(f"--{option}: not with --capture, which says itself what is mapped")
         single = len(_names(arguments.arch, [])) == 1
-        arch = _arches(_names(arguments.arch, []), arguments.changes)[0] if single else None
+        arch = _arches(_names(arguments.arch, []), changes)[0] if single else None
         population = Population.load(arguments.capture, arch=arch, **shared)
         arches = _names(arguments.arch, [population.assumptions["arch"]])
         pages = sum(1 << int(order) for order in population.folio_order[population.lru_inactive])
@@ -203,7 +253,7 @@ def run_reclaim(arguments) -> int:
         population,
         target,
         policies=_names(arguments.policy, SEED_POLICIES),
-        arches=_arches(arches, arguments.changes),
+        arches=_arches(arches, changes),
         entry=arguments.entry,
         swap=swap,
         engine=arguments.engine,
@@ -212,14 +262,34 @@ def run_reclaim(arguments) -> int:
             given
             | shared
             | ({"capture": arguments.capture} if arguments.capture else {})
+            | ({"cost": arguments.cost} if arguments.cost is not None else {})
             | ({"set": arguments.changes} if arguments.changes else {})
         ),
     )
     progress.clear()
-    if arguments.json:
-        _print_json(comparison.to_dict())
-    else:
-        print(comparison_table(comparison))
+    if arguments.output is not None:
+        save(comparison, arguments.output, overwrite=arguments.overwrite)
+    _put_out(comparison, arguments)
+    return 0
+
+
+def _add_compare(verbs) -> None:
+    verb = _verb(verbs, "compare", run_compare, "Put saved results side by side.")
+    verb.add_argument("results", nargs="+", metavar="RESULT.json", help="what reclaim -o saved")
+    verb.add_argument("--baseline", metavar="FILE|POLICY", help="(the first run of the first file)")
+    _add_output(verb)
+
+
+def run_compare(arguments) -> int:
+    """Run ``rmapfast compare``."""
+    _check_output(arguments)
+    results = {path: load(path) for path in arguments.results}
+    if len(results) < len(arguments.results):
+        twice = next(path for path in arguments.results if arguments.results.count(path) > 1)
+        raise ValueError(f"{twice}: given more than once")
+    # a single file is shown as it was saved
+    together = results if len(results) > 1 else next(iter(results.values()))
+    _put_out(Comparison.of(together, baseline=arguments.baseline, costs=arguments.cost), arguments)
     return 0
 
 

@@ -1,5 +1,6 @@
 """The command line: documents, tables, exit status, and one clear line for whatever is wrong."""
 
+import csv
 import dataclasses
 import gzip
 import json
@@ -24,7 +25,10 @@ RUN_KEYS = {
     "policy", "arch", "reclaimed_bytes", "reclaimed_pages", "events", "batch_lengths", "predicted_s",
     "predicted_interval_s", "breakdown_s", "simulated_ptes", "wall_s", "ptes_per_s", "peak_rss_bytes",
 }  # fmt: skip
-ADDED_RUN_KEYS = {"entry", "target_pages", "target_reached", "referenced_events"}
+ADDED_RUN_KEYS = {
+    "entry", "target_pages", "target_reached", "referenced_events", "cost_vector", "policy_parameters",
+    "arch_parameters",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -81,9 +85,11 @@ def command(*argv, **options):
 def test_reclaim_table(output):
     out = output("reclaim", "--size", "64MiB")
     lines = out.splitlines()
-    assert "64 MiB" in lines[0] and "51.2 MiB" in lines[1]
+    assert "64 MiB" in lines[0] and "51.2 MiB" in lines[0]
     for arch in ("arm64-4k", "x86-64"):
-        assert sum(line.startswith(f"{arch}: events per reclaimed page") for line in lines) == 1
+        assert lines.count(f"{arch}, baseline v6.16+young") == 1
+    for heading in ("predicted time", "  interval", "ns per reclaimed page", "components: ", "events per reclaimed"):
+        assert sum(line.startswith(heading) for line in lines) == 2
     head = [line.split() for line in lines if line.endswith("ratio")]
     assert head == [["v6.16+young", "v7.0", "ratio"]] * 2
     # 16 steps per folio become one: 1 step per page, and 1/16.
@@ -138,7 +144,7 @@ def test_output_fits_in_100_columns(output, argv):
 
 def test_reclaim_document(document):
     found = document("reclaim", "--size", "64MiB")
-    assert set(found) == {"provenance", "population", "runs"}
+    assert set(found) == {"provenance", "population", "cost_vectors", "runs"}
     population = found["population"]
     assert {name: population[name] for name in ("pages", "folios", "bytes", "orders")} == {
         "pages": 1 << 14,
@@ -149,7 +155,8 @@ def test_reclaim_document(document):
     labels = [(run["policy"], run["arch"]) for run in found["runs"]]
     assert labels == [(policy, arch) for arch in ("arm64-4k", "x86-64") for policy in ("v6.16+young", "v7.0")]
     for run in found["runs"]:
-        assert set(run) == RUN_KEYS | ADDED_RUN_KEYS
+        # what was reclaimed, where it differs from what the document says of all runs: the assumed architecture
+        assert set(run) - {"population"} == RUN_KEYS | ADDED_RUN_KEYS
         assert set(run["events"]) == set(rf.EVENT_NAMES)
         assert all(type(count) is int and count >= 0 for count in run["events"].values())
         assert run["reclaimed_bytes"] == run["reclaimed_pages"] << 12
@@ -157,7 +164,9 @@ def test_reclaim_document(document):
         assert run["reclaimed_pages"] == -(-(64 << 20) * 8 // 10 // 4096 // 32) * 32
         assert sum(int(nr) * count for nr, count in run["batch_lengths"].items()) == run["simulated_ptes"]
         assert run["simulated_ptes"] == run["reclaimed_pages"] == run["events"]["pages_freed"]
-        assert run["predicted_s"] is run["predicted_interval_s"] is run["breakdown_s"] is None
+        assert 0 < run["predicted_interval_s"][0] <= run["predicted_s"] <= run["predicted_interval_s"][1]
+        assert sum(run["breakdown_s"].values()) == pytest.approx(run["predicted_s"])
+        assert rf.cost.CostVector.from_dict(found["cost_vectors"][run["cost_vector"]]).arch == run["arch"]
         assert run["wall_s"] > 0 and run["ptes_per_s"] > 0 and run["peak_rss_bytes"] > 0
     arguments = found["provenance"]["arguments"]
     assert arguments["size"] == "64MiB" and arguments["policies"] == ["v6.16+young", "v7.0"]
@@ -254,6 +263,87 @@ def test_reclaim_of_a_capture(document):
     joined = document("reclaim", "--capture", both[0], "--capture", both[1], "--target", "1MiB")
     assert joined["population"]["pages"] == 256
     assert joined["runs"][0]["events"]["ptes_cleared"] == 512
+
+
+def test_no_price_is_null(document, tmp_path):
+    (tmp_path / "bare.toml").write_text('name = "bare"')
+    (run,) = document(*SMALL, "--policy", "v7.0", "--arch", tmp_path / "bare.toml")["runs"]
+    assert run["cost_vector"] is run["predicted_s"] is run["predicted_interval_s"] is run["breakdown_s"] is None
+
+
+def test_cost(document, output, tmp_path):
+    def price(*options):
+        return document(*SMALL, "--policy", "v7.0", "--arch", "arm64-4k", *options)["runs"][0]
+
+    plain, other = price(), price("--cost", "x86-64")
+    assert plain["events"] == other["events"] and plain["predicted_s"] != other["predicted_s"]
+    path = tmp_path / "mine.toml"
+    path.write_text(rf.cost.get("x86-64").replace(folios_freed=0.0).to_toml())
+    less, changed = price("--cost", path), price("--cost", "x86-64", "--set", "arch.cost.folios_freed=0")
+    assert less["predicted_s"] == changed["predicted_s"] < other["predicted_s"]
+    instructions = price("--cost", "ab-7.2.13")
+    assert instructions["predicted_s"] is None and instructions["predicted_instructions"] > 0
+    text = " ".join(output(*SMALL, "--cost", "ab-7.2.13").split())
+    assert "predicted instr." in text and "cost: ab-7.2.13" in text and "Cost vector ab-7.2.13: instructions" in text
+
+
+# Formats, saved results, plots
+
+
+def test_formats(output, document):
+    argv = [*SMALL, "--arch", "x86-64"]
+    assert output(*argv) == output(*argv, "--format", "text")
+    assert set(json.loads(output(*argv, "--format", "json"))) == set(document(*argv))
+    assert output(*argv, "--json", "--format", "json").startswith("{")
+    rows = list(csv.DictReader(output(*argv, "--format", "csv").splitlines()))
+    assert {row["policy"] for row in rows} == {"v6.16+young", "v7.0"}
+    assert any(line.startswith("| predicted time") for line in output(*argv, "--format", "markdown").splitlines())
+
+
+@pytest.fixture
+def two(output, tmp_path, monkeypatch):
+    """Two saved results in the current folder, and what was printed with the first."""
+    monkeypatch.chdir(tmp_path)
+    shown = output(*SMALL, "-o", "one.json")
+    output(*SMALL, "--arch", "arm64-4k", "--set", "arm64-4k.cont_ptes=1", "-o", "two.json")
+    return shown
+
+
+def test_saved_results(two, output, document):
+    assert output("compare", "one.json") == two
+    for form in ("text", "markdown", "csv"):
+        assert output("compare", "one.json", "--format", form) == output(*SMALL, "--format", form)
+    text = output("compare", "one.json", "two.json")
+    assert "[1] one.json" in text and "[2] two.json" in text and "cont_ptes=1" in text
+    assert "arm64-4k, baseline [1] v6.16+young" in text
+    assert "arm64-4k, baseline [2] v6.16+young" not in text
+    assert "arm64-4k, baseline [1] v7.0" in output("compare", "one.json", "two.json", "--baseline", "v7.0")
+    runs = document("compare", "one.json", "two.json", "--baseline", "two.json")["runs"]
+    assert runs[0]["source"] == "two.json" and len(runs) == 6
+    assert {run["cost_vector"] for run in document("compare", "two.json", "--cost", "x86-64")["runs"]} == {"x86-64"}
+
+
+def test_what_json_prints_can_be_compared(output, tmp_path):
+    path = tmp_path / "printed.json"
+    path.write_text(output(*SMALL, "--json"))
+    assert output("compare", path) == output(*SMALL)
+
+
+def test_saved_results_are_not_overwritten(two, run, tmp_path):
+    before = (tmp_path / "one.json").read_bytes()
+    status, out, err = run("reclaim", "-o", "one.json")
+    assert (status, out, err.count("\n")) == (2, "", 1) and "one.json" in err and "--overwrite" in err
+    assert (tmp_path / "one.json").read_bytes() == before
+    assert run(*SMALL, "--policy", "v7.0", "-o", "one.json", "--overwrite")[0] == 0
+    assert len(rf.load(tmp_path / "one.json").runs) == 2
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_plot(two, output, tmp_path, ending):
+    for number, argv in enumerate(([*SMALL], ["compare", "one.json", "two.json"])):
+        path = tmp_path / f"{number}.{ending}"
+        output(*argv, "--plot", path)
+        assert path.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml", b"%PDF-")
 
 
 # describe
@@ -360,6 +450,7 @@ def test_info(output, document):
 # What is wrong
 
 DAMAGED = "damaged.npz"
+SAVED = json.dumps(rf.compare(rf.Population.synthetic("64KiB"), "64KiB", arches=["x86-64"]).to_dict())
 BAD = [
     ([], "VERB"),
     (["reclam"], "reclam"),
@@ -425,6 +516,29 @@ BAD = [
     ([*SMALL, "--set", "arch.range_tlbi=perhaps"], "range_tlbi"),
     ([*SMALL, "--set", "arch.flush_ceiling=0"], "flush_ceiling"),
     ([*SMALL, "--set", f"arch.flush_ceiling={'9' * 5000}"], "flush_ceiling"),
+    ([*SMALL, "--cost", "x86_64"], "x86_64"),
+    ([*SMALL, "--cost", ""], "cost"),
+    ([*SMALL, "--cost", "missing.toml"], "missing.toml"),
+    ([*SMALL, "--cost", "bad.toml"], "bad.toml"),
+    ([*SMALL, "--format", "xml"], "--format"),
+    ([*SMALL, "--plot", "plot.gif"], "plot.gif"),
+    ([*SMALL, "--plot", "missing/plot.png"], "missing/plot.png"),
+    ([*SMALL, "--plot", ""], ".png"),
+    ([*SMALL, "-o", "missing/out.json"], "missing/out.json"),
+    ([*SMALL, "-o", "."], "."),
+    ([*SMALL, "-o", "bad.toml"], "--overwrite"),
+    ([*SMALL, "-o", "/dev/null", "--overwrite"], "/dev/null"),
+    ([*SMALL, "-o"], "-o"),
+    (["compare"], "RESULT.json"),
+    (["compare", "missing.json"], "missing.json"),
+    (["compare", "bad.toml"], "bad.toml"),
+    (["compare", str(CAPTURE)], CAPTURE.name),
+    (["compare", str(CAPTURES)], "captures"),
+    (["compare", "saved.json", "saved.json"], "saved.json"),
+    (["compare", "saved.json", "--baseline", "v7.1"], "v7.1"),
+    (["compare", "saved.json", "--cost", "x86_64"], "x86_64"),
+    (["compare", "saved.json", "--plot", "plot.gif"], "plot.gif"),
+    (["compare", "saved.json", "--format", "xml"], "--format"),
     ([*SMALL, "--capture", str(CAPTURE)], "--size"),
     (["reclaim", "--capture", str(CAPTURE), "--orders", "4"], "--orders"),
     (["reclaim", "--capture", str(CAPTURE), "--uffd-wp-vma"], "--uffd-wp-vma"),
@@ -460,12 +574,16 @@ def test_bad_usage(run, monkeypatch, tmp_path, argv, named, more):
     monkeypatch.chdir(tmp_path)
     whole = CAPTURE.read_bytes()
     (tmp_path / DAMAGED).write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "bad.toml").write_text("name = 5")
+    (tmp_path / "saved.json").write_text(SAVED)
+    before = sorted(os.listdir(tmp_path))
     status, out, err = run(*argv, *(more if argv else []))
     assert (status, out) == (2, "")
     assert err.startswith("rmapfast") and err.count("\n") == 1 and err.endswith("\n"), err
     assert "Traceback" not in err
     if named != "npz":  # the path with a NUL has no name
         assert named in err
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, 2500, -1])
