@@ -24,6 +24,7 @@ struct rmf_arch {
 	bool bbml2_noabort;
 	bool page_mapcount;
 	bool mkdirty_soft_dirty;
+	bool invlpgb; /* with tlb x86 */
 };
 
 /* Models pte_mkdirty(): some architectures set soft-dirty with it. */

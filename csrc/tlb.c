@@ -48,6 +48,17 @@ static bool should_defer(const struct rmf_run *run, uint32_t mm)
 	return false;
 }
 
+/* The other CPUs of the mask: an IPI to each, or INVLPGB and TLBSYNC, which no CPU need answer. */
+static void flush_others(struct rmf_run *run, uint64_t cpumask)
+{
+	if (!run->arch.invlpgb) {
+		rmf_count(run, RMF_IPIS, others(cpumask));
+	} else if (others(cpumask)) {
+		rmf_count(run, RMF_TLBI_OPS, 1);
+		rmf_count(run, RMF_DSB_OPS, 1);
+	}
+}
+
 void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_t nr)
 {
 	uint64_t cpumask = run->pop.mm_cpumask[mm];
@@ -62,7 +73,7 @@ void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_
 	}
 	if (cpumask & SELF)
 		rmf_count(run, RMF_TLBI_OPS, nr > run->arch.flush_ceiling ? 1 : nr);
-	rmf_count(run, RMF_IPIS, others(cpumask));
+	flush_others(run, cpumask);
 }
 
 void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte, uint64_t vpn, uint64_t nr)
@@ -93,8 +104,10 @@ void rmf_try_to_unmap_flush(struct rmf_run *run)
 	if (run->arch.tlb == RMF_TLB_ARM64) {
 		rmf_count(run, RMF_DSB_OPS, 1);
 	} else {
-		rmf_count(run, RMF_TLBI_OPS, run->tlb_cpumask & SELF);
-		rmf_count(run, RMF_IPIS, others(run->tlb_cpumask));
+		/* the broadcast reaches the CPU that sends it too */
+		if (!run->arch.invlpgb || !others(run->tlb_cpumask))
+			rmf_count(run, RMF_TLBI_OPS, run->tlb_cpumask & SELF);
+		flush_others(run, run->tlb_cpumask);
 	}
 	run->flush_required = false;
 	run->tlb_writable = false;

@@ -125,6 +125,7 @@ cdef extern from "arch.h" nogil:
         bint bbml2_noabort
         bint page_mapcount
         bint mkdirty_soft_dirty
+        bint invlpgb
 
 cdef extern from "policy.h" nogil:
     enum rmf_uffd_rule:
@@ -423,7 +424,7 @@ cdef _fill_arch(rmf_arch *a, arch):
     a.ptrs_per_pte, a.cont_ptes, a.tlb = arch.ptrs_per_pte, arch.cont_ptes, _TLB[arch.tlb]
     a.flush_ceiling, a.max_dvm_ops, a.range_tlbi = arch.flush_ceiling, arch.max_dvm_ops, arch.range_tlbi
     a.bbml2_noabort, a.page_mapcount = arch.bbml2_noabort, arch.page_mapcount
-    a.mkdirty_soft_dirty = arch.mkdirty_soft_dirty
+    a.mkdirty_soft_dirty, a.invlpgb = arch.mkdirty_soft_dirty, arch.invlpgb
 
 
 cdef class Run:

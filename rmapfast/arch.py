@@ -45,6 +45,8 @@ class Arch:
         Without ``range_tlbi``: pages from which a whole-ASID flush replaces single TLBIs (arm64).
     bbml2_noabort : bool
         Whether a contpte block can be unfolded without a TLB flush (arm64).
+    invlpgb : bool
+        Whether a CPU flushes the TLBs of others by INVLPGB and TLBSYNC instead of IPIs (x86: Zen 3 servers and later).
     page_mapcount : bool
         Whether the kernel keeps a mapcount per page (CONFIG_PAGE_MAPCOUNT).
     mkdirty_soft_dirty : bool
@@ -64,6 +66,7 @@ class Arch:
     range_tlbi: bool = False
     max_dvm_ops: int = 512
     bbml2_noabort: bool = False
+    invlpgb: bool = False
     page_mapcount: bool = True
     mkdirty_soft_dirty: bool = False
     nr_cpus: int = 32
@@ -96,6 +99,8 @@ class Arch:
             raise ValueError(
                 f"arch.tlb: expected one of {', '.join(TLB_KINDS)}, got {self.tlb!r}{closest(self.tlb, TLB_KINDS)}"
             )
+        if self.invlpgb and self.tlb != "x86":
+            raise ValueError(f"arch.invlpgb: expected False with tlb {self.tlb!r}, only x86 has INVLPGB; got True")
         for name in ("flush_ceiling", "max_dvm_ops", "nr_cpus"):
             if not 1 <= getattr(self, name) < 1 << 31:
                 raise ValueError(f"arch.{name}: expected 1 to 2^31 - 1, got {getattr(self, name)}")

@@ -835,7 +835,15 @@ class Tlb:
         own, others = self._cpus(mm.cpumask)
         if own:
             self.call.count("tlbi_ops", 1 if nr > self.arch.flush_ceiling else nr)
-        self.call.count("ipis", others)
+        self._flush_others(others)
+
+    def _flush_others(self, others: int) -> None:
+        """Flush on that many other CPUs: an IPI each, or one INVLPGB for all and the TLBSYNC that waits for it."""
+        if self.arch.invlpgb and others:
+            self.call.count("tlbi_ops")
+            self.call.count("dsb_ops")
+        else:
+            self.call.count("ipis", others)
 
     def try_to_unmap_flush(self) -> None:
         """Do what was deferred."""
@@ -846,8 +854,9 @@ class Tlb:
             self.call.count("dsb_ops")
         else:
             own, others = self._cpus(self.cpumask)
-            self.call.count("tlbi_ops", int(own))
-            self.call.count("ipis", others)
+            if not (self.arch.invlpgb and others):  # INVLPGB flushes the CPU that issues it along with the others
+                self.call.count("tlbi_ops", int(own))
+            self._flush_others(others)
         self.flush_required = self.writable = False
         self.cpumask = 0
 

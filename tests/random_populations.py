@@ -26,6 +26,7 @@ def random_arch(rng) -> Arch:
         bbml2_noabort=bool(rng.random() < 0.3),
         page_mapcount=bool(rng.random() < 0.8),
         mkdirty_soft_dirty=bool(rng.random() < 0.5),
+        invlpgb=tlb == "x86" and bool(rng.random() < 0.3),
     )
 
 

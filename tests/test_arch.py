@@ -106,7 +106,7 @@ def test_flush_ceiling(name, ceiling):
 def test_what_only_one_architecture_has():
     assert {name for name, arch in PRESETS.items() if arch.mkdirty_soft_dirty} == {"x86-64"}
     assert {name for name, arch in PRESETS.items() if arch.range_tlbi} == set(ARM)
-    assert not any(arch.bbml2_noabort for arch in PRESETS.values())
+    assert not any(arch.bbml2_noabort or arch.invlpgb for arch in PRESETS.values())
     assert all(arch.page_mapcount for arch in PRESETS.values())
 
 
@@ -287,6 +287,41 @@ def test_contpte_of_another_size():
         assert result.events["contpte_unfolds"] == (2048 // block if block > 1 else 0)
 
 
+# INVLPGB
+
+
+@pytest.mark.parametrize("cpumask", [1, 2, 3, 0xFF, 0xFE])
+def test_invlpgb(cpumask):
+    """The same flushes; where there were IPIs, one INVLPGB and one TLBSYNC."""
+    own, others = cpumask & 1, (cpumask & ~1).bit_count()
+    with_ipis, without = get("x86-64"), get("x86-64").replace(invlpgb=True)
+    population = rf.Population.synthetic("4MiB", arch=with_ipis)
+    population.mm_cpumask[:] = cpumask
+    for policy in ("per-page", "v7.0"):
+        for engine in ("c", "reference"):
+            before, after = (
+                rf.reclaim(population, "4MiB", policy=policy, arch=arch, engine=engine).events
+                for arch in (with_ipis, without)
+            )
+            flushes = before["tlb_flushes"] or before["tlb_immediate"]
+            remote = flushes if others else 0
+            assert before["ipis"] == others * flushes and before["dsb_ops"] == 0
+            assert after["ipis"] == 0 and after["dsb_ops"] == remote
+            # the broadcast of a full flush is the CPU's own flush too
+            shared = remote if own and before["tlb_flushes"] else 0
+            assert after["tlbi_ops"] == before["tlbi_ops"] + remote - shared
+            same = set(rf.EVENT_NAMES) - {"ipis", "dsb_ops", "tlbi_ops"}
+            assert {name: after[name] for name in same} == {name: before[name] for name in same}
+
+
+def test_invlpgb_is_a_setting(capsys):
+    assert main(["reclaim", "--size", "4MiB", "--arch", "x86-64", "--set", "x86-64.invlpgb=true", "--json"]) == 0
+    for run in json.loads(capsys.readouterr().out)["runs"]:
+        assert run["events"]["ipis"] == 0 < run["events"]["dsb_ops"]
+    assert main(["reclaim", "--size", "4MiB", "--set", "arch.invlpgb=true"]) == 2
+    assert "--set: arch.invlpgb=true: arch.invlpgb: expected False with tlb 'arm64'" in capsys.readouterr().err
+
+
 # Refusals
 
 
@@ -311,6 +346,8 @@ def test_contpte_of_another_size():
         ({"tlb": "arm"}, "arch.tlb: expected one of none, x86, arm64, riscv, got 'arm' (did you mean 'arm64'?)"),
         ({"tlb": None}, "arch.tlb: expected str, got None"),
         ({"range_tlbi": 1}, "arch.range_tlbi: expected bool, got 1"),
+        ({"tlb": "riscv", "invlpgb": True}, "arch.invlpgb: expected False with tlb 'riscv', only x86 has INVLPGB"),
+        ({"invlpgb": 1}, "arch.invlpgb: expected bool, got 1"),
         ({"flush_ceiling": 0}, "arch.flush_ceiling: expected 1 to 2^31 - 1, got 0"),
         ({"max_dvm_ops": -1}, "arch.max_dvm_ops: expected 1 to 2^31 - 1, got -1"),
         ({"nr_cpus": 1 << 31}, "arch.nr_cpus: expected 1 to 2^31 - 1, got 2147483648"),
@@ -386,16 +423,18 @@ def arches(draw):
     table = draw(st.integers(1, min(page_shift - 3, 13)))
     whole = st.integers(1, (1 << 31) - 1)
     name = st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable() and text == text.strip())
+    flags = {field.name: draw(st.booleans()) for field in dataclasses.fields(Arch) if field.type == "bool"}
+    tlb = draw(st.sampled_from(["none", "x86", "arm64", "riscv"]))
     return Arch(
         name=draw(name),
         page_shift=page_shift,
         ptrs_per_pte=1 << table,
         cont_ptes=1 << draw(st.integers(0, table)),
-        tlb=draw(st.sampled_from(["none", "x86", "arm64", "riscv"])),
+        tlb=tlb,
         flush_ceiling=draw(whole),
         max_dvm_ops=draw(whole),
         nr_cpus=draw(whole),
-        **{field.name: draw(st.booleans()) for field in dataclasses.fields(Arch) if field.type == "bool"},
+        **flags | {"invlpgb": flags["invlpgb"] and tlb == "x86"},
         costs=draw(st.sampled_from(["", *cost.names()]) | vectors()),
     )
 
@@ -421,6 +460,13 @@ def test_preset_round_trip(tmp_path, name):
     for arch in (get(name), get(name).replace(costs=cost.get(name)), get(name).replace(**{"cost.ipis": 1 / 3})):
         path.write_text(arch.to_toml())
         assert load(path) == arch
+
+
+def test_the_file_in_the_documentation(tmp_path):
+    text = (Path(__file__).parent.parent / "docs" / "model.md").read_text()
+    path = tmp_path / "zen3.toml"
+    path.write_text(re.search(r"^    name = .*?^$", text, re.DOTALL | re.MULTILINE)[0].replace("    ", ""))
+    assert load(path) == get("x86-64").replace(name="zen3", invlpgb=True)
 
 
 def test_missing_keys_take_the_defaults(tmp_path):

@@ -125,6 +125,39 @@ static void test_x86_collects_masks(void)
 	free_world(&world);
 }
 
+/* INVLPGB takes the place of all IPIs, and in a full flush of the CPU's own too: it is one of those that are reached. */
+static void test_invlpgb(void)
+{
+	for (uint64_t cpumask = 0; cpumask < 16; cpumask++) {
+		const uint64_t remote = (cpumask & ~(uint64_t)1) != 0, self = cpumask & 1;
+
+		for (uint64_t nr = 1; nr <= 64; nr += 21) {
+			struct rmf_arch arch = arch_x86();
+			struct world now, later;
+
+			arch.invlpgb = true;
+			now = make_world(arch, policy_per_page());
+			rmf_tlb_flush_cleared(now.run, add_mm(&now, cpumask, 0), false, 0, 0, nr);
+			expect_event(&now, RMF_TLBI_OPS, self * (nr > 33 ? 1 : nr) + remote);
+			expect_event(&now, RMF_DSB_OPS, remote);
+			expect_event(&now, RMF_IPIS, 0);
+			free_world(&now);
+
+			later = make_world(arch, policy_per_page());
+			rmf_tlb_flush_cleared(later.run, add_mm(&later, cpumask, 0), true, 0, 0, nr);
+			expect_event(&later, RMF_TLB_DEFERRED, remote);
+			if (remote) {
+				expect_event(&later, RMF_TLBI_OPS, 0);
+				rmf_try_to_unmap_flush(later.run);
+				expect_event(&later, RMF_TLBI_OPS, 1);
+				expect_event(&later, RMF_DSB_OPS, 1);
+			}
+			expect_event(&later, RMF_IPIS, 0);
+			free_world(&later);
+		}
+	}
+}
+
 /* arm64 issues the TLBIs at once and waits for them once: nr ranges, one DSB. Not deferred: a DSB each. */
 static void test_arm64(void)
 {
@@ -185,6 +218,7 @@ int main(void)
 	run_test("deferral", test_deferral);
 	run_test("immediate ceiling", test_immediate_ceiling);
 	run_test("x86 collects masks", test_x86_collects_masks);
+	run_test("INVLPGB", test_invlpgb);
 	run_test("arm64", test_arm64);
 	run_test("flush dirty", test_flush_dirty);
 	run_test("young and contpte", test_young_and_contpte);
