@@ -123,14 +123,11 @@ def _arch(document, where: str, vectors: dict[str, CostVector]) -> Arch:
 
 
 def _build(kind, parameters: dict, where: str):
-    """An architecture or a policy; all its parameters must be given, lest another version's default stand for one."""
+    """An architecture or a policy; a parameter that was added since the file was saved has its default."""
     known = [field.name for field in dataclasses.fields(kind) if field.name != "doc"]
     for name in parameters:
         if name not in known:
             raise ValueError(f"{where}: no such key {name!r}{closest(name, known)}")
-    for name in known:
-        if name not in parameters:
-            raise ValueError(f"{where}: the key {name!r} is missing")
     try:
         return kind(**parameters)
     except (TypeError, ValueError) as error:
