@@ -62,10 +62,10 @@ class Fit:
         from scipy.optimize import linprog
 
         has_prior = self.expected > 0
-        slack = np.maximum(np.abs(self.errors) * (1 + 1e-9) + 1e-12, scatter)
+        slack = np.maximum(np.abs(self.errors) * (1 + 1e-6) + 1e-9, scatter)
         deviation = np.maximum(np.abs(self.parameters / np.where(has_prior, self.expected, np.inf) - 1), PRIOR_SLACK)
         relative = np.concatenate([self.relative, np.diag(1 / np.where(has_prior, self.expected, np.inf))[has_prior]])
-        slack = np.concatenate([slack, deviation[has_prior] * (1 + 1e-9)])
+        slack = np.concatenate([slack, deviation[has_prior] * (1 + 1e-6)])
         bounds = np.concatenate([1 + slack, slack - 1])
         scale = np.where(self.parameters > 0, self.parameters, 1 / np.maximum(relative.max(axis=0), 1e-300))
         rows = np.concatenate([relative, -relative]) * scale

@@ -82,6 +82,8 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
         "isolation_calls",
         "shrink_calls",
         "active_passes",
+        "priority_passes",
+        "reclaim_rounds",
         "folios_scanned",
         "pages_scanned",
         "folios_activated",
@@ -215,7 +217,8 @@ class CostVector:
     residual : float
         Largest relative error of the rows that the vector was fitted to; predictions are widened by it.
     joint : tuple of tuple of str
-        Sets of events whose costs the data fix only as a sum, where nothing says how to split it.
+        Sets of events of which the data fix only the sum of the costs, where nothing says how to split it; the sum
+        stands with one of them.
     members : tuple of tuple of float
         Further vectors that explain the data as well, in the order of `costs`: the interval of a prediction is taken
         over them. Without members it is taken over the ranges, as if they were independent.
@@ -247,8 +250,8 @@ class CostVector:
             raise ValueError(f"cost.residual: expected a relative error, 0 or more, got {self.residual!r}")
         object.__setattr__(self, "residual", float(self.residual))
         for event in (event for events_ in self.joint for event in events_):
-            if event not in events:
-                raise ValueError(f"cost.joint: {event!r} has no cost here{closest(event, events)}")
+            if event not in _INDEX:
+                raise ValueError(f"cost.joint: no event {event!r}{closest(event, EVENT_NAMES)}")
         for member in self.members:
             if len(member) != len(events) or not all(math.isfinite(value) and value >= 0 for value in member):
                 raise ValueError(f"cost.members: expected {len(events)} finite figures each, 0 or more, got {member!r}")
@@ -351,7 +354,7 @@ class CostVector:
         """The shares, with components that `joint` ties together as one; those without a share are left out."""
         groups = [{component} for component in COMPONENTS]
         for events in self.joint:
-            touched = {_COMPONENT_OF[event] for event in events if self[event]}
+            touched = {_COMPONENT_OF[event] for event in events}
             hit = [group for group in groups if group & touched]
             groups = [group for group in groups if group not in hit] + ([set().union(*hit)] if hit else [])
         order = list(COMPONENTS)
