@@ -27,6 +27,10 @@ validate: $(VENV)/test-tools
 fit: $(VENV)/test-tools
 	$(BIN)/python -m validation.fit
 
+# The case studies' pages, figures and index in docs/case-studies, each by its script.
+studies: $(VENV)/test-tools
+	set -e; for study in docs/case-studies/[a-z]*.py; do $(BIN)/python $$study; done
+
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -55,4 +59,4 @@ $(VENV)/lint-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[lint]"
 	touch $@
 
-.PHONY: run test bench validate fit lint sanitize clean
+.PHONY: run test bench validate fit studies lint sanitize clean
