@@ -355,7 +355,7 @@ def reclaim(
         population, in_place = Population.synthetic(arch=arch or "x86-64"), True
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
-    arch = _arch.get(arch or population.assumptions.get("arch") or "x86-64")
+    arch = _arch.get(arch or population.arch or "x86-64")
     if costs is not None:
         arch = arch.replace(costs=cost_vector(costs) or "")
     cost_vector(arch)  # a name that no vector has is refused here, not when the run is priced

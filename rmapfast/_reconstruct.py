@@ -142,6 +142,7 @@ def to_population(
     return Population(
         ptrs_per_pte=arch.ptrs_per_pte,
         cont_ptes=arch.cont_ptes,
+        arch=arch,
         page_shift=arch.page_shift,
         assumptions=notes | _describe_options(options, arch),
         source=", ".join(os.path.basename(capture.path) for capture in captures),

@@ -234,7 +234,7 @@ def run_reclaim(arguments) -> int:
         single = len(_names(arguments.arch, [])) == 1
         arch = _arches(_names(arguments.arch, []), changes)[0] if single else None
         population = Population.load(arguments.capture, arch=arch, **shared)
-        arches = _names(arguments.arch, [population.assumptions["arch"]])
+        arches = _names(arguments.arch, [population.arch.name])
         pages = sum(1 << int(order) for order in population.folio_order[population.lru_inactive])
         pages += sum(1 << int(order) for order in population.folio_order[population.lru_active])
         size = pages << population.page_shift

@@ -163,6 +163,8 @@ class Population:
         log2 of the base page size in bytes.
     cont_ptes : int
         Contpte block for which the CONT bits were set.
+    arch : Arch, optional
+        The architecture that it was made for; :func:`rmapfast.reclaim` uses it where none is given.
     assumptions : dict, optional
         What was assumed, or the arguments that made it; printed with results.
     source : str
@@ -184,6 +186,7 @@ class Population:
         ptrs_per_pte,
         page_shift=12,
         cont_ptes=1,
+        arch=None,
         assumptions=None,
         source="arrays",
         input_hash=None,
@@ -200,6 +203,7 @@ class Population:
         self.ptrs_per_pte = ptrs_per_pte
         self.page_shift = page_shift
         self.cont_ptes = cont_ptes
+        self.arch = arch
         self.assumptions = dict(assumptions or {})
         self.source = source
         self.input_hash = input_hash
@@ -317,6 +321,7 @@ class Population:
             ptrs_per_pte=self.ptrs_per_pte,
             page_shift=self.page_shift,
             cont_ptes=self.cont_ptes,
+            arch=self.arch,
             assumptions=self.assumptions,
             source=self.source,
             input_hash=self.input_hash,
@@ -471,6 +476,7 @@ class Population:
         return cls(
             ptrs_per_pte=what.arch.ptrs_per_pte,
             cont_ptes=what.arch.cont_ptes,
+            arch=what.arch,
             page_shift=what.arch.page_shift,
             assumptions=_describe_arguments(what, given) | ({"fill": fill} if fill else {}),
             source="synthetic",
@@ -590,6 +596,7 @@ class Population:
         return cls(
             ptrs_per_pte=arch.ptrs_per_pte,
             cont_ptes=arch.cont_ptes,
+            arch=arch,
             page_shift=arch.page_shift,
             assumptions={"kind": kind, "external": external},
             source="arrays",

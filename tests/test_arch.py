@@ -657,3 +657,11 @@ def test_list(capsys):
     assert document == {name: list(events) for name, events in cost.COMPONENTS.items()}
     assert all(re.search(f"^{name} ", text, re.MULTILINE) for name in cost.COMPONENTS)
     assert set(rf.EVENT_NAMES) <= set(text.split())
+
+
+def test_reclaim_uses_the_architecture_that_the_population_was_made_for():
+    changed = get("arm64-4k").replace(range_tlbi=False)
+    population = rf.Population.synthetic("2MiB", arch=changed, orders=4)
+    result = rf.reclaim(population, "1MiB")
+    assert result.arch == changed == population.copy().arch
+    assert result.events["tlbi_range_ops"] == 0
