@@ -1,390 +1,467 @@
-"""Reading captures of real processes (format ``rle3``), and the folios that their kpageflags show.
+"""Capture of live processes from ``/proc``: what their page tables map, without changing anything in them.
 
-A file is data from somebody else: everything is checked before it is used, and sizes before memory is allocated.
+Reading needs root or CAP_SYS_ADMIN: without it the kernel hides page frame numbers.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
+import contextlib
+import errno
+import fcntl
 import os
-import zipfile
+import platform
+import re
+import signal
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from rmapfast._layout import MAX_ORDER, MAX_PAGES, ranges, sorted_unique
+from rmapfast._files import check_writable, write_atomically
+from rmapfast._guard import undone
+from rmapfast._layout import MAX_ORDER, ranges
+from rmapfast._rle3 import PM_PFN, PM_PRESENT, CaptureError, encode, runs
+from rmapfast.population import Population
 
-FORMAT = "rle3"
-_KEYS = {
-    "vma_start": np.uint64,
-    "vma_end": np.uint64,
-    "vma_pgoff": np.uint64,
-    "vma_ino": np.uint64,
-    "huge_start": np.uint64,
-    "huge_end": np.uint64,
-    "pm_len": np.uint32,
-    "pm_dval": np.uint64,
-    "kf_len": np.uint32,
-    "kf_val": np.uint64,
-    "kc_len": np.uint32,
-    "kc_val": np.uint64,
-    "meta": np.uint8,
-}
-# A run-length coded capture of 2^33 pages has at most so many bytes per array in practice.
-_MAX_MEMBER = 1 << 31
+# Entries of /proc files read at a time, 8 bytes each: bounds the memory for a sparse VMA of any size.
+_CHUNK = 1 << 20
+# Page frames apart up to which one read is cheaper than two: a call costs about as much as so many entries.
+_GAP = 32
 
-# /proc/PID/pagemap
-PM_PFN = np.uint64((1 << 55) - 1)
-PM_SOFT_DIRTY = np.uint64(1 << 55)
-PM_EXCLUSIVE = np.uint64(1 << 56)
-PM_UFFD_WP = np.uint64(1 << 57)
-PM_GUARD = np.uint64(1 << 58)
-PM_SWAP = np.uint64(1 << 62)
-PM_PRESENT = np.uint64(1 << 63)
+# How often a process is read again whose VMAs changed meanwhile.
+_ATTEMPTS = 3
 
-# /proc/kpageflags
-KPF = {
-    "referenced": 2, "dirty": 4, "active": 6, "anon": 12, "swapcache": 13, "swapbacked": 14, "head": 15, "tail": 16,
-    "hugetlb": 17, "unevictable": 18, "hwpoison": 19, "nopage": 20, "zero": 24, "reserved": 32, "mlocked": 33,
-}  # fmt: skip
+# PAGEMAP_SCAN (Documentation/admin-guide/mm/pagemap.rst): struct pm_scan_arg and struct page_region.
+_PM_SCAN_ARG = struct.Struct("=12Q")
+_PAGE_REGION = np.dtype([("start", "=u8"), ("end", "=u8"), ("categories", "=u8")])
+_PAGE_IS_PRESENT, _PAGE_IS_HUGE = 1 << 3, 1 << 6
+_PAGEMAP_SCAN = (3 << 30) | (_PM_SCAN_ARG.size << 16) | (ord("f") << 8) | 16
+_REGIONS = 4096
+
+_MAPS = re.compile(
+    r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<perms>\S{4}) (?P<offset>[0-9a-f]+) \S+ (?P<inode>\d+)\s*(?P<name>.*)"
+)
+_SMAPS_KB = re.compile(r"(\w+):\s+(\d+) kB")
 
 
-class CaptureError(ValueError):
-    """A file that is no capture of this format, or a damaged one."""
+@dataclass
+class _Vma:
+    start: int  # bytes
+    end: int
+    pgoff: int
+    inode: int
+    perms: str
+    name: str
+    flags: str = ""
+    smaps_kb: dict[str, int] = field(default_factory=dict)
 
 
-class Capture:
-    """One process as its ``/proc`` files showed it.
-
-    Attributes
-    ----------
-    path : str
-        File it was read from.
-    meta : dict
-        As recorded; ``vma_text`` holds perms, name and VmFlags per VMA.
-    page_shift : int
-        log2 of the page size.
-    nr_pages, nr_present : int
-        Pages of all VMAs; present ones.
-    vma_start, vma_end, huge_start, huge_end : array of uint64
-        Virtual page numbers; end exclusive.
-    vma_pgoff, vma_ino : array of uint64, shape (VMAs,)
-        Page offset of the first page; inode.
-    vma_perms, vma_name : list of str
-        As in ``/proc/PID/maps``.
-    vma_flags : list of set of str
-        VmFlags of ``/proc/PID/smaps``.
-    pm_len, kf_len, kc_len : array of int64
-        Run lengths in pages (kf, kc: present pages only).
-    pm_val, kf_val, kc_val : array of uint64
-        First entry of each run.
-    input_hash : str
-        SHA-256 of the file.
-    """
-
-    def __init__(self, path: str, arrays: dict, input_hash: str):
-        self.path, self.input_hash = path, input_hash
-        self._meta(arrays["meta"])
-        self._vmas(arrays)
-        self._runs(arrays)
-        self._huge(arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> Capture:
-        """Read one capture.
-
-        Raises
-        ------
-        CaptureError
-            If the file is no capture or is damaged; names the file and what is wrong.
-        OSError
-            If it cannot be read.
-        """
-        with open(path, "rb") as file:
-            data = file.read()
-        return cls(os.fspath(path), _read_npz(os.fspath(path), data), hashlib.sha256(data).hexdigest())
-
-    def _error(self, problem: str) -> CaptureError:
-        return CaptureError(f"{self.path}: {problem}")
-
-    def _meta(self, raw: np.ndarray) -> None:
-        try:
-            meta = json.loads(raw.tobytes().decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise self._error(f"meta: expected UTF-8 JSON, got something else ({error})") from None
-        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-            got = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
-            raise self._error(f'meta: expected format "{FORMAT}", got {got!r}')
-        self.page_shift = meta.get("page_shift", 12)
-        for key, low, high in (("npages", 0, MAX_PAGES - 1), ("npresent", 0, MAX_PAGES - 1), ("page_shift", 10, 20)):
-            value = meta.get(key, 12 if key == "page_shift" else None)
-            if type(value) is not int or not low <= value <= high:
-                raise self._error(f"meta: expected {key} from {low} to {high}, got {value!r}")
-        text = meta.get("vma_text")
-        fields = ("perms", "name", "flags")
-        if not isinstance(text, list) or not all(
-            isinstance(vma, dict) and all(isinstance(vma.get(field), str) for field in fields) for vma in text
-        ):
-            raise self._error("meta: expected vma_text as a list with perms, name and flags of each VMA")
-        self.meta, self.nr_pages, self.nr_present = meta, meta["npages"], meta["npresent"]
-        self.vma_perms = [vma["perms"] for vma in text]
-        self.vma_name = [vma["name"] for vma in text]
-        self.vma_flags = [set(vma["flags"].split()) for vma in text]
-
-    def _vmas(self, arrays: dict) -> None:
-        start, end = arrays["vma_start"], arrays["vma_end"]
-        if (
-            len({len(arrays[key]) for key in ("vma_start", "vma_end", "vma_pgoff", "vma_ino")} | {len(self.vma_name)})
-            != 1
-        ):
-            raise self._error("vma_start, vma_end, vma_pgoff, vma_ino, vma_text: expected one entry per VMA in each")
-        if np.any((start | end) & np.uint64((1 << self.page_shift) - 1)):
-            raise self._error(f"vma_start, vma_end: expected multiples of the {1 << self.page_shift} byte page")
-        if np.any(start >= end):
-            raise self._error("vma_end: expected end above start in every VMA")
-        if np.any(start[1:] < end[:-1]):
-            raise self._error("vma_start: expected VMAs in address order without overlap")
-        self.vma_start, self.vma_end = start >> np.uint64(self.page_shift), end >> np.uint64(self.page_shift)
-        self.vma_pgoff, self.vma_ino = arrays["vma_pgoff"], arrays["vma_ino"]
-        total = int((self.vma_end - self.vma_start).sum())
-        if total != self.nr_pages:
-            raise self._error(f"meta: expected npages of the {total} pages in the VMAs, got {self.nr_pages}")
-        if np.any(self.vma_end > 1 << 52):
-            raise self._error("vma_end: expected virtual page numbers up to 2^52")
-        if np.any(self.vma_pgoff > (1 << 52) - MAX_PAGES):
-            raise self._error("vma_pgoff: expected page offsets below 2^52 - 2^33")
-        self.vma_first = np.cumsum(self.vma_end - self.vma_start).astype(np.int64)
-        self.vma_first -= (self.vma_end - self.vma_start).astype(np.int64)
-
-    def _runs(self, arrays: dict) -> None:
-        for name, value, total in (
-            ("pm", "pm_dval", self.nr_pages),
-            ("kf", "kf_val", self.nr_present),
-            ("kc", "kc_val", self.nr_present),
-        ):
-            length = arrays[f"{name}_len"]
-            if len(length) != len(arrays[value]):
-                raise self._error(
-                    f"{name}_len: expected as many runs as {value} ({len(arrays[value])}), got {len(length)}"
-                )
-            if np.any(length == 0):
-                raise self._error(f"{name}_len: expected run lengths above 0")
-            if int(length.sum(dtype=np.uint64)) != total:
-                raise self._error(
-                    f"{name}_len: expected run lengths that sum to {total}, got {int(length.sum(dtype=np.uint64))}"
-                )
-            setattr(self, f"{name}_len", length.astype(np.int64))
-        self.pm_val = np.cumsum(arrays["pm_dval"], dtype=np.uint64)
-        self.kf_val, self.kc_val = arrays["kf_val"], arrays["kc_val"]
-        present = self.pm_val & PM_PRESENT > 0
-        found = int(self.pm_len[present].sum())
-        if found != self.nr_present:
-            raise self._error(f"pm_dval: expected {self.nr_present} present pages as in meta, got {found}")
-        pfn = (self.pm_val & PM_PFN)[present]
-        if len(pfn) and not pfn.any():
-            raise self._error(
-                "pagemap: all PFNs are 0; the capture was taken without CAP_SYS_ADMIN, which is needed to see them"
-            )
-        if len(pfn) and int((pfn + self.pm_len[present].astype(np.uint64)).max()) >= 1 << 52:
-            raise self._error("pagemap: expected PFNs below 2^52")
-        if len(self.kc_val) and int(self.kc_val.max()) >= 1 << 31:
-            raise self._error(f"kc_val: expected mapcounts below 2^31, got {int(self.kc_val.max())}")
-
-    def _huge(self, arrays: dict) -> None:
-        start, end = arrays["huge_start"], arrays["huge_end"]
-        if len(start) != len(end) or np.any((start | end) & np.uint64((1 << self.page_shift) - 1)):
-            raise self._error("huge_start, huge_end: expected as many starts as ends, multiples of the page")
-        start, end = start >> np.uint64(self.page_shift), end >> np.uint64(self.page_shift)
-        vma = np.searchsorted(self.vma_start, start, side="right") - 1
-        if np.any(start >= end) or np.any(start[1:] < end[:-1]) or np.any(vma < 0) or np.any(end > self.vma_end[vma]):
-            raise self._error("huge_start, huge_end: expected ordered ranges, each inside one VMA")
-        self.huge_start, self.huge_end, self.huge_vma = start, end, vma
-
-    # Decoded arrays
-
-    @property
-    def pagemap(self) -> np.ndarray:
-        """Entry of each page, as uint64 of shape (nr_pages,)."""
-        step = np.repeat((self.pm_val & PM_PRESENT) >> np.uint64(63), self.pm_len)
-        first = np.repeat(np.cumsum(self.pm_len) - self.pm_len, self.pm_len)
-        return np.repeat(self.pm_val, self.pm_len) + step * (np.arange(self.nr_pages) - first).astype(np.uint64)
-
-    @property
-    def kpageflags(self) -> np.ndarray:
-        """Flags of each present page, as uint64 of shape (nr_present,)."""
-        return np.repeat(self.kf_val, self.kf_len)
-
-    @property
-    def kpagecount(self) -> np.ndarray:
-        """Mapcount of each present page, as uint64 of shape (nr_present,)."""
-        return np.repeat(self.kc_val, self.kc_len)
-
-    def pieces(self, ptrs_per_pte: int) -> dict[str, np.ndarray]:
-        """Return the pages as pieces in which VMA, pagemap run, flags, count and huge table are the same.
-
-        Columns: ``page`` (number of the first page in the capture), ``len``, ``pm`` (its pagemap entry), ``kf``, ``kc``
-        (0 if not present), ``vma``, ``table`` (number of the PMD-mapped table, -1 if none). Pages without an entry are
-        left out.
-        """
-        present = self.pm_val & PM_PRESENT > 0
-        pm_start = np.cumsum(self.pm_len) - self.pm_len
-        # Present pages are numbered by themselves: from such a number to the page.
-        run_page = pm_start[present]
-        run_number = np.cumsum(self.pm_len[present]) - self.pm_len[present]
-        cuts = [pm_start, self.vma_first]
-        starts = {}
-        for name in ("kf", "kc"):
-            length = getattr(self, f"{name}_len")
-            starts[name] = np.cumsum(length) - length
-            run = np.searchsorted(run_number, starts[name], side="right") - 1
-            cuts.append(run_page[run] + starts[name] - run_number[run])
-        table = self._huge_tables(ptrs_per_pte)
-        cuts += [table, table + ptrs_per_pte]
-        page = sorted_unique(np.concatenate(cuts))
-        page = page[page < self.nr_pages]
-        run = np.searchsorted(pm_start, page, side="right") - 1
-        is_present = present[run]
-        pm = self.pm_val[run] + np.where(is_present, page - pm_start[run], 0).astype(np.uint64)
-        kf, kc = np.zeros(len(page), np.uint64), np.zeros(len(page), np.int64)
-        number = (np.cumsum(present) - 1)[run[is_present]]
-        number = run_number[number] + page[is_present] - run_page[number]
-        kf[is_present] = self.kf_val[np.searchsorted(starts["kf"], number, side="right") - 1]
-        kc[is_present] = self.kc_val[np.searchsorted(starts["kc"], number, side="right") - 1].astype(np.int64)
-        at = np.searchsorted(table, page, side="right") - 1
-        in_table = (at >= 0) & (page < table[at] + ptrs_per_pte) if len(table) else np.zeros(len(page), bool)
-        columns = {
-            "page": page,
-            "len": np.diff(np.append(page, self.nr_pages)),
-            "pm": pm,
-            "kf": kf,
-            "kc": kc,
-            "vma": np.searchsorted(self.vma_first, page, side="right") - 1,
-            "table": np.where(in_table, at, -1),
-        }
-        keep = is_present | (pm & PM_SWAP > 0)
-        return {name: column[keep] for name, column in columns.items()}
-
-    def _huge_tables(self, ptrs_per_pte: int) -> np.ndarray:
-        """Return the number of the first page of each table that a PMD maps whole."""
-        if np.any((self.huge_start | self.huge_end) % np.uint64(ptrs_per_pte)):
-            raise self._error(f"huge_start, huge_end: expected multiples of a page table's {ptrs_per_pte} pages")
-        shift = self.vma_first[self.huge_vma] - self.vma_start[self.huge_vma].astype(np.int64)
-        tables = (self.huge_end - self.huge_start).astype(np.int64) // ptrs_per_pte
-        first = np.repeat(self.huge_start.astype(np.int64) + shift, tables)
-        return first + ranges(np.zeros(len(tables)), tables) * ptrs_per_pte
-
-    def __repr__(self):
-        return f"<Capture {self.path}: {len(self.vma_start)} VMAs, {self.nr_pages} pages, {self.nr_present} present>"
-
-
-def _read_npz(path: str, data: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays of a capture; no pickles, and no more memory than the members really hold."""
-    arrays = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = set(archive.namelist())
-            for key, dtype in _KEYS.items():
-                if f"{key}.npy" not in members:
-                    raise CaptureError(f"{path}: expected a capture with the key {key}, which is missing")
-                info = archive.getinfo(f"{key}.npy")
-                if info.file_size > _MAX_MEMBER:
-                    raise CaptureError(f"{path}: {key}: expected less than 2 GiB of runs, got {info.file_size} bytes")
-                with archive.open(info) as member:
-                    raw = io.BytesIO(member.read())
-                version = np.lib.format.read_magic(raw)
-                if version not in ((1, 0), (2, 0)):
-                    raise CaptureError(f"{path}: {key}: expected npy version 1 or 2, got {version}")
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, found = read(raw)
-                if found != np.dtype(dtype).newbyteorder("<") or len(shape) != 1:
-                    raise CaptureError(f"{path}: {key}: expected 1-D {np.dtype(dtype)}, got {found} with shape {shape}")
-                body = raw.read()
-                if len(body) != shape[0] * found.itemsize:
-                    raise CaptureError(f"{path}: {key}: expected {shape[0]} elements, got {len(body)} bytes")
-                arrays[key] = np.frombuffer(body, found).astype(dtype)
-    except CaptureError:
-        raise
-    except Exception as error:
-        # zipfile, zlib and npy headers raise many kinds of error for damaged bytes.
-        reason = str(error) or type(error).__name__
-        raise CaptureError(f"{path}: expected an intact npz file, got one that cannot be read ({reason})") from None
-    return arrays
-
-
-def has_flags(kpageflags: np.ndarray, *names: str) -> np.ndarray:
-    """Return where any of these kpageflags bits is set."""
-    return kpageflags & np.uint64(sum(1 << KPF[name] for name in names)) > 0
-
-
-def visible_folios(start: np.ndarray, length: np.ndarray, kf: np.ndarray, index: np.ndarray):
-    """Reconstruct the folios of visible pages.
-
-    A page that is neither head nor tail is a folio of order 0. A run of pages that begins with a head belongs to the
-    smallest naturally aligned power of two that starts at the head and holds the run (and one tail at least); a run of
-    tails without a visible head to the smallest naturally aligned one that holds it and starts before it. Blocks that
-    overlap are one folio. Where that contradicts a visible page (a head or single page inside, a tail at the start, an
-    order above 13), the pages become folios of order 0.
+@dataclass
+class Captured:
+    """What :func:`capture` wrote.
 
     Parameters
     ----------
-    start, length : array of int64
-        Disjoint PFN intervals in rising order.
-    kf : array of uint64
-        Their kpageflags.
-    index : array of int64
-        Page offset (file, or anonymous) of their first page.
+    pid : int
+    path : str
+    vmas, pages, present : int
+        VMAs, pages that they span, and those that are present.
+    file_bytes : int
+    seconds : float
+        For reading the process.
+    """
+
+    pid: int
+    path: str
+    vmas: int
+    pages: int
+    present: int
+    file_bytes: int
+    seconds: float
+
+
+def capture(
+    pids: int | Iterable[int],
+    path: str | os.PathLike,
+    *,
+    freeze: bool = False,
+    anonymise: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> list[Captured]:
+    """Capture live processes in the ``rle3`` format, which :meth:`Population.load` reads.
+
+    Parameters
+    ----------
+    pids : int or iterable of int
+    path : path
+        One process: the file. Several: ``NAME.npz`` stands for ``NAME_p0.npz``, ``NAME_p1.npz``, ... in their order;
+        loaded together, folios that they share are joined by PFN.
+    freeze : bool
+        Stop the processes while they are read (SIGSTOP) and let them go on afterwards, whatever happens.
+    anonymise : bool
+        Renumber page frames, keeping contiguity and alignment, and inodes; drop names.
+    overwrite : bool
+        Replace files that exist.
+    progress : callable, optional
+        Called with a line of text some times a second.
 
     Returns
     -------
-    pfn, order : array of int64
-        Folios in PFN order.
-    broken : int
-        Pages that became order 0 for contradictions.
+    list of Captured
+
+    Raises
+    ------
+    CaptureError
+        If a process cannot be captured; nothing is written then.
+    OSError
+        If a file cannot be written.
     """
-    last = start + length - 1
-    head = has_flags(kf, "head") & (length == 1)
-    tail = has_flags(kf, "tail") & ~head
-    block, order = _compound_blocks(start, last, head, tail)
-    size = 1 << order
-    wrong = np.zeros(len(block) + 1, bool)
-    inside = []
-    for page in (start, last):
-        at = np.searchsorted(block, page, side="right") - 1
-        hit = (at >= 0) & (page < (block + size)[at]) if len(block) else np.zeros(len(page), bool)
-        at = np.where(hit, at, len(block))
-        inside.append(at)
-        wrong[at[hit & ~tail & ~(head & (page == np.append(block, -1)[at]))]] = True
-    at, at_last = inside
-    wrong[at[at != at_last]] = wrong[at_last[at != at_last]] = True
-    offset = start - np.append(block, 0)[at]
-    wrong[at[(at < len(block)) & ((tail & (offset == 0)) | (index < offset))]] = True
-    wrong[-1] = True
-    single = wrong[at]
-    block, order = block[~wrong[:-1]], order[~wrong[:-1]]
-    pfn = np.concatenate([block, ranges(start[single], length[single])])
-    order = np.concatenate([order, np.zeros(len(pfn) - len(order), np.int64)])
-    rank = np.argsort(pfn, kind="stable")
-    return pfn[rank], order[rank], int(length[single & (head | tail | has_flags(kf, "head"))].sum())
+    pids = [pids] if isinstance(pids, int) else list(pids)
+    if not pids:
+        raise CaptureError("pid: expected at least one, got none")
+    page_shift = os.sysconf("SC_PAGE_SIZE").bit_length() - 1
+    paths = _paths(path, len(pids))
+    for each in paths:
+        check_writable(each, overwrite=overwrite)
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(_Process(pid, page_shift)) for pid in pids]
+        if freeze:
+            stack.enter_context(_stopped(processes))
+        images = [process.read(progress or (lambda text: None)) for process in processes]
+    if anonymise:
+        _anonymise(images)
+    contents = [image.encode() for image in images]
+    for each, content in zip(paths, contents, strict=True):
+        write_atomically(each, content, overwrite=overwrite)
+    return [
+        Captured(pid, str(each), len(image.vmas), image.pages, image.present, len(content), image.seconds)
+        for pid, each, image, content in zip(pids, paths, images, contents, strict=True)
+    ]
 
 
-def _compound_blocks(start, last, head, tail) -> tuple[np.ndarray, np.ndarray]:
-    """Return first PFN and order of the smallest natural blocks that hold runs of head and tail pages."""
-    joins = np.zeros(len(start), bool)
-    joins[1:] = tail[1:] & (head | tail)[:-1] & (start[1:] == last[:-1] + 1)
-    first = np.flatnonzero(~joins)
-    run_last = last[np.append(first[1:], len(start)) - 1] if len(first) else last
-    with_head, compound = head[first], (head | tail)[first]
-    low = np.maximum(np.where(with_head, start[first], start[first] - 1), 0)
-    high = np.where(with_head, np.maximum(run_last, low + 1), run_last)
-    order = np.frexp((low ^ high).astype(np.float64))[1].astype(np.int64)
-    block = low >> order << order
-    good = compound & (order <= MAX_ORDER) & ~(with_head & (block != low))
-    # Natural blocks nest or are disjoint: of each nest, keep the largest.
-    block, order = block[good], order[good]
-    rank = np.lexsort((-order, block))
-    block, order = block[rank], order[rank]
-    reach = np.maximum.accumulate(block + (1 << order)) if len(block) else block
-    top = np.ones(len(block), bool)
-    top[1:] = block[1:] >= reach[:-1]
-    return block[top], order[top]
+def population_of(pid: int, ranges: list[tuple[int, int]], **options):
+    """Return the population of some VMAs of a process, those inside ranges of (start, length) in bytes."""
+    page_shift = os.sysconf("SC_PAGE_SIZE").bit_length() - 1
+    with _Process(pid, page_shift) as process:
+        content = process.read(ranges=ranges).encode()
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        file.write(content)
+        file.flush()
+        return Population.load(file.name, **options)
+
+
+def _paths(path, nr: int) -> list[Path]:
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise CaptureError(f"{path}: expected a file name ending in .npz")
+    return [path] if nr == 1 else [path.with_name(f"{path.stem}_p{number}.npz") for number in range(nr)]
+
+
+@dataclass
+class _Image:
+    """One process as it was read: run-length coded already, so small."""
+
+    vmas: list[_Vma]
+    huge: np.ndarray  # of _PAGE_REGION
+    pm: tuple[np.ndarray, np.ndarray]  # run lengths, first entries
+    kf: tuple[np.ndarray, np.ndarray]
+    kc: tuple[np.ndarray, np.ndarray]
+    page_shift: int
+    seconds: float
+    anonymised: bool = False
+
+    @property
+    def pages(self) -> int:
+        return int(self.pm[0].sum())
+
+    @property
+    def present(self) -> int:
+        return int(self.kf[0].sum())
+
+    def encode(self) -> bytes:
+        meta = {
+            "format": "rle3",
+            "kernel": platform.release(),
+            "machine": platform.machine(),
+            "page_shift": self.page_shift,
+            "npages": self.pages,
+            "npresent": self.present,
+            "capture_ns": int(self.seconds * 1e9),
+            "anonymised": self.anonymised,
+            "vma_text": [
+                {"perms": vma.perms, "name": vma.name, "flags": vma.flags, "smaps_kb": vma.smaps_kb}
+                for vma in self.vmas
+            ],
+        }
+        return encode(
+            meta,
+            vma={name: [getattr(vma, name) for vma in self.vmas] for name in ("start", "end", "pgoff", "inode")},
+            huge=(self.huge["start"], self.huge["end"]),
+            pm=self.pm,
+            kf=self.kf,
+            kc=self.kc,
+        )
+
+
+class _Runs:
+    """Run-length coded entries, appended chunk by chunk."""
+
+    def __init__(self, counts_up: bool):
+        self.counts_up = counts_up
+        self.lengths: list[np.ndarray] = []
+        self.values: list[np.ndarray] = []
+
+    def add(self, entries: np.ndarray) -> None:
+        length, value = runs(entries, self.counts_up)
+        self.lengths.append(length)
+        self.values.append(value)
+
+    def joined(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self.lengths:
+            return np.empty(0, np.int64), np.empty(0, np.uint64)
+        return np.concatenate(self.lengths), np.concatenate(self.values)
+
+
+class _Process:
+    """The /proc files of one process, open from the first look to the last: a recycled PID is another process."""
+
+    def __init__(self, pid: int, page_shift: int):
+        self.pid, self.page_shift = pid, page_shift
+        self._files: dict[str, int] = {}
+
+    def __enter__(self) -> _Process:
+        try:
+            self._folder = os.open(f"/proc/{self.pid}", os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise CaptureError(f"pid: no process {self.pid}") from None
+        try:
+            for name in ("pagemap", "smaps", "maps", "stat"):
+                self._files[name] = os.open(name, os.O_RDONLY, dir_fd=self._folder)
+            for name in ("kpageflags", "kpagecount"):
+                self._files[name] = os.open(f"/proc/{name}", os.O_RDONLY)
+        except PermissionError as error:
+            self.__exit__()
+            raise CaptureError(
+                f"{error.filename}: not permitted for process {self.pid}: needs root or CAP_SYS_ADMIN (and "
+                "CAP_SYS_PTRACE for another user's process)"
+            ) from None
+        except FileNotFoundError as error:
+            self.__exit__()
+            if error.filename.startswith("/proc"):
+                raise CaptureError(f"{error.filename}: not there; needs Linux with CONFIG_PROC_PAGE_MONITOR") from None
+            raise CaptureError(f"pid: process {self.pid} exited") from None
+        return self
+
+    def __exit__(self, *_) -> None:
+        for file in self._files.values():
+            os.close(file)
+        os.close(self._folder)
+
+    def state(self) -> str:
+        """One letter, as in /proc/PID/stat."""
+        return self._text("stat").rpartition(")")[2].split()[0]
+
+    def _text(self, name: str) -> str:
+        pieces, offset = [], 0
+        try:
+            while piece := os.pread(self._files[name], 1 << 20, offset):
+                pieces.append(piece)
+                offset += len(piece)
+        except ProcessLookupError:
+            raise CaptureError(f"pid: process {self.pid} exited while it was read") from None
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    def read(self, progress=lambda text: None, ranges=None) -> _Image:
+        """Read everything, or the VMAs that lie in ranges of (start, length); again if the VMAs changed meanwhile."""
+        for _ in range(_ATTEMPTS):
+            start = time.monotonic()
+            vmas = self._vmas()
+            if ranges is not None:
+                vmas = [vma for vma in vmas if any(a <= vma.start and vma.end <= a + n for a, n in ranges)]
+            pm, kf, kc = _Runs(True), _Runs(False), _Runs(False)
+            total = sum(vma.end - vma.start for vma in vmas) >> self.page_shift
+            done = 0
+            for vma in vmas:
+                for entries in self._pagemap(vma):
+                    pm.add(entries)
+                    self._physical(entries, kf, kc)
+                    done += len(entries)
+                    progress(f"process {self.pid}: {done} of {total} pages")
+            huge = self._huge(vmas)
+            if ranges is not None or self._text("maps") == self._maps:
+                return _Image(
+                    vmas, huge, pm.joined(), kf.joined(), kc.joined(), self.page_shift, time.monotonic() - start
+                )
+        raise CaptureError(
+            f"pid: process {self.pid} kept changing its mappings while it was read; --freeze stops it meanwhile"
+        )
+
+    def _vmas(self) -> list[_Vma]:
+        self._maps = self._text("maps")
+        vmas: list[_Vma] = []
+        for line in self._text("smaps").splitlines():
+            if match := _MAPS.fullmatch(line):
+                name = match["name"]
+                vmas.append(
+                    _Vma(
+                        int(match["start"], 16),
+                        int(match["end"], 16),
+                        int(match["offset"], 16) >> self.page_shift,
+                        int(match["inode"]),
+                        match["perms"],
+                        name if name.startswith("[") else name.rpartition("/")[2],
+                    )
+                )
+            elif line.startswith("VmFlags:"):
+                vmas[-1].flags = line.partition(":")[2].strip()
+            elif match := _SMAPS_KB.fullmatch(line.strip()):
+                if match[2] != "0":
+                    vmas[-1].smaps_kb[match[1]] = int(match[2])
+        vmas = [vma for vma in vmas if vma.name != "[vsyscall]"]  # lies in the kernel's half: no pagemap
+        if not vmas:
+            raise CaptureError(f"pid: process {self.pid} has no memory: it is exiting, or a kernel thread")
+        return vmas
+
+    def _pagemap(self, vma: _Vma) -> Iterator[np.ndarray]:
+        for first in range(vma.start >> self.page_shift, vma.end >> self.page_shift, _CHUNK):
+            nr = min(_CHUNK, (vma.end >> self.page_shift) - first)
+            raw = os.pread(self._files["pagemap"], nr * 8, first * 8)
+            if len(raw) != nr * 8:
+                raise CaptureError(f"pid: process {self.pid} exited while it was read")
+            entries = np.frombuffer(raw, np.uint64)
+            present = entries[(entries & PM_PRESENT) != 0]
+            if len(present) and not np.any(present & PM_PFN):
+                raise CaptureError(
+                    f"/proc/{self.pid}/pagemap: the page frame numbers are zero: needs root or CAP_SYS_ADMIN"
+                )
+            yield entries
+
+    def _physical(self, entries: np.ndarray, kf: _Runs, kc: _Runs) -> None:
+        pfns = (entries[(entries & PM_PRESENT) != 0] & PM_PFN).astype(np.int64)
+        if not len(pfns):
+            return
+        distinct, back = np.unique(pfns, return_inverse=True)
+        for name, into in (("kpageflags", kf), ("kpagecount", kc)):
+            into.add(_at(self._files[name], distinct)[back])
+
+    def _huge(self, vmas: list[_Vma]) -> np.ndarray:
+        """Ranges that a PMD maps whole: by PAGEMAP_SCAN, before Linux 6.7 by what smaps says of whole VMAs."""
+        found = []
+        for vma in vmas:
+            try:
+                found += self._scan(vma)
+            except OSError as error:
+                if error.errno not in (errno.ENOTTY, errno.EINVAL):
+                    raise
+                found += self._huge_by_smaps(vma)
+        return np.array(found, _PAGE_REGION)
+
+    def _scan(self, vma: _Vma) -> list[tuple[int, int, int]]:
+        regions, found, start = np.zeros(_REGIONS, _PAGE_REGION), [], vma.start
+        want = _PAGE_IS_PRESENT | _PAGE_IS_HUGE
+        while start < vma.end:
+            argument = bytearray(
+                _PM_SCAN_ARG.pack(
+                    *(_PM_SCAN_ARG.size, 0, start, vma.end, 0, regions.ctypes.data, _REGIONS, 0),
+                    *(0, want, 0, want),  # inverted, all of, any of, returned
+                )
+            )
+            nr = fcntl.ioctl(self._files["pagemap"], _PAGEMAP_SCAN, argument)
+            found += [tuple(region) for region in regions[:nr].tolist()]
+            walked = _PM_SCAN_ARG.unpack(argument)[4]
+            if walked <= start:
+                break
+            start = walked
+        return found
+
+    def _huge_by_smaps(self, vma: _Vma) -> list[tuple[int, int, int]]:
+        kb = sum(vma.smaps_kb.get(name, 0) for name in ("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"))
+        return [(vma.start, vma.end, _PAGE_IS_HUGE)] if kb and kb == vma.smaps_kb.get("Size") else []
+
+
+def _at(file: int, pfns: np.ndarray) -> np.ndarray:
+    """Entries of /proc/kpageflags or kpagecount of sorted distinct page frames, neighbours in one read."""
+    out = np.zeros(len(pfns), np.uint64)
+    borders = np.flatnonzero(np.diff(pfns) > _GAP) + 1
+    for low, high in zip([0, *borders.tolist()], [*borders.tolist(), len(pfns)], strict=True):
+        while low < high:
+            first = int(pfns[low])
+            end = min(high, int(np.searchsorted(pfns, first + _CHUNK)))
+            raw = os.pread(file, (int(pfns[end - 1]) - first + 1) * 8, first * 8)
+            entries = np.frombuffer(raw, np.uint64)
+            at = pfns[low:end] - first
+            known = at < len(entries)  # a frame behind the end of memory, of a device, has none
+            out[low:end][known] = entries[at[known]]
+            low = end
+    return out
+
+
+@contextlib.contextmanager
+def _stopped(processes: list[_Process]):
+    """Processes stopped while the block runs."""
+    running = [process for process in processes if process.state() not in "Tt"]
+    if any(process.pid == os.getpid() for process in running):
+        raise CaptureError("--freeze: a process cannot stop itself")
+    with undone(lambda: _resume(running)):
+        for process in running:
+            try:
+                os.kill(process.pid, signal.SIGSTOP)
+            except ProcessLookupError:
+                raise CaptureError(f"pid: process {process.pid} exited") from None
+            except PermissionError:
+                raise CaptureError(f"pid: process {process.pid} may not be stopped: needs CAP_KILL") from None
+        _wait_stopped(running)
+        yield
+
+
+def _wait_stopped(processes: list[_Process]) -> None:
+    end = time.monotonic() + 5
+    while any(process.state() not in "TtZX" for process in processes):
+        if time.monotonic() > end:
+            raise CaptureError("--freeze: a process did not stop within 5 s (it waits for a device)")
+        time.sleep(0.001)
+
+
+def _resume(processes: list[_Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(OSError):
+            os.kill(process.pid, signal.SIGCONT)
+
+
+# Frames are renumbered in blocks of the largest folio, so that each keeps its alignment.
+_BLOCK_ORDER = MAX_ORDER
+
+
+def _anonymise(images: list[_Image]) -> None:
+    """Renumber frames and inodes alike in all images and drop what names something."""
+    blocks = np.unique(np.concatenate([_blocks(image) for image in images]))
+    # Blocks that were neighbours stay neighbours; between others one is left free.
+    new = np.cumsum(np.where(np.diff(blocks, prepend=-1) == 1, 1, 2)) if len(blocks) else blocks
+    inodes = {inode: number for number, inode in enumerate(sorted({v.inode for i in images for v in i.vmas} | {0}))}
+    for image in images:
+        length, value = image.pm
+        pfn = (value & PM_PFN).astype(np.int64)
+        present = (value & PM_PRESENT) != 0
+        moved = value.copy()
+        block = new[np.searchsorted(blocks, pfn[present] >> _BLOCK_ORDER)]
+        renumbered = (block << _BLOCK_ORDER) | (pfn[present] & ((1 << _BLOCK_ORDER) - 1))
+        moved[present] = value[present] & ~PM_PFN | renumbered.astype(np.uint64)
+        image.pm = length, moved
+        image.anonymised = True
+        for vma in image.vmas:
+            vma.inode = inodes[vma.inode]
+            vma.name = vma.name if vma.name in ("[heap]", "[stack]") else ""
+
+
+def _blocks(image: _Image) -> np.ndarray:
+    """Blocks that hold a present frame."""
+    length, value = image.pm
+    present = (value & PM_PRESENT) != 0
+    first = (value[present] & PM_PFN).astype(np.int64)
+    low, high = first >> _BLOCK_ORDER, (first + length[present] - 1) >> _BLOCK_ORDER
+    return ranges(low, high - low + 1)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from rmapfast import pte
-from rmapfast._capture import Capture, CaptureError
 from rmapfast._reclaim import reclaim
 from rmapfast._reconstruct import to_population
+from rmapfast._rle3 import Capture, CaptureError
 
 # The edition that unmapped in the kernel that took the captures, by the start of its version.
 EDITIONS = {"6.12": "v6.12", "6.14": "v6.14", "6.18": "v6.18", "7.2": "v7.2", "7.3": "v7.3"}

@@ -18,7 +18,17 @@ import numpy as np
 
 from rmapfast import _core, pte
 from rmapfast import arch as _arch
-from rmapfast._capture import (
+from rmapfast._layout import (
+    DEFAULT_CPUMASK,
+    STREAM_LRU,
+    FolioIndex,
+    fold_contpte,
+    permute,
+    ranges,
+    rate_mask,
+    sorted_unique,
+)
+from rmapfast._rle3 import (
     PM_EXCLUSIVE,
     PM_GUARD,
     PM_PFN,
@@ -29,16 +39,6 @@ from rmapfast._capture import (
     Capture,
     has_flags,
     visible_folios,
-)
-from rmapfast._layout import (
-    DEFAULT_CPUMASK,
-    STREAM_LRU,
-    FolioIndex,
-    fold_contpte,
-    permute,
-    ranges,
-    rate_mask,
-    sorted_unique,
 )
 from rmapfast.population import Population
 

@@ -18,6 +18,7 @@ from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import plot as _plot
 from rmapfast import policy as _policy
+from rmapfast._capture import capture
 from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast._conformance import ENGINES, conformance
 from rmapfast._files import check_writable
@@ -27,6 +28,7 @@ from rmapfast._sizes import format_size, parse_size
 from rmapfast.events import DESCRIPTIONS
 from rmapfast.population import Population
 from rmapfast.report import (
+    calibration_table,
     check_drawings,
     check_table,
     comparison_csv,
@@ -87,7 +89,9 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_reclaim(verbs)
     _add_compare(verbs)
+    _add_capture(verbs)
     _add_describe(verbs)
+    _add_calibrate(verbs)
     _add_conformance(verbs)
     _add_check(verbs)
     _add_list(verbs)
@@ -293,6 +297,43 @@ def run_compare(arguments) -> int:
     return 0
 
 
+# capture
+
+
+def _add_capture(verbs) -> None:
+    verb = _verb(verbs, "capture", run_capture, "Capture live processes (Linux, root): what their page tables map.")
+    verb.add_argument("pid", nargs="+", type=int, metavar="PID", help="several make one capture, FILE_p0.npz, ...")
+    verb.add_argument("-o", "--output", required=True, metavar="FILE.npz")
+    verb.add_argument("--freeze", action="store_true", help="stop the processes while they are read")
+    verb.add_argument(
+        "--anonymise", action="store_true", help="renumber page frames and inodes, drop the names of files"
+    )
+    verb.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def run_capture(arguments) -> int:
+    """Run ``rmapfast capture``."""
+    progress = Progress()
+    done = capture(
+        arguments.pid,
+        arguments.output,
+        freeze=arguments.freeze,
+        anonymise=arguments.anonymise,
+        overwrite=arguments.overwrite,
+        progress=progress,
+    )
+    progress.clear()
+    if arguments.json:
+        _print_json({"captures": [dataclasses.asdict(one) for one in done]})
+        return 0
+    for one in done:
+        print(
+            f"{one.path}: process {one.pid}, {one.vmas} VMAs, {one.present} of {one.pages} pages present, "
+            f"{one.file_bytes} bytes, {one.seconds:.2f} s"
+        )
+    return 0
+
+
 # describe
 
 
@@ -326,6 +367,43 @@ def run_describe(arguments) -> int:
     print("Assumed:")
     for name, value in described["assumptions"].items():
         print("\n".join(hanging(f"  {name}:", 14, str(value))))
+    return 0
+
+
+# calibrate
+
+
+def _add_calibrate(verbs) -> None:
+    verb = _verb(
+        verbs, "calibrate", run_calibrate, "Measure the running kernel (Linux, root) and fit the costs of this machine."
+    )
+    verb.add_argument("-o", "--output", metavar="ARCH.toml", help="write the architecture with its costs")
+    verb.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    verb.add_argument("--hold-back", type=int, default=0, metavar="N", help="predict N reclaims that are not fitted")
+    verb.add_argument("--folder", default=".", metavar="DIR", help="where files to be mapped are made (.)")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of held-back reclaims (0)")
+
+
+def run_calibrate(arguments) -> int:
+    """Run ``rmapfast calibrate``."""
+    from rmapfast._calibrate import calibrate
+    from rmapfast._files import check_writable, write_atomically
+
+    if arguments.hold_back < 0:
+        raise ValueError(f"--hold-back: expected 0 or more, got {arguments.hold_back}")
+    if arguments.output:
+        if not arguments.output.endswith(".toml"):
+            raise ValueError(f"-o: expected a file ending in .toml, got {arguments.output!r}")
+        check_writable(arguments.output, overwrite=arguments.overwrite)
+    progress = Progress()
+    found = calibrate(hold_back=arguments.hold_back, folder=arguments.folder, seed=arguments.seed, progress=progress)
+    progress.clear()
+    if arguments.output:
+        write_atomically(arguments.output, found.arch.to_toml().encode("utf-8"), overwrite=arguments.overwrite)
+    if arguments.json:
+        _print_json(found.to_dict())
+    else:
+        print(calibration_table(found))
     return 0
 
 

@@ -637,20 +637,20 @@ class Population:
 
         Raises
         ------
-        rmapfast._capture.CaptureError
+        rmapfast._rle3.CaptureError
             For a file that is no such capture, or is damaged.
         OSError
             For a file that cannot be read.
         """
-        from rmapfast import _capture, _reconstruct
+        from rmapfast import _reconstruct, _rle3
 
         single = isinstance(path, str | bytes | os.PathLike)
-        captures = [_capture.Capture.load(one) for one in ([path] if single else list(path))]
+        captures = [_rle3.Capture.load(one) for one in ([path] if single else list(path))]
         try:
             return _reconstruct.to_population(captures, **options)
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
-            raise _capture.CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
+            raise _rle3.CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
 
 
 # Parts of Population.synthetic()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from test_population import check_consistent, mapped_pages
 
 from rmapfast import _core, pte
-from rmapfast._capture import Capture, CaptureError
-from rmapfast._capture import visible_folios as _folios
 from rmapfast._pageout import pageout_groups
 from rmapfast._reconstruct import to_population
+from rmapfast._rle3 import Capture, CaptureError
+from rmapfast._rle3 import visible_folios as _folios
 from rmapfast.population import Population
 
 HERE = Path(__file__).resolve().parent / "data" / "captures"

@@ -1,0 +1,182 @@
+"""Calibration: what is measured is real where this machine allows it, and everything is left as it was."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rmapfast as rf
+from rmapfast import _calibrate, arch, cost
+from rmapfast._calibrate import CalibrateError, Case, Measurement
+from rmapfast.cli import main
+
+
+def why_not(folder) -> str:
+    try:
+        _calibrate._base_arch()
+        _calibrate._readahead_setting(folder)
+        memcg = _calibrate._Memcg()
+        memcg.create()
+        memcg.remove()
+    except (CalibrateError, OSError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def here(tmp_path):
+    if reason := why_not(tmp_path):
+        pytest.skip(reason)
+    return tmp_path
+
+
+def outside(folder) -> tuple:
+    """What a calibration changes outside itself."""
+    readahead = _calibrate._readahead_setting(folder).read_text()
+    groups = sorted(_calibrate._Memcg().parent.glob("rmapfast-calibrate*"))
+    return readahead, groups, sorted(folder.iterdir()), os.sched_getaffinity(0), Path("/proc/self/cgroup").read_text()
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """One turn over less memory: not for figures."""
+    monkeypatch.setattr(_calibrate, "_REPEATS", 1)
+    monkeypatch.setattr(_calibrate, "_SIZE", 8 << 20)
+    monkeypatch.setattr(_calibrate, "_SIZE_ORDER_0", 4 << 20)
+
+
+def test_a_calibration_measures_fits_and_leaves_everything_as_it_was(here, short):
+    before = outside(here)
+    found = rf.calibrate(hold_back=2, folder=here)
+    assert outside(here) == before
+    assert len(found.held_back) == 2
+    for one in (*found.fitted, *found.held_back):
+        assert one.ns > 0 and one.predicted > 0 and len(one.ns_all) == 1
+        assert one.counts[rf.EVENT_NAMES.index("pages_freed")] == pytest.approx(1)
+    kinds = {one.case.kind for one in found.fitted}
+    assert kinds == {"file", "lazyfree"} or any("userfaultfd" in text for text in found.not_measured)
+    # what was written describes an architecture that prices a run
+    assert arch.get(found.arch) is found.arch
+    assert rf.reclaim(rf.Population.synthetic("2MiB", arch=found.arch), "1MiB").prediction.seconds > 0
+
+
+def test_lengths_of_batches_are_what_the_model_sees(here):
+    if reason := _calibrate._no_userfaultfd():
+        pytest.skip(reason)
+    with _calibrate._lab(here) as lab, lab._lazyfree(Case("lazyfree", batch=8), 4 << 20) as population:
+        result = rf.reclaim(population, "4MiB", policy=_calibrate.running_policy())
+    if set(population.describe()["orders"]) != {"9"}:
+        pytest.skip("no 2 MiB folios were to be had")
+    assert set(result.batch_lengths) == {8}
+
+
+def test_mapped_file_folios_are_unmapped_as_often_as_they_are_mapped(here):
+    with _calibrate._lab(here) as lab, lab._file(Case("file", 64, 3), 2 << 20) as population:
+        pages = population.nr_pages
+        events = rf.reclaim(population, "2MiB", policy=_calibrate.running_policy()).events
+    assert pages == (2 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert events["ptes_cleared"] == 3 * pages
+    assert events["referenced_calls"] == 0  # references from outside the cgroup do not count
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_calibration_leaves_everything_as_it_was(here, how):
+    before = outside(here)
+    code = "import sys; from rmapfast.cli import main; main(['calibrate', '--folder', sys.argv[1]])"
+    child = subprocess.Popen([sys.executable, "-c", code, here], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 30
+    while not list(here.iterdir()) and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    child.send_signal(how)
+    child.wait(30)
+    end = time.monotonic() + 10
+    while outside(here) != before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert outside(here) == before
+
+
+def test_a_failure_leaves_everything_as_it_was(here, short, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(_calibrate, "_capture_range", fail)
+    before = outside(here)
+    with pytest.raises(RuntimeError):
+        rf.calibrate(folder=here)
+    assert outside(here) == before
+
+
+def measurements(vector, factor=1.0):
+    """Rows that a vector explains exactly."""
+    rows = []
+    for order in (0, 2, 4, 6, 9):
+        for sharing in (1, 2, 4):
+            population = rf.Population.synthetic("4MiB", orders=order, sharing=sharing, young=0.0)
+            result = rf.reclaim(population, "3MiB", policy="v6.18")
+            counts = result.events.counts / result.reclaimed_pages
+            rows.append(Measurement(Case("file", order, sharing), factor * float(counts @ vector.values), [], counts))
+    return rows
+
+
+def test_the_fit_finds_costs_that_explain_what_was_measured():
+    base = arch.get("x86-64")
+    rows = measurements(base.cost, 1.3)
+    fitted = _calibrate._fit_vector(rows, base)
+    for row in rows:
+        assert float(row.counts @ fitted.values) == pytest.approx(row.ns, rel=0.03)
+    assert fitted.residual < 0.03
+    for one in fitted.costs:
+        assert one.low <= one.value <= one.high
+    assert cost.CostVector.from_dict(fitted.to_dict()) == fitted
+
+
+def test_costs_that_no_case_causes_stay():
+    base = arch.get("x86-64")
+    fitted = _calibrate._fit_vector(measurements(base.cost), base)
+    assert fitted["folios_kept"] == base.cost["folios_kept"]
+    assert np.isfinite(fitted.values).all()
+
+
+@pytest.mark.parametrize(
+    ("release", "preset"),
+    [("6.12.95", "v6.12"), ("6.14.1", "v6.14"), ("6.18.44-x", "v6.18"), ("7.0.3", "v7.0"), ("7.3-rc7", "v7.3")],
+)
+def test_the_edition_of_the_running_kernel(monkeypatch, release, preset):
+    monkeypatch.setattr(_calibrate.platform, "release", lambda: release)
+    assert _calibrate.running_policy() == preset
+
+
+def test_held_back_cases_are_none_of_the_fitted_ones():
+    fitted = {*_calibrate.FILES, *_calibrate.UNMAPPED, *_calibrate.SEVERAL, *_calibrate.LAZYFREE}
+    assert not fitted & set(_calibrate._held_back_cases(100, 0))
+    assert _calibrate._held_back_cases(5, 1) == _calibrate._held_back_cases(5, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--hold-back", "-1"], "--hold-back"),
+        (["-o", "costs.json"], "-o: expected a file ending in .toml"),
+        (["--folder", "nowhere"], "nowhere"),
+        (["--folder", "/proc"], "readahead"),
+    ],
+)
+def test_bad_input_is_one_line(options, text, capsys):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    assert main(["calibrate", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and text in err and re.fullmatch(r"[^\n]+\n", err)
+
+
+def test_without_root_it_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(_calibrate.os, "geteuid", lambda: 1000)
+    assert main(["calibrate"]) == 2
+    assert "root" in capsys.readouterr().err
