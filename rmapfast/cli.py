@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 import rmapfast
-from rmapfast import _cases, _check
+from rmapfast import _cases, _check, _describe
 from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import plot as _plot
@@ -22,6 +22,7 @@ from rmapfast._capture import capture
 from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast._conformance import ENGINES, conformance
 from rmapfast._files import check_writable
+from rmapfast._names import closest
 from rmapfast._reclaim import ENTRIES
 from rmapfast._saved import json_text, load, save
 from rmapfast._sizes import format_size, parse_size
@@ -34,6 +35,7 @@ from rmapfast.report import (
     comparison_csv,
     comparison_markdown,
     comparison_table,
+    description_table,
     hanging,
 )
 
@@ -189,6 +191,7 @@ def _add_reclaim(verbs) -> None:
         source.add_argument(f"--{name.replace('_', '-')}", action="store_true", default=None, help=text)
     source.add_argument("--young", type=float, metavar="RATE", help="young PTEs (1)")
     source.add_argument("--seed", type=int, metavar="N", help="of every random choice (0)")
+    _add_assume(source)
     how = verb.add_argument_group("how")
     how.add_argument("--target", metavar="SIZE", help="memory to reclaim (80%% of it: 8GiB of 10GiB)")
     how.add_argument("--policy", metavar="NAME,...", help=f"the first is the baseline ({','.join(SEED_POLICIES)})")
@@ -212,6 +215,36 @@ def _add_reclaim(verbs) -> None:
     verb.add_argument("--overwrite", action="store_true", help="replace FILE.json if it is there")
 
 
+def _add_assume(group) -> None:
+    group.add_argument(
+        "--assume",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of a capture, what /proc does not show: dirty=auto|true|false, write=perms|true|false, "
+        "soft_dirty=ignore|capture, uffd_wp=capture|ignore, lru=address|shuffled",
+    )
+
+
+_ASSUMPTIONS = ("dirty", "write", "soft_dirty", "uffd_wp", "lru")
+
+
+def _assumptions(arguments) -> dict:
+    """What --assume says, as arguments of Population.load()."""
+    assumed = {}
+    for text in arguments.assume:
+        name, _, value = text.partition("=")
+        if name not in _ASSUMPTIONS or not value:
+            raise ValueError(
+                f"--assume: expected NAME=VALUE with a name of {', '.join(_ASSUMPTIONS)}{closest(name, _ASSUMPTIONS)}, "
+                f"got {text!r}"
+            )
+        assumed[name] = {"true": True, "false": False}.get(value, value)
+    if assumed and not arguments.capture:
+        raise ValueError("--assume: only with --capture; a synthetic population is described by its own options")
+    return assumed
+
+
 def _names(text: str | None, default) -> list[str]:
     return [name.strip() for name in text.split(",")] if text is not None else list(default)
 
@@ -231,13 +264,14 @@ def run_reclaim(arguments) -> int:
     given = {name: getattr(arguments, name) for name in (*_SYNTHETIC, *_SYNTHETIC_FLAGS)}
     given = {name: value for name, value in given.items() if value is not None}
     shared = {name: value for name in ("young", "seed") if (value := getattr(arguments, name)) is not None}
+    assumed = _assumptions(arguments)
     if arguments.capture:
         if given:
             option = next(iter(given)).replace("_", "-")
             raise ValueError(f"--{option}: not with --capture, which says itself what is mapped")
         single = len(_names(arguments.arch, [])) == 1
         arch = _arches(_names(arguments.arch, []), changes)[0] if single else None
-        population = Population.load(arguments.capture, arch=arch, **shared)
+        population = Population.load(arguments.capture, arch=arch, **shared, **assumed)
         arches = _names(arguments.arch, [population.arch.name])
         pages = sum(1 << int(order) for order in population.folio_order[population.lru_inactive])
         pages += sum(1 << int(order) for order in population.folio_order[population.lru_active])
@@ -265,7 +299,7 @@ def run_reclaim(arguments) -> int:
         arguments=(
             given
             | shared
-            | ({"capture": arguments.capture} if arguments.capture else {})
+            | ({"capture": arguments.capture, **assumed} if arguments.capture else {})
             | ({"cost": arguments.cost} if arguments.cost is not None else {})
             | ({"set": arguments.changes} if arguments.changes else {})
         ),
@@ -338,35 +372,31 @@ def run_capture(arguments) -> int:
 
 
 def _add_describe(verbs) -> None:
-    verb = _verb(verbs, "describe", run_describe, "Say what a capture holds and what was assumed for the rest.")
+    verb = _verb(
+        verbs, "describe", run_describe, "Say what a capture holds, how much of it each policy batches, what is assumed."
+    )
     verb.add_argument("capture", nargs="+", metavar="FILE", help="several are joined by PFN")
+    verb.add_argument("--policy", metavar="NAME,...", help=f"({','.join(_describe.POLICIES)})")
+    verb.add_argument(
+        "--plot", metavar="FILE", help=f"draw folio orders and a map of the memory ({', '.join(_plot.ENDINGS)})"
+    )
 
 
 def run_describe(arguments) -> int:
     """Run ``rmapfast describe``."""
-    described = Population.load(arguments.capture).describe()
+    policies = [_policy.get(name) for name in _names(arguments.policy, _describe.POLICIES)]
+    if arguments.plot is not None:
+        _plot.check_path(arguments.plot)
+    population, progress = Population.load(arguments.capture), Progress()
+    described = _describe.describe(population, policies, progress=progress)
+    progress.clear()
+    if arguments.plot is not None:
+        figure = _plot.description(population, described, names=_describe.vma_names(arguments.capture))
+        _plot.save(figure, arguments.plot)
     if arguments.json:
         _print_json(described)
-        return 0
-    page = described["page_size"]
-    print(
-        f"{described['source']}: {described['mms']} process(es), {described['vmas']} VMAs, {described['ptes']} PTEs, "
-        f"{described['ptes_present']} present"
-    )
-    print(
-        f"{format_size(described['bytes'])} in {described['folios']} folios: "
-        + ", ".join(f"{count} {kind}" for kind, count in described["kinds"].items())
-    )
-    print(f"\n{'order':>5} {'size':>10} {'folios':>10} {'share of memory':>16}")
-    for order, count in described["orders"].items():
-        pages = count << int(order)
-        print(
-            f"{order:>5} {format_size(page << int(order)):>10} {count:>10} {100 * pages / described['pages']:>15.1f}%"
-        )
-    print(f"\nLRU: {described['inactive']} inactive, {described['active']} active")
-    print("Assumed:")
-    for name, value in described["assumptions"].items():
-        print("\n".join(hanging(f"  {name}:", 14, str(value))))
+    else:
+        print(description_table(described))
     return 0
 
 
@@ -477,6 +507,7 @@ def _add_check(verbs) -> None:
     verb.add_argument(
         "--capture", action="append", metavar="FILE", help="instead: mutations of the folios of a capture"
     )
+    _add_assume(verb)
     verb.add_argument("--cases", type=int, default=200, metavar="N", help="mutations of a capture (200)")
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of --random and --capture (0)")
     verb.add_argument("--replay", metavar="FILE", help="instead: judge one case, a JSON example of an earlier check")
@@ -498,7 +529,8 @@ def run_check(arguments) -> int:
         case = _cases.load_case(arguments.replay)
         report = _check.check_cases([case], policies, **shared)
     elif arguments.capture:
-        cases = _cases.capture_cases(Population.load(arguments.capture), arguments.seed, arguments.cases)
+        population = Population.load(arguments.capture, **_assumptions(arguments))
+        cases = _cases.capture_cases(population, arguments.seed, arguments.cases)
         report = _check.check_cases(cases, policies, **shared)
     elif arguments.random:
         report = _check.check_cases(_cases.random_cases(arguments.seed, arguments.random), policies, **shared)

@@ -265,6 +265,33 @@ def test_reclaim_of_a_capture(document):
     assert joined["runs"][0]["events"]["ptes_cleared"] == 512
 
 
+def test_what_proc_does_not_show_can_be_assumed_otherwise(document, output):
+    plain = document("reclaim", "--capture", CAPTURE, "--target", "4MiB")
+    assumed = document(
+        "reclaim", "--capture", CAPTURE, "--target", "4MiB", "--assume", "lru=shuffled", "--young", "0.5"
+    )
+    assert plain["population"]["assumptions"]["lru"].startswith("address order")
+    assert assumed["population"]["assumptions"]["lru"].startswith("shuffled")
+    assert assumed["provenance"]["arguments"]["lru"] == "shuffled"
+    assert assumed["runs"][0]["events"]["young_clears"] < plain["runs"][0]["events"]["young_clears"]
+    checked = ("check", "--capture", CAPTURE, "--cases", "5", "--policy", "v7.3", "--assume", "write=true")
+    assert "distinct states" in output(*checked)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--capture", CAPTURE, "--assume", "wrte=true"], "did you mean 'write'?"),
+        (["--capture", CAPTURE, "--assume", "lru"], "expected NAME=VALUE"),
+        (["--capture", CAPTURE, "--assume", "lru=random"], "lru"),
+        (["--assume", "lru=shuffled"], "only with --capture"),
+    ],
+)
+def test_bad_assumptions(run, options, text):
+    status, out, err = run("reclaim", *options)
+    assert (status, out) == (2, "") and text in err and err.count("\n") == 1
+
+
 def test_no_price_is_null(document, tmp_path):
     (tmp_path / "bare.toml").write_text('name = "bare"')
     (run,) = document(*SMALL, "--policy", "v7.0", "--arch", tmp_path / "bare.toml")["runs"]
