@@ -42,10 +42,12 @@ _REPEATS = 7
 # After so many seconds no further turn is begun, if there were two.
 _ENOUGH_S = 40.0
 _SHARE = 0.8
+# Relative error of a case that any equally good vector may have: the minima of a few repeats.
+_SCATTER = 0.05
 _CGROUP = "rmapfast-calibrate"
 
 # linux/mman.h, linux/userfaultfd.h
-_MADV_FREE, _MADV_HUGEPAGE = 8, 14
+_MADV_FREE, _MADV_HUGEPAGE = 8, 14  # for ctypes: mmap.madvise() counts from the start of its mapping
 _UFFD_API, _UFFDIO_API, _UFFDIO_REGISTER, _UFFDIO_WRITEPROTECT = 0xAA, 0xC018AA3F, 0xC020AA00, 0xC018AA06
 _UFFD_FEATURE_PAGEFAULT_FLAG_WP, _UFFDIO_REGISTER_MODE_WP, _UFFDIO_WRITEPROTECT_MODE_WP = 1, 2, 1
 _SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282, "riscv64": 282, "s390x": 355}
@@ -543,64 +545,56 @@ def _no_userfaultfd() -> str:
 
 # The fit
 
-# Costs that no case of ours causes keep their figures.
-# measured-x86-6.18.toml [attribution]: a local flush of one page takes 80 to 110 ns, most of it the INVLPG.
-_LOCAL_FLUSH_NS = {"tlb_immediate": 25.0, "tlbi_ops": 70.0}
-
+# Measured apart by nothing: one parameter.
 _TIED = ("page_mapcount_atomics", "ptes_cleared")
+
+# What a reference check takes per PTE is known from a profile only and not measured here.
+_KEPT = ("walk_yields", "young_tests")
+
+# Not in the vectors, as their machines deferred flushes: measured-x86-6.18.toml [attribution] has 80 to 110 ns for a
+# local flush of one page, most of it the INVLPG.
+_LOCAL_FLUSH_NS = {"tlb_immediate": 25.0, "tlbi_ops": 70.0}
 
 
 def _fit_vector(rows: list[Measurement], base: Arch) -> CostVector:
+    """Fit the costs that the cases cause; the architecture's own figures are the prior, and stay for all others."""
     old = base.cost
-    counts = np.array([row.counts for row in rows])
-    caused = {event for index, event in enumerate(EVENT_NAMES) if counts[:, index].any()}
-    free = [one.event for one in old.costs if one.event in caused and one.event not in ("walk_yields", "young_tests")]
-    parameters = [{event: 1.0} for event in free if event not in _TIED]
-    tied = [event for event in free if event in _TIED]
-    if tied:
-        parameters.append(dict.fromkeys(tied, 1.0))
-    known = {one.event: one.value for one in old.costs if one.event not in free}
-    prior = [sum(old[event] for event in shared) / len(shared) for shared in parameters]
-    for event, expected in _LOCAL_FLUSH_NS.items():  # no other CPU runs the mapping process
-        if event in caused and not old[event]:
-            free.append(event)
-            parameters.append({event: 1.0})
-            prior.append(expected)
-    index = [EVENT_NAMES.index(event) for event in free]
-    shares = np.array([[shared.get(event, 0.0) for shared in parameters] for event in free])
-    measured = np.array([row.ns for row in rows])
-    given = (
-        counts
-        @ CostVector(
-            "known",
-            unit="ns",
-            arch=base.name,
-            costs=tuple(Cost(event, value, value, value, "assumed", "") for event, value in known.items()),
-        ).values
-        if known
-        else 0.0
+    counts, measured = np.array([row.counts for row in rows]), np.array([row.ns for row in rows])
+    caused = {event for event, total in zip(EVENT_NAMES, counts.sum(axis=0), strict=True) if total}
+    expected = {one.event: one.value for one in old.costs if one.event in caused and one.event not in _KEPT}
+    expected |= {event: ns for event, ns in _LOCAL_FLUSH_NS.items() if event in caused and not old[event]}
+    kept = [one for one in old.costs if one.event not in expected]
+    tied = [event for event in expected if event in _TIED]
+    parameters = [[event] for event in expected if event not in _TIED] + ([tied] if tied else [])
+    shares = np.array([[float(event in shared) for shared in parameters] for event in expected])
+    given = counts @ sum((old[one.event] * _unit(one.event) for one in kept), np.zeros(len(EVENT_NAMES)))
+    scale = measured / (measured - given)  # errors are relative to the whole figure, the given part included
+    fitted = _fit.fit(
+        counts[:, [EVENT_NAMES.index(event) for event in expected]],
+        measured - given,
+        shares,
+        weights=1 / scale,
+        prior=[np.mean([expected[event] for event in shared]) for shared in parameters],
     )
-    rest = measured - given
-    scale = measured / rest
-    fitted = _fit.fit(counts[:, index], rest, shares, weights=1 / scale, prior=prior, prior_weight=0.02)
-    members = fitted.as_good(0.05 * scale)
-    low, high = (bound([fitted.costs, *members], axis=0) for bound in (np.min, np.max))
+    members = fitted.as_good(_SCATTER * scale)
+    figures = np.round([fitted.costs, np.min([fitted.costs, *members], 0), np.max([fitted.costs, *members], 0)], 4)
     source = f"calibrated on {platform.node()}, Linux {platform.release()}"
     costs = [
-        Cost(event, *map(float, np.round(three, 4)), "fitted", source)
-        for event, *three in zip(free, fitted.costs, low, high, strict=True)
+        Cost(event, *map(float, three), "fitted", source) for event, three in zip(expected, figures.T, strict=True)
     ]
-    costs += [one for one in old.costs if one.event not in free]
-    kept = np.array([one.value for one in old.costs if one.event not in free])
-    errors = counts[:, index] @ fitted.costs / measured + given / measured - 1
+    tail = [one.value for one in kept]
     return CostVector(
         name=f"{platform.node() or 'this-machine'}-{platform.release()}",
         unit="ns",
         arch=base.name,
         build=f"Linux {platform.release()} on {platform.machine()}",
-        costs=tuple(costs),
-        note="Fitted to reclaims of this machine; what they do not cause is as in " + old.name + ".",
-        residual=round(float(np.abs(errors).max()), 4),
+        costs=(*costs, *kept),
+        note=f"Fitted to reclaims of this machine; what they do not cause is as in {old.name}.",
+        residual=round(float(np.abs(fitted.errors / scale).max()), 4),
         joint=old.joint,
-        members=tuple(tuple(float(v) for v in np.round([*member, *kept], 4)) for member in members),
+        members=tuple((*map(float, np.round(member, 4)), *tail) for member in members),
     )
+
+
+def _unit(event: str) -> np.ndarray:
+    return (np.array(EVENT_NAMES) == event).astype(float)
