@@ -25,7 +25,7 @@ from rmapfast._files import check_writable
 from rmapfast._names import closest
 from rmapfast._reclaim import ENTRIES
 from rmapfast._saved import json_text, load, save
-from rmapfast._sizes import format_size, parse_size
+from rmapfast._sizes import parse_size
 from rmapfast.events import DESCRIPTIONS
 from rmapfast.population import Population
 from rmapfast.report import (
@@ -373,9 +373,10 @@ def run_capture(arguments) -> int:
 
 def _add_describe(verbs) -> None:
     verb = _verb(
-        verbs, "describe", run_describe, "Say what a capture holds, how much of it each policy batches, what is assumed."
+        verbs, "describe", run_describe, "Say what a capture holds, how much of it policies batch, and what is assumed."
     )
     verb.add_argument("capture", nargs="+", metavar="FILE", help="several are joined by PFN")
+    _add_assume(verb)
     verb.add_argument("--policy", metavar="NAME,...", help=f"({','.join(_describe.POLICIES)})")
     verb.add_argument(
         "--plot", metavar="FILE", help=f"draw folio orders and a map of the memory ({', '.join(_plot.ENDINGS)})"
@@ -387,7 +388,7 @@ def run_describe(arguments) -> int:
     policies = [_policy.get(name) for name in _names(arguments.policy, _describe.POLICIES)]
     if arguments.plot is not None:
         _plot.check_path(arguments.plot)
-    population, progress = Population.load(arguments.capture), Progress()
+    population, progress = Population.load(arguments.capture, **_assumptions(arguments)), Progress()
     described = _describe.describe(population, policies, progress=progress)
     progress.clear()
     if arguments.plot is not None:

@@ -12,11 +12,14 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rmapfast import _describe
 from rmapfast._compare import Comparison
 from rmapfast._files import check_writable, write_atomically
 from rmapfast._reclaim import Result
 from rmapfast._sizes import format_size
+from rmapfast._version import __version__
 from rmapfast.cost import COMPONENTS
+from rmapfast.population import Population
 from rmapfast.report import assumed, change, decimals, per_page, price_scale, run_lines
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -197,15 +200,53 @@ def _orders(points) -> str:
     return ", ".join(str(order) for order, _ in points)
 
 
+def description(population: Population, described: Mapping, *, names: Mapping[tuple[int, int], str] | None = None):
+    """Draw folio orders by kind, and a map of the memory: all of it, and a part of it page by page.
+
+    Parameters
+    ----------
+    population : Population
+    described : mapping
+        What :func:`rmapfast._describe.describe` returned for it.
+    names : mapping of (int, int) to str, optional
+        Names of VMAs, by mm and first virtual page.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    memory = _describe.memory_map(population)
+    heights = [2.8]
+    if memory.strips:
+        heights.append(1.05 + 0.125 * len(memory.strips))
+    if memory.detail:
+        heights.append(1.0 + 0.17 * len(memory.detail.rows))
+    figure, (above, *below) = _captioned(_description_caption(described, memory), heights, 165)
+    figure.get_layout_engine().set(w_pad=0.12)
+    _draw_orders_by_kind(above, described)
+    if memory.strips:
+        _draw_map(below[0], population, memory, names or {})
+    if memory.detail:
+        _draw_detail(below[1], population, memory, names or {})
+    # the long labels beside the rows move the axes: the layout settles in the second pass
+    figure.draw_without_rendering()
+    return _finished(figure)
+
+
 # The figure around the panels
 
 
 def _figure(comparison: Comparison, heights: list[float], words: str = ""):
     """A figure with a subfigure per height (inches) above a caption."""
+    return _captioned(words + _caption(comparison), heights)
+
+
+def _captioned(text: str, heights: list[float], width: int = 185):
+    """A figure with a subfigure per height (inches) above a caption of that many letters per line."""
     _matplotlib()
     from matplotlib.figure import Figure
 
-    lines = textwrap.wrap(words + _caption(comparison), 185, break_on_hyphens=False)
+    lines = textwrap.wrap(text, width, break_on_hyphens=False)
     caption = (len(lines) + 1) * _LINE / 72
     figure = Figure(figsize=(_WIDTH, sum(heights) + caption), layout="constrained", facecolor="white")
     *bodies, foot = figure.subfigures(len(heights) + 1, 1, height_ratios=[*heights, caption], squeeze=False).flat
@@ -441,3 +482,219 @@ def _label_ends(ax, ends: list[tuple[str, float, float]]) -> None:
             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.5"},
             annotation_clip=False,
         )
+
+
+# What a capture holds
+
+
+def _description_caption(described: Mapping, memory) -> str:
+    words = [f"{described['source']}: {format_size(described['mapped_pages'] * described['page_size'])} mapped."]
+    if described["vmas_unused"]:
+        words.append(f"{described['vmas_unused']} VMAs without a mapped page are not drawn.")
+    if memory.skipped:
+        words.append(f"{memory.skipped:,} rows without a mapped page are left out.")
+    words.append("Assumed: " + "; ".join(f"{name}: {value}" for name, value in described["assumptions"].items()) + ".")
+    return " ".join([*words, f"rmapfast {__version__}."])
+
+
+def _draw_orders_by_kind(body, described: Mapping) -> None:
+    ax, kinds = body.subplots(), described["orders_by_kind"]
+    orders, page = list(described["orders"]), described["page_size"]
+    width = 0.85 / max(len(kinds), 1)
+    for place, (kind, rows) in enumerate(kinds.items()):
+        pages = [rows[order]["pages"] if order in rows else 0 for order in orders]
+        shares = [100 * nr / max(described["pages"], 1) for nr in pages]
+        lefts = [at + (place - (len(kinds) - 1) / 2) * width for at in range(len(orders))]
+        folios = sum(row["folios"] for row in rows.values())
+        label = f"{kind}: {format_size(sum(pages) * page)} in {folios:,} folio{'s' * (folios != 1)}"
+        bars = ax.bar(lefts, shares, width, label=label, **_fill(place))
+        if width * (_WIDTH - 1) * 72 / max(len(orders), 1) > 6 * 5:
+            counts = [f"{rows[order]['folios']:,}" if order in rows else "" for order in orders]
+            ax.bar_label(bars, counts, fontsize=_TEXT - 1, padding=1)
+    for border in range(len(orders) - 1):
+        ax.axvline(border + 0.5, color="0.7", linestyle=":", linewidth=0.7)
+    ax.set_xlim(-0.5, max(len(orders), 1) - 0.5)
+    ax.set_xticks(range(len(orders)), [f"{order}\n{format_size(page << int(order))}" for order in orders])
+    ax.set_title("folios by order and kind (on the bars: number of folios)", fontsize=_TEXT + 2, loc="left")
+    ax.set_xlabel("folio order, folio size", fontsize=_TEXT)
+    ax.set_ylabel("memory in folios (%)", fontsize=_TEXT)
+    ax.set_ylim(0, 115)
+    ax.set_yticks(range(0, 101, 25))
+    ax.tick_params(labelsize=_TEXT)
+    ax.spines[["top", "right"]].set_visible(False)
+    if kinds:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.12), ncols=4, fontsize=_TEXT, frameon=False, borderaxespad=0)
+
+
+def _order_greys(orders: list[int]) -> dict[int, str]:
+    """A grey per order: light for order 0, the darker the larger from there on; white is left for holes."""
+    large = sorted(order for order in orders if order)
+    step = 0.58 / max(len(large) - 1, 1)
+    greys = {order: f"{0.7 - place * step:.2f}" for place, order in enumerate(large)} if len(large) > 1 else {}
+    return {order: "0.88" if order == 0 else greys.get(order, "0.40") for order in sorted(orders)}
+
+
+def _contrast(grey: str) -> str:
+    return "black" if float(grey) > 0.45 else "white"
+
+
+def _map_legend(body, population: Population, memory) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(
+            facecolor=grey,
+            edgecolor="black",
+            linewidth=0.6,
+            label=f"order {order} ({format_size(1 << order + population.page_shift)})",
+        )
+        for order, grey in _order_greys(memory.orders).items()
+    ]
+    handles.append(Patch(facecolor="white", edgecolor="black", linewidth=0.6, label="no page mapped"))
+    if memory.any_partial:
+        handles.append(
+            Patch(facecolor="0.7", hatch="////", edgecolor="black", linewidth=0.6, label="large folio mapped in part")
+        )
+    if memory.any_pmd:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                marker="o",
+                color="0.3",
+                markerfacecolor="white",
+                markersize=4,
+                linestyle="none",
+                label="mapped by a PMD",
+            )
+        )
+    columns = min(len(handles), 6)
+    body.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=_TEXT, frameon=False)
+
+
+def _row_labels(ax, rows, population: Population, names: Mapping, height: float) -> None:
+    """Addresses at the left; the name of each VMA where it begins at the right."""
+    several = len(population.vma_mm) and int(population.vma_mm.max()) > 0
+    ticks, texts, before = [], [], None
+    for place, row in enumerate(rows):
+        if row.vma is None:
+            ticks.append((place + height / 2, "small VMAs" if before != "small" else ""))
+            before = "small"
+            continue
+        ticks.append((place + height / 2, f"{row.first << population.page_shift:#x}"))
+        if row.vma != before:
+            mm = int(population.vma_mm[row.vma])
+            name = names.get((mm, int(population.vma_start[row.vma])), "")
+            text = (name or "anonymous") + (f" (process {mm})" if several else "")
+            texts.append((place + height / 2, text if len(text) <= 26 else text[:24] + ".."))
+        before = row.vma
+    ax.set_yticks([y for y, text in ticks if text], [text for _, text in ticks if text], fontsize=_TEXT - 2)
+    ax.tick_params(axis="y", length=2)
+    for y, text in texts:
+        ax.text(1.005, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=_TEXT - 2)
+
+
+def _boxes(boxes):
+    """Corners of rectangles (left, right, bottom, top)."""
+    return [((left, low), (right, low), (right, high), (left, high)) for left, right, low, high in boxes]
+
+
+def _draw_map(body, population: Population, memory, names: Mapping) -> None:
+    """A cell for a range of pages: the order that maps most of it, as high as the share that is mapped."""
+    from matplotlib.collections import LineCollection, PolyCollection
+
+    ax, height = body.subplots(), 0.8
+    greys = _order_greys(memory.orders)
+    boxes, fills, slashes, inks, dots = [], [], [], [], []
+    for place, strip in enumerate(memory.strips):
+        low = place + height
+        for cell in range(len(strip.share)):
+            if not strip.share[cell]:
+                continue
+            grey = greys[int(strip.order[cell])]
+            boxes.append((cell, cell + 1, low, low - height * strip.share[cell]))
+            fills.append(grey)
+            if strip.partial[cell]:
+                slashes.append([(cell + 0.1, low - 0.05), (cell + 0.9, place + 0.05)])
+                inks.append(_contrast(grey) if strip.share[cell] > 0.5 else "black")
+            elif strip.pmd[cell]:
+                dots.append((cell + 0.5, place + height / 2))
+        ax.add_patch(_outline(strip.begin, strip.end, place, height))
+    ax.add_collection(PolyCollection(_boxes(boxes), facecolors=fills, edgecolors="none", rasterized=True))
+    ax.add_collection(LineCollection(slashes, colors=inks, linewidths=0.9))
+    if dots:
+        ax.scatter(*zip(*dots, strict=True), s=2.5, color="white", linewidths=0, zorder=3)
+    ax.set_xlim(0, memory.width)
+    ax.set_ylim(len(memory.strips), -0.2)
+    page, cell = 1 << population.page_shift, memory.cell
+    step = memory.width // 8
+    ax.set_xticks(
+        range(0, memory.width + 1, step),
+        [format_size(at * cell * page) if at else "0" for at in range(0, memory.width + 1, step)],
+    )
+    ax.tick_params(axis="x", labelsize=_TEXT)
+    ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    ax.set_title(
+        f"all mapped memory: a cell is {format_size(cell * page)}, filled as far as it is mapped, "
+        "in the grey of the order that maps most of it",
+        fontsize=_TEXT + 1,
+        loc="left",
+    )
+    ax.set_xlabel("offset in the row", fontsize=_TEXT)
+    ax.set_ylabel("address of the row", fontsize=_TEXT)
+    _row_labels(ax, memory.strips, population, names, height)
+    _map_legend(body, population, memory)
+
+
+def _outline(begin: float, end: float, place: float, height: float):
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((begin, place), end - begin, height, facecolor="none", edgecolor="0.4", linewidth=0.4)
+
+
+def _draw_detail(body, population: Population, memory, names: Mapping) -> None:
+    """Each folio of a part of the memory as a box."""
+    from matplotlib.collections import PolyCollection
+
+    ax, height = body.subplots(), 0.8
+    greys, detail = _order_greys(memory.orders), memory.detail
+    for partial in (False, True):
+        for ink in ("black", "white"):
+            boxes, fills, dots = [], [], []
+            for place, row in enumerate(detail.rows):
+                for begin, end, order, is_partial, pmd in row.runs:
+                    grey = greys[order]
+                    if is_partial != partial or _contrast(grey) != ink:
+                        continue
+                    boxes.append((begin, end, place, place + height))
+                    fills.append(grey)
+                    if pmd:
+                        dots.append(((begin + end) / 2, place + height / 2))
+            ax.add_collection(
+                PolyCollection(
+                    _boxes(boxes),
+                    facecolors=fills,
+                    edgecolors=ink,
+                    linewidths=0.5,
+                    hatch="/////" if partial else None,
+                )
+            )
+            if dots:
+                ax.scatter(*zip(*dots, strict=True), s=8, color="white", linewidths=0, zorder=3)
+    for place, row in enumerate(detail.rows):
+        ax.add_patch(_outline(row.begin, row.end, place, height))
+    ax.set_xlim(-0.3, detail.width + 0.3)
+    ax.set_ylim(len(detail.rows), -0.2)
+    ax.set_xticks(range(0, detail.width + 1, 16))
+    ax.tick_params(axis="x", labelsize=_TEXT)
+    ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    what = "most folios mapped in part" if detail.partial else "most large folios"
+    ax.set_title(
+        f"page by page, where there are {what} (a box is a folio, or order-0 pages in a row)",
+        fontsize=_TEXT + 1,
+        loc="left",
+    )
+    ax.set_xlabel("page in the row", fontsize=_TEXT)
+    ax.set_ylabel("address of the row", fontsize=_TEXT)
+    _row_labels(ax, detail.rows, population, names, height)

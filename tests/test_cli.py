@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import gzip
+import itertools
 import json
 import os
 import subprocess
@@ -385,8 +386,12 @@ def test_describe(output, document):
     assert sum(count << int(order) for order, count in found["orders"].items()) == found["pages"]
     text = output("describe", CAPTURE)
     assert text.startswith(CAPTURE.name) and "Assumed:" in text
-    rows = [line.split() for line in text.splitlines() if line.endswith("%")]
-    assert {row[0]: int(row[-2]) for row in rows} == found["orders"]
+    lines = iter(text.splitlines())
+    next(line for line in lines if line.startswith("folios of order"))
+    rows = [line.split() for line in itertools.takewhile(bool, lines)]
+    # order, its size, a number per kind, memory, share
+    counts = {row[0]: sum(int(cell.replace(",", "")) for cell in row[3:-3]) for row in rows}
+    assert counts == found["orders"]
     assert sum(float(row[-1].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.1 * len(rows))
 
 
