@@ -326,7 +326,7 @@ def test_command_plots(run, tmp_path, ending):
         ([CAPTURES], "captures"),
         ([__file__], "test_describe.py"),
         ([CAPTURE, "--policy", "v9"], "no preset 'v9'"),
-        ([CAPTURE, "--assume", "yuong=0"], "young"),
+        ([CAPTURE, "--assume", "wirte=true"], "write"),
         ([CAPTURE, "--plot", "figure.jpg"], "figure.jpg"),
         ([CAPTURE, "--plot", "missing/figure.png"], "missing"),
         ([], "FILE"),
