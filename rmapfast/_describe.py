@@ -295,8 +295,9 @@ def vma_names(paths) -> dict[tuple[int, int], str]:
     names = {}
     for mm, path in enumerate(paths):
         capture = Capture.load(path)
-        for start, name in zip(capture.vma_start, capture.vma_name, strict=True):
-            names[mm, int(start)] = name if name.startswith("[") else name.rpartition("/")[2]
+        for start, name, inode in zip(capture.vma_start, capture.vma_name, capture.vma_ino, strict=True):
+            last = name if name.startswith("[") else name.rpartition("/")[2]
+            names[mm, int(start)] = last or ("file" if inode else "")  # anonymised captures name no file
     return names
 
 
