@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -29,16 +30,34 @@ def check_writable(path: str | os.PathLike, *, overwrite: bool) -> Path:
 
 def write_atomically(path: str | os.PathLike, content: bytes, *, overwrite: bool) -> None:
     """Write a file in one step: a reader, and whoever comes after a failure, sees the old state or the new one."""
-    where = check_writable(path, overwrite=overwrite)
-    # not tempfile, whose files only their owner may read
-    temporary = where.with_name(f".{where.name[:100]}.{secrets.token_hex(4)}")
+    write_together([(path, content)], overwrite=overwrite)
+
+
+def write_together(files: Iterable[tuple[str | os.PathLike, bytes]], *, overwrite: bool) -> None:
+    """Write files, given as (path, content), each in one step; after a failure none of them is new."""
+    done: list[tuple[Path, Path]] = []
+    new: list[Path] = []
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, where)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        for path, content in files:
+            where = check_writable(path, overwrite=overwrite)
+            # not tempfile, whose files only their owner may read
+            temporary = where.with_name(f".{where.name[:100]}.{secrets.token_hex(4)}")
+            done.append((temporary, where))
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for temporary, where in done:
+            path = where
+            if not where.exists():
+                new.append(where)
+            os.replace(temporary, where)
+    except BaseException as error:
+        for where in new:
+            where.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary, _ in done:
+            temporary.unlink(missing_ok=True)

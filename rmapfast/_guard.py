@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import warnings
 from collections.abc import Callable, Iterator
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @contextlib.contextmanager
@@ -17,26 +17,46 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
     Parameters
     ----------
     undo : callable
-        May run in either process; must only use files and system calls, and do no harm when there is nothing to undo.
+        May run in either process, or in both; must only use files and system calls, and do no harm when there is
+        nothing to undo.
     """
     read, write = os.pipe()
-    guard = os.fork()
-    if guard == 0:
-        os.close(write)
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        try:
-            if not os.read(read, 1):  # the other end was closed without a word: the process is gone
-                undo()
-        finally:
-            os._exit(0)
-    os.close(read)
+    try:
+        parent = os.pidfd_open(os.getpid())
+    except OSError:  # before Linux 5.3
+        parent = -1
+    # A signal that raised an exception in the child would let it go on as a second parent.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads; the child takes no lock
+            guard = os.fork()
+        if guard == 0:
+            _watch(read, write, parent, undo)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield
     finally:
         try:
             undo()
-        finally:
             os.write(write, b".")
-            os.close(write)
-            os.waitpid(guard, 0)
+        finally:  # if undo() was interrupted the child gets no word, and does it
+            for file in (write, read, parent):
+                if file >= 0:
+                    os.close(file)
+            with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored
+                os.waitpid(guard, 0)
+
+
+def _watch(read: int, write: int, parent: int, undo: Callable[[], None]) -> None:
+    """Wait for a word of the parent, or for its end."""
+    try:
+        os.setsid()  # what a terminal or a shell sends to its job is not for this process
+        os.close(write)
+        # Other children of the parent may hold the pipe open, so its end alone does not tell.
+        ready, _, _ = select.select([read] if parent < 0 else [read, parent], [], [])
+        if read not in ready or not os.read(read, 1):
+            undo()
+    finally:
+        os._exit(0)
