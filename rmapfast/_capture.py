@@ -30,6 +30,8 @@ from rmapfast.population import Population
 
 # Entries of /proc files read at a time, 8 bytes each: bounds the memory for a sparse VMA of any size.
 _CHUNK = 1 << 20
+# From so many pages on one looks first whether there is anything: programs reserve terabytes.
+_SPARSE = 4096
 # Page frames apart up to which one read is cheaper than two: a call costs about as much as so many entries.
 _GAP = 32
 
@@ -39,7 +41,7 @@ _ATTEMPTS = 3
 # PAGEMAP_SCAN (Documentation/admin-guide/mm/pagemap.rst): struct pm_scan_arg and struct page_region.
 _PM_SCAN_ARG = struct.Struct("=12Q")
 _PAGE_REGION = np.dtype([("start", "=u8"), ("end", "=u8"), ("categories", "=u8")])
-_PAGE_IS_PRESENT, _PAGE_IS_HUGE = 1 << 3, 1 << 6
+_PAGE_IS_PRESENT, _PAGE_IS_SWAPPED, _PAGE_IS_HUGE = 1 << 3, 1 << 4, 1 << 6
 _PAGEMAP_SCAN = (3 << 30) | (_PM_SCAN_ARG.size << 16) | (ord("f") << 8) | 16
 _REGIONS = 4096
 
@@ -233,8 +235,11 @@ class _Runs:
         self.lengths: list[np.ndarray] = []
         self.values: list[np.ndarray] = []
 
-    def add(self, entries: np.ndarray) -> None:
+    def add(self, entries: np.ndarray, nr: int | None = None) -> None:
+        """Append entries; one entry may stand for `nr` equal ones."""
         length, value = runs(entries, self.counts_up)
+        if len(entries) == 1 and nr is not None:
+            length = np.array([nr])
         self.lengths.append(length)
         self.values.append(value)
 
@@ -367,10 +372,10 @@ class _Process:
             done = 0
             for vma in vmas:
                 runs_before = len(pm.values)
-                for entries in self._pagemap(vma):
-                    pm.add(entries)
+                for nr, entries in self._pagemap(vma):
+                    pm.add(entries, nr)
                     self._physical(entries, kf, kc)
-                    done += len(entries)
+                    done += nr
                     progress(f"process {self.pid}: {done} of {total} pages")
                 huge += self._huge(vma, pm.lengths[runs_before:], pm.values[runs_before:])
             if ranges is not None or self._text("maps") == self._maps:
@@ -415,13 +420,15 @@ class _Process:
             raise self._no_memory()
         return vmas
 
-    def _pagemap(self, vma: _Vma) -> Iterator[np.ndarray]:
+    def _pagemap(self, vma: _Vma) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield numbers of pages and their entries, or the one entry that all of them have."""
         start, end = vma.start >> self.page_shift, vma.end >> self.page_shift
         while start < end:
             # Chunks end at multiples of the chunk, so that none cuts a page table.
             nr = min(end, (start // _CHUNK + 1) * _CHUNK) - start
-            raw = self._read("pagemap", nr * 8, start * 8)
-            if len(raw) != nr * 8:
+            nr_read = 1 if nr >= _SPARSE and self._empty(start, nr) else nr
+            raw = self._read("pagemap", nr_read * 8, start * 8)
+            if len(raw) != nr_read * 8:
                 raise self._exited()
             entries = np.frombuffer(raw, np.uint64)
             present = entries[(entries & PM_PRESENT) != 0]
@@ -429,8 +436,19 @@ class _Process:
                 raise CaptureError(
                     f"/proc/{self.pid}/pagemap: the page frame numbers are zero: needs root or CAP_SYS_ADMIN"
                 )
-            yield entries
+            if nr_read < nr and np.any(entries & (PM_PRESENT | PM_SWAP)):
+                continue  # filled since it was found empty
+            yield nr, entries
             start += nr
+
+    def _empty(self, start: int, nr: int) -> bool:
+        """Whether none of these pages has an entry; if the kernel does not tell, no."""
+        first, last = start << self.page_shift, (start + nr) << self.page_shift
+        try:
+            regions, _ = self._scan(first, last, any_of=_PAGE_IS_PRESENT | _PAGE_IS_SWAPPED, regions=1, max_pages=1)
+        except OSError:
+            return False
+        return not regions
 
     def _physical(self, entries: np.ndarray, kf: _Runs, kc: _Runs) -> None:
         pfns = (entries[(entries & PM_PRESENT) != 0] & PM_PFN).astype(np.int64)
@@ -449,7 +467,7 @@ class _Process:
         if "ht" in vma.flags.split():  # hugetlb, of any size
             return []
         try:
-            return self._scan(vma)
+            return self._scan_huge(vma)
         except ProcessLookupError:
             raise self._exited() from None
         except OSError as error:
@@ -457,23 +475,27 @@ class _Process:
                 raise
         return self._huge_by_smaps(vma, lengths, values)
 
-    def _scan(self, vma: _Vma) -> list[tuple[int, int, int]]:
-        regions, found, start = np.zeros(_REGIONS, _PAGE_REGION), [], vma.start
-        want = _PAGE_IS_PRESENT | _PAGE_IS_HUGE
+    def _scan_huge(self, vma: _Vma) -> list[tuple[int, int, int]]:
+        found, start = [], vma.start
         while start < vma.end:
-            argument = bytearray(
-                _PM_SCAN_ARG.pack(
-                    *(_PM_SCAN_ARG.size, 0, start, vma.end, 0, regions.ctypes.data, _REGIONS, 0),
-                    *(0, want, 0, want),  # inverted, all of, any of, returned
-                )
-            )
-            nr = fcntl.ioctl(self._files["pagemap"], _PAGEMAP_SCAN, argument)
-            found += [tuple(region) for region in regions[:nr].tolist()]
-            walked = _PM_SCAN_ARG.unpack(argument)[4]
+            regions, walked = self._scan(start, vma.end, all_of=_PAGE_IS_PRESENT | _PAGE_IS_HUGE)
+            found += regions
             if walked <= start:
                 break
             start = walked
         return found
+
+    def _scan(self, start: int, end: int, *, all_of=0, any_of=0, regions=_REGIONS, max_pages=0):
+        """Regions (start, end, categories) of these categories, and the address up to which they were looked for."""
+        found = np.zeros(regions, _PAGE_REGION)
+        argument = bytearray(
+            _PM_SCAN_ARG.pack(
+                *(_PM_SCAN_ARG.size, 0, start, end, 0, found.ctypes.data, regions, max_pages),
+                *(0, all_of, any_of, all_of | any_of),  # inverted, all of, any of, returned
+            )
+        )
+        nr = fcntl.ioctl(self._files["pagemap"], _PAGEMAP_SCAN, argument)
+        return [tuple(region) for region in found[:nr].tolist()], _PM_SCAN_ARG.unpack(argument)[4]
 
     def _huge_by_smaps(self, vma, lengths, values) -> list[tuple[int, int, int]]:
         """Tables that may be PMD-mapped, if smaps says that so many are; it does not say which."""

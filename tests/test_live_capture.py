@@ -42,7 +42,7 @@ live = pytest.mark.skipif(bool(_missing()), reason=_missing() or "-")
 
 # Runs what its stdin says, line by line, and prints the value of `out` as JSON after each.
 CHILD = """
-import ctypes, json, mmap, os, signal, sys, time
+import ctypes, fcntl, json, mmap, os, signal, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -52,9 +52,9 @@ libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 MIB, PAGE = 1 << 20, mmap.PAGESIZE
 def new(size, path=None, shared=False, write=True, align=2 * MIB):
     fd = -1 if path is None else os.open(path, os.O_RDWR)
-    hole = libc.mmap(None, size + align + PAGE, 0, 0x22, -1, 0)
+    hole = libc.mmap(None, size + align + PAGE, 0, 0x4022, -1, 0)
     at = (hole + PAGE + align - 1) // align * align
-    flags = (1 if shared else 2) | 0x10 | (0x20 if fd < 0 else 0)
+    flags = (1 if shared else 2) | 0x4010 | (0x20 if fd < 0 else 0)  # fixed, no reserve
     assert libc.mmap(at, size, 3 if write else 1, flags, fd, 0) == at
     if fd >= 0:
         os.close(fd)
@@ -69,6 +69,18 @@ def touch(at, size, write=True, step=PAGE):
             one.value = b"x"
         else:
             one.value
+def write_protect(at, size, first, length):
+    # userfaultfd(O_CLOEXEC | UFFD_USER_MODE_ONLY); UFFDIO_API with WP_UNPOPULATED, _REGISTER, _WRITEPROTECT
+    fd = libc.syscall(323, 0o2000001) if os.uname().machine == "x86_64" else -1
+    if fd < 0:
+        return False
+    try:
+        fcntl.ioctl(fd, 0xC018AA3F, bytearray(struct.pack("3Q", 0xAA, 1 | 1 << 13, 0)))
+        fcntl.ioctl(fd, 0xC020AA00, bytearray(struct.pack("4Q", at, size, 2, 0)))
+        fcntl.ioctl(fd, 0xC018AA06, bytearray(struct.pack("3Q", first, length, 1)))
+    except OSError:
+        return False
+    return True
 for line in sys.stdin:
     out = None
     exec(line)
@@ -404,6 +416,42 @@ def smaps_kb(pid: int, at: int) -> dict[str, int]:
 
 
 @live
+@pytest.mark.parametrize("gib", [1, 16])
+def test_write_protected_pages_and_markers(child, tmp_path, gib):
+    """Also where a large VMA is looked through before it is read."""
+    one, size = child(), gib << 30
+    at, done = one.do(
+        f"t = new({size}); advise(t, {size}, 15); touch(t + {size} - 16 * PAGE, 8 * PAGE); "
+        f"out = t, write_protect(t, {size}, t + {size} - 12 * PAGE, 8 * PAGE)"
+    )
+    if not done:
+        pytest.skip("needs userfaultfd with UFFD_FEATURE_WP_UNPOPULATED (Linux 6.4), allowed here")
+    path = capture_range(one.pid, at, size, tmp_path / "one.npz")
+    capture = Capture.load(path)
+    assert "uw" in capture.vma_flags[0] and capture.nr_pages == size // PAGE
+    if gib > 1:
+        tail = np.repeat(capture.pm_val[-16:], np.minimum(capture.pm_len[-16:], 16))[-16:]
+        assert np.array_equal(tail >> np.uint64(57) & np.uint64(1) > 0, [False] * 4 + [True] * 8 + [False] * 4)
+        return
+    ptes = rf.Population.load(path).ptes[-16:]
+    assert [pte.KINDS[kind] for kind in pte.kind(ptes[8:])] == ["marker_uffd_wp"] * 4 + ["none"] * 4
+    assert np.all(ptes[:8] & pte.PRESENT > 0)
+    assert np.array_equal(ptes[:8] & pte.UFFD_WP > 0, [False] * 4 + [True] * 4)
+
+
+@live
+def test_markers_alone_are_not_taken_for_nothing(child, tmp_path):
+    one, size = child(), 16 << 30
+    at, done = one.do(f"t = new({size}, align=4 << 30); out = t, write_protect(t, {size}, t + (5 << 30), 8 * PAGE)")
+    if not done:
+        pytest.skip("needs userfaultfd with UFFD_FEATURE_WP_UNPOPULATED (Linux 6.4), allowed here")
+    capture = Capture.load(capture_range(one.pid, at, size, tmp_path / "one.npz"))
+    marked = capture.pm_val >> np.uint64(57) & np.uint64(1) > 0
+    first = np.cumsum(capture.pm_len) - capture.pm_len
+    assert first[marked].tolist() == [(5 << 30) // PAGE] and capture.pm_len[marked].tolist() == [8]
+
+
+@live
 def test_holes_of_the_whole_process_match_its_rss(child, tmp_path):
     """Present pages by VMA are what smaps counts as Rss."""
     one = child()
@@ -499,10 +547,10 @@ def test_pmd_mapped_ranges_without_pagemap_scan(child, tmp_path, monkeypatch):
     if not len(scanned.huge_start):
         pytest.skip("needs PAGEMAP_SCAN (Linux 6.7)")
 
-    def scan(*_):
+    def scan(*_, **__):
         raise OSError(25, "Inappropriate ioctl for device")
 
-    monkeypatch.setattr(_capture._Process, "_scan", scan)
+    monkeypatch.setattr(_capture._Process, "_scan", scan)  # as in Linux 6.6
     tables = [set(), set()]
     for found, one_capture in zip(tables, (scanned, huge("smaps.npz")), strict=True):
         for start, end in zip(one_capture.huge_start, one_capture.huge_end, strict=True):
@@ -518,12 +566,20 @@ def test_pmd_mapped_ranges_without_pagemap_scan(child, tmp_path, monkeypatch):
 @live
 def test_sparse_vma_beyond_one_chunk(child, tmp_path):
     one = child()
-    size = 5 << 30  # more than 2^20 pages
-    at = one.do(f"t = new({size}); touch(t + (4 << 30) - 2 * PAGE, 4 * PAGE); touch(t + {size} - PAGE, PAGE); out = t")
+    size = 29 << 30  # more than 2^20 pages
+    at, guarded = one.do(
+        f"t = new({size}, align=4 << 30); touch(t + (4 << 30) - 2 * PAGE, 4 * PAGE); touch(t + {size} - PAGE, PAGE); "
+        "out = t, libc.madvise(t + (16 << 30), PAGE, 102)"  # MADV_GUARD_INSTALL: an entry that is no page
+    )
     capture = Capture.load(capture_range(one.pid, at, size, tmp_path / "sparse.npz"))
-    pages = np.flatnonzero(capture.pagemap & PM_PRESENT)
-    first = (4 << 30) // PAGE - 2
-    assert pages.tolist() == [*range(first, first + 4), size // PAGE - 1]
+    length, value = capture.pm_len, capture.pm_val & ~np.uint64(1 << 55)
+    first = np.cumsum(length) - length
+    there = value > 0
+    middle = (4 << 30) // PAGE - 2
+    pages = np.concatenate([np.arange(a, a + n) for a, n in zip(first[there], length[there], strict=True)])
+    guards = [] if guarded else [(16 << 30) // PAGE]
+    assert pages.tolist() == [*range(middle, middle + 4), *guards, size // PAGE - 1]
+    assert capture.nr_present == 5 and length.sum() == size // PAGE
     assert (tmp_path / "sparse.npz").stat().st_size < 20_000
 
 
