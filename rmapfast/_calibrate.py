@@ -277,8 +277,8 @@ def _lab(folder: Path) -> Iterator[_Lab]:
     if not folder.is_dir():
         raise CalibrateError(f"folder: {folder} is no folder")
     path = folder.resolve() / f".rmapfast-calibrate-{os.getpid()}"
-    memcg = _Memcg()
     readahead = _readahead_setting(folder)
+    memcg = _Memcg()
     window = readahead.read_text().strip()
 
     cpus = os.sched_getaffinity(0)
