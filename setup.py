@@ -5,11 +5,13 @@ RMAPFAST_COVERAGE=1 (gcov).
 """
 
 import os
+import platform
 from glob import glob
 
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 WARNINGS = ["-Wall", "-Wextra"]
 # -fwrapv: counters wrap, as the kernel's atomics do
@@ -26,9 +28,33 @@ if os.environ.get("RMAPFAST_COVERAGE") == "1":
     compile_args += ["-O0", "--coverage"]
     link_args += ["--coverage"]
 
+# The visit of regular folios, once for each instruction set (csrc/Makefile has the same flags). Elsewhere they compile to nothing.
+ISA_FLAGS = {
+    "csrc/regular_avx2.c": ["-mavx2", "-mbmi2"],
+    "csrc/regular_avx512.c": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
+}
+
+
+class BuildExt(build_ext):
+    """Compiles the files of :data:`ISA_FLAGS` with their own flags."""
+
+    def build_extension(self, ext):
+        """Add their objects to what is linked."""
+        x86 = platform.machine().lower() in ("x86_64", "amd64")
+        for source, flags in ISA_FLAGS.items():
+            ext.extra_objects += self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                include_dirs=ext.include_dirs,
+                extra_postargs=compile_args + (flags if x86 else []),
+                depends=ext.depends,
+            )
+        super().build_extension(ext)
+
+
 extension = Extension(
     "rmapfast._core",
-    sources=["rmapfast/_core.pyx", *sorted(glob("csrc/*.c"))],
+    sources=["rmapfast/_core.pyx", *sorted(set(glob("csrc/*.c")) - set(ISA_FLAGS))],
     depends=sorted(glob("csrc/*.h")),
     include_dirs=["csrc", np.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
@@ -36,4 +62,7 @@ extension = Extension(
     extra_link_args=link_args,
 )
 
-setup(ext_modules=cythonize([extension], compiler_directives={"language_level": 3, "binding": True}))
+setup(
+    ext_modules=cythonize([extension], compiler_directives={"language_level": 3, "binding": True}),
+    cmdclass={"build_ext": BuildExt},
+)

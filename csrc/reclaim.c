@@ -1,197 +1,52 @@
 #include "reclaim.h"
 
 #include "error.h"
-#include "rmap.h"
 #include "tlb.h"
-#include "unmap.h"
 
-enum fate { FATE_FREED, FATE_KEEP, FATE_ACTIVATE };
+enum { NR_VISITS = 256 };
 
-enum references { REFERENCES_RECLAIM, REFERENCES_RECLAIM_CLEAN, REFERENCES_KEEP, REFERENCES_ACTIVATE };
-
-/* Models folio_check_references(), classic LRU. */
-static enum references folio_check_references(struct rmf_run *run, uint64_t folio)
+static uint64_t less(uint64_t a, uint64_t b)
 {
-	uint32_t *flags = &run->pop.folio_flags[folio], vm_flags;
-	bool was_referenced, file = !(*flags & RMF_FOLIO_SWAPBACKED);
-	int64_t referenced = rmf_folio_referenced(run, folio, &vm_flags);
+	return a > b ? a - b : 0;
+}
 
-	was_referenced = *flags & RMF_FOLIO_REFERENCED;
-	*flags &= ~(uint32_t)RMF_FOLIO_REFERENCED;
-	if (vm_flags & RMF_VMA_LOCKED)
-		return REFERENCES_ACTIVATE;
-	if (referenced) {
-		*flags |= RMF_FOLIO_REFERENCED;
-		if (was_referenced || referenced > 1 || ((vm_flags & RMF_VMA_EXEC) && file))
-			return REFERENCES_ACTIVATE;
-		return REFERENCES_KEEP;
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* nr more folios of a group that went alike: what is deferred, the flush before a write-out, and the one of a full free batch. */
+static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_visits *visits, uint64_t nr)
+{
+	uint64_t flushes;
+
+	if (!nr)
+		return;
+	if (visits->writes_out && nr > 1) {
+		for (uint64_t i = 0; i < nr; i++)
+			add_to_group(run, batch, visits, 1);
+		return;
 	}
-	return was_referenced && file ? REFERENCES_RECLAIM_CLEAN : REFERENCES_RECLAIM;
-}
-
-static bool is_evictable(const struct rmf_run *run, uint64_t folio)
-{
-	return !(run->pop.folio_flags[folio] & (RMF_FOLIO_UNEVICTABLE | RMF_FOLIO_MLOCKED));
-}
-
-/* Models folio_alloc_swap(): slots for all pages, or none. */
-static bool alloc_swap(struct rmf_run *run, uint64_t folio)
-{
-	uint32_t nr = rmf_folio_nr_pages(&run->pop, folio);
-
-	if (run->swap_end - run->swap_next < nr)
-		return false;
-	run->pop.folio_swap[folio] = run->swap_next;
-	run->swap_next += nr;
-	rmf_count(run, RMF_SWAP_ALLOCS, 1);
-	return true;
-}
-
-/* An anonymous folio goes to the swap cache, unless somebody else holds it: then it could not be unmapped to the end. */
-static bool add_to_swap(struct rmf_run *run, uint64_t folio)
-{
-	struct rmf_population *pop = &run->pop;
-
-	if (pop->folio_refcount[folio] != 1 + pop->folio_mapcount[folio] || !alloc_swap(run, folio))
-		return false;
-	pop->folio_flags[folio] |= RMF_FOLIO_SWAPCACHE | RMF_FOLIO_DIRTY;
-	pop->folio_refcount[folio] += (int32_t)rmf_folio_nr_pages(pop, folio);
-	return true;
-}
-
-/* False if the folio is still mapped. */
-static bool unmap_mappings(struct rmf_run *run, uint64_t folio)
-{
-	uint32_t nr = rmf_folio_nr_pages(&run->pop, folio), ttu = RMF_TTU_BATCH_FLUSH;
-
-	if (run->pop.folio_mapcount[folio] <= 0)
-		return true;
-	if (nr > 1)
-		ttu |= RMF_TTU_SYNC;
-	if (nr >= run->arch.ptrs_per_pte)
-		ttu |= RMF_TTU_SPLIT_HUGE_PMD;
-	rmf_try_to_unmap(run, folio, ttu);
-	if (run->pop.folio_mapcount[folio] <= 0)
-		return true;
-	rmf_count(run, RMF_UNMAP_FAILURES, 1);
-	return false;
-}
-
-/* Models __remove_mapping() and the lazyfree branch: whether nobody else holds the folio. */
-static bool remove_mapping(struct rmf_run *run, uint64_t folio)
-{
-	struct rmf_population *pop = &run->pop;
-	uint32_t flags = pop->folio_flags[folio], nr = rmf_folio_nr_pages(pop, folio);
-	bool lazyfree = (flags & RMF_FOLIO_ANON) && !(flags & RMF_FOLIO_SWAPBACKED);
-
-	if (pop->folio_refcount[folio] != (lazyfree ? 1 : 1 + (int32_t)nr))
-		return false;
-	if (!lazyfree && (flags & RMF_FOLIO_DIRTY))
-		return false;
-	pop->folio_refcount[folio] = 0;
-	pop->folio_flags[folio] &= ~(uint32_t)(RMF_FOLIO_SWAPCACHE | RMF_FOLIO_ACTIVE | RMF_FOLIO_REFERENCED);
-	pop->folio_flags[folio] |= RMF_FOLIO_FREED;
-	rmf_count(run, RMF_FOLIOS_FREED, 1);
-	rmf_count(run, RMF_PAGES_FREED, nr);
-	/* slots that the page cache's xarray gives up: 2^(order mod 6), counted from real kernels */
-	if (!(flags & RMF_FOLIO_ANON))
-		rmf_count(run, RMF_PAGE_CACHE_SLOTS, (uint64_t)1 << (pop->folio_order[folio] % 6));
-	return true;
-}
-
-/* One folio of shrink_folio_list(). */
-static enum fate shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_references)
-{
-	struct rmf_population *pop = &run->pop;
-	uint32_t *flags = &pop->folio_flags[folio], nr = rmf_folio_nr_pages(pop, folio);
-	enum references references = REFERENCES_RECLAIM;
-
-	rmf_count(run, RMF_FOLIOS_SCANNED, 1);
-	rmf_count(run, RMF_PAGES_SCANNED, nr);
-	if (*flags & RMF_FOLIO_LOCKED)
-		return FATE_KEEP;
-	if (nr > 1 && (*flags & RMF_FOLIO_PAGE_FLAGS) && (pop->page_flags[pop->folio_page_base[folio]] & RMF_PAGE_HWPOISON))
-		return FATE_KEEP;
-	if (!is_evictable(run, folio))
-		return FATE_ACTIVATE;
-	if (!ignore_references)
-		references = folio_check_references(run, folio);
-	if (references == REFERENCES_ACTIVATE)
-		return FATE_ACTIVATE;
-	if (references == REFERENCES_KEEP)
-		return FATE_KEEP;
-	if ((*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_SWAPCACHE)) == (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED) &&
-	    !add_to_swap(run, folio))
-		return FATE_ACTIVATE;
-	if (!unmap_mappings(run, folio) || (*flags & RMF_FOLIO_PINNED))
-		return FATE_ACTIVATE;
-	if ((*flags & RMF_FOLIO_DIRTY) && (*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) != RMF_FOLIO_ANON) {
-		if (!(*flags & RMF_FOLIO_SWAPBACKED))
-			return FATE_ACTIVATE;
-		if (references == REFERENCES_RECLAIM_CLEAN)
-			return FATE_KEEP;
-		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio)) /* shmem goes to swap too */
-			return FATE_ACTIVATE;
+	run->flush_required |= visits->deferred;
+	run->tlb_writable |= visits->writable;
+	run->tlb_cpumask |= visits->cpumask;
+	if (visits->writes_out)
 		rmf_try_to_unmap_flush_dirty(run);
-		*flags &= ~(uint32_t)RMF_FOLIO_DIRTY;
-		rmf_count(run, RMF_FOLIOS_WRITTEN, 1);
-	}
-	return remove_mapping(run, folio) ? FATE_FREED : FATE_KEEP;
-}
-
-/* Folios freed and not yet given back to the allocator: a full batch flushes first. */
-static void free_batch_add(struct rmf_run *run, uint32_t *batch)
-{
-	if (++*batch < RMF_PAGEVEC_SIZE)
+	if (visits->fate != RMF_FATE_FREED)
+		return;
+	flushes = (*batch + nr) / RMF_PAGEVEC_SIZE;
+	*batch = (uint32_t)((*batch + nr) % RMF_PAGEVEC_SIZE);
+	if (!flushes)
 		return;
 	rmf_try_to_unmap_flush(run);
-	*batch = 0;
-}
-
-/* A folio that was not freed loses the isolation reference; it is gone if that was the last one. */
-static void putback(struct rmf_run *run, uint64_t folio, enum fate fate)
-{
-	if (--run->pop.folio_refcount[folio] == 0 && run->pop.folio_mapcount[folio] == 0)
-		run->pop.folio_flags[folio] |= RMF_FOLIO_FREED;
-	if (fate == FATE_ACTIVATE) {
-		run->pop.folio_flags[folio] |= RMF_FOLIO_ACTIVE;
-		rmf_count(run, RMF_FOLIOS_ACTIVATED, 1);
-	} else {
-		rmf_count(run, RMF_FOLIOS_KEPT, 1);
-	}
-}
-
-static uint32_t lru_pop(struct rmf_lru_list *list)
-{
-	uint32_t folio = list->folios[list->head];
-
-	list->head = list->head + 1 == list->capacity ? 0 : list->head + 1;
-	list->n--;
-	return folio;
-}
-
-/* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody scans; what is freed goes nowhere. */
-static void lru_push(const struct rmf_run *run, struct rmf_lru_list *list, uint32_t folio)
-{
-	uint64_t end = list->head + list->n;
-
-	if (!is_evictable(run, folio) || (run->pop.folio_flags[folio] & RMF_FOLIO_FREED))
+	if (!visits->deferred)
 		return;
-	list->folios[end < list->capacity ? end : end - list->capacity] = folio;
-	list->n++;
-}
-
-/* Models isolate_lru_folios(): base pages are counted after a folio was taken. */
-static uint32_t isolate(struct rmf_run *run, struct rmf_lru_list *list, uint32_t group[RMF_SWAP_CLUSTER_MAX])
-{
-	uint32_t nr = 0;
-
-	for (uint64_t pages = 0; pages < RMF_SWAP_CLUSTER_MAX && list->n; nr++) {
-		group[nr] = lru_pop(list);
-		run->pop.folio_refcount[group[nr]]++;
-		pages += rmf_folio_nr_pages(&run->pop, group[nr]);
+	rmf_tlb_count_flushes(run, visits->cpumask, flushes - 1);
+	if (*batch) {
+		run->flush_required = true;
+		run->tlb_writable = visits->writable;
+		run->tlb_cpumask = visits->cpumask;
 	}
-	return nr;
 }
 
 /* Models how memory.reclaim asks in rounds of a quarter of what is missing, and each round scans list size >> priority
@@ -214,66 +69,154 @@ static void count_passes(struct rmf_reclaim *reclaim)
 	} while (!reclaim->pass_left && reclaim->priority);
 }
 
-static uint64_t less(uint64_t a, uint64_t b)
+
+/* A round looks at as many folios as were on the lists when it began. Returns whether there is any use in going on. */
+static bool next_round(struct rmf_reclaim *reclaim)
 {
-	return a > b ? a - b : 0;
+	if (reclaim->round_left)
+		return true;
+	if (!reclaim->round_freed && ++reclaim->idle_rounds == RMF_MAX_RECLAIM_RETRIES)
+		return false;
+	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
+	reclaim->round_freed = 0;
+	return true;
 }
 
-/* Models shrink_inactive_list(): one isolation and its shrink_folio_list(). */
-static void shrink_inactive(struct rmf_reclaim *reclaim)
+/* Whether the loop goes on where no group is begun. */
+static bool goes_on(struct rmf_reclaim *reclaim)
 {
-	struct rmf_run *run = reclaim->run;
-	uint64_t freed_before = run->ev[RMF_PAGES_FREED];
-	uint32_t group[RMF_SWAP_CLUSTER_MAX], batch = 0;
-	enum fate fates[RMF_SWAP_CLUSTER_MAX];
-	uint64_t freed;
-	uint32_t nr;
-
-	count_passes(reclaim);
-	nr = isolate(run, &reclaim->inactive, group);
-	rmf_count(run, RMF_ISOLATION_CALLS, 1);
-	rmf_count(run, RMF_SHRINK_CALLS, 1);
-	for (uint32_t i = 0; i < nr; i++) {
-		fates[i] = shrink_folio(run, group[i], false);
-		if (fates[i] == FATE_FREED)
-			free_batch_add(run, &batch);
-	}
-	rmf_try_to_unmap_flush(run);
-	for (uint32_t i = 0; i < nr; i++) {
-		if (fates[i] == FATE_FREED)
-			continue;
-		putback(run, group[i], fates[i]);
-		lru_push(run, fates[i] == FATE_ACTIVATE ? &reclaim->active : &reclaim->inactive, group[i]);
-	}
-	freed = run->ev[RMF_PAGES_FREED] - freed_before;
-	reclaim->round_left = less(reclaim->round_left, nr);
-	reclaim->freed += freed;
-	reclaim->round_freed += freed;
-	reclaim->lru_pages = less(reclaim->lru_pages, freed);
-	reclaim->request_left = less(reclaim->request_left, freed);
-	reclaim->pass_left = less(reclaim->pass_left, RMF_SWAP_CLUSTER_MAX);
+	reclaim->ended = reclaim->ended || reclaim->freed >= reclaim->target || !(reclaim->inactive.n + reclaim->active.n) || !next_round(reclaim);
+	return !reclaim->ended;
 }
 
-/* Models shrink_active_list(): only referenced executable file folios stay. */
+/* nr groups alike are done: `folios` each, of which `pages` base pages were freed. */
+static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios, uint64_t pages)
+{
+	rmf_count(reclaim->run, RMF_ISOLATION_CALLS, nr);
+	rmf_count(reclaim->run, RMF_SHRINK_CALLS, nr);
+	reclaim->round_left = less(reclaim->round_left, nr * folios);
+	reclaim->freed += nr * pages;
+	reclaim->round_freed += nr * pages;
+	reclaim->lru_pages = less(reclaim->lru_pages, nr * pages);
+	reclaim->request_left = less(reclaim->request_left, nr * pages);
+	reclaim->pass_left = less(reclaim->pass_left, nr * RMF_SWAP_CLUSTER_MAX);
+}
+
+/* How many groups of `folios` such folios can be done as one: nothing between them changes what the next one is like. */
+static uint64_t groups_alike(const struct rmf_reclaim *reclaim, uint64_t folios, uint64_t pages)
+{
+	uint64_t nr = smaller(less(reclaim->round_left, 1) / folios, less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
+
+	if (pages)
+		nr = smaller(nr, less(smaller(reclaim->request_left, reclaim->target - reclaim->freed), 1) / pages);
+	return smaller(nr + 1, reclaim->inactive.n / folios);
+}
+
+static void end_group(struct rmf_reclaim *reclaim)
+{
+	struct rmf_group *group = &reclaim->group;
+
+	rmf_try_to_unmap_flush(reclaim->run);
+	reclaim->inactive.n += group->kept;
+	reclaim->active.n += group->activated;
+	end_groups(reclaim, 1, group->folios, group->freed);
+	*group = (struct rmf_group){ 0 };
+}
+
+uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits)
+{
+	const bool freed = visits->fate == RMF_FATE_FREED, kept = visits->fate == RMF_FATE_KEEP && visits->listed,
+		   activated = visits->fate == RMF_FATE_ACTIVATE && visits->listed;
+	const uint64_t pages = (uint64_t)1 << visits->order, full = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages;
+	struct rmf_group *group = &reclaim->group;
+	uint64_t left = visits->nr;
+
+	while (left) {
+		uint64_t nr;
+
+		if (!group->folios) {
+			if (!goes_on(reclaim) || !reclaim->inactive.n)
+				break;
+			count_passes(reclaim);
+			nr = visits->writes_out ? 0 : smaller(left / full, groups_alike(reclaim, full, freed * full * pages));
+			if (nr) {
+				uint64_t flushes = freed && full > RMF_PAGEVEC_SIZE ? 2 : 1;
+
+				rmf_tlb_count_flushes(reclaim->run, visits->cpumask, visits->deferred ? nr * flushes : 0);
+				reclaim->inactive.n -= nr * full * !kept;
+				reclaim->active.n += nr * full * activated;
+				end_groups(reclaim, nr, full, freed * full * pages);
+				left -= nr * full;
+				continue;
+			}
+		}
+		nr = smaller(smaller(left, (RMF_SWAP_CLUSTER_MAX - group->pages + pages - 1) / pages), reclaim->inactive.n);
+		add_to_group(reclaim->run, &group->batch, visits, nr);
+		reclaim->inactive.n -= nr;
+		group->folios += nr;
+		group->pages += nr * pages;
+		group->freed += freed * nr * pages;
+		group->kept += kept * nr;
+		group->activated += activated * nr;
+		left -= nr;
+		if (group->pages >= RMF_SWAP_CLUSTER_MAX || !reclaim->inactive.n)
+			end_group(reclaim);
+	}
+	return visits->nr - left;
+}
+
+static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
+{
+	return at < list->capacity ? at : at - list->capacity;
+}
+
+/* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody scans; what is freed goes nowhere. */
+static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits, const uint32_t *folios)
+{
+	struct rmf_lru_list *list = visits->fate == RMF_FATE_ACTIVATE ? &reclaim->active : &reclaim->inactive;
+
+	if (visits->fate == RMF_FATE_FREED || !visits->listed)
+		return;
+	for (uint64_t i = 0; i < visits->nr; i++) {
+		list->folios[list->tail] = folios[i];
+		list->tail = wrapped(list, list->tail + 1);
+	}
+}
+
+/* Visit the next n folios of a list, which are taken off it, and put them back where they belong. */
+static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind, struct rmf_lru_list *list, uint64_t n)
+{
+	struct rmf_visits visits[NR_VISITS];
+
+	while (n) {
+		const uint32_t *folios = list->folios + list->head;
+		uint64_t nr, done = rmf_visit(reclaim->run, kind, folios, smaller(n, list->capacity - list->head), visits, NR_VISITS, &nr);
+
+		list->head = wrapped(list, list->head + done);
+		n -= done;
+		for (uint64_t i = 0; i < nr; folios += visits[i++].nr) {
+			lru_add(reclaim, &visits[i], folios);
+			if (kind == RMF_VISIT_RECLAIM) {
+				rmf_reclaim_account(reclaim, &visits[i]);
+			} else if (visits[i].listed) {
+				reclaim->inactive.n += visits[i].nr * (visits[i].fate == RMF_FATE_KEEP);
+				reclaim->active.n += visits[i].nr * (visits[i].fate == RMF_FATE_ACTIVATE);
+			}
+		}
+	}
+}
+
+/* Models shrink_active_list() with isolate_lru_folios(): base pages are counted after a folio was taken. */
 static void shrink_active(struct rmf_reclaim *reclaim)
 {
-	struct rmf_run *run = reclaim->run;
-	uint32_t group[RMF_SWAP_CLUSTER_MAX], nr = isolate(run, &reclaim->active, group);
+	struct rmf_lru_list *list = &reclaim->active;
+	uint64_t nr = 0;
 
-	rmf_count(run, RMF_ACTIVE_PASSES, 1);
-	for (uint32_t i = 0; i < nr; i++) {
-		uint32_t *flags = &run->pop.folio_flags[group[i]], vm_flags;
-		int64_t referenced = rmf_folio_referenced(run, group[i], &vm_flags);
-
-		run->pop.folio_refcount[group[i]]--;
-		if (referenced && (vm_flags & RMF_VMA_EXEC) && !(*flags & RMF_FOLIO_SWAPBACKED)) {
-			lru_push(run, &reclaim->active, group[i]);
-			continue;
-		}
-		*flags &= ~(uint32_t)RMF_FOLIO_ACTIVE;
-		lru_push(run, &reclaim->inactive, group[i]);
-		rmf_count(run, RMF_FOLIOS_DEACTIVATED, 1);
-	}
+	for (uint64_t pages = 0; pages < RMF_SWAP_CLUSTER_MAX && nr < list->n; nr++)
+		pages += rmf_folio_nr_pages(&reclaim->run->pop, list->folios[wrapped(list, list->head + nr)]);
+	rmf_count(reclaim->run, RMF_ACTIVE_PASSES, 1);
+	list->n -= nr;
+	visit_list(reclaim, RMF_VISIT_ACTIVE, list, nr);
 }
 
 static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_list *list, const char *name, struct rmf_fault *fault)
@@ -314,7 +257,7 @@ static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 	for (uint64_t i = 0; i < list->n; i++) {
 		uint32_t flags = run->pop.folio_flags[list->folios[i]];
 
-		if ((flags & RMF_FOLIO_FREED) || !is_evictable(run, list->folios[i]) || (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
+		if ((flags & RMF_FOLIO_FREED) || !rmf_folio_evictable(run, list->folios[i]) || (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
 			continue;
 		list->folios[n++] = list->folios[i];
 	}
@@ -330,6 +273,15 @@ static uint64_t list_pages(const struct rmf_run *run, const struct rmf_lru_list 
 	return pages;
 }
 
+static uint64_t max_pages(const struct rmf_population *pop)
+{
+	uint8_t order = 0;
+
+	for (uint64_t i = 0; i < pop->nr_folios; i++)
+		order = pop->folio_order[i] > order ? pop->folio_order[i] : order;
+	return (uint64_t)1 << order;
+}
+
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
 {
 	int error = check_list(reclaim, &reclaim->inactive, "lru_inactive", fault);
@@ -343,19 +295,10 @@ int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
 	drop_unscanned(reclaim->run, &reclaim->active);
 	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
 	reclaim->lru_pages = list_pages(reclaim->run, &reclaim->inactive) + list_pages(reclaim->run, &reclaim->active);
+	reclaim->inactive.tail = wrapped(&reclaim->inactive, reclaim->inactive.n);
+	reclaim->active.tail = wrapped(&reclaim->active, reclaim->active.n);
+	reclaim->max_pages = max_pages(&reclaim->run->pop);
 	return 0;
-}
-
-/* A round looks at as many folios as were on the lists when it began. Returns whether there is any use in going on. */
-static bool next_round(struct rmf_reclaim *reclaim)
-{
-	if (reclaim->round_left)
-		return true;
-	if (!reclaim->round_freed && ++reclaim->idle_rounds == RMF_MAX_RECLAIM_RETRIES)
-		return false;
-	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
-	reclaim->round_freed = 0;
-	return true;
 }
 
 /* What a run costs the simulation, whoever maps the folios and however often they are looked at. */
@@ -371,21 +314,38 @@ static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
 	return budget < UINT64_MAX - done ? done + budget : UINT64_MAX;
 }
 
+/* Folios that can be visited before it is decided whether the loop goes on: the group at hand is not finished, or no group that
+ * begins with one of them can be the one at which it ends. */
+static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budget_left)
+{
+	const struct rmf_group *group = &reclaim->group;
+	uint64_t missing = less(reclaim->target, reclaim->freed + group->freed), nr = reclaim->inactive.n;
+
+	nr = smaller(nr, 1 + less(missing, 1) / reclaim->max_pages);
+	nr = smaller(nr, 1 + budget_left / reclaim->max_pages);
+	/* with this round the retries may be used up */
+	if (reclaim->idle_rounds + 1 == RMF_MAX_RECLAIM_RETRIES)
+		nr = smaller(nr, 1 + less(less(reclaim->round_left, group->folios), 1));
+	return nr;
+}
+
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 {
 	uint64_t end = end_of_budget(reclaim->run, budget);
 
-	while (reclaim->freed < reclaim->target && reclaim->inactive.n + reclaim->active.n) {
-		if (!next_round(reclaim))
-			return false;
-		if (work_done(reclaim->run) >= end)
-			return true;
-		if (reclaim->inactive.n)
-			shrink_inactive(reclaim);
-		else
-			shrink_active(reclaim);
+	for (;;) {
+		if (!reclaim->group.folios) {
+			if (!goes_on(reclaim))
+				return false;
+			if (work_done(reclaim->run) >= end)
+				return true;
+			if (!reclaim->inactive.n) {
+				shrink_active(reclaim);
+				continue;
+			}
+		}
+		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive, folios_to_visit(reclaim, less(end, work_done(reclaim->run))));
 	}
-	return false;
 }
 
 uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,
@@ -394,18 +354,15 @@ uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const ui
 	uint64_t end = end_of_budget(run, budget), group;
 
 	for (group = first; group < nr_groups && work_done(run) < end; group++) {
+		struct rmf_visits visits[NR_VISITS];
+		uint64_t at = group_start[group], nr;
 		uint32_t batch = 0;
 
 		rmf_count(run, RMF_SHRINK_CALLS, 1);
-		for (uint64_t i = group_start[group]; i < group_start[group + 1]; i++) {
-			enum fate fate;
-
-			run->pop.folio_refcount[folios[i]]++;
-			fate = shrink_folio(run, folios[i], true);
-			if (fate == FATE_FREED)
-				free_batch_add(run, &batch);
-			else
-				putback(run, folios[i], fate);
+		while (at < group_start[group + 1]) {
+			at += rmf_visit(run, RMF_VISIT_PAGEOUT, folios + at, group_start[group + 1] - at, visits, NR_VISITS, &nr);
+			for (uint64_t i = 0; i < nr; i++)
+				add_to_group(run, &batch, &visits[i], visits[i].nr);
 		}
 		rmf_try_to_unmap_flush(run);
 	}

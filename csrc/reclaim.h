@@ -2,7 +2,7 @@
 #ifndef RMF_RECLAIM_H
 #define RMF_RECLAIM_H
 
-#include "run.h"
+#include "shrink.h"
 
 enum {
 	RMF_SWAP_CLUSTER_MAX = 32, /* base pages of an isolation */
@@ -16,7 +16,18 @@ struct rmf_lru_list {
 	uint32_t *folios;
 	uint64_t capacity;
 	uint64_t head; /* index of the first entry */
-	uint64_t n;
+	uint64_t tail; /* index behind the last one, of those of the group at hand too that go back on the list */
+	uint64_t n; /* without these */
+};
+
+/* What was isolated together, up to the folio that was visited last. */
+struct rmf_group {
+	uint64_t folios;
+	uint64_t pages; /* base pages */
+	uint64_t freed; /* base pages */
+	uint64_t kept; /* folios that go back on the inactive list at its end */
+	uint64_t activated;
+	uint32_t batch; /* folios freed and not yet given back to the allocator */
 };
 
 struct rmf_reclaim {
@@ -31,11 +42,19 @@ struct rmf_reclaim {
 	uint64_t lru_pages; /* base pages on both lists at the start, less those freed */
 	uint64_t request_left; /* base pages that this round of memory.reclaim still asks for */
 	uint64_t pass_left; /* base pages that this pass may still isolate */
+	uint64_t max_pages; /* of the largest folio */
+	struct rmf_group group;
+	bool ended;
 	uint32_t priority; /* of the pass; 0 also: the next isolation begins a round */
 };
 
 /* Check the lists (RMF_ELRU with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault);
+
+/* Account for visits to the next folios of the inactive list, by RMF_VISIT_RECLAIM: isolations, free batches, flushes, rounds and passes, and what
+ * is left on the lists (only rmf_lru_list.n). Returns how many of them the loop comes to: all, unless it ends or has to turn to the
+ * active list before. Models shrink_inactive_list(), mm/vmscan.c, Linux v7.0. */
+uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits);
 
 /* Reclaim until the target is reached, nothing is left to try, or `budget` (1 or more) is used up: about one
  * for each PTE loaded. True while there is more to do. Models

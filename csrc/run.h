@@ -50,13 +50,14 @@ struct rmf_run {
 	struct rmf_policy policy;
 	enum rmf_guard guard;
 	struct rmf_trace *trace; /* or NULL */
+	struct rmf_lessons *lessons; /* or NULL, see regular.h */
 
 	uint64_t ev[RMF_NR_EVENTS];
 	uint64_t referenced_ev[RMF_NR_EVENTS]; /* the part of ev counted by rmf_folio_referenced_one() */
 	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
 	int64_t mapped_stat; /* change of NR_FILE_MAPPED and NR_ANON_MAPPED */
 
-	/* TLB flushes deferred since the last try_to_unmap_flush() */
+	/* TLB flushes deferred since the last try_to_unmap_flush(), by the group of folios at hand */
 	bool flush_required;
 	bool tlb_writable;
 	uint64_t tlb_cpumask;

@@ -48,14 +48,14 @@ static bool should_defer(const struct rmf_run *run, uint32_t mm)
 	return false;
 }
 
-/* The other CPUs of the mask: an IPI to each, or INVLPGB and TLBSYNC, which no CPU need answer. */
-static void flush_others(struct rmf_run *run, uint64_t cpumask)
+/* nr flushes on the other CPUs of the mask: an IPI to each, or INVLPGB and TLBSYNC, which no CPU need answer. */
+static void flush_others(struct rmf_run *run, uint64_t cpumask, uint64_t nr)
 {
 	if (!run->arch.invlpgb) {
-		rmf_count(run, RMF_IPIS, others(cpumask));
+		rmf_count(run, RMF_IPIS, nr * others(cpumask));
 	} else if (others(cpumask)) {
-		rmf_count(run, RMF_TLBI_OPS, 1);
-		rmf_count(run, RMF_DSB_OPS, 1);
+		rmf_count(run, RMF_TLBI_OPS, nr);
+		rmf_count(run, RMF_DSB_OPS, nr);
 	}
 }
 
@@ -73,7 +73,7 @@ void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_
 	}
 	if (cpumask & SELF)
 		rmf_count(run, RMF_TLBI_OPS, nr > run->arch.flush_ceiling ? 1 : nr);
-	flush_others(run, cpumask);
+	flush_others(run, cpumask, 1);
 }
 
 void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte, uint64_t vpn, uint64_t nr)
@@ -96,19 +96,24 @@ void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, r
 	}
 }
 
+void rmf_tlb_count_flushes(struct rmf_run *run, uint64_t cpumask, uint64_t nr)
+{
+	rmf_count(run, RMF_TLB_FLUSHES, nr);
+	if (run->arch.tlb == RMF_TLB_ARM64) {
+		rmf_count(run, RMF_DSB_OPS, nr);
+		return;
+	}
+	/* the broadcast reaches the CPU that sends it too */
+	if (!run->arch.invlpgb || !others(cpumask))
+		rmf_count(run, RMF_TLBI_OPS, nr * (cpumask & SELF));
+	flush_others(run, cpumask, nr);
+}
+
 void rmf_try_to_unmap_flush(struct rmf_run *run)
 {
 	if (!run->flush_required)
 		return;
-	rmf_count(run, RMF_TLB_FLUSHES, 1);
-	if (run->arch.tlb == RMF_TLB_ARM64) {
-		rmf_count(run, RMF_DSB_OPS, 1);
-	} else {
-		/* the broadcast reaches the CPU that sends it too */
-		if (!run->arch.invlpgb || !others(run->tlb_cpumask))
-			rmf_count(run, RMF_TLBI_OPS, run->tlb_cpumask & SELF);
-		flush_others(run, run->tlb_cpumask);
-	}
+	rmf_tlb_count_flushes(run, run->tlb_cpumask, 1);
 	run->flush_required = false;
 	run->tlb_writable = false;
 	run->tlb_cpumask = 0;

@@ -15,6 +15,9 @@ void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_
 void rmf_try_to_unmap_flush(struct rmf_run *run);
 void rmf_try_to_unmap_flush_dirty(struct rmf_run *run);
 
+/* Count nr flushes of what was deferred on these CPUs, as try_to_unmap_flush() makes them. */
+void rmf_tlb_count_flushes(struct rmf_run *run, uint64_t cpumask, uint64_t nr);
+
 /* Models the flush in contpte_convert(), arch/arm64/mm/contpte.c, Linux v7.0. */
 void rmf_tlb_flush_contpte_block(struct rmf_run *run);
 

@@ -2,6 +2,7 @@
 """The only door into csrc: checks arguments, drops the GIL, makes one C call, maps an error."""
 
 import operator
+import os
 
 cimport numpy as cnp
 import numpy as np
@@ -162,6 +163,13 @@ cdef extern from "events.h" nogil:
         RMF_NR_EVENTS
     const char *rmf_event_name(rmf_event event)
 
+cdef extern from "regular.h" nogil:
+    struct rmf_lessons:
+        pass
+    const char *const *rmf_isa_names()
+    rmf_lessons *rmf_lessons_new(const char *isa)
+    void rmf_lessons_free(rmf_lessons *lessons)
+
 cdef extern from "run.h" nogil:
     enum rmf_guard:
         RMF_GUARD_NONE
@@ -181,6 +189,7 @@ cdef extern from "run.h" nogil:
         rmf_policy policy
         rmf_guard guard
         rmf_trace *trace
+        rmf_lessons *lessons
         uint64_t *ev
         uint64_t *referenced_ev
         uint64_t *batch_lengths
@@ -391,6 +400,24 @@ cdef dict _DONE = {"never": RMF_DONE_NEVER, "batched": RMF_DONE_BATCHED, "whole"
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
+def isas():
+    """Instruction sets that this processor has and the build knows, best first."""
+    cdef const char *const *names = rmf_isa_names()
+    cdef list found = []
+    while names[len(found)] != NULL:
+        found.append(names[len(found)].decode())
+    return tuple(found)
+
+
+def isa():
+    """Instruction set of the fast path: the best one, or what the environment's RMAPFAST_ISA says."""
+    known = isas()
+    wanted = os.environ.get("RMAPFAST_ISA") or known[0]
+    if wanted not in known:
+        raise ValueError(f"RMAPFAST_ISA: this processor and build have {', '.join(known)}; got {wanted!r}")
+    return wanted
+
+
 cdef object _checked(str name, object array, int typenum, bint writable, int ndim=1):
     """The array if C can use it as it is; the error says what would do."""
     cdef cnp.dtype want = cnp.PyArray_DescrFromType(typenum)
@@ -430,8 +457,8 @@ cdef _fill_arch(rmf_arch *a, arch):
 cdef class Run:
     """A population under one policy on one architecture, and what was counted in it.
 
-    With check_only nothing may be run: read-only arrays will do. The arrays of the population are changed in place; their indices were checked when the run was made, so they must not be
-    replaced by others while it lives.
+    With check_only nothing may be run: read-only arrays will do. With fast, regular folios are visited many at a time; the result is the same. The arrays of the
+    population are changed in place; their indices were checked when the run was made, so they must not be replaced by others while it lives.
     """
 
     cdef rmf_run *run
@@ -448,9 +475,13 @@ cdef class Run:
 
     def __dealloc__(self):
         free(self.trace.entries)
+        if self.run != NULL:
+            rmf_lessons_free(self.run.lessons)
         PyMem_Free(self.run)
 
-    def __init__(self, population, policy, arch, *, guard="none", trace=False, swap_pages=None, check_only=False):
+    def __init__(
+        self, population, policy, arch, *, guard="none", trace=False, swap_pages=None, check_only=False, fast=False
+    ):
         cdef rmf_fault fault
         cdef int error
         if self._arrays:
@@ -476,6 +507,10 @@ cdef class Run:
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
+        if fast:
+            self.run.lessons = rmf_lessons_new(isa().encode())
+            if self.run.lessons == NULL:
+                raise MemoryError
 
     cdef void *_data(self, population, str name, int typenum, bint writable, uint64_t *size, bint first) except? NULL:
         """The array's memory. `size` is set by the first array of a kind; the others must have as many elements."""

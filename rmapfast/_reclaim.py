@@ -29,7 +29,7 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 
 ENTRIES = ("memory.reclaim", "pageout")
-ENGINES = ("c", "reference")
+ENGINES = ("c", "general", "reference")
 
 # Swap space that does not run out: the offsets of every page of the largest population fit.
 UNLIMITED_SWAP = 1 << 48
@@ -327,8 +327,9 @@ def reclaim(
         Write to memory.reclaim, or MADV_PAGEOUT over every VMA (no reference check, no target).
     swap : bool, int or str
         Swap space: True is unlimited, False none, else a size.
-    engine : {'c', 'reference'}
-        The C library, or the slow plain-Python model.
+    engine : {'c', 'general', 'reference'}
+        The C library; its general path alone, which looks at every folio by the rules and whose own speed may be
+        compared between policies; or the slow plain-Python model. The results are the same.
     costs : str, path or CostVector, optional
         Cost vector to price the run with, in place of the architecture's own: ``result.arch`` has it.
     in_place : bool
@@ -444,7 +445,7 @@ def _memory_reclaim(population, target_pages, policy, arch, swap_pages, engine, 
     if engine == "reference":
         call = reference.reclaim(population, target_pages, policy=policy, arch=arch, swap_pages=swap_pages)
         return _reference_outcome(population, call, splits, start)
-    run = _core.Run(population, policy, arch, swap_pages=swap_pages)
+    run = _core.Run(population, policy, arch, swap_pages=swap_pages, fast=engine == "c")
     inactive, active = (_ring(lru, population.nr_folios) for lru in (population.lru_inactive, population.lru_active))
     run.reclaim_start(inactive, len(population.lru_inactive), active, len(population.lru_active), target_pages)
     try:
@@ -466,7 +467,7 @@ def _pageout(population, policy, arch, swap_pages, engine, progress):
         call = reference.shrink_groups(population, folios, group_start, policy=policy, arch=arch, swap_pages=swap_pages)
         outcome = _reference_outcome(population, call, splits, start)
     else:
-        run = _core.Run(population, policy, arch, swap_pages=swap_pages)
+        run = _core.Run(population, policy, arch, swap_pages=swap_pages, fast=engine == "c")
         group = 0
         while group < len(group_start) - 1:
             group = run.shrink_groups(folios, group_start, group, _BUDGET)

@@ -1,0 +1,282 @@
+#include "regular.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_LESSONS = 64, MAX_LENGTHS = 4 };
+
+struct lesson {
+	struct rmf_regular regular;
+	struct rmf_visits visits;
+	enum rmf_visit_kind kind;
+	bool usable; /* else the rules decide each time */
+	uint64_t nr; /* folios since the last rmf_settle_lessons() */
+
+	/* what one visit counts */
+	uint64_t ev[RMF_NR_EVENTS];
+	uint64_t referenced_ev[RMF_NR_EVENTS];
+	uint64_t rss[RMF_NR_MM_COUNTERS];
+	int64_t mapped_stat;
+	uint32_t nr_lengths;
+	uint32_t length[MAX_LENGTHS];
+	uint64_t steps[MAX_LENGTHS];
+};
+
+struct rmf_lessons {
+	rmf_visit_alike *visit_alike;
+	uint32_t nr;
+	struct lesson *recent[RMF_NR_VISIT_KINDS][RMF_MAX_ORDER + 1];
+	struct lesson lessons[MAX_LESSONS];
+	/* what the run had counted before a lesson */
+	uint64_t ev[RMF_NR_EVENTS];
+	uint64_t referenced_ev[RMF_NR_EVENTS];
+	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
+};
+
+static const struct {
+	const char *name;
+	rmf_visit_alike *visit_alike;
+} isas[] = {
+#ifdef __x86_64__
+	{ "avx512", rmf_visit_alike_avx512 },
+	{ "avx2", rmf_visit_alike_avx2 },
+#endif
+#ifdef __ARM_NEON
+	{ "neon", rmf_visit_alike_neon },
+#endif
+	{ "generic", rmf_visit_alike_generic },
+};
+
+enum { NR_ISAS = sizeof(isas) / sizeof(isas[0]) };
+
+static bool has_isa(const char *name)
+{
+#ifdef __x86_64__
+	__builtin_cpu_init();
+	if (!strcmp(name, "avx512"))
+		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+		       __builtin_cpu_supports("avx512vl");
+	if (!strcmp(name, "avx2"))
+		return __builtin_cpu_supports("avx2");
+#endif
+	return *name;
+}
+
+const char *const *rmf_isa_names(void)
+{
+	static const char *names[NR_ISAS + 1];
+	int nr = 0;
+
+	for (int i = 0; i < NR_ISAS; i++)
+		if (has_isa(isas[i].name))
+			names[nr++] = isas[i].name;
+	return names;
+}
+
+struct rmf_lessons *rmf_lessons_new(const char *isa)
+{
+	struct rmf_lessons *lessons;
+
+	for (int i = 0; i < NR_ISAS; i++) {
+		if (strcmp(isas[i].name, isa) || !has_isa(isa))
+			continue;
+		lessons = calloc(1, sizeof(*lessons));
+		if (lessons)
+			lessons->visit_alike = isas[i].visit_alike;
+		return lessons;
+	}
+	return NULL;
+}
+
+void rmf_lessons_free(struct rmf_lessons *lessons)
+{
+	free(lessons);
+}
+
+/* The numbers of a folio that one VMA maps. False if others map it too, or not the whole of it. */
+static bool regular_of(const struct rmf_population *pop, uint32_t folio, struct rmf_regular *regular)
+{
+	const uint64_t row = pop->rmap_start[folio];
+	const rmf_pte *pte;
+	uint64_t vpn;
+
+	if (pop->rmap_start[folio + 1] != row + 1)
+		return false;
+	*regular = (struct rmf_regular){
+		.vma = pop->rmap_vma[row],
+		.flags = pop->folio_flags[folio],
+		.refcount = pop->folio_refcount[folio],
+		.order = pop->folio_order[folio],
+	};
+	if (regular->flags & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS))
+		return false;
+	pte = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio], rmf_folio_nr_pages(pop, folio), &vpn);
+	if (!pte || !rmf_pte_present(*pte))
+		return false;
+	regular->low = *pte & (RMF_PFN_ONE - 1);
+	return true;
+}
+
+static bool same_numbers(const struct rmf_regular *a, const struct rmf_regular *b)
+{
+	return a->flags == b->flags && a->refcount == b->refcount && a->low == b->low && a->vma == b->vma && a->order == b->order;
+}
+
+static struct lesson *find_lesson(struct rmf_lessons *lessons, enum rmf_visit_kind kind, const struct rmf_regular *regular)
+{
+	for (uint32_t i = 0; i < lessons->nr; i++)
+		if (lessons->lessons[i].kind == kind && same_numbers(&lessons->lessons[i].regular, regular))
+			return &lessons->lessons[i];
+	return NULL;
+}
+
+/* Whether the folio is regular: comparing it with what it is changes nothing. */
+static bool is_regular(const struct rmf_run *run, uint32_t folio, const struct rmf_regular *regular)
+{
+	struct rmf_regular same = *regular;
+
+	same.flags_after = same.flags;
+	same.refcount_after = same.refcount;
+	same.mapcount_after = same.nr_pages_mapped_after = (int32_t)1 << same.order;
+	same.entries_after = RMF_ENTRIES_STAY;
+	same.low_after = same.low;
+	return rmf_visit_alike_generic(&run->pop, &same, run->arch.cont_ptes, 0, &folio, 1) == 1;
+}
+
+/* Whether the entries are now what one of enum rmf_entries_after says. */
+static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint64_t swap_taken, struct rmf_regular *regular)
+{
+	const uint64_t nr = rmf_folio_nr_pages(pop, folio);
+	const rmf_pte *ptes;
+	rmf_pte first;
+	uint64_t vpn;
+
+	ptes = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio], nr, &vpn);
+	if (!ptes)
+		return false;
+	first = *ptes;
+	regular->low_after = first & (RMF_PFN_ONE - 1);
+	if (!first)
+		regular->entries_after = RMF_ENTRIES_CLEARED;
+	else if (rmf_pte_present(first) && rmf_pte_pfn(first) == pop->folio_pfn[folio])
+		regular->entries_after = RMF_ENTRIES_STAY;
+	else if (rmf_pte_kind(first) == RMF_KIND_SWAP && swap_taken == nr && rmf_pte_pfn(first) == pop->folio_swap[folio])
+		regular->entries_after = RMF_ENTRIES_SWAPPED;
+	else
+		return false;
+	for (uint64_t i = 0; i < nr; i++)
+		if (ptes[i] != (first ? rmf_pte_advance(first, i) : 0))
+			return false;
+	return (regular->entries_after == RMF_ENTRIES_SWAPPED) == (swap_taken > 0);
+}
+
+static bool lengths_since(const struct rmf_run *run, const struct rmf_lessons *lessons, struct lesson *lesson)
+{
+	for (uint32_t length = 0; length <= RMF_MAX_FOLIO_PAGES; length++) {
+		if (run->batch_lengths[length] == lessons->batch_lengths[length])
+			continue;
+		if (lesson->nr_lengths == MAX_LENGTHS)
+			return false;
+		lesson->length[lesson->nr_lengths] = length;
+		lesson->steps[lesson->nr_lengths++] = run->batch_lengths[length] - lessons->batch_lengths[length];
+	}
+	return true;
+}
+
+/* Visit a regular folio by the rules and keep what happened. */
+static void learn(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, const struct rmf_regular *regular, struct rmf_visits *visits)
+{
+	struct rmf_lessons *lessons = run->lessons;
+	struct lesson *lesson = &lessons->lessons[lessons->nr++];
+	struct rmf_population *pop = &run->pop;
+	const int64_t *rss = pop->mm_rss + (uint64_t)pop->vma_mm[regular->vma] * RMF_NR_MM_COUNTERS;
+	const uint64_t swap_before = run->swap_next;
+	const int64_t stat_before = run->mapped_stat;
+	const int32_t mapped_before = pop->folio_nr_pages_mapped[folio];
+	int64_t rss_before[RMF_NR_MM_COUNTERS];
+	struct rmf_regular *after = &lesson->regular;
+
+	memcpy(lessons->ev, run->ev, sizeof(run->ev));
+	memcpy(lessons->referenced_ev, run->referenced_ev, sizeof(run->referenced_ev));
+	memcpy(lessons->batch_lengths, run->batch_lengths, sizeof(run->batch_lengths));
+	memcpy(rss_before, rss, sizeof(rss_before));
+	rmf_visit_by_rules(run, kind, folio, visits);
+
+	*lesson = (struct lesson){ .regular = *regular, .visits = *visits, .kind = kind };
+	after->flags_after = pop->folio_flags[folio];
+	after->refcount_after = pop->folio_refcount[folio];
+	after->mapcount_after = pop->folio_mapcount[folio];
+	after->nr_pages_mapped_after = pop->folio_nr_pages_mapped[folio];
+	for (int i = 0; i < RMF_NR_EVENTS; i++) {
+		lesson->ev[i] = run->ev[i] - lessons->ev[i];
+		lesson->referenced_ev[i] = run->referenced_ev[i] - lessons->referenced_ev[i];
+	}
+	for (int i = 0; i < RMF_NR_MM_COUNTERS; i++)
+		lesson->rss[i] = (uint64_t)(rss[i] - rss_before[i]);
+	lesson->mapped_stat = run->mapped_stat - stat_before;
+	lesson->usable = entries_after(pop, folio, run->swap_next - swap_before, after) && lengths_since(run, lessons, lesson) &&
+			 !(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
+			 (regular->order || after->nr_pages_mapped_after == mapped_before) &&
+			 /* what lies around the folio mattered */
+			 !lesson->ev[RMF_OOB_READS] && !lesson->ev[RMF_OOB_WRITES] && !lesson->ev[RMF_VMA_OVERRUN_READS] &&
+			 !lesson->ev[RMF_VMA_OVERRUN_WRITES] && !lesson->ev[RMF_TABLE_CROSSINGS] &&
+			 /* whether restored entries fold depends on the PFN */
+			 (run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED || !lesson->ev[RMF_PTES_SET]);
+}
+
+bool rmf_visit_regular(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *visits)
+{
+	struct rmf_lessons *lessons = run->lessons;
+	const struct rmf_population *pop = &run->pop;
+	struct lesson **recent, *lesson;
+	struct rmf_regular regular;
+
+	if (!lessons || run->trace || !regular_of(pop, folios[0], &regular))
+		return false;
+	recent = &lessons->recent[kind][regular.order];
+	lesson = *recent;
+	if (!lesson || !same_numbers(&lesson->regular, &regular)) {
+		lesson = find_lesson(lessons, kind, &regular);
+		if (!lesson) {
+			if (lessons->nr == MAX_LESSONS || !is_regular(run, folios[0], &regular))
+				return false;
+			learn(run, kind, folios[0], &regular, visits);
+			return true;
+		}
+		*recent = lesson;
+	}
+	if (!lesson->usable)
+		return false;
+	if (lesson->regular.entries_after == RMF_ENTRIES_SWAPPED && n > (run->swap_end - run->swap_next) >> regular.order)
+		n = (run->swap_end - run->swap_next) >> regular.order;
+	n = lessons->visit_alike(pop, &lesson->regular, run->arch.cont_ptes, run->swap_next, folios, n);
+	if (!n)
+		return false;
+	if (lesson->regular.entries_after == RMF_ENTRIES_SWAPPED)
+		run->swap_next += n << regular.order;
+	lesson->nr += n;
+	*visits = lesson->visits;
+	visits->nr = n;
+	return true;
+}
+
+void rmf_settle_lessons(struct rmf_run *run)
+{
+	for (uint32_t i = 0; run->lessons && i < run->lessons->nr; i++) {
+		struct lesson *lesson = &run->lessons->lessons[i];
+		int64_t *rss = run->pop.mm_rss + (uint64_t)run->pop.vma_mm[lesson->regular.vma] * RMF_NR_MM_COUNTERS;
+
+		if (!lesson->nr)
+			continue;
+		for (int event = 0; event < RMF_NR_EVENTS; event++) {
+			run->ev[event] += lesson->nr * lesson->ev[event];
+			run->referenced_ev[event] += lesson->nr * lesson->referenced_ev[event];
+		}
+		for (int counter = 0; counter < RMF_NR_MM_COUNTERS; counter++)
+			rss[counter] += (int64_t)(lesson->nr * lesson->rss[counter]);
+		for (uint32_t length = 0; length < lesson->nr_lengths; length++)
+			run->batch_lengths[lesson->length[length]] += lesson->nr * lesson->steps[length];
+		run->mapped_stat += (int64_t)lesson->nr * lesson->mapped_stat;
+		lesson->nr = 0;
+	}
+}

@@ -1,0 +1,156 @@
+"""The fast path for regular folios gives what the general path gives, bit for bit: state and events, whatever the instruction set."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from random_populations import random_arch, random_population
+from test_twins import assert_same_state
+
+import rmapfast as rf
+from rmapfast import _core, pte
+from rmapfast._reclaim import _memory_reclaim, _pageout
+from rmapfast.population import Population
+
+POLICIES = list(rf.policy.PRESETS)
+ARCHES = list(rf.arch.PRESETS)
+RATES = (0.0, 1.0, 1.0, 0.03, 0.5)
+
+
+def assert_same_outcome(one, other):
+    """Two outcomes of :func:`rmapfast._reclaim._memory_reclaim`, wall time aside."""
+    assert_same_state(one[0], other[0])
+    np.testing.assert_array_equal(one[1], other[1])
+    np.testing.assert_array_equal(one[2], other[2])
+    assert one[3] == other[3]
+
+
+def assert_fast_is_general(population, arch, policy, entry, target, swap):
+    outcomes = []
+    for engine in ("c", "general"):
+        copy = population.copy()
+        if entry == "pageout":
+            outcomes.append(_pageout(copy, policy, arch, swap, engine, None))
+        else:
+            outcomes.append(_memory_reclaim(copy, target, policy, arch, swap, engine, None))
+    assert_same_outcome(*outcomes)
+
+
+def some_population(rng, arch):
+    """Mostly regular, described at random, then edited here and there."""
+    anon = bool(rng.random() < 0.4)
+    mixes = ["0", "1", "2", "3", "4", "6", "9", "0:1,2:2", "0:10,4:70,9:20", "0:2,3:1,5:3"]
+    population = Population.synthetic(
+        int(rng.integers(1, 3000)) << arch.page_shift,
+        arch=arch,
+        kind=str(rng.choice(["anon", "lazyfree"] if anon else ["file", "file", "shmem"])),
+        orders=str(rng.choice(mixes)),
+        aligned=bool(rng.random() < 0.8),
+        phase=int(rng.choice([0, 0, 0, 1, 16, 500])),
+        mapped=float(rng.choice([1.0, 1.0, 0.7])),
+        holes=float(rng.choice([0.0, 0.0, 0.01])),
+        sharing=int(rng.choice([1, 1, 1, 2])),
+        young=float(rng.choice(RATES)),
+        dirty=float(rng.choice([0.0, 0.0, 1.0, 0.1])),
+        soft_dirty=float(rng.choice([0.0, 0.0, 0.5])),
+        uffd_wp=float(rng.choice([0.0, 0.0, 1.0, 0.2])),
+        mlocked=float(rng.choice([0.0, 0.0, 0.0, 0.1, 1.0])),
+        folio_dirty=float(rng.choice([0.0, 0.0, 1.0, 0.1])),
+        active=bool(rng.random() < 0.2),
+        shuffle=bool(rng.random() < 0.3),
+        external=int(rng.choice([0, 0, 0, 1])),
+        exec=bool(rng.random() < 0.2),
+        droppable=bool(rng.random() < 0.1),
+        cont=bool(rng.random() < 0.8),
+        seed=int(rng.integers(0, 1000)),
+    )
+    for _ in range(int(rng.choice([0, 0, 1, 5, 50])) if population.nr_folios else 0):
+        edit(rng, population)
+    return population
+
+
+def edit(rng, population):
+    """Make one folio or entry odd."""
+    folio, slot = int(rng.integers(population.nr_folios)), int(rng.integers(len(population.ptes)))
+    match int(rng.integers(6)):
+        case 0:
+            population.ptes[slot] ^= np.uint64(1 << int(rng.integers(1, 8)))
+        case 1:
+            population.ptes[slot] ^= pte.PFN_ONE
+        case 2:
+            population.folio_refcount[folio] += 1
+        case 3:
+            known = (
+                _core.FOLIO_DIRTY,
+                _core.FOLIO_REFERENCED,
+                _core.FOLIO_PINNED,
+                _core.FOLIO_YOUNG,
+                _core.FOLIO_LOCKED,
+            )
+            population.folio_flags[folio] ^= np.uint32(int(rng.choice(known)))
+        case 4:
+            population.ptes[slot] = 0
+        case 5:
+            population.folio_nr_pages_mapped[folio] -= 1
+
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=700, deadline=None)
+@given(seeds, st.sampled_from(POLICIES))
+@example(0, "v7.0")
+def test_described_and_edited(seed, policy):
+    rng = np.random.default_rng(seed)
+    arch = rf.arch.get(str(rng.choice(ARCHES)))
+    population = some_population(rng, arch)
+    entry = str(rng.choice(["memory.reclaim", "memory.reclaim", "memory.reclaim", "pageout"]))
+    swap = int(rng.choice([1 << 48, 1 << 48, 100])) if rng.random() < 0.8 else None
+    target = int(rng.integers(1, 2 * population.nr_pages + 2))
+    assert_fast_is_general(population, arch, rf.policy.get(policy), entry, target, swap)
+
+
+@settings(max_examples=400, deadline=None)
+@given(seeds, st.sampled_from(POLICIES), st.integers(1, 200))
+def test_odd_states(seed, policy, target):
+    arch = random_arch(np.random.default_rng(seed))
+    assert_fast_is_general(random_population(seed, arch), arch, rf.policy.get(policy), "memory.reclaim", target, 1000)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("arch", ["x86-64", "arm64-4k"])
+@pytest.mark.parametrize("orders", ["0", "4", "0:10,4:70,9:20"])
+def test_every_preset(policy, arch, orders):
+    population = Population.synthetic("24MiB", orders=orders, arch=arch)
+    assert_fast_is_general(population, rf.arch.get(arch), rf.policy.get(policy), "memory.reclaim", 5000, None)
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+@pytest.mark.parametrize("orders", ["0", "1", "2", "3", "4", "9", "0:10,4:70,9:20"])
+def test_each_instruction_set(isa, orders, monkeypatch):
+    monkeypatch.setenv("RMAPFAST_ISA", isa)
+    assert _core.isa() == isa
+    rng = np.random.default_rng(0)
+    arch, policy = rf.arch.get("x86-64"), rf.policy.get("v7.0")
+    for kind in ("file", "lazyfree", "anon"):
+        population = Population.synthetic("24MiB", orders=orders, kind=kind, arch=arch, soft_dirty=1.0)
+        for _ in range(40):
+            edit(rng, population)
+        assert_fast_is_general(population, arch, policy, "memory.reclaim", 5000, 1 << 48)
+
+
+def test_unknown_instruction_set(monkeypatch):
+    monkeypatch.setenv("RMAPFAST_ISA", "mmx")
+    with pytest.raises(ValueError, match=r"RMAPFAST_ISA: this processor and build have .*generic; got 'mmx'"):
+        rf.reclaim(Population.synthetic("1MiB"), "1MiB")
+
+
+@pytest.mark.parametrize("budget", [1, 7, 100, 5000, 1 << 22])
+def test_any_budget(budget, monkeypatch):
+    monkeypatch.setattr("rmapfast._reclaim._BUDGET", budget)
+    population = Population.synthetic("8MiB", orders="0:10,4:70,9:20", young=0.5)
+    whole = rf.reclaim(population, "6MiB", engine="reference")
+    for engine in ("c", "general"):
+        part = rf.reclaim(population, "6MiB", engine=engine)
+        assert dict(part.events) == dict(whole.events)
+        assert_same_state(part.after, whole.after)
