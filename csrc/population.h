@@ -42,7 +42,6 @@ enum rmf_folio_flag {
 	RMF_FOLIO_PAGE_MAPCOUNTS = 1 << 13, /* page_mapcount[] is valid */
 	RMF_FOLIO_PAGE_FLAGS = 1 << 14, /* page_flags[] is valid */
 	RMF_FOLIO_FREED = 1 << 15,
-	RMF_FOLIO_LISTED = 1 << 16, /* while rmf_reclaim_start() looks for duplicates on the lists */
 };
 
 enum rmf_page_flag {

@@ -1,5 +1,7 @@
 #include "reclaim.h"
 
+#include <stdlib.h>
+
 #include "error.h"
 #include "tlb.h"
 
@@ -219,7 +221,8 @@ static void shrink_active(struct rmf_reclaim *reclaim)
 	visit_list(reclaim, RMF_VISIT_ACTIVE, list, nr);
 }
 
-static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_list *list, const char *name, struct rmf_fault *fault)
+/* `listed` has a bit for each folio. */
+static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_list *list, const char *name, uint64_t *listed, struct rmf_fault *fault)
 {
 	uint64_t nr_folios = reclaim->run->pop.nr_folios;
 
@@ -229,23 +232,19 @@ static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_li
 		return RMF_ELRU;
 	}
 	for (uint64_t i = 0; i < list->n; i++) {
-		if (list->folios[i] >= nr_folios) {
+		uint32_t folio = list->folios[i];
+
+		if (folio >= nr_folios) {
 			*fault = (struct rmf_fault){ name, "no such folio", i };
 			return RMF_ELRU;
 		}
-		if (reclaim->run->pop.folio_flags[list->folios[i]] & RMF_FOLIO_LISTED) {
+		if (listed[folio / 64] >> folio % 64 & 1) {
 			*fault = (struct rmf_fault){ name, "the folio is on the lists already", i };
 			return RMF_ELRU;
 		}
-		reclaim->run->pop.folio_flags[list->folios[i]] |= RMF_FOLIO_LISTED;
+		listed[folio / 64] |= (uint64_t)1 << folio % 64;
 	}
 	return 0;
-}
-
-static void clear_listed(const struct rmf_reclaim *reclaim)
-{
-	for (uint64_t folio = 0; folio < reclaim->run->pop.nr_folios; folio++)
-		reclaim->run->pop.folio_flags[folio] &= ~(uint32_t)RMF_FOLIO_LISTED;
 }
 
 /* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap nobody looks at the swapbacked ones. */
@@ -284,11 +283,15 @@ static uint64_t max_pages(const struct rmf_population *pop)
 
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
 {
-	int error = check_list(reclaim, &reclaim->inactive, "lru_inactive", fault);
+	uint64_t *listed = calloc(reclaim->run->pop.nr_folios / 64 + 1, sizeof(*listed));
+	int error;
 
+	if (!listed)
+		return RMF_ENOMEM;
+	error = check_list(reclaim, &reclaim->inactive, "lru_inactive", listed, fault);
 	if (!error)
-		error = check_list(reclaim, &reclaim->active, "lru_active", fault);
-	clear_listed(reclaim);
+		error = check_list(reclaim, &reclaim->active, "lru_active", listed, fault);
+	free(listed);
 	if (error)
 		return error;
 	drop_unscanned(reclaim->run, &reclaim->inactive);

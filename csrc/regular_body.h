@@ -65,6 +65,34 @@ static inline void fill(rmf_pte *ptes, uint64_t n, rmf_pte first)
 		ptes[i] = first + (i << RMF_PFN_SHIFT);
 }
 
+/* Clear n entries if they are first and its successors, in one pass: what was cleared too early is known, and put back. */
+static inline bool clear_following(rmf_pte *ptes, uint64_t n, rmf_pte first)
+{
+	const rmf_pte step = (rmf_pte)LANES << RMF_PFN_SHIFT;
+	vector expected = running(first);
+	uint64_t i = 0;
+
+	for (; i + 4 * LANES <= n; i += 4 * LANES, expected += 4 * step) {
+		vector *at = (vector *)(ptes + i);
+		vector differs = (at[0] ^ expected) | (at[1] ^ (expected + step)) | (at[2] ^ (expected + 2 * step)) | (at[3] ^ (expected + 3 * step));
+		rmf_pte differ = 0;
+
+		for (int lane = 0; lane < LANES; lane++)
+			differ |= differs[lane];
+		if (differ)
+			goto put_back;
+		for (int j = 0; j < 4; j++)
+			at[j] = (vector){ 0 };
+	}
+	if (follow(ptes + i, n - i, first + (i << RMF_PFN_SHIFT))) {
+		clear(ptes + i, n - i);
+		return true;
+	}
+put_back:
+	fill(ptes, i, first);
+	return false;
+}
+
 static inline void flip(rmf_pte *ptes, uint64_t n, rmf_pte bits)
 {
 	for (uint64_t i = 0; i < n; i++)
@@ -102,16 +130,19 @@ static inline uint64_t numbers_alike(const struct rmf_population *pop, const str
 	return alike;
 }
 
-/* How many of m folios with consecutive slots from ptes[0] on are mapped as a regular one is. */
-static inline uint64_t entries_alike(const rmf_pte *ptes, const uint64_t *pfn, uint64_t m, uint32_t order, rmf_pte low)
+/* How many of m folios with consecutive slots from ptes[0] on are mapped as a regular one is. *cleared: their entries are gone already. */
+static inline uint64_t entries_alike(rmf_pte *ptes, const uint64_t *pfn, uint64_t m, uint32_t order, rmf_pte low, bool *cleared)
 {
 	const uint64_t nr = (uint64_t)1 << order, first = pfn[0];
 	uint64_t differ = 0, alike;
 
 	for (uint64_t i = 0; i < m; i++)
 		differ |= pfn[i] ^ (first + (i << order));
-	if (!differ && follow(ptes, m << order, (first << RMF_PFN_SHIFT) | low))
+	if (!differ && *cleared && clear_following(ptes, m << order, (first << RMF_PFN_SHIFT) | low))
 		return m;
+	if (!differ && !*cleared && follow(ptes, m << order, (first << RMF_PFN_SHIFT) | low))
+		return m;
+	*cleared = false;
 	if (!order) {
 		for (differ = 0, alike = 0; alike < m; alike++)
 			differ |= ptes[alike] ^ ((pfn[alike] << RMF_PFN_SHIFT) | low);
@@ -138,6 +169,8 @@ uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regu
 		n = MAX_FOLIOS;
 	while (done < n) {
 		const uint64_t folio = folios[done];
+		/* in one pass, where the entries are most of what is read */
+		bool cleared = regular->entries_after == RMF_ENTRIES_CLEARED && order >= 6;
 		uint64_t m = 1, vpn, last_vpn, left = n - done < most ? n - done : most;
 		rmf_pte *ptes;
 
@@ -157,12 +190,13 @@ uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regu
 		for (uint64_t i = 1; i < m; i += pop->ptrs_per_pte >> order)
 			if (!rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio + i], nr, &last_vpn))
 				m = i;
-		m = entries_alike(ptes, pop->folio_pfn + folio, m, order, regular->low);
+		m = entries_alike(ptes, pop->folio_pfn + folio, m, order, regular->low, &cleared);
 		if (!m)
 			break;
 		switch (regular->entries_after) {
 		case RMF_ENTRIES_CLEARED:
-			clear(ptes, m << order);
+			if (!cleared)
+				clear(ptes, m << order);
 			break;
 		case RMF_ENTRIES_SWAPPED:
 			fill(ptes, m << order, ((swap + (done << order)) << RMF_PFN_SHIFT) | regular->low_after);

@@ -155,6 +155,8 @@ cdef extern from "policy.h" nogil:
         bint mismatch_restores
 
 cdef extern from "error.h" nogil:
+    enum:
+        RMF_ENOMEM
     const char *rmf_strerror(int error)
 
 cdef extern from "events.h" nogil:
@@ -646,6 +648,8 @@ cdef class Run:
         self.reclaim.target = target_pages
         with nogil:
             error = rmf_reclaim_start(&self.reclaim, &fault)
+        if error == RMF_ENOMEM:
+            raise MemoryError
         if error:
             raise ValueError(f"population.{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
 

@@ -450,7 +450,7 @@ def test_scans_refuse_the_same(scan, options):
         ({"policy": 7}, "policy: no preset"),
         ({"arch": "vax"}, "arch: no preset"),
         ({"entry": "munmap"}, "entry: expected one of memory.reclaim, pageout, got 'munmap'"),
-        ({"engine": "rust"}, "engine: expected one of c, reference, got 'rust'"),
+        ({"engine": "rust"}, "engine: expected one of c, general, reference, got 'rust'"),
         ({"swap": "some"}, "swap: expected bytes or a size"),
         ({"swap": -1}, "swap: expected 0 to"),
         ({"policy": lambda *_: 1}, "policy: a Python function runs on the reference only; pass engine='reference'"),
