@@ -28,10 +28,11 @@ if os.environ.get("RMAPFAST_COVERAGE") == "1":
     compile_args += ["-O0", "--coverage"]
     link_args += ["--coverage"]
 
-# The visit of regular folios, once for each instruction set (csrc/Makefile has the same flags). Elsewhere they compile to nothing.
+# The loops for each instruction set (csrc/Makefile has the same flags). On other machines
+# these files compile to nothing.
 ISA_FLAGS = {
-    "csrc/regular_avx2.c": ["-mavx2", "-mbmi2"],
-    "csrc/regular_avx512.c": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
+    "csrc/isa_avx2.c": ["-mavx2", "-mbmi2"],
+    "csrc/isa_avx512.c": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
 }
 
 

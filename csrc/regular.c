@@ -33,59 +33,13 @@ struct rmf_lessons {
 	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
 };
 
-static const struct {
-	const char *name;
-	rmf_visit_alike *visit_alike;
-} isas[] = {
-#ifdef __x86_64__
-	{ "avx512", rmf_visit_alike_avx512 },
-	{ "avx2", rmf_visit_alike_avx2 },
-#endif
-#ifdef __ARM_NEON
-	{ "neon", rmf_visit_alike_neon },
-#endif
-	{ "generic", rmf_visit_alike_generic },
-};
-
-enum { NR_ISAS = sizeof(isas) / sizeof(isas[0]) };
-
-static bool has_isa(const char *name)
+struct rmf_lessons *rmf_lessons_new(rmf_visit_alike *visit_alike)
 {
-#ifdef __x86_64__
-	__builtin_cpu_init();
-	if (!strcmp(name, "avx512"))
-		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-		       __builtin_cpu_supports("avx512vl");
-	if (!strcmp(name, "avx2"))
-		return __builtin_cpu_supports("avx2");
-#endif
-	return *name;
-}
+	struct rmf_lessons *lessons = calloc(1, sizeof(*lessons));
 
-const char *const *rmf_isa_names(void)
-{
-	static const char *names[NR_ISAS + 1];
-	int nr = 0;
-
-	for (int i = 0; i < NR_ISAS; i++)
-		if (has_isa(isas[i].name))
-			names[nr++] = isas[i].name;
-	return names;
-}
-
-struct rmf_lessons *rmf_lessons_new(const char *isa)
-{
-	struct rmf_lessons *lessons;
-
-	for (int i = 0; i < NR_ISAS; i++) {
-		if (strcmp(isas[i].name, isa) || !has_isa(isa))
-			continue;
-		lessons = calloc(1, sizeof(*lessons));
-		if (lessons)
-			lessons->visit_alike = isas[i].visit_alike;
-		return lessons;
-	}
-	return NULL;
+	if (lessons)
+		lessons->visit_alike = visit_alike;
+	return lessons;
 }
 
 void rmf_lessons_free(struct rmf_lessons *lessons)
@@ -140,7 +94,7 @@ static bool is_regular(const struct rmf_run *run, uint32_t folio, const struct r
 	same.mapcount_after = same.nr_pages_mapped_after = (int32_t)1 << same.order;
 	same.entries_after = RMF_ENTRIES_STAY;
 	same.low_after = same.low;
-	return rmf_visit_alike_generic(&run->pop, &same, run->arch.cont_ptes, 0, &folio, 1) == 1;
+	return run->lessons->visit_alike(&run->pop, &same, run->arch.cont_ptes, 0, &folio, 1) == 1;
 }
 
 /* Whether the entries are now what one of enum rmf_entries_after says. */

@@ -59,17 +59,10 @@ static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uin
 typedef uint64_t rmf_visit_alike(const struct rmf_population *pop, const struct rmf_regular *regular, uint32_t cont_ptes, uint64_t swap,
 				 const uint32_t *folios, uint64_t n);
 
-/* One for each instruction set: regular_generic.c and its like, chosen when the first lessons are made. */
-rmf_visit_alike rmf_visit_alike_generic, rmf_visit_alike_avx2, rmf_visit_alike_avx512, rmf_visit_alike_neon;
-
-/* Instruction sets that this processor has and this build knows, best first, ended by NULL. */
-const char *const *rmf_isa_names(void);
-
 struct rmf_lessons;
 
-/* Lessons for one run, which are taken with rmf_learn(); NULL without memory or for an unknown instruction set. A run without lessons
- * visits every folio by the rules. */
-struct rmf_lessons *rmf_lessons_new(const char *isa);
+/* Lessons for one run; NULL without memory. A run without lessons visits every folio by the rules. */
+struct rmf_lessons *rmf_lessons_new(rmf_visit_alike *visit_alike);
 void rmf_lessons_free(struct rmf_lessons *lessons);
 
 /* Visit the first of n folios if they are regular and a lesson says what happens to them; it may be the first that is taken. Their number is

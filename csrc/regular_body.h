@@ -1,8 +1,8 @@
-/* The body of rmf_visit_alike(), compiled once for each instruction set: regular_generic.c and its like define RMF_VISIT_ALIKE, the name
+/* The body of rmf_visit_alike(), compiled once for each instruction set: isa_generic.c and its like define RMF_VISIT_ALIKE, the name
  * of the function, and RMF_VECTOR, the bytes of a vector. */
 #include <string.h>
 
-#include "regular.h"
+#include "isa.h"
 
 enum { LANES = RMF_VECTOR / sizeof(rmf_pte) };
 
@@ -154,6 +154,8 @@ static inline uint64_t entries_alike(rmf_pte *ptes, const uint64_t *pfn, uint64_
 			break;
 	return alike;
 }
+
+rmf_visit_alike RMF_VISIT_ALIKE;
 
 uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regular *regular, uint32_t cont_ptes, uint64_t swap,
 			 const uint32_t *folios, uint64_t n)

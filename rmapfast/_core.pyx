@@ -110,6 +110,54 @@ cdef extern from "population.h" nogil:
 
     int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
 
+cdef extern from "populate.h" nogil:
+    enum:
+        RMF_LAYOUT_BLOCK
+    struct rmf_rate:
+        uint64_t below
+        bint always
+    struct rmf_description:
+        uint64_t pages
+        uint64_t seed
+        uint64_t vpn
+        uint64_t pgoff
+        uint64_t pfn_base
+        uint32_t ptrs_per_pte
+        uint32_t cont_ptes
+        uint32_t nr_orders
+        uint8_t *order
+        uint64_t *weight
+        bint aligned
+        bint anon
+        bint exclusive
+        uint32_t folio_flags
+        uint32_t vma_flags
+        uint32_t sharing
+        int32_t external
+        uint32_t rss_counter
+        uint64_t every
+        rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked, folio_dirty
+    struct rmf_populated:
+        uint64_t *ptes
+        uint64_t *folio_pfn
+        uint64_t *folio_index
+        uint8_t *folio_order
+        uint32_t *folio_flags
+        int32_t *folio_refcount
+        int32_t *folio_mapcount
+        int32_t *folio_nr_pages_mapped
+        uint64_t *folio_page_base
+        int32_t *page_mapcount
+        uint64_t *rmap_start
+        uint32_t *rmap_vma
+        int64_t *mm_rss
+        uint32_t *lru
+        uint64_t nr_folios
+        uint64_t nr_lru
+    uint64_t rmf_described_folios(const rmf_description *what, uint64_t page)
+    void rmf_described_orders(const rmf_description *what, uint64_t page, uint64_t *folios)
+    uint64_t rmf_described_fill(const rmf_description *what)
+
 cdef extern from "arch.h" nogil:
     enum rmf_tlb_kind:
         RMF_TLB_NONE
@@ -165,11 +213,17 @@ cdef extern from "events.h" nogil:
         RMF_NR_EVENTS
     const char *rmf_event_name(rmf_event event)
 
-cdef extern from "regular.h" nogil:
+cdef extern from "isa.h" nogil:
     struct rmf_lessons:
         pass
-    const char *const *rmf_isa_names()
-    rmf_lessons *rmf_lessons_new(const char *isa)
+    ctypedef uint64_t rmf_visit_alike()
+    ctypedef void rmf_populate(const rmf_description *what, uint64_t first, uint64_t end, rmf_populated *out)
+    struct rmf_isa:
+        const char *name
+        rmf_visit_alike *visit_alike
+        rmf_populate *populate
+    const rmf_isa *rmf_isa_at "rmf_isa"(unsigned int n)
+    rmf_lessons *rmf_lessons_new(rmf_visit_alike *visit_alike)
     void rmf_lessons_free(rmf_lessons *lessons)
 
 cdef extern from "run.h" nogil:
@@ -376,6 +430,7 @@ PAGE_HWPOISON = RMF_PAGE_HWPOISON
 PAGE_SWAP_DUP_FAIL = RMF_PAGE_SWAP_DUP_FAIL
 MM_OUTSIDE_MEMCG = RMF_MM_OUTSIDE_MEMCG
 MAX_ORDER = RMF_MAX_ORDER
+LAYOUT_BLOCK = RMF_LAYOUT_BLOCK
 
 EVENT_NAMES = tuple(rmf_event_name(<rmf_event>i).decode() for i in range(RMF_NR_EVENTS))
 
@@ -404,20 +459,23 @@ cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 def isas():
     """Instruction sets that this processor has and the build knows, best first."""
-    cdef const char *const *names = rmf_isa_names()
     cdef list found = []
-    while names[len(found)] != NULL:
-        found.append(names[len(found)].decode())
+    while rmf_isa_at(len(found)) != NULL:
+        found.append(rmf_isa_at(len(found)).name.decode())
     return tuple(found)
 
 
 def isa():
-    """Instruction set of the fast path: the best one, or what the environment's RMAPFAST_ISA says."""
+    """Instruction set of the fast loops: the best one, or what the environment's RMAPFAST_ISA says."""
     known = isas()
     wanted = os.environ.get("RMAPFAST_ISA") or known[0]
     if wanted not in known:
         raise ValueError(f"RMAPFAST_ISA: this processor and build have {', '.join(known)}; got {wanted!r}")
     return wanted
+
+
+cdef const rmf_isa *_isa() except NULL:
+    return rmf_isa_at(isas().index(isa()))
 
 
 cdef object _checked(str name, object array, int typenum, bint writable, int ndim=1):
@@ -454,6 +512,90 @@ cdef _fill_arch(rmf_arch *a, arch):
     a.flush_ceiling, a.max_dvm_ops, a.range_tlbi = arch.flush_ceiling, arch.max_dvm_ops, arch.range_tlbi
     a.bbml2_noabort, a.page_mapcount = arch.bbml2_noabort, arch.page_mapcount
     a.mkdirty_soft_dirty, a.invlpgb = arch.mkdirty_soft_dirty, arch.invlpgb
+
+
+cdef _fill_rate(rmf_rate *rate, double value):
+    rate.always = value == 1.0
+    rate.below = 0 if rate.always else <uint64_t>int(value * 2.0**64)
+
+
+cdef _fill_description(rmf_description *what, dict fields):
+    """struct rmf_description of :meth:`rmapfast.description.Description.fields`, which has checked them."""
+    memset(what, 0, sizeof(what[0]))
+    what.pages, what.seed, what.vpn, what.pgoff = fields["pages"], fields["seed"], fields["vpn"], fields["pgoff"]
+    what.pfn_base, what.ptrs_per_pte, what.cont_ptes = fields["pfn_base"], fields["ptrs_per_pte"], fields["cont_ptes"]
+    what.nr_orders = len(fields["order"])
+    for i, (order, weight) in enumerate(zip(fields["order"], fields["weight"], strict=True)):
+        what.order[i], what.weight[i] = order, weight
+    what.aligned, what.anon, what.exclusive = fields["aligned"], fields["anon"], fields["exclusive"]
+    what.folio_flags, what.vma_flags = fields["folio_flags"], fields["vma_flags"]
+    what.sharing, what.external = fields["sharing"], fields["external"]
+    what.rss_counter, what.every = fields["rss_counter"], fields["every"]
+    _fill_rate(&what.mapped, fields["mapped"])
+    _fill_rate(&what.holes, fields["holes"])
+    _fill_rate(&what.young, fields["young"])
+    _fill_rate(&what.dirty, fields["dirty"])
+    _fill_rate(&what.write, fields["write"])
+    _fill_rate(&what.soft_dirty, fields["soft_dirty"])
+    _fill_rate(&what.uffd_wp, fields["uffd_wp"])
+    _fill_rate(&what.mlocked, fields["mlocked"])
+    _fill_rate(&what.folio_dirty, fields["folio_dirty"])
+
+
+def described_orders(dict fields, page=None):
+    """Folios of each order that begin in the first `page` pages (default: all), a border of blocks."""
+    cdef rmf_description what
+    cdef uint64_t folios[RMF_MAX_ORDER + 1]
+    _fill_description(&what, fields)
+    rmf_described_orders(&what, what.pages if page is None else page, folios)
+    return [folios[i] for i in range(RMF_MAX_ORDER + 1)]
+
+
+def described_fill(dict fields):
+    """Pages at the end that do not fit the mix."""
+    cdef rmf_description what
+    _fill_description(&what, fields)
+    return rmf_described_fill(&what)
+
+
+cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) except? NULL:
+    array = _checked(name, arrays[name], typenum, True, ndim)
+    if cnp.PyArray_SIZE(array) < <cnp.npy_intp>size:
+        raise ValueError(f"{name}: expected {size} elements or more, got {cnp.PyArray_SIZE(array)}")
+    return cnp.PyArray_DATA(array)
+
+
+def populate(dict fields, first, end, dict arrays):
+    """Make the pages [first, end) of a described population, borders of blocks or the end.
+
+    `arrays` holds what struct rmf_populated names. Returns the number of folios and of those on the LRU list.
+    """
+    cdef rmf_description what
+    cdef rmf_populated out
+    cdef uint64_t a, b, pages, folios
+    cdef const rmf_isa *isa = _isa()
+    _fill_description(&what, fields)
+    if not 0 <= first < end <= what.pages or any(at % RMF_LAYOUT_BLOCK and at != what.pages for at in (first, end)):
+        raise ValueError(f"first, end: expected multiples of {RMF_LAYOUT_BLOCK} up to {what.pages}, got {first}, {end}")
+    a, b, pages = first, end, end - first
+    folios = rmf_described_folios(&what, b) - rmf_described_folios(&what, a)
+    out.ptes = <uint64_t *>_made(arrays, "ptes", cnp.NPY_UINT64, what.sharing * pages)
+    out.folio_pfn = <uint64_t *>_made(arrays, "folio_pfn", cnp.NPY_UINT64, folios)
+    out.folio_index = <uint64_t *>_made(arrays, "folio_index", cnp.NPY_UINT64, folios)
+    out.folio_order = <uint8_t *>_made(arrays, "folio_order", cnp.NPY_UINT8, folios)
+    out.folio_flags = <uint32_t *>_made(arrays, "folio_flags", cnp.NPY_UINT32, folios)
+    out.folio_refcount = <int32_t *>_made(arrays, "folio_refcount", cnp.NPY_INT32, folios)
+    out.folio_mapcount = <int32_t *>_made(arrays, "folio_mapcount", cnp.NPY_INT32, folios)
+    out.folio_nr_pages_mapped = <int32_t *>_made(arrays, "folio_nr_pages_mapped", cnp.NPY_INT32, folios)
+    out.folio_page_base = <uint64_t *>_made(arrays, "folio_page_base", cnp.NPY_UINT64, folios)
+    out.page_mapcount = <int32_t *>_made(arrays, "page_mapcount", cnp.NPY_INT32, pages)
+    out.rmap_start = <uint64_t *>_made(arrays, "rmap_start", cnp.NPY_UINT64, folios + 1)
+    out.rmap_vma = <uint32_t *>_made(arrays, "rmap_vma", cnp.NPY_UINT32, folios * what.sharing)
+    out.mm_rss = <int64_t *>_made(arrays, "mm_rss", cnp.NPY_INT64, 4 * what.sharing, 2)
+    out.lru = <uint32_t *>_made(arrays, "lru", cnp.NPY_UINT32, folios)
+    with nogil:
+        isa.populate(&what, a, b, &out)
+    return out.nr_folios, out.nr_lru
 
 
 cdef class Run:
@@ -510,7 +652,7 @@ cdef class Run:
             self.trace.grows = True
             self.run.trace = &self.trace
         if fast:
-            self.run.lessons = rmf_lessons_new(isa().encode())
+            self.run.lessons = rmf_lessons_new(_isa().visit_alike)
             if self.run.lessons == NULL:
                 raise MemoryError
 

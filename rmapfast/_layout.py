@@ -19,8 +19,8 @@ DEFAULT_CPUMASK = 0b10
 CHUNK = 1 << 17
 
 STREAMS = ("mapped", "holes", "young", "dirty", "write", "soft_dirty", "uffd_wp", "mlocked", "folio_dirty")
-# Streams of permute(), which takes four each.
-STREAM_MIX, STREAM_UNITS, STREAM_LRU = 256, 512, 768
+# First of the streams of permute(), which takes four.
+STREAM_LRU = 768
 
 
 def hash64(seed: int, stream: int, counter) -> np.ndarray:
@@ -44,13 +44,6 @@ def _mix64(x: np.ndarray) -> np.ndarray:
         x *= np.uint64(factor)
     x ^= x >> np.uint64(31)
     return x
-
-
-def chosen(seed: int, stream: str, start: int, end: int, rate: float) -> np.ndarray | bool:
-    """Return which numbers from start to end - 1 are chosen at this rate: bool array, or one bool for rates 0 and 1."""
-    if rate in (0.0, 1.0):
-        return bool(rate)
-    return rate_mask(seed, stream, np.arange(start, end, dtype=np.uint64), rate)
 
 
 def rate_mask(seed: int, stream: str, numbers: np.ndarray, rate: float) -> np.ndarray:
@@ -191,65 +184,3 @@ def settle(page_counts: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.n
     mapped = np.add.reduceat(page_counts > 0, base, dtype=np.int32)
     differ = np.minimum.reduceat(page_counts, base) != np.maximum.reduceat(page_counts, base)
     return total.astype(np.int32), mapped, differ
-
-
-def place(orders: dict[int, Fraction], pages: int, aligned: bool, seed: int):
-    """Return first page, order and packed position (it gives the PFN) per folio in address order, and a note."""
-    total = sum(orders.values())
-    carry, counts = Fraction(0), {}
-    for order in sorted(orders, reverse=True):
-        want = Fraction(pages) * orders[order] / total + carry
-        counts[order] = int(want) >> order
-        carry = want - (counts[order] << order)
-    rest = int(carry)
-    fill = [order for order in range(rest.bit_length() - 1, -1, -1) if rest >> order & 1]
-    note = f"the last {rest} pages do not fit the mix: folios of orders {', '.join(map(str, fill))}" if fill else None
-    descending = np.repeat(np.array([*counts, *fill], np.uint8), [*counts.values(), *(1 for _ in fill)])
-    size = np.int64(1) << descending.astype(np.int64)
-    packed = np.cumsum(size) - size
-    if len(orders) == 1:
-        return packed, descending, packed, note
-    if not aligned:
-        number = permute(seed, STREAM_MIX, len(descending))
-        order = descending[number]
-        size = size[number]
-        return np.cumsum(size) - size, order, packed[number], note
-    return *_mixed(counts, fill, pages, seed), note
-
-
-def _mixed(counts: dict[int, int], fill: list[int], pages: int, seed: int):
-    """Place folios of several orders without holes, each naturally aligned, in a seeded permutation.
-
-    Units of an order are its folios and pairs of units of the next smaller order, in permuted order; odd ones go to the
-    end.
-    """
-    top = max(counts)
-    units, merged = {}, {}
-    for order in range(min(counts), top + 1):
-        merged[order] = units.get(order - 1, 0) // 2
-        units[order] = counts.get(order, 0) + merged[order]
-    starts = {order: [] for order in units}
-    positions = {order: [] for order in units}
-    starts[top], positions[top] = [np.arange(units[top]) << top], [np.arange(units[top])]
-    at = units[top] << top
-    for order in range(top - 1, min(counts) - 1, -1):
-        if units[order] & 1:
-            starts[order].append(np.array([at]))
-            positions[order].append(np.array([units[order] - 1]))
-            at += 1 << order
-    order_at = np.full(pages, 255, np.uint8)
-    for order in sorted(units, reverse=True):
-        start = np.concatenate([*starts[order], np.zeros(0, np.int64)])
-        position = np.concatenate([*positions[order], np.zeros(0, np.int64)])
-        unit = permute(seed, STREAM_UNITS + 8 * order, units[order], position) if units[order] else position
-        real = unit < counts.get(order, 0)
-        order_at[start[real]] = order
-        if not real.all():
-            pair, pair_start = unit[~real] - counts.get(order, 0), start[~real]
-            starts[order - 1] += [pair_start, pair_start + (1 << (order - 1))]
-            positions[order - 1] += [2 * pair, 2 * pair + 1]
-    for order in fill:
-        order_at[at] = order
-        at += 1 << order
-    start = np.flatnonzero(order_at != 255)
-    return start, order_at[start], start

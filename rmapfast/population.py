@@ -10,12 +10,9 @@ Randomness is counter-based: each choice is a pure function of (seed, stream, nu
 
 from __future__ import annotations
 
-import math
-import operator
+import inspect
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -28,16 +25,13 @@ from rmapfast._layout import (
     MAX_PAGES,
     STREAM_LRU,
     FolioIndex,
-    chosen,
     fold_contpte,
-    format_orders,
-    parse_orders,
     permute,
-    place,
     settle,
 )
 from rmapfast._names import closest
-from rmapfast._sizes import format_size, parse_size
+from rmapfast._sizes import format_size
+from rmapfast.description import KINDS, Description, checked_choice, checked_integer
 
 # Every array with its dtype, in the order of docs/model.md.
 ARRAYS = {
@@ -81,71 +75,18 @@ _LAZY = {
     "folio_swap": _core.FOLIO_SWAPCACHE,
 }
 
-# PTE bits that a synthetic population sets at a rate.
-_BITS = {
-    "young": pte.YOUNG,
-    "dirty": pte.DIRTY,
-    "write": pte.WRITE,
-    "soft_dirty": pte.SOFT_DIRTY,
-    "uffd_wp": pte.UFFD_WP,
-}
-# Layout of a synthetic population: aligned to the largest folio and to the largest page table.
-_VPN_BASE = 0x7F0000000
-_PFN_BASE = 0x100000
 
-
-@dataclass(frozen=True)
-class Kind:
-    """What a kind of synthetic folio sets: flags, PTE defaults and the mm counter it is charged to."""
-
-    folio_flags: int
-    vma_flags: int
-    write: float
-    dirty: float
-    counter: int
-
-
-KINDS = {
-    "file": Kind(0, _core.VMA_SHARED, 0.0, 0.0, 0),
-    "lazyfree": Kind(_core.FOLIO_ANON, _core.VMA_ANON, 1.0, 0.0, 1),
-    "anon": Kind(_core.FOLIO_ANON | _core.FOLIO_SWAPBACKED, _core.VMA_ANON, 1.0, 1.0, 1),
-    "shmem": Kind(_core.FOLIO_SWAPBACKED, _core.VMA_SHARED, 1.0, 1.0, 3),
-}
-
-
-# Argument checks
-
-
-def _rate(name: str, value) -> float:
-    try:
-        rate = float(value)
-    except (TypeError, ValueError):
-        rate = math.nan
-    if isinstance(value, str) or not 0.0 <= rate <= 1.0:
-        raise (TypeError if rate != rate else ValueError)(f"{name}: expected a rate from 0 to 1, got {value!r}")
-    return rate
-
-
-def _integer(name: str, value, low: int, high: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer from {low} to {high}, got {value!r}") from None
-    if not low <= number <= high:
-        raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
-    return number
-
-
-def _boolean(name: str, value) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return bool(value)
-
-
-def _choice(name: str, value, known) -> str:
-    if value not in tuple(known):
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}{closest(value, known)}")
-    return value
+# The arrays of folios that a description makes.
+_MADE = (
+    "folio_pfn",
+    "folio_index",
+    "folio_order",
+    "folio_flags",
+    "folio_refcount",
+    "folio_mapcount",
+    "folio_nr_pages_mapped",
+    "folio_page_base",
+)
 
 
 class Population:
@@ -240,7 +181,7 @@ class Population:
 
     def rmap(self, folio: int) -> list[tuple[int, int]]:
         """Return (VMA, first virtual page number) of each VMA that may map the folio, in the order of the walk."""
-        folio = _integer("folio", folio, 0, self.nr_folios - 1)
+        folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pairs = []
         for vma in self.rmap_vma[int(self.rmap_start[folio]) : int(self.rmap_start[folio + 1])]:
             start = int(self.vma_start[vma])
@@ -249,7 +190,7 @@ class Population:
 
     def page_mapcounts(self, folio: int) -> np.ndarray:
         """Return how many PTEs map each page of the folio, as int32 of shape (pages,)."""
-        folio = _integer("folio", folio, 0, self.nr_folios - 1)
+        folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pages = 1 << int(self.folio_order[folio])
         if self.folio_flags[folio] & _core.FOLIO_PAGE_MAPCOUNTS:
             base = int(self.folio_page_base[folio])
@@ -396,9 +337,10 @@ class Population:
             a fork).
         orders : int, str or mapping
             One order from 0 to 13, or weights: ``"0:10,4:70,9:20"`` or ``{0: 10, 4: 70, 9: 20}``, as shares of memory.
-            One order: folios in address order. A mix: a seeded permutation of the folios.
+            One order: folios in address order. A mix is met within each stretch of 2^15 pages, where the folios are placed
+            at random.
         aligned : bool
-            Place the folios of a mix naturally aligned in the mapping. Without, they follow each other in permuted
+            Place the folios of a mix naturally aligned in the mapping. Without, they follow each other in random
             order (PFNs are naturally aligned in any case).
         phase : int
             Pages, 0 to 8191, by which the mapping is shifted against natural alignment.
@@ -440,67 +382,80 @@ class Population:
         """
         given = dict(locals())
         del given["cls"]
-        what = _check_description(given)
-        pages, anon = what.pages, what.anon
-        start, order, packed, fill = place(what.mix, pages, what.aligned, what.seed)
-        folio_pfn, nr_pages = (packed + _PFN_BASE).astype(np.uint64), np.int64(1) << order.astype(np.int64)
-        is_mapped = chosen(what.seed, "mapped", 0, len(start), what.mapped)
-        page_pfn = None if packed is start else np.repeat(folio_pfn - start.astype(np.uint64), nr_pages)
-        page_live = None if is_mapped is True else np.repeat(is_mapped, nr_pages if np.ndim(is_mapped) else pages)
-        ptes, page_counts, present = _synthetic_ptes(what, page_pfn, page_live)
-        if page_counts is None:
-            mapcount, pages_mapped, differ = _even_mapcounts(what, is_mapped, nr_pages)
-        else:
-            mapcount, pages_mapped, differ = settle(page_counts, order)
-        flags, locked = _synthetic_flags(what, nr_pages, pages_mapped, differ)
-        page_base = np.cumsum(nr_pages) - nr_pages
-        keep = mapcount > 0 if anon else np.ones(len(start), bool)
-        if not keep.all():
-            folio_pfn, start, order, flags, mapcount, pages_mapped, nr_pages, page_base, locked = (
-                array[keep]
-                for array in (folio_pfn, start, order, flags, mapcount, pages_mapped, nr_pages, page_base, locked)
-            )
-        nr = len(start)
-        lru = permute(what.seed, STREAM_LRU, nr) if what.shuffle else np.arange(nr)
-        lru = lru[~locked[lru]].astype(np.uint32)
-        vpn = _VPN_BASE + what.phase
-        pgoff = vpn if anon else 0
-        if what.cont and what.arch.cont_ptes > 1:
-            index = FolioIndex(folio_pfn, order)
-            for first in range(0, len(ptes), pages):
-                fold_contpte(ptes[first : first + pages], vpn, what.arch.cont_ptes, index)
+        return cls.of(Description(given))
+
+    @classmethod
+    def described(cls, size: int | str = "10GiB", **arguments) -> Description:
+        """Describe a population as :meth:`synthetic` does, without making it.
+
+        :func:`rmapfast.reclaim` makes it block by block, so that it may be larger than the memory.
+
+        Parameters
+        ----------
+        size : int or str
+        **arguments
+            Those of :meth:`synthetic`.
+        """
+        given = inspect.signature(cls.synthetic).bind(size, **arguments)
+        given.apply_defaults()
+        return Description(given.arguments)
+
+    @classmethod
+    def of(cls, description: Description) -> Population:
+        """Make a described population.
+
+        Parameters
+        ----------
+        description : Description
+
+        Raises
+        ------
+        ValueError
+            If it has 2^33 PTEs or more.
+        """
+        what, pages, arch = description.what, description.pages, description.arch
+        if pages >= MAX_PAGES:
+            raise ValueError(f"size: expected 1 to 2^33 - 1 pages, got {pages}; described() is not limited so")
+        if what.sharing * pages >= MAX_PAGES:
+            raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {what.sharing} times {pages}")
+        nr, fields = description.nr_folios, description.fields()
         mms = np.arange(what.sharing)
-        rss = np.zeros((what.sharing, 4), np.int64)
-        rss[:, what.kind_of.counter] = present
-        tables = (vpn + pages - 1) // what.arch.ptrs_per_pte - vpn // what.arch.ptrs_per_pte + 1
+        made = {
+            "ptes": np.empty(what.sharing * pages, np.uint64),
+            **{name: np.empty(nr, ARRAYS[name]) for name in _MADE},
+            "page_mapcount": np.zeros(pages, np.int32),
+            "rmap_start": np.empty(nr + 1, np.uint64),
+            "rmap_vma": np.empty(nr * what.sharing, np.uint32),
+            "mm_rss": np.zeros((what.sharing, 4), np.int64),
+        }
+        lru = np.empty(nr, np.uint32)
+        kept, nr_lru = _core.populate(fields, 0, pages, made | {"lru": lru})
+        lru = lru[:nr_lru]
+        if kept < nr:  # anonymous folios that nothing maps
+            made |= {name: made[name][:kept].copy() for name in _MADE}
+            made["rmap_start"] = made["rmap_start"][: kept + 1].copy()
+            made["rmap_vma"] = made["rmap_vma"][: kept * what.sharing].copy()
+        if what.shuffle:
+            lru = permute(what.seed, STREAM_LRU, kept).astype(np.uint32)
+            lru = lru[made["folio_flags"][lru] & np.uint32(_core.FOLIO_MLOCKED) == 0]
+        vpn, pgoff = fields["vpn"], fields["pgoff"]
+        tables = (vpn + pages - 1) // arch.ptrs_per_pte - vpn // arch.ptrs_per_pte + 1
         return cls(
-            ptrs_per_pte=what.arch.ptrs_per_pte,
-            cont_ptes=what.arch.cont_ptes,
-            arch=what.arch,
-            page_shift=what.arch.page_shift,
-            assumptions=_describe_arguments(what, given) | ({"fill": fill} if fill else {}),
-            source="synthetic",
-            ptes=ptes,
-            **_one_window_vmas(mms, vpn, pages, pgoff, _synthetic_vma_flags(what), tables),
-            folio_pfn=folio_pfn,
-            folio_index=(start + pgoff).astype(np.uint64),
-            folio_order=order,
-            folio_flags=flags,
-            folio_refcount=mapcount + (0 if anon else nr_pages.astype(np.int32)),
-            folio_mapcount=mapcount,
-            folio_entire_mapcount=np.zeros(nr, np.int32),
-            folio_nr_pages_mapped=pages_mapped,
-            folio_swap=np.zeros(nr, np.uint64),
-            folio_page_base=page_base.astype(np.uint64),
-            page_mapcount=page_counts if differ.any() else np.zeros(pages, np.int32),
+            ptrs_per_pte=arch.ptrs_per_pte,
+            cont_ptes=arch.cont_ptes,
+            arch=arch,
+            page_shift=arch.page_shift,
+            assumptions=description.assumptions,
+            source=description.source,
+            **made,
+            **_one_window_vmas(mms, vpn, pages, pgoff, fields["vma_flags"], tables),
+            folio_entire_mapcount=np.zeros(kept, np.int32),
+            folio_swap=np.zeros(kept, np.uint64),
             page_flags=np.zeros(pages, np.uint8),
-            rmap_start=np.arange(0, (nr + 1) * what.sharing, what.sharing, dtype=np.uint64),
-            rmap_vma=np.tile(mms.astype(np.uint32), nr),
-            mm_rss=rss,
             mm_cpumask=np.full(what.sharing, DEFAULT_CPUMASK, np.uint64),
             mm_flags=np.zeros(what.sharing, np.uint32),
-            lru_inactive=np.zeros(0, np.uint32) if what.active else lru,
-            lru_active=lru if what.active else np.zeros(0, np.uint32),
+            lru_inactive=np.zeros(0, np.uint32) if what.active else lru.copy(),
+            lru_active=lru.copy() if what.active else np.zeros(0, np.uint32),
         )
 
     @classmethod
@@ -550,15 +505,15 @@ class Population:
             For an argument that does not fit; the message names it.
         """
         arch = _arch.get(arch)
-        kind_of = KINDS[_choice("kind", kind, KINDS)]
+        kind_of = KINDS[checked_choice("kind", kind, KINDS)]
         anon = bool(kind_of.folio_flags & _core.FOLIO_ANON)
         _check_array("ptes", ptes, np.uint64, 1)
         if not 0 < len(ptes) < MAX_PAGES:
             raise ValueError(f"ptes: expected 1 to 2^33 - 1 entries, got {len(ptes)}")
         ptes = ptes.copy()
-        start_vpn = _integer("start_vpn", start_vpn, 0, (1 << 52) - (2 << MAX_ORDER) - len(ptes))
-        vma_flags = _integer("vma_flags", vma_flags, 0, (1 << 32) - 1)
-        external = _integer("external", external, 0, (1 << 16) - 1)
+        start_vpn = checked_integer("start_vpn", start_vpn, 0, (1 << 52) - (2 << MAX_ORDER) - len(ptes))
+        vma_flags = checked_integer("vma_flags", vma_flags, 0, (1 << 32) - 1)
+        external = checked_integer("external", external, 0, (1 << 16) - 1)
         pfn = _integers("folio_pfn", folio_pfn, None, 0, (1 << 52) - (1 << MAX_ORDER)).astype(np.uint64)
         order = _integers("folio_order", folio_order, len(pfn), 0, MAX_ORDER).astype(np.uint8)
         flags = _integers("folio_flags", folio_flags, len(pfn), 0, (1 << 32) - 1).astype(np.uint32)
@@ -651,154 +606,6 @@ class Population:
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
             raise _rle3.CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
-
-
-# Parts of Population.synthetic()
-
-
-def _check_description(given: dict) -> SimpleNamespace:
-    """Return the arguments of :meth:`Population.synthetic`, checked and with defaults filled in.
-
-    Besides: ``pages`` (of the mapping), ``mix`` (parsed orders), ``kind_of``, ``anon``, ``cow`` (anonymous pages that
-    are not exclusive) and ``every`` (K of holes as "every:K", else 0).
-    """
-    what = SimpleNamespace(**given)
-    what.arch = _arch.get(given["arch"])
-    what.kind_of = KINDS[_choice("kind", what.kind, KINDS)]
-    what.size = parse_size(given["size"])
-    what.pages = what.size >> what.arch.page_shift
-    if what.size % what.arch.page_size or not 0 < what.pages < MAX_PAGES:
-        raise ValueError(
-            f"size: expected a multiple of the {what.arch.page_size} byte page, 1 to 2^33 - 1 pages, "
-            f"got {given['size']!r}"
-        )
-    what.mix = parse_orders(what.orders)
-    what.anon = bool(what.kind_of.folio_flags & _core.FOLIO_ANON)
-    for name, low, high in (
-        ("sharing", 1, 1 << 20),
-        ("external", 0, (1 << 16) - 1),
-        ("phase", 0, (1 << MAX_ORDER) - 1),
-        ("seed", 0, (1 << 64) - 1),
-    ):
-        setattr(what, name, _integer(name, given[name], low, high))
-    if what.sharing * what.pages >= MAX_PAGES:
-        raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {what.sharing} times {what.pages}")
-    what.cow = what.anon and (what.sharing > 1 or what.external > 0)
-    for name in ("write", "dirty"):
-        if given[name] is None:
-            setattr(what, name, 0.0 if what.cow else getattr(what.kind_of, name))
-    for name in ("write", "dirty", "young", "soft_dirty", "uffd_wp", "mapped", "mlocked", "folio_dirty"):
-        setattr(what, name, _rate(name, getattr(what, name)))
-    what.every = _every(what.holes) if isinstance(what.holes, str) else 0
-    what.holes = what.holes if what.every else _rate("holes", what.holes)
-    if what.uffd_wp_vma is None:
-        what.uffd_wp_vma = what.uffd_wp > 0
-    if what.shared is None:
-        what.shared = not what.anon
-    for name in ("uffd_wp_vma", "shared", "aligned", "active", "shuffle", "cont", "exec", "droppable"):
-        setattr(what, name, _boolean(name, getattr(what, name)))
-        if name == "uffd_wp_vma" and what.uffd_wp and not what.uffd_wp_vma:
-            raise ValueError(f"uffd_wp_vma: expected True or None with uffd_wp={what.uffd_wp}, got False")
-    return what
-
-
-def _every(holes: str) -> int:
-    """Return K of "every:K"."""
-    name, _, text = holes.partition(":")
-    if name != "every" or not text.isascii() or not text.isdigit() or not 1 <= int(text) < MAX_PAGES:
-        raise ValueError(f'holes: expected a rate from 0 to 1 or "every:K" with K from 1, got {holes!r}')
-    return int(text)
-
-
-def _describe_arguments(what: SimpleNamespace, given: dict) -> dict:
-    """Return the arguments as used, in the order of the signature."""
-    used = {name: getattr(what, name) for name in given}
-    return used | {"size": format_size(what.size), "arch": what.arch.name, "orders": format_orders(what.mix)}
-
-
-def _synthetic_ptes(what: SimpleNamespace, page_pfn: np.ndarray | None, page_live: np.ndarray | None):
-    """Return the PTEs of all mms, the mapcount of each page (None if the same in each folio) and present PTEs per mm.
-
-    Parameters
-    ----------
-    what : SimpleNamespace
-        The description.
-    page_pfn : array of uint64, optional
-        PFN of each page, less the page's number; default: pages in PFN order.
-    page_live : array of bool, optional
-        Which pages are of mapped folios; default: all.
-    """
-    pages = what.pages
-    ptes = np.empty(what.sharing * pages, np.uint64)
-    page_counts = np.full(pages, what.external, np.int32) if what.holes else None
-    present = np.zeros(what.sharing, np.int64)
-    for first in range(0, len(ptes), pages):
-        for at in range(0, pages, CHUNK):
-            end = min(at + CHUNK, pages)
-            words = ptes[first + at : first + end]
-            words[:] = np.arange(at, end, dtype=np.uint64)
-            words += np.uint64(_PFN_BASE) if page_pfn is None else page_pfn[at:end]
-            words <<= pte.PFN_SHIFT
-            words |= pte.PRESENT
-            for name, mask in _BITS.items():
-                rate = getattr(what, name)
-                if rate:
-                    words |= mask * np.uint64(1) * chosen(what.seed, name, first + at, first + end, rate)
-            if what.uffd_wp and what.write:
-                words &= ~np.where(words & pte.UFFD_WP, pte.WRITE, np.uint64(0))
-            live = True if page_live is None else page_live[at:end]
-            if what.every:
-                live = live & (np.arange(at, end) % what.every != 0)
-            elif what.holes:
-                live = live & ~np.asarray(chosen(what.seed, "holes", first + at, first + end, what.holes))
-            if live is not True:
-                words *= live
-            if page_counts is not None:
-                page_counts[at:end] += live
-            present[first // pages] += end - at if live is True else np.count_nonzero(np.broadcast_to(live, end - at))
-    return ptes, page_counts, present
-
-
-def _even_mapcounts(what: SimpleNamespace, is_mapped, nr_pages: np.ndarray):
-    """Return what :func:`settle` does for folios without holes, of which all pages are mapped alike."""
-    nr = len(nr_pages)
-    per_page = what.external + what.sharing * np.broadcast_to(is_mapped, nr).astype(np.int64)
-    if nr and int(per_page.max()) * int(nr_pages.max()) >= 1 << 31:
-        raise ValueError(
-            f"sharing: expected less than 2^31 mappings of a folio, got {what.sharing} and external {what.external}"
-        )
-    mapcount = (per_page * nr_pages).astype(np.int32)
-    return mapcount, np.where(per_page > 0, nr_pages, 0).astype(np.int32), np.zeros(nr, bool)
-
-
-def _synthetic_flags(what: SimpleNamespace, nr_pages: np.ndarray, pages_mapped: np.ndarray, differ: np.ndarray):
-    """Return the flags of the folios, and which are mlocked."""
-    nr = len(nr_pages)
-    flags = np.full(nr, what.kind_of.folio_flags | (_core.FOLIO_ACTIVE if what.active else 0), np.uint32)
-    dirty = chosen(what.seed, "folio_dirty", 0, nr, what.folio_dirty)
-    flags |= np.uint32(_core.FOLIO_DIRTY) * np.uint32(1) * dirty
-    locked = np.broadcast_to(chosen(what.seed, "mlocked", 0, nr, what.mlocked), nr)
-    off_lru = np.uint32(_core.FOLIO_MLOCKED | _core.FOLIO_UNEVICTABLE)
-    flags[locked] = flags[locked] & ~np.uint32(_core.FOLIO_ACTIVE) | off_lru
-    flags[differ] |= np.uint32(_core.FOLIO_PAGE_MAPCOUNTS)
-    if what.anon and not what.cow:
-        flags |= np.uint32(_core.FOLIO_EXCLUSIVE)
-    if what.anon:
-        flags[(pages_mapped < nr_pages) & (pages_mapped > 0)] |= np.uint32(_core.FOLIO_PARTIALLY_MAPPED)
-    return flags, locked
-
-
-def _synthetic_vma_flags(what: SimpleNamespace) -> int:
-    flags = what.kind_of.vma_flags & ~_core.VMA_SHARED
-    for flag, value in (
-        (_core.VMA_SHARED, what.shared),
-        (_core.VMA_UFFD_WP, what.uffd_wp_vma),
-        (_core.VMA_EXEC, what.exec),
-        (_core.VMA_DROPPABLE, what.droppable),
-        (_core.VMA_LOCKED, what.mlocked == 1),
-    ):
-        flags |= flag if value else 0
-    return flags
 
 
 def _one_window_vmas(mms: np.ndarray, start: int, pages: int, pgoff: int, flags: int, tables: int) -> dict:

@@ -1,4 +1,4 @@
-"""The fast path for regular folios gives what the general path gives, bit for bit: state and events, whatever the instruction set."""
+"""The fast path for regular folios gives what the general path gives, bit for bit, whatever the instruction set."""
 
 import numpy as np
 import pytest

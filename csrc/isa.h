@@ -1,0 +1,17 @@
+/* The loops over many entries or folios, once for each instruction set, and the choice between them at run time. */
+#ifndef RMF_ISA_H
+#define RMF_ISA_H
+
+#include "populate.h"
+#include "regular.h"
+
+struct rmf_isa {
+	const char *name;
+	rmf_visit_alike *visit_alike;
+	rmf_populate *populate;
+};
+
+/* The n-th best that this processor has and this build knows, or NULL. */
+const struct rmf_isa *rmf_isa(unsigned int n);
+
+#endif
