@@ -84,8 +84,7 @@ static bool next_round(struct rmf_reclaim *reclaim)
 	return true;
 }
 
-/* Whether the loop goes on where no group is begun. */
-static bool goes_on(struct rmf_reclaim *reclaim)
+bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim)
 {
 	reclaim->ended = reclaim->ended || reclaim->freed >= reclaim->target || !(reclaim->inactive.n + reclaim->active.n) || !next_round(reclaim);
 	return !reclaim->ended;
@@ -137,7 +136,7 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 		uint64_t nr;
 
 		if (!group->folios) {
-			if (!goes_on(reclaim) || !reclaim->inactive.n)
+			if (!rmf_reclaim_goes_on(reclaim) || !reclaim->inactive.n)
 				break;
 			count_passes(reclaim);
 			nr = visits->writes_out ? 0 : smaller(left / full, groups_alike(reclaim, full, freed * full * pages));
@@ -338,7 +337,7 @@ bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 
 	for (;;) {
 		if (!reclaim->group.folios) {
-			if (!goes_on(reclaim))
+			if (!rmf_reclaim_goes_on(reclaim))
 				return false;
 			if (work_done(reclaim->run) >= end)
 				return true;

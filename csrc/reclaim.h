@@ -51,6 +51,9 @@ struct rmf_reclaim {
 /* Check the lists (RMF_ELRU with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault);
 
+/* Whether the loop goes on; no group is begun. */
+bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim);
+
 /* Account for visits to the next folios of the inactive list, by RMF_VISIT_RECLAIM: isolations, free batches, flushes, rounds and passes, and what
  * is left on the lists (only rmf_lru_list.n). Returns how many of them the loop comes to: all, unless it ends or has to turn to the
  * active list before. Models shrink_inactive_list(), mm/vmscan.c, Linux v7.0. */

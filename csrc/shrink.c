@@ -190,7 +190,7 @@ void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t 
 	run->tlb_cpumask = cpumask;
 }
 
-static bool alike(const struct rmf_visits *a, const struct rmf_visits *b)
+bool rmf_visits_alike(const struct rmf_visits *a, const struct rmf_visits *b)
 {
 	return a->order == b->order && a->fate == b->fate && a->listed == b->listed && a->deferred == b->deferred && a->writable == b->writable &&
 	       a->writes_out == b->writes_out && a->cpumask == b->cpumask;
@@ -207,7 +207,7 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
 		if (!rmf_visit_regular(run, kind, folios + done, n - done, &visits))
 			rmf_visit_by_rules(run, kind, folios[done], &visits);
 		done += visits.nr;
-		if (used && alike(&out[used - 1], &visits)) {
+		if (used && rmf_visits_alike(&out[used - 1], &visits)) {
 			out[used - 1].nr += visits.nr;
 			continue;
 		}

@@ -42,6 +42,9 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
 /* Visit one folio by the rules, whatever it is like. */
 void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, struct rmf_visits *visit);
 
+/* Whether they could be one entry. */
+bool rmf_visits_alike(const struct rmf_visits *a, const struct rmf_visits *b);
+
 bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio);
 
 #endif

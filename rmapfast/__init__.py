@@ -11,6 +11,7 @@ from rmapfast._rle3 import CaptureError
 from rmapfast._saved import load, save
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
+from rmapfast.description import Description
 from rmapfast.events import EVENT_NAMES, Call, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
@@ -33,6 +34,7 @@ __all__ = [
     "Captured",
     "CheckReport",
     "Comparison",
+    "Description",
     "Events",
     "Policy",
     "Population",

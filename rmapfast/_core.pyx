@@ -8,7 +8,7 @@ cimport numpy as cnp
 import numpy as np
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, UINT64_MAX
 
 cnp.import_array()
@@ -310,6 +310,24 @@ cdef extern from "referenced.h" nogil:
         uint32_t vm_flags
     bint rmf_folio_referenced_one(rmf_run *run, uint64_t folio, uint32_t vma, rmf_reference *reference)
 
+cdef extern from "shrink.h" nogil:
+    enum:
+        RMF_FATE_ACTIVATE
+    struct rmf_visits:
+        uint64_t nr
+        uint8_t order
+        uint8_t fate
+
+cdef extern from "stream.h" nogil:
+    struct rmf_stream:
+        pass
+    rmf_stream *rmf_stream_new(const rmf_description *what, const rmf_arch *arch, const rmf_policy *policy, bint swap,
+                               uint64_t cpumask, const rmf_isa *isa, bint fast)
+    void rmf_stream_free(rmf_stream *stream)
+    uint64_t rmf_stream_visit(rmf_stream *stream, uint64_t first, uint64_t end, uint32_t number, uint64_t limit)
+    const rmf_run *rmf_stream_run(const rmf_stream *stream)
+    const rmf_visits *rmf_stream_log(const rmf_stream *stream, uint64_t *nr)
+
 cdef extern from "reclaim.h" nogil:
     struct rmf_lru_list:
         uint32_t *folios
@@ -322,6 +340,11 @@ cdef extern from "reclaim.h" nogil:
         rmf_lru_list active
         uint64_t target
         uint64_t freed
+        uint64_t round_left
+        uint64_t lru_pages
+        bint ended
+    bint rmf_reclaim_goes_on(rmf_reclaim *reclaim)
+    uint64_t rmf_reclaim_account(rmf_reclaim *reclaim, const rmf_visits *visits)
     int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_fault *fault)
     bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
     uint64_t rmf_shrink_groups(rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first,
@@ -817,20 +840,17 @@ cdef class Run:
     @property
     def events(self):
         """Counts in the order of EVENT_NAMES, as a new uint64 array."""
-        cdef Py_ssize_t i
-        return np.array([self.run.ev[i] for i in range(<Py_ssize_t>RMF_NR_EVENTS)], np.uint64)
+        return _counts(self.run.ev)
 
     @property
     def referenced_events(self):
         """Of each count the part that folio_referenced_one() counted, as a new uint64 array."""
-        cdef Py_ssize_t i
-        return np.array([self.run.referenced_ev[i] for i in range(<Py_ssize_t>RMF_NR_EVENTS)], np.uint64)
+        return _counts(self.run.referenced_ev)
 
     @property
     def batch_lengths(self):
         """Steps by the number of entries that they cleared, as a dict without zeros."""
-        cdef Py_ssize_t i
-        return {i: self.run.batch_lengths[i] for i in range((1 << RMF_MAX_ORDER) + 1) if self.run.batch_lengths[i]}
+        return _lengths(self.run.batch_lengths)
 
     @property
     def writable(self):
@@ -989,3 +1009,120 @@ cdef class CheckScope:
         finally:
             rmf_check_free(check)
             PyMem_Free(found)
+
+
+cdef _counts(const uint64_t *counts):
+    cdef Py_ssize_t i
+    return np.array([counts[i] for i in range(<Py_ssize_t>RMF_NR_EVENTS)], np.uint64)
+
+
+cdef _lengths(const uint64_t *lengths):
+    cdef Py_ssize_t i
+    return {i: lengths[i] for i in range((1 << RMF_MAX_ORDER) + 1) if lengths[i]}
+
+
+cdef class Stream:
+    """A described population under one policy on one architecture, of which one block at a time is in memory."""
+
+    cdef rmf_stream *stream
+    cdef uint64_t pages
+
+    def __dealloc__(self):
+        rmf_stream_free(self.stream)
+
+    def __init__(self, dict fields, policy, arch, *, swap, cpumask, fast):
+        cdef rmf_description what
+        cdef rmf_arch a
+        cdef rmf_policy p
+        if self.stream != NULL:
+            raise ValueError("a Stream is made once; make a new one")
+        memset(&a, 0, sizeof(a))
+        memset(&p, 0, sizeof(p))
+        _fill_description(&what, fields)
+        _fill_arch(&a, arch)
+        _fill_policy(&p, policy)
+        self.pages = what.pages
+        self.stream = rmf_stream_new(&what, &a, &p, swap, cpumask, _isa(), fast)
+        if self.stream == NULL:
+            raise MemoryError
+
+    def visit(self, first, end, number, limit=None):
+        """Visit the folios of pages [first, end) that pass `number` (from 1) comes to, `limit` at most.
+
+        Returns how many were visited, a log for :meth:`Loop.account`, and what was counted: events, the part of reference checks, batch lengths.
+        """
+        cdef uint64_t a = first, b = end, n = UINT64_MAX if limit is None else limit, visited, nr
+        cdef uint32_t k = number
+        cdef const rmf_visits *entries
+        cdef const rmf_run *run
+        if not 0 <= first < end <= self.pages or any(at % RMF_LAYOUT_BLOCK and at != self.pages for at in (first, end)):
+            raise ValueError(f"first, end: expected multiples of {RMF_LAYOUT_BLOCK} up to {self.pages}, got {first}, {end}")
+        with nogil:
+            visited = rmf_stream_visit(self.stream, a, b, k, n)
+        if visited == UINT64_MAX:
+            raise MemoryError
+        entries = rmf_stream_log(self.stream, &nr)
+        run = rmf_stream_run(self.stream)
+        log = np.empty(nr * sizeof(rmf_visits), np.uint8)
+        if nr:
+            memcpy(cnp.PyArray_DATA(log), entries, nr * sizeof(rmf_visits))
+        return visited, log, _counts(run.ev), _counts(run.referenced_ev), _lengths(run.batch_lengths)
+
+
+cdef class Loop:
+    """The reclaim loop apart from the visits: `folios` of `pages` in all on the inactive list, none on the active one."""
+
+    cdef rmf_run *run
+    cdef rmf_reclaim reclaim
+
+    def __cinit__(self):
+        self.run = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
+        if self.run == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self.run)
+
+    def __init__(self, arch, folios, pages, target_pages):
+        memset(&self.reclaim, 0, sizeof(self.reclaim))
+        _fill_arch(&self.run.arch, arch)
+        self.reclaim.run = self.run
+        self.reclaim.inactive.n = self.reclaim.round_left = folios
+        self.reclaim.lru_pages = pages
+        self.reclaim.target = target_pages
+
+    def account(self, cnp.ndarray log):
+        """Take a log of the next visits; returns how many of them the loop comes to."""
+        _checked("log", log, cnp.NPY_UINT8, False)
+        cdef uint64_t nr = cnp.PyArray_SIZE(log) // sizeof(rmf_visits), i, done = 0, taken
+        cdef const rmf_visits *visits = <const rmf_visits *>cnp.PyArray_DATA(log)
+        with nogil:
+            for i in range(nr):
+                if visits[i].order > RMF_MAX_ORDER or visits[i].fate > RMF_FATE_ACTIVATE:
+                    break
+                taken = rmf_reclaim_account(&self.reclaim, &visits[i])
+                done += taken
+                if taken < visits[i].nr:
+                    break
+        return done
+
+    def goes_on(self):
+        """Whether there is more to do, between two passes."""
+        return bool(rmf_reclaim_goes_on(&self.reclaim))
+
+    @property
+    def ended(self):
+        return bool(self.reclaim.ended)
+
+    @property
+    def lists(self):
+        """Folios on the inactive and on the active list."""
+        return self.reclaim.inactive.n, self.reclaim.active.n
+
+    @property
+    def freed_pages(self):
+        return self.reclaim.freed
+
+    @property
+    def events(self):
+        return _counts(self.run.ev)

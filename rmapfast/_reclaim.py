@@ -21,9 +21,11 @@ from rmapfast import cost as _cost
 from rmapfast import policy as _policy
 from rmapfast._pageout import pageout_groups, split_partially_mapped
 from rmapfast._sizes import format_size, parse_size
+from rmapfast._stream import ActiveList, reclaim_stream, streams
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector, Prediction
+from rmapfast.description import Description, checked_integer
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
@@ -299,7 +301,7 @@ def swap_pages_of(swap, page_shift: int) -> int | None:
 
 
 def reclaim(
-    population: Population | None = None,
+    population: Population | Description | None = None,
     target: int | str = "8GiB",
     *,
     policy: str | Policy | Callable = "v7.0",
@@ -309,14 +311,17 @@ def reclaim(
     engine: str = "c",
     costs: str | os.PathLike | CostVector | None = None,
     in_place: bool = False,
+    threads: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Reclaim memory from a population and count what the kernel would do.
 
     Parameters
     ----------
-    population : Population, optional
+    population : Population or Description, optional
         What to reclaim from; by default the seed's, ``Population.synthetic()``: 10 GiB of clean file folios of order 4.
+        A described one (:meth:`Population.described`) is made, reclaimed and forgotten block by block where that can be
+        done, so it may be larger than the memory; the counts are the same, and ``result.after`` is None.
     target : int or str
         Bytes to reclaim ("8GiB"), with ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
     policy : str, Policy or callable
@@ -334,6 +339,8 @@ def reclaim(
         Cost vector to price the run with, in place of the architecture's own: ``result.arch`` has it.
     in_place : bool
         Change the population's arrays, which saves the copy; by default it is left as it was.
+    threads : int
+        Threads that visit the blocks of a described population; the result does not depend on them.
     progress : callable, optional
         Called with the base pages freed so far, some times a second.
 
@@ -354,8 +361,9 @@ def reclaim(
         raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
     if population is None:
         population, in_place = Population.synthetic(arch=arch or "x86-64"), True
-    if not isinstance(population, Population):
-        raise TypeError(f"population: expected a Population, got {type(population).__name__}")
+    if not isinstance(population, Population | Description):
+        raise TypeError(f"population: expected a Population or a Description, got {type(population).__name__}")
+    threads = checked_integer("threads", threads, 1, 1024)
     arch = _arch.get(arch or population.arch or "x86-64")
     if costs is not None:
         arch = arch.replace(costs=cost_vector(costs) or "")
@@ -363,17 +371,27 @@ def reclaim(
     policy = policy if callable(policy) else _policy.get(policy)
     swap_pages = swap_pages_of(swap, population.page_shift)
     target_pages = -(-parse_size(target, "target") >> population.page_shift)
-    check_population(population, arch)
-    described = population.describe()
-    after = population if in_place else population.copy()
-    if arch.cont_ptes != after.cont_ptes:
-        after.refold(arch.cont_ptes)
-    if entry == "pageout":
-        outcome = _pageout(after, policy, arch, swap_pages, engine, progress)
-    else:
-        outcome = _memory_reclaim(after, target_pages, policy, arch, swap_pages, engine, progress)
+    description, described, outcome = None, None, None
+    if isinstance(population, Description):
+        description = population
+        if entry == "memory.reclaim" and engine != "reference" and streams(description, swap_pages, UNLIMITED_SWAP):
+            outcome = _streamed(description, target_pages, policy, arch, swap_pages, engine, threads, progress)
+        if outcome:
+            described = description.describe()
+        else:
+            population, in_place = Population.of(description), True
+    if not outcome:
+        check_population(population, arch)
+        described = population.describe()
+        after = population if in_place else population.copy()
+        if arch.cont_ptes != after.cont_ptes:
+            after.refold(arch.cont_ptes)
+        if entry == "pageout":
+            outcome = _pageout(after, policy, arch, swap_pages, engine, progress)
+        else:
+            outcome = _memory_reclaim(after, target_pages, policy, arch, swap_pages, engine, progress)
     after, counts, referenced_counts, batch_lengths, wall_s = outcome
-    if in_place and after is not population:  # folios were split on the way, into new arrays
+    if after is not None and in_place and after is not population:  # folios were split on the way, into new arrays
         vars(population).update(vars(after))
         after = population
     result = Result(
@@ -388,11 +406,33 @@ def reclaim(
         referenced_events=Events(referenced_counts),
         batch_lengths=batch_lengths,
         wall_s=wall_s,
-        provenance=provenance(target=target, entry=entry, swap=swap, engine=engine)
+        provenance=provenance(target=target, entry=entry, swap=swap, engine=engine, threads=threads)
         | {"input_hash": population.input_hash},
         peak_rss_bytes=peak_rss_bytes(),
     )
     return result
+
+
+def _streamed(description, target_pages, policy, arch, swap_pages, engine, threads, progress):
+    """Outcome of a described population, without a population after it; None if the loop comes to the active list."""
+    if arch.ptrs_per_pte != description.ptrs_per_pte:
+        raise ValueError(
+            f"arch: {arch.name} has {arch.ptrs_per_pte} PTEs per table, the population was made for "
+            f"{description.ptrs_per_pte}"
+        )
+    try:
+        return None, *reclaim_stream(
+            description,
+            target_pages,
+            policy,
+            arch,
+            swap_pages,
+            threads=threads,
+            fast=engine == "c",
+            progress=progress,
+        )
+    except ActiveList:
+        return None
 
 
 def check_population(population: Population, arch: Arch) -> None:

@@ -23,6 +23,7 @@ from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast._conformance import ENGINES, conformance
 from rmapfast._files import check_writable
 from rmapfast._names import closest
+from rmapfast._reclaim import ENGINES as RECLAIM_ENGINES
 from rmapfast._reclaim import ENTRIES
 from rmapfast._saved import json_text, load, save
 from rmapfast._sizes import parse_size
@@ -208,8 +209,12 @@ def _add_reclaim(verbs) -> None:
     how.add_argument("--swap", metavar="SIZE", help="swap space (unlimited)")
     how.add_argument("--no-swap", action="store_true")
     how.add_argument(
-        "--engine", choices=("c", "reference"), default="c", help="the C library, or the slow plain-Python model"
+        "--engine",
+        choices=RECLAIM_ENGINES,
+        default="c",
+        help="the C library, its general path alone, or the slow plain-Python model",
     )
+    how.add_argument("--threads", type=int, metavar="N", help="of a described population's blocks (one per CPU)")
     _add_output(verb)
     verb.add_argument("-o", metavar="FILE.json", dest="output", help="save the result, for compare and rmapfast.load()")
     verb.add_argument("--overwrite", action="store_true", help="replace FILE.json if it is there")
@@ -281,7 +286,7 @@ def run_reclaim(arguments) -> int:
         options = given | shared
 
         def population(arch):
-            return Population.synthetic(arch=arch, **options)
+            return Population.described(arch=arch, **options)
 
         size = parse_size(given.get("size", "10GiB"), "size")
     target = arguments.target if arguments.target is not None else size * 8 // 10
@@ -295,6 +300,7 @@ def run_reclaim(arguments) -> int:
         entry=arguments.entry,
         swap=swap,
         engine=arguments.engine,
+        threads=(os.cpu_count() or 1) if arguments.threads is None else arguments.threads,
         progress=lambda label, freed: progress(f"{label}: {freed} pages reclaimed"),
         arguments=(
             given

@@ -337,8 +337,8 @@ class Population:
             a fork).
         orders : int, str or mapping
             One order from 0 to 13, or weights: ``"0:10,4:70,9:20"`` or ``{0: 10, 4: 70, 9: 20}``, as shares of memory.
-            One order: folios in address order. A mix is met within each stretch of 2^15 pages, where the folios are placed
-            at random.
+            One order: folios in address order. A mix is met within each block of 2^14 pages, where the folios are
+            placed at random.
         aligned : bool
             Place the folios of a mix naturally aligned in the mapping. Without, they follow each other in random
             order (PFNs are naturally aligned in any case).
