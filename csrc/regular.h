@@ -42,14 +42,14 @@ struct rmf_regular {
 static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uint32_t vma, uint64_t index, uint64_t nr, uint64_t *vpn)
 {
 	const uint64_t start = pop->vma_start[vma], size = pop->vma_end[vma] - start, at = index - pop->vma_pgoff[vma];
+	const int shift = __builtin_ctz(pop->ptrs_per_pte); /* a power of two */
 	uint64_t table;
 
 	if (index < pop->vma_pgoff[vma] || at >= size || nr > size - at)
 		return NULL;
 	*vpn = start + at;
-	table = *vpn / pop->ptrs_per_pte;
-	if ((*vpn + nr - 1) / pop->ptrs_per_pte != table ||
-	    pop->table_state[pop->vma_table_base[vma] + table - start / pop->ptrs_per_pte] != RMF_TABLE_PTE)
+	table = *vpn >> shift;
+	if ((*vpn + nr - 1) >> shift != table || pop->table_state[pop->vma_table_base[vma] + table - (start >> shift)] != RMF_TABLE_PTE)
 		return NULL;
 	return &pop->ptes[pop->vma_pte_base[vma] + at];
 }
