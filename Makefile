@@ -16,8 +16,20 @@ test: $(VENV)/test-tools
 	if command -v valgrind >/dev/null; then $(MAKE) --no-print-directory -C csrc valgrind; else echo "valgrind is not installed: C tests ran without it"; fi
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/test-tools
-	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-disable-gc --benchmark-group-by=group --benchmark-columns=median,iqr,rounds -s
+# What pytest is told to run, as in BENCH="bench/test_peers.py -k numpy".
+BENCH ?= bench
+BENCH_JSON ?= bench/results.json
+RUN_BENCH := $(BIN)/python -m pytest --benchmark-enable --benchmark-disable-gc --benchmark-quiet
+
+bench: $(VENV)/bench-tools
+	$(RUN_BENCH) $(BENCH)
+
+bench-json: $(VENV)/bench-tools
+	$(RUN_BENCH) $(BENCH) --benchmark-json=$(BENCH_JSON)
+
+# A run now against a saved one, BASE=file.json.
+bench-compare: bench-json
+	$(BIN)/python bench/compare.py $(BASE) $(BENCH_JSON)
 
 # Every measured row against the committed cost vectors: writes docs/validation.md.
 validate: $(VENV)/test-tools
@@ -55,8 +67,12 @@ $(VENV)/test-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[test]"
 	touch $@
 
+$(VENV)/bench-tools: $(VENV)/test-tools
+	test -e $@ || $(PIP) install --no-build-isolation -e ".[bench]"
+	touch $@
+
 $(VENV)/lint-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[lint]"
 	touch $@
 
-.PHONY: run test bench validate fit studies lint sanitize clean
+.PHONY: run test bench bench-json bench-compare validate fit studies lint sanitize clean

@@ -1126,3 +1126,46 @@ cdef class Loop:
     @property
     def events(self):
         return _counts(self.run.ev)
+
+
+# The machine's limits, for benchmarks (csrc/machine_limits.h)
+
+cdef extern from "machine_limits.h" nogil:
+    uint64_t rmf_limit_read(const uint64_t *words, size_t n)
+    uint64_t rmf_limit_read_clear(uint64_t *words, size_t n)
+    void rmf_limit_copy(uint64_t *to, const uint64_t *source, size_t n)
+
+
+def limit_read(array):
+    """Load each word of a uint64 array; returns their sum modulo 2^64."""
+    _checked("array", array, cnp.NPY_UINT64, False)
+    cdef const uint64_t *words = <uint64_t *>cnp.PyArray_DATA(array)
+    cdef size_t n = cnp.PyArray_SIZE(array)
+    cdef uint64_t total
+    with nogil:
+        total = rmf_limit_read(words, n)
+    return total
+
+
+def limit_read_clear(array):
+    """Load each word of a uint64 array and store 0 in its place; returns their sum modulo 2^64."""
+    _checked("array", array, cnp.NPY_UINT64, True)
+    cdef uint64_t *words = <uint64_t *>cnp.PyArray_DATA(array)
+    cdef size_t n = cnp.PyArray_SIZE(array)
+    cdef uint64_t total
+    with nogil:
+        total = rmf_limit_read_clear(words, n)
+    return total
+
+
+def limit_copy(dst, src):
+    """Copy a uint64 array into another one of the same size."""
+    _checked("dst", dst, cnp.NPY_UINT64, True)
+    _checked("src", src, cnp.NPY_UINT64, False)
+    if len(dst) != len(src) or np.may_share_memory(dst, src):
+        raise ValueError(f"dst: expected an array of {len(src)} elements apart from src")
+    cdef uint64_t *to = <uint64_t *>cnp.PyArray_DATA(dst)
+    cdef const uint64_t *source = <uint64_t *>cnp.PyArray_DATA(src)
+    cdef size_t n = cnp.PyArray_SIZE(src)
+    with nogil:
+        rmf_limit_copy(to, source, n)
