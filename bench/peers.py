@@ -1,11 +1,11 @@
 """What a user would write instead of the package: the unmap of file folios in NumPy, Numba and plain Python.
 
 All do what ``_core.Run.shrink_groups`` does under policy v7.0 on an architecture like x86-64: they clear the PTEs,
-change the folios' counts and flags and the process's counter, and count every event. They know less of the model than it does,
-and must not be given more: file folios that are not locked, mlocked, pinned, unevictable or freed; one process, one
-VMA that is neither locked nor registered for userfaultfd, other CPUs in its mask; PTE tables without contpte; each
-folio within one table, and each PTE none or present, at its page's place and without special bits. Holes, and bits
-that cut a batch, are allowed. Folios come in address order.
+change the folios' counts and flags and the process's counter, and count every event. They know less of the model than
+it does, and must not be given more: file folios that are not locked, mlocked, pinned, unevictable or freed; one
+process, one VMA that is neither locked nor registered for userfaultfd, other CPUs in its mask; PTE tables without
+contpte; each folio within one table, and each PTE none or present, at its page's place and without special bits.
+Holes, and bits that cut a batch, are allowed. Folios come in address order.
 """
 
 from dataclasses import dataclass

@@ -3,9 +3,13 @@
 #include <stdlib.h>
 
 #include "error.h"
+#include "regular.h"
 #include "tlb.h"
 
-enum { NR_VISITS = 256 };
+enum {
+	NR_VISITS = 256,
+	GROUPS_SETTLED = 32, /* groups of a pageout between two looks at the budget that see what was done */
+};
 
 static uint64_t less(uint64_t a, uint64_t b)
 {
@@ -205,6 +209,7 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind, st
 			}
 		}
 	}
+	rmf_settle_lessons(reclaim->run);
 }
 
 /* Models shrink_active_list() with isolate_lru_folios(): base pages are counted after a folio was taken. */
@@ -367,6 +372,9 @@ uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const ui
 				add_to_group(run, &batch, &visits[i], visits[i].nr);
 		}
 		rmf_try_to_unmap_flush(run);
+		if (group % GROUPS_SETTLED == 0)
+			rmf_settle_lessons(run);
 	}
+	rmf_settle_lessons(run);
 	return group;
 }

@@ -215,7 +215,6 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
 		if (used == room)
 			break;
 	}
-	rmf_settle_lessons(run);
 	*nr_out = used;
 	return done;
 }

@@ -274,6 +274,7 @@ uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t en
 					return UINT64_MAX;
 		}
 	}
+	rmf_settle_lessons(run);
 	return visited;
 }
 

@@ -783,7 +783,9 @@ cdef class Run:
         _checked("group_start", group_start, cnp.NPY_UINT64, False)
         if len(folios) and folios.max() >= self.run.pop.nr_folios:
             raise ValueError(f"folios: expected numbers below {self.run.pop.nr_folios}, got {folios.max()}")
-        if len(np.unique(folios)) != len(folios):
+        seen = np.zeros(self.run.pop.nr_folios, np.bool_)
+        seen[folios] = True
+        if np.count_nonzero(seen) != len(folios):
             raise ValueError("folios: expected each folio once")
         rises = (group_start[1:] >= group_start[:-1]).all()
         if len(group_start) == 0 or group_start[0] != 0 or group_start[-1] != len(folios) or not rises:
