@@ -1,14 +1,9 @@
 """rmapfast simulates, PTE by PTE, how Linux unmaps large folios through the reverse map."""
 
 from rmapfast import arch, cost, policy, pte
-from rmapfast._capture import Captured, capture
-from rmapfast._check import CheckReport, check
 from rmapfast._compare import Comparison, compare
-from rmapfast._conformance import VectorError, conformance
 from rmapfast._doors import folio_pte_batch, folio_referenced_one, page_vma_mapped_walk, try_to_unmap_one
 from rmapfast._reclaim import Result, reclaim
-from rmapfast._rle3 import CaptureError
-from rmapfast._saved import load, save
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.description import Description
@@ -16,14 +11,32 @@ from rmapfast.events import EVENT_NAMES, Call, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 
+# Imported when they are first asked for: with them, importing the package would take twice as long.
+_LATER = {
+    "Captured": "_capture",
+    "capture": "_capture",
+    "CaptureError": "_rle3",
+    "CheckReport": "_check",
+    "check": "_check",
+    "VectorError": "_conformance",
+    "conformance": "_conformance",
+    "calibrate": "_calibrate",
+    "load": "_saved",
+    "save": "_saved",
+}
+
 
 def __getattr__(name):
-    # calibrate() brings in modules that nobody else needs
-    if name == "calibrate":
-        from rmapfast._calibrate import calibrate
+    if name not in _LATER:
+        raise AttributeError(f"module 'rmapfast' has no attribute {name!r}")
+    from importlib import import_module
 
-        return calibrate
-    raise AttributeError(f"module 'rmapfast' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"rmapfast.{_LATER[name]}"), name)
+    return found
+
+
+def __dir__():
+    return sorted({*globals(), *_LATER})
 
 
 __all__ = [

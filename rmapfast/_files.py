@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def write_together(files: Iterable[tuple[str | os.PathLike, bytes]], *, overwrit
         for path, content in files:
             where = check_writable(path, overwrite=overwrite)
             # not tempfile, whose files only their owner may read
-            temporary = where.with_name(f".{where.name[:100]}.{secrets.token_hex(4)}")
+            temporary = where.with_name(f".{where.name[:100]}.{os.urandom(4).hex()}")
             done.append((temporary, where))
             with open(temporary, "xb") as file:
                 file.write(content)

@@ -6,8 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from rmapfast._layout import DEFAULT_CPUMASK
 from rmapfast.arch import Arch
 from rmapfast.description import Description
 from rmapfast.policy import Policy
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 # Pages that are visited in one call: some ten milliseconds.
 SHARD = 1 << 21
@@ -107,7 +110,11 @@ def reclaim_stream(
     listed = description.describe()["inactive"] if swap_pages is not None or description.what.kind in _FILE_LRU else 0
     loop = _core.Loop(arch, listed, description.pages if listed else 0, target_pages)
     total = _Total()
-    executor = ThreadPoolExecutor(threads) if threads > 1 else None
+    executor = None
+    if threads > 1:
+        from concurrent.futures import ThreadPoolExecutor
+
+        executor = ThreadPoolExecutor(threads)
     try:
         number = 0
         while loop.goes_on():

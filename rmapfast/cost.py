@@ -14,13 +14,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 from rmapfast._names import closest
 from rmapfast.events import EVENT_NAMES
+
+_FOLDER = Path(__file__).parent / "costs"
 
 UNITS = ("ns", "instructions")
 KINDS = ("measured", "published", "fitted", "assumed")
@@ -452,13 +453,12 @@ def matrix(costs: Iterable[CostVector]) -> np.ndarray:
 @cache
 def names() -> tuple[str, ...]:
     """Return the names of the vectors that come with the package."""
-    folder = resources.files("rmapfast") / "costs"
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
 @cache
 def _packaged(name: str) -> CostVector:
-    text = (resources.files("rmapfast") / "costs" / f"{name}.toml").read_text(encoding="utf-8")
+    text = (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     return CostVector.from_dict(tomllib.loads(text), name)
 
 
