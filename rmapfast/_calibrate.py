@@ -332,11 +332,16 @@ class _Memcg:
             raise CalibrateError(f"{self.path}: cannot be made ({error.strerror}); needs root") from None
 
     def remove(self) -> None:
-        with contextlib.suppress(OSError):
-            for pid in (self.path / "cgroup.procs").read_text().split():
-                (self.parent / "cgroup.procs").write_text(pid)
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        # A process that is just being killed cannot be moved, and keeps the group busy until it is gone.
+        end = time.monotonic() + 5
+        while self.path.exists() and time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                for pid in (self.path / "cgroup.procs").read_text().split():
+                    (self.parent / "cgroup.procs").write_text(pid)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+                return
+            time.sleep(0.02)
 
     @property
     def usage(self) -> int:
