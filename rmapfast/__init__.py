@@ -22,7 +22,11 @@ _LATER = {
     "conformance": "_conformance",
     "calibrate": "_calibrate",
     "load": "_saved",
+    "rerun": "_rerun",
     "save": "_saved",
+    "Sweep": "_sweep",
+    "SweepError": "_executors",
+    "sweep": "_sweep",
 }
 
 
@@ -52,6 +56,8 @@ __all__ = [
     "Policy",
     "Population",
     "Result",
+    "Sweep",
+    "SweepError",
     "VectorError",
     "__version__",
     "arch",
@@ -68,6 +74,8 @@ __all__ = [
     "policy",
     "pte",
     "reclaim",
+    "rerun",
     "save",
+    "sweep",
     "try_to_unmap_one",
 ]

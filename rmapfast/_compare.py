@@ -212,7 +212,7 @@ def compare(
     arguments : dict, optional
         Recorded in the provenance beside those of this call.
     **options
-        Further arguments of :func:`reclaim`: ``entry``, ``swap``, ``engine``, ``threads``.
+        Further arguments of :func:`reclaim`: ``entry``, ``swap``, ``engine``, ``threads``, ``executor``.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def compare(
         "arches": [arch.name for arch in arches],
         "target": target,
         **({"costs": vector.name} if vector else {}),
-        **options,
+        **{name: value for name, value in options.items() if name != "executor"},
     }
     return Comparison(
         runs=tuple(runs),

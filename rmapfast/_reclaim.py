@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from rmapfast.description import Description, checked_integer
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
@@ -312,6 +316,7 @@ def reclaim(
     costs: str | os.PathLike | CostVector | None = None,
     in_place: bool = False,
     threads: int = 1,
+    executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Reclaim memory from a population and count what the kernel would do.
@@ -341,6 +346,9 @@ def reclaim(
         Change the population's arrays, which saves the copy; by default it is left as it was.
     threads : int
         Threads that visit the blocks of a described population; the result does not depend on them.
+    executor : concurrent.futures.Executor, optional
+        Visits the blocks of a described population in place of threads: processes, or a cluster such as
+        ``distributed.Client(...).get_executor()``. Only where the population can be reclaimed block by block.
     progress : callable, optional
         Called with the base pages freed so far, some times a second.
 
@@ -375,11 +383,17 @@ def reclaim(
     if isinstance(population, Description):
         description = population
         if entry == "memory.reclaim" and engine != "reference" and streams(description, swap_pages, UNLIMITED_SWAP):
-            outcome = _streamed(description, target_pages, policy, arch, swap_pages, engine, threads, progress)
+            where = {"threads": threads, "executor": executor}
+            outcome = _streamed(description, target_pages, policy, arch, swap_pages, engine, where, progress)
         if outcome:
             described = description.describe()
-        else:
+        elif executor is None:
             population, in_place = Population.of(description), True
+    if executor is not None and not outcome:
+        raise ValueError(
+            "executor: expected a described population (Population.described) whose inactive list meets the target and "
+            "which is reclaimed block by block (docs/model.md), this one is not"
+        )
     if not outcome:
         check_population(population, arch)
         described = population.describe()
@@ -413,7 +427,7 @@ def reclaim(
     return result
 
 
-def _streamed(description, target_pages, policy, arch, swap_pages, engine, threads, progress):
+def _streamed(description, target_pages, policy, arch, swap_pages, engine, where, progress):
     """Outcome of a described population, without a population after it; None if the loop comes to the active list."""
     if arch.ptrs_per_pte != description.ptrs_per_pte:
         raise ValueError(
@@ -427,7 +441,7 @@ def _streamed(description, target_pages, policy, arch, swap_pages, engine, threa
             policy,
             arch,
             swap_pages,
-            threads=threads,
+            **where,
             fast=engine == "c",
             progress=progress,
         )

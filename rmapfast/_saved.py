@@ -1,4 +1,4 @@
-"""Saved results: the JSON document of ``rmapfast reclaim --json`` in a file, and back."""
+"""Saved results: the JSON document of ``rmapfast reclaim --json`` in a file, and back; sweeps in their formats."""
 
 from __future__ import annotations
 
@@ -50,26 +50,35 @@ def save(results: Result | Comparison, path: str | os.PathLike, *, overwrite: bo
     write_atomically(path, (document + "\n").encode(), overwrite=overwrite)
 
 
-def load(path: str | os.PathLike) -> Comparison:
-    """Load what :func:`save`, or ``rmapfast reclaim --json``, wrote.
+def load(path: str | os.PathLike):
+    """Load what :func:`save`, ``rmapfast reclaim --json`` or a sweep wrote.
 
     Returns
     -------
-    Comparison
-        Its runs have no population after the run (``after`` is None); tables, plots and prices are the same.
+    Comparison or Sweep
+        The runs of a comparison have no population after the run (``after`` is None); tables, plots and prices are the
+        same.
 
     Raises
     ------
     ValueError
         If the file is no saved result; the message names the key.
+    ImportError
+        If the format of a sweep needs a package that is not installed; the message has the pip command.
     OSError
         If it cannot be read.
     """
+    if Path(path).suffix.lower() in (".nc", ".parquet", ".csv"):
+        from rmapfast import _dataset
+
+        return _dataset.load(path)
     try:
         document = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     where = f"{path}: "
+    if isinstance(document, dict) and "records" in document:
+        return _sweep_of(document, where)
     vectors = {
         name: CostVector.from_dict(vector, f"{where}cost_vectors.{name}")
         for name, vector in _get(document, "cost_vectors", dict, where).items()
@@ -82,6 +91,31 @@ def load(path: str | os.PathLike) -> Comparison:
         _run(entry, f"{where}runs[{number}].", population, provenance, vectors) for number, entry in enumerate(entries)
     )
     return Comparison(runs=runs, population=population, provenance=provenance)
+
+
+def _sweep_of(document: dict, where: str):
+    from rmapfast import _dataset
+
+    provenance, records = _provenance(document, where), _get(document, "records", dict, where)
+    arguments = provenance["arguments"]
+    for key in ("space", "inputs"):
+        _get(arguments, key, dict, f"{where}provenance.arguments.")
+    for key, record in records.items():
+        at = f"{where}records.{key}."
+        if "error" in _get(records, key, dict, f"{where}records."):
+            _text(record, "error", at)
+            continue
+        _text(record, "arch", at)
+        for name in ("target_pages", "reclaimed_pages"):
+            _count(record, name, at)
+        _seconds(record, "wall_s", at)
+        for name in ("events", "referenced_events"):
+            _events(record, name, at, sparse=True)
+        _counts(record, "batch_lengths", at)
+    try:
+        return _dataset.from_document(document)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}provenance.arguments: {error}") from None
 
 
 def _run(document, where: str, population: dict, provenance: dict, vectors: dict[str, CostVector]) -> Result:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Pages that are visited in one call: some ten milliseconds.
 SHARD = 1 << 21
+# Of an executor that does not say how many it has: shards of so many are under way twice over.
+_WORKERS = 16
 # A worker's stream, which the shards that it visits have in common.
 _worker = threading.local()
 
@@ -92,6 +94,7 @@ def reclaim_stream(
     swap_pages: int | None,
     *,
     threads: int,
+    executor: Executor | None,
     fast: bool,
     progress: Callable[[int], None] | None,
 ):
@@ -106,15 +109,18 @@ def reclaim_stream(
     fields = description.fields()
     if arch.cont_ptes != description.cont_ptes:
         fields["cont_ptes"] = arch.cont_ptes
-    shards = Shards(fields, policy, arch, swap_pages is not None, fast)
+    # without prices, which a worker has no use for
+    shards = Shards(fields, policy, arch.replace(costs=""), swap_pages is not None, fast)
     listed = description.describe()["inactive"] if swap_pages is not None or description.what.kind in _FILE_LRU else 0
     loop = _core.Loop(arch, listed, description.pages if listed else 0, target_pages)
     total = _Total()
-    executor = None
-    if threads > 1:
+    own, window = None, 2 * threads
+    if executor is not None:
+        window = 2 * (getattr(executor, "_max_workers", None) or _WORKERS)
+    elif threads > 1:
         from concurrent.futures import ThreadPoolExecutor
 
-        executor = ThreadPoolExecutor(threads)
+        executor = own = ThreadPoolExecutor(threads)
     try:
         number = 0
         while loop.goes_on():
@@ -124,7 +130,7 @@ def reclaim_stream(
             tasks = (
                 (first, min(first + SHARD, description.pages), number) for first in range(0, description.pages, SHARD)
             )
-            for task, result in _results(executor, 2 * threads, shards.visit, tasks):
+            for task, result in _results(executor, window, shards.visit, tasks):
                 done = loop.account(result[1])
                 if done < result[0]:
                     # it ended in this shard: what the folios behind the end counted does not count
@@ -135,8 +141,8 @@ def reclaim_stream(
                 if loop.ended:
                     break
     finally:
-        if executor:
-            executor.shutdown(cancel_futures=True)
+        if own:
+            own.shutdown(cancel_futures=True)
     return total.events + loop.events, total.referenced, total.lengths, time.perf_counter() - start
 
 

@@ -21,12 +21,19 @@ from rmapfast import policy as _policy
 from rmapfast._capture import capture
 from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast._conformance import ENGINES, conformance
+from rmapfast._executors import KINDS as EXECUTORS
+from rmapfast._executors import SweepError
 from rmapfast._files import check_writable
 from rmapfast._names import closest
+from rmapfast._points import listed_bytes
 from rmapfast._reclaim import ENGINES as RECLAIM_ENGINES
 from rmapfast._reclaim import ENTRIES
+from rmapfast._rerun import differences, rerun
 from rmapfast._saved import json_text, load, save
 from rmapfast._sizes import parse_size
+from rmapfast._space import ASSUMPTIONS, Space, from_text, parameter_of
+from rmapfast._sweep import Sweep, sweep
+from rmapfast._sweep_report import differences_table, heatmap_text, one_point, ranking_table, summary, view
 from rmapfast.events import DESCRIPTIONS
 from rmapfast.population import Population
 from rmapfast.report import (
@@ -70,7 +77,12 @@ class Progress:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command with these arguments (default: the process's) and return its exit status."""
-    arguments = parser().parse_args(argv)
+    arguments, more = parser().parse_known_args(argv)
+    # argparse takes one run of positional words, but the axes of a sweep may stand anywhere
+    if more and arguments.verb == "sweep" and not any(word.startswith("-") for word in more):
+        arguments.space += more
+    elif more:
+        parser().error(f"unrecognized arguments: {' '.join(more)}")
     try:
         return arguments.run(arguments)
     except BrokenPipeError:
@@ -79,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rmapfast: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, ImportError, SweepError) as error:
         text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
         print(f"rmapfast: error: {' '.join(text.split()) or type(error).__name__}", file=sys.stderr)
         return 2
@@ -92,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_reclaim(verbs)
     _add_compare(verbs)
+    _add_sweep(verbs)
+    _add_rerun(verbs)
     _add_capture(verbs)
     _add_describe(verbs)
     _add_calibrate(verbs)
@@ -231,17 +245,14 @@ def _add_assume(group) -> None:
     )
 
 
-_ASSUMPTIONS = ("dirty", "write", "soft_dirty", "uffd_wp", "lru")
-
-
 def _assumptions(arguments) -> dict:
     """What --assume says, as arguments of Population.load()."""
     assumed = {}
     for text in arguments.assume:
         name, _, value = text.partition("=")
-        if name not in _ASSUMPTIONS or not value:
+        if name not in ASSUMPTIONS or not value:
             raise ValueError(
-                f"--assume: expected NAME=VALUE with a name of {', '.join(_ASSUMPTIONS)}{closest(name, _ASSUMPTIONS)}, "
+                f"--assume: expected NAME=VALUE with a name of {', '.join(ASSUMPTIONS)}{closest(name, ASSUMPTIONS)}, "
                 f"got {text!r}"
             )
         assumed[name] = {"true": True, "false": False}.get(value, value)
@@ -278,9 +289,7 @@ def run_reclaim(arguments) -> int:
         arch = _arches(_names(arguments.arch, []), changes)[0] if single else None
         population = Population.load(arguments.capture, arch=arch, **shared, **assumed)
         arches = _names(arguments.arch, [population.arch.name])
-        pages = sum(1 << int(order) for order in population.folio_order[population.lru_inactive])
-        pages += sum(1 << int(order) for order in population.folio_order[population.lru_active])
-        size = pages << population.page_shift
+        size = listed_bytes(population)
     else:
         arches = _names(arguments.arch, SEED_ARCHES)
         options = given | shared
@@ -318,16 +327,21 @@ def run_reclaim(arguments) -> int:
 
 
 def _add_compare(verbs) -> None:
-    verb = _verb(verbs, "compare", run_compare, "Put saved results side by side.")
-    verb.add_argument("results", nargs="+", metavar="RESULT.json", help="what reclaim -o saved")
+    verb = _verb(verbs, "compare", run_compare, "Put saved results side by side, or show a saved sweep.")
+    verb.add_argument("results", nargs="+", metavar="RESULT", help="what reclaim -o or sweep -o saved; or two sweeps")
     verb.add_argument("--baseline", metavar="FILE|POLICY", help="(the first run of the first file)")
     _add_output(verb)
+    _add_view(verb)
 
 
 def run_compare(arguments) -> int:
     """Run ``rmapfast compare``."""
     _check_output(arguments)
     results = {path: load(path) for path in arguments.results}
+    if any(isinstance(one, Sweep) for one in results.values()):
+        return _compare_sweeps(results, arguments)
+    if given := [name for name in ("value", "x", "y", "at", "rank") if getattr(arguments, name)]:
+        raise ValueError(f"--{given[0]}: only of a sweep")
     if len(results) < len(arguments.results):
         twice = next(path for path in arguments.results if arguments.results.count(path) > 1)
         raise ValueError(f"{twice}: given more than once")
@@ -335,6 +349,194 @@ def run_compare(arguments) -> int:
     together = results if len(results) > 1 else next(iter(results.values()))
     _put_out(Comparison.of(together, baseline=arguments.baseline, costs=arguments.cost), arguments)
     return 0
+
+
+def _compare_sweeps(results: dict, arguments) -> int:
+    """Show one sweep, or what differs between two of the same space."""
+    for name in ("baseline", "cost"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name}: not of a sweep, whose space says it")
+    if arguments.format in ("markdown", "csv"):
+        raise ValueError(f"--format {arguments.format}: not of a sweep; sweep -o FILE.csv is its table")
+    as_json = arguments.json or arguments.format == "json"
+    if len(results) == 1 and len(arguments.results) == 1:
+        (found,) = results.values()
+        _show_sweep(found, arguments, as_json)
+        return 0
+    if len(results) != 2 or not all(isinstance(one, Sweep) for one in results.values()):
+        raise ValueError("RESULT: expected one sweep, or two of the same space, or results of reclaim")
+    if arguments.plot is not None or arguments.rank:
+        raise ValueError(f"--{'plot' if arguments.plot else 'rank'}: of one sweep only")
+    found = list(differences(*results.values()))
+    if as_json:
+        _print_json({"files": list(results), "differences": [vars(one) for one in found]})
+    else:
+        print(differences_table(found) if found else "the same numbers")
+    return 1 if found else 0
+
+
+# sweep, rerun
+
+
+def _add_view(verb) -> None:
+    """How a sweep is shown."""
+    group = verb.add_argument_group("how a sweep is shown")
+    group.add_argument(
+        "--value",
+        metavar="NAME",
+        help="gain, per_page, predicted, a component or an event (gain where there are policies)",
+    )
+    group.add_argument("--x", metavar="AXIS", help="along the columns (the last axis)")
+    group.add_argument("--y", metavar="AXIS", help="along the rows (the one before)")
+    group.add_argument("--at", action="append", default=[], metavar="AXIS=STEP", help="only this step of an axis")
+    group.add_argument("--rank", action="store_true", help="which axis moves the gain most; --plot then draws that")
+
+
+def _add_sweep(verbs) -> None:
+    verb = _verb(verbs, "sweep", run_sweep, "Simulate every point of a space, and price it.")
+    verb.add_argument(
+        "space",
+        nargs="+",
+        metavar="SPACE.toml|KEY=V1,V2",
+        help="axes such as population.order=0,4,9 arch.cont_ptes=1,16 policy=v6.16,v7.0 and "
+        "arch.cost.tlbi_ops=10..400/100; one value is fixed; ';' separates values that have a comma",
+    )
+    verb.add_argument("--where", action="append", default=[], metavar="EXPR", help="a constraint that points fulfil")
+    verb.add_argument("--zip", action="append", default=[], metavar="KEY,KEY", help="axes that step together")
+    verb.add_argument("-o", "--output", metavar="FILE", help=".nc, .parquet, .csv or .json")
+    verb.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    verb.add_argument("--resume", action="store_true", help="go on with what FILE or its journal has")
+    verb.add_argument("--executor", metavar="WHERE", help=f"{', '.join(EXECUTORS)} (threads)")
+    verb.add_argument("--workers", type=int, metavar="N", help="(one per CPU)")
+    verb.add_argument("--fail-fast", action="store_true", help="stop at the first point that fails")
+    verb.add_argument("--yes", action="store_true", help="run it however large it is")
+    verb.add_argument(
+        "--plot", metavar="FILE", help=f"heatmap over two axes, lines over one ({', '.join(_plot.ENDINGS)})"
+    )
+    _add_view(verb)
+
+
+def _space(arguments) -> Space:
+    """The space that a TOML file, words KEY=V1,V2 and options describe together."""
+    document = {}
+    for word in arguments.space:
+        name, equals, text = word.partition("=")
+        if not equals:
+            if not word.endswith(".toml"):
+                raise ValueError(f"sweep: expected SPACE.toml or KEY=V1,V2, got {word!r}")
+            document |= _cost.read_toml(word)
+            continue
+        mix = parameter_of(name) == "population.orders" and ":" in text
+        values = [from_text(one) for one in (text.split(";") if ";" in text or mix else text.split(","))]
+        if text == "" or "" in values:
+            raise ValueError(f"{name}: the axis is empty; give it a value or leave it out")
+        document[name] = values if len(values) > 1 else values[0]
+    for names in arguments.zip:
+        group = {name: document.pop(name, None) for name in names.split(",")}
+        if missing := [name for name, values in group.items() if not isinstance(values, list)]:
+            raise ValueError(f"--zip: {missing[0]}: expected an axis of several values, give it as KEY=V1,V2")
+        document["zip"] = [*document.get("zip", []), group]
+    if arguments.where:
+        document["constraints"] = [*document.get("constraints", []), *arguments.where]
+    return Space.of(document)
+
+
+def _steps_at(arguments) -> dict[str, str]:
+    chosen = {}
+    for text in arguments.at:
+        name, equals, step = text.partition("=")
+        if not (name and equals and step):
+            raise ValueError(f"--at: expected AXIS=STEP, got {text!r}")
+        chosen[name] = step
+    return chosen
+
+
+def _sweep_progress(progress: Progress):
+    """A callback that shows the rate and the time left."""
+    start, before = time.monotonic(), None
+
+    def show(done: int, total: int, failed: int) -> None:
+        nonlocal before
+        before = done if before is None else before  # those of an earlier sweep took no time
+        seconds = max(time.monotonic() - start, 1e-9)
+        rate = (done - before) / seconds
+        left = f", {round((total - done) / rate)} s left" if rate and done < total else ""
+        progress(f"{done}/{total} points, {rate:.3g}/s{left}{f', {failed} failed' if failed else ''}")
+
+    return show
+
+
+def run_sweep(arguments) -> int:
+    """Run ``rmapfast sweep``."""
+    if arguments.plot is not None:
+        _plot.check_path(arguments.plot)
+    _steps_at(arguments)
+    space, progress = _space(arguments), Progress()
+    for name in (arguments.x, arguments.y, *_steps_at(arguments)):
+        if name is not None:
+            space.along(name)
+    try:
+        found = sweep(
+            space,
+            arguments.output,
+            overwrite=arguments.overwrite,
+            resume=arguments.resume,
+            executor=arguments.executor,
+            workers=arguments.workers,
+            fail_fast=arguments.fail_fast,
+            yes=arguments.yes,
+            progress=_sweep_progress(progress),
+        )
+    except KeyboardInterrupt:
+        progress.clear()
+        kept = f"; what was done is in {arguments.output}, --resume goes on" if arguments.output else ""
+        print(f"rmapfast: interrupted{kept}", file=sys.stderr)
+        return 130
+    finally:
+        progress.clear()
+    _show_sweep(found, arguments, arguments.json)
+    return 1 if found.failures else 0
+
+
+def _show_sweep(found: Sweep, arguments, as_json: bool) -> None:
+    at, several = _steps_at(arguments), any(size > 1 for size in found.space.shape)
+    ranking = found.rank() if arguments.rank else None
+    chosen = {"value": arguments.value, "x": arguments.x, "y": arguments.y, "at": at}
+    if arguments.plot is not None:
+        _plot.save(_plot.ranking(found) if ranking else _plot.sweep(found, **chosen), arguments.plot)
+    if as_json:
+        from rmapfast._dataset import document
+
+        _print_json(document(found) | ({"ranking": ranking.to_dict()} if ranking else {}))
+        return
+    print("\n".join([*summary(found), ""]))
+    print(ranking_table(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found))
+
+
+def _add_rerun(verbs) -> None:
+    verb = _verb(verbs, "rerun", run_rerun, "Run a saved result again: are the numbers the same?")
+    verb.add_argument("result", metavar="RESULT", help="what reclaim -o or sweep -o saved")
+    verb.add_argument("--executor", metavar="WHERE", help=f"of a sweep: {', '.join(EXECUTORS)} (threads)")
+    verb.add_argument("--workers", type=int, metavar="N", help="of a sweep (one per CPU)")
+
+
+def run_rerun(arguments) -> int:
+    """Run ``rmapfast rerun``."""
+    progress = Progress()
+    options = {name: value for name in ("executor", "workers") if (value := getattr(arguments, name)) is not None}
+    found = rerun(arguments.result, progress=_sweep_progress(progress), **options)
+    progress.clear()
+    if arguments.json:
+        _print_json(found.to_dict())
+    elif found.same:
+        versions = f"rmapfast {found.before}, run again by {found.now}"
+        print(f"{found.path}: {found.runs} simulations of {versions}: the same numbers")
+    else:
+        print(
+            f"{found.path}: rmapfast {found.now} gives other numbers than {found.before}, in {len(found.differences)}:"
+        )
+        print(differences_table(found.differences))
+    return 0 if found.same else 1
 
 
 # capture

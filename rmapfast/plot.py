@@ -12,11 +12,14 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from rmapfast import _describe
 from rmapfast._compare import Comparison
 from rmapfast._files import check_writable, write_atomically
 from rmapfast._reclaim import Result
 from rmapfast._sizes import format_size
+from rmapfast._sweep_report import steps, summary, title, view
 from rmapfast._version import __version__
 from rmapfast.cost import COMPONENTS
 from rmapfast.population import Population
@@ -48,6 +51,8 @@ _MARKERS = "os^Dv<>PX*"
 _DASHES = ("-", "--", "-.", ":")
 # Lengths of a histogram that stand one by one; more are taken together by powers of two.
 _MOST_LENGTHS = 10
+# Tables of a sweep in one figure.
+_MOST_FACETS = 8
 
 
 def _matplotlib():
@@ -231,6 +236,144 @@ def description(population: Population, described: Mapping, *, names: Mapping[tu
     # the long labels beside the rows move the axes: the layout settles in the second pass
     figure.draw_without_rendering()
     return _finished(figure)
+
+
+def sweep(result, *, value=None, x=None, y=None, at=None):
+    """Draw an output of a sweep: a heatmap per step of the other axes, or lines where one axis is left.
+
+    Parameters
+    ----------
+    result : Sweep
+    value : str, optional
+        ``gain``, ``per_page``, ``predicted``, a component or an event.
+    x, y : str, optional
+        Axes along the columns and the rows.
+    at : mapping of str to str, optional
+        Of further axes, the step to show.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the sweep has no such output, axis or step, or no point has a value.
+    """
+    shown = view(result, value=value, x=x, y=y, at=at)
+    if not shown.facets:
+        raise ValueError(f"sweep: no point has a value of {shown.label!r}")
+    facets, words = shown.facets[:_MOST_FACETS], _sweep_caption(result)
+    if len(shown.facets) > _MOST_FACETS:
+        words += f" {_MOST_FACETS} of {len(shown.facets)} tables are drawn."
+    if shown.y is None:
+        figure, (body,) = _captioned(words, [4.5])
+        _draw_lines(body.subplots(), shown, facets)
+        return _finished(figure)
+    columns = 1 if len(facets) == 1 or len(shown.x) > 12 else 2
+    rows = math.ceil(len(facets) / columns)
+    height = 1.1 + min(max(0.32 * len(shown.y), 1.2), 5.0)
+    figure, (body,) = _captioned(words, [rows * height])
+    axes = list(body.subplots(rows, columns, squeeze=False).flat)
+    low = min(float(np.nanmin(table)) for _, table in facets)
+    high = max(float(np.nanmax(table)) for _, table in facets)
+    for ax, (name, table) in zip(axes, facets, strict=False):
+        image = _draw_heat(ax, shown, name, table, low, high)
+    for ax in axes[len(facets) :]:
+        ax.remove()
+    bar = body.colorbar(image, ax=axes[: len(facets)], shrink=0.8, aspect=30)
+    bar.set_label(shown.label, fontsize=_TEXT)
+    bar.ax.tick_params(labelsize=_TEXT)
+    return _finished(figure)
+
+
+def ranking(result):
+    """Draw which axis of a sweep moves the gain most: swings one at a time, and total-order Sobol indices.
+
+    Parameters
+    ----------
+    result : Sweep
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        As :meth:`Sweep.rank`.
+    """
+    found = result.rank()
+    base = ", ".join(f"{name} {step}" for name, step in found.base.items())
+    words = f"Left: one axis at a time, from {base}. {found.note} {_sweep_caption(result)}"
+    figure, (body,) = _captioned(words, [1.2 + 0.45 * len(found.effects)])
+    totals = [one for one in found.effects if one.total is not None]
+    axes = body.subplots(1, 2 if totals else 1, squeeze=False)[0]
+    places = range(len(found.effects))
+    for place, one in enumerate(found.effects):
+        (from_, low), (to, high) = one.lowest, one.highest
+        axes[0].barh(place, high - low, 0.6, low, **_fill(0))
+        axes[0].annotate(f"{from_} to {to}", (high, place), (4, 0), textcoords="offset points", va="center", size=_TEXT)
+    axes[0].axvline(found.base_value, color="black", linestyle=":", linewidth=1)
+    axes[0].margins(x=0.35)
+    axes[0].set_xlabel(found.output, fontsize=_TEXT)
+    if totals:
+        errors = [one.confidence for one in totals]
+        axes[1].barh(places, [one.total for one in totals], 0.6, xerr=errors, capsize=3, **_fill(2))
+        axes[1].set_xlabel("total-order Sobol index", fontsize=_TEXT)
+        axes[1].set_xlim(left=0)
+    for number, ax in enumerate(axes):
+        ax.set_yticks(places, [one.axis if number == 0 else "" for one in found.effects], fontsize=_TEXT)
+        ax.set_ylim(len(found.effects) - 0.5, -0.5)
+        ax.tick_params(axis="x", labelsize=_TEXT)
+        ax.spines[["top", "right"]].set_visible(False)
+    return _finished(figure)
+
+
+def _sweep_caption(result) -> str:
+    priced = "Predicted, not measured." if result.prices.unit else ""
+    seeds = ", ".join(map(str, result.provenance["arguments"]["seeds"]))
+    about = f"rmapfast {result.provenance['rmapfast']}, seed {seeds}."
+    return " ".join([*(f"{' '.join(line.split())}" for line in summary(result)), priced, about])
+
+
+def _draw_heat(ax, shown, name: str, table, low: float, high: float):
+    # light greys, on which the figures can be read
+    grey = _matplotlib().colors.LinearSegmentedColormap.from_list("greys", ["1.0", "0.35"])
+    grey.set_bad("white")
+    image = ax.imshow(table, cmap=grey, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+    for dimension, axis in ((shown.x, ax.xaxis), (shown.y, ax.yaxis)):
+        names = steps(dimension)
+        every = math.ceil(len(names) / 16)
+        axis.set_ticks(range(0, len(names), every), names[::every], fontsize=_TEXT)
+        axis.set_label_text(title(dimension), fontsize=_TEXT)
+    if table.size <= 200:
+        for row, column in np.argwhere(~np.isnan(table)):
+            text = f"{table[row, column]:.3g}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=_TEXT - 1)
+        for row, column in np.argwhere(np.isnan(table)):
+            ax.text(column, row, "-", ha="center", va="center", fontsize=_TEXT - 1)
+    ax.set_title(name, fontsize=_TEXT + 1, loc="left")
+    return image
+
+
+def _draw_lines(ax, shown, facets) -> None:
+    axis = shown.x.axes[0]
+    numeric = len(shown.x.axes) == 1 and axis.labels.dtype.kind in "if"
+    places = axis.labels if numeric else np.arange(len(shown.x))
+    for number, (name, table) in enumerate(facets):
+        marker = _MARKERS[number % len(_MARKERS)] if len(places) <= 50 else ""
+        dashes = _DASHES[number % len(_DASHES)]
+        shade = str(0.0 if number < len(_DASHES) else 0.5)
+        ax.plot(places, table[0], dashes, marker=marker, color=shade, label=name, linewidth=1, markersize=4)
+    if not numeric:
+        ax.set_xticks(places, steps(shown.x))
+    ax.set_xlabel(title(shown.x), fontsize=_TEXT)
+    ax.set_ylabel(shown.label, fontsize=_TEXT)
+    ax.tick_params(labelsize=_TEXT)
+    ax.spines[["top", "right"]].set_visible(False)
+    if any(name for name, _ in facets):
+        ax.legend(fontsize=_TEXT, frameon=False)
 
 
 # The figure around the panels

@@ -1,0 +1,166 @@
+"""Sensitivity: which axis of a sweep moves the predicted gain most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rmapfast._sweep import Sweep, policy_dimension
+from rmapfast._sweep_report import steps, value_of
+
+# Saltelli samples: (axes + 2) times as many lookups in the sweep, none of which is a simulation.
+_SAMPLES = 1024
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one axis does.
+
+    Parameters
+    ----------
+    axis : str
+    lowest, highest : tuple of (str, float)
+        Its step with the lowest and with the highest output, the other axes at the base, and the output there.
+    total : float or None
+        Total-order Sobol index: share of the output's variance over the whole sweep that this axis has a part in.
+    confidence : float or None
+        Half-width of its 95% interval.
+    """
+
+    axis: str
+    lowest: tuple[str, float]
+    highest: tuple[str, float]
+    total: float | None
+    confidence: float | None
+
+    @property
+    def swing(self) -> float:
+        """How far the axis alone moves the output."""
+        return self.highest[1] - self.lowest[1]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Axes by how much they move the output, the strongest first.
+
+    Parameters
+    ----------
+    output : str
+        What is moved.
+    base : dict of str to str
+        The point from which one axis is moved at a time.
+    base_value : float
+        The output there.
+    effects : tuple of Effect
+    note : str
+        Why there are no Sobol indices, or an empty text.
+    """
+
+    output: str
+    base: dict[str, str]
+    base_value: float
+    effects: tuple[Effect, ...]
+    note: str
+
+    def to_dict(self) -> dict:
+        """Return the ranking as a dict that serialises to JSON."""
+        effects = [
+            {
+                "axis": one.axis,
+                "swing": one.swing,
+                "lowest": list(one.lowest),
+                "highest": list(one.highest),
+                "total_order": one.total,
+                "total_order_confidence": one.confidence,
+            }
+            for one in self.effects
+        ]
+        return {
+            "output": self.output,
+            "base": self.base,
+            "base_value": self.base_value,
+            "effects": effects,
+            "note": self.note,
+        }
+
+
+def rank(sweep: Sweep, *, seed: int = 0) -> Ranking:
+    """Rank the axes of a sweep by what they do to the gain of its last policy over its first.
+
+    Without an axis of policies: to the prediction per reclaimed page. One at a time, from the point nearest the middle
+    of all axes that has a value; and by total-order Sobol indices over all points, through SALib where it is installed.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    seed : int
+        Of the samples.
+
+    Raises
+    ------
+    ValueError
+        If nothing has a price, or no axis is left.
+    """
+    space, along = sweep.space, policy_dimension(sweep.space)
+    if not sweep.prices.unit:
+        raise ValueError("rank: no point has a price; give an architecture with costs, or costs=")
+    name = "per_page" if along is None or len(space.dimensions[along]) < 2 else "gain"
+    values, label = value_of(sweep, name)
+    if along is not None:
+        policies = steps(space.dimensions[along])
+        values = np.take(values, [-1], axis=along)
+        label += f" ({policies[-1]} over {policies[0]})" if name == "gain" else ""
+    moved = [number for number, size in enumerate(values.shape) if size > 1]
+    if not moved:
+        raise ValueError("rank: expected an axis of two values or more beside the policies, got none")
+    known = np.argwhere(~np.isnan(values))
+    if not len(known):
+        raise ValueError("rank: no point has a value")
+    distance = np.abs(known - np.array(values.shape) // 2).sum(axis=1)
+    middle = tuple(int(at) for at in known[np.argmin(distance)])
+    totals, confidences, note = _sobol(values, moved, seed)
+    effects = []
+    for at, number in enumerate(moved):
+        line = values[tuple(slice(None) if one == number else middle[one] for one in range(values.ndim))]
+        words = steps(space.dimensions[number])
+        low, high = int(np.nanargmin(line)), int(np.nanargmax(line))
+        effects.append(
+            Effect(
+                _axis_name(space.dimensions[number]),
+                (words[low], float(line[low])),
+                (words[high], float(line[high])),
+                totals and totals[at],
+                confidences and confidences[at],
+            )
+        )
+    effects.sort(key=lambda one: (-(one.total or 0.0), -one.swing) if totals else -one.swing)
+    base = {_axis_name(space.dimensions[number]): steps(space.dimensions[number])[middle[number]] for number in moved}
+    return Ranking(label, base, float(values[middle]), tuple(effects), note)
+
+
+def _axis_name(dimension) -> str:
+    return "/".join(axis.name for axis in dimension.axes)
+
+
+def _sobol(values: np.ndarray, moved: list[int], seed: int):
+    """Total-order indices and the half-widths of their intervals, or None and why."""
+    if missing := int(np.isnan(values).sum()):
+        return None, None, f"no Sobol indices: {missing} of {values.size} points were dropped or failed"
+    if not np.ptp(values):
+        return None, None, "no Sobol indices: the output is the same everywhere"
+    try:
+        from SALib.analyze import sobol as analysis
+        from SALib.sample import sobol as sampling
+    except ImportError:
+        return None, None, "no Sobol indices: they need SALib; install it with: pip install 'rmapfast[sensitivity]'"
+    names = [f"x{number}" for number in moved]
+    problem = {"num_vars": len(moved), "names": names, "bounds": [[0.0, 1.0]] * len(moved)}
+    points = sampling.sample(problem, _SAMPLES, calc_second_order=False, seed=seed)
+    index = [np.zeros(len(points), np.int64)] * values.ndim
+    for column, number in enumerate(moved):
+        index[number] = np.minimum(
+            (points[:, column] * values.shape[number]).astype(np.int64), values.shape[number] - 1
+        )
+    found = analysis.analyze(problem, values[tuple(index)], calc_second_order=False, seed=seed)
+    return [float(one) for one in found["ST"]], [float(one) for one in found["ST_conf"]], ""
