@@ -159,7 +159,10 @@ def columns(sweep: Sweep, *, counts: bool = True) -> dict[str, np.ndarray]:
     """
     space, prices = sweep.space, sweep.prices
     rows = np.argwhere(space.kept)
-    place = tuple(rows.T)
+
+    def of(array):
+        return np.atleast_1d(array[tuple(rows.T)])
+
     found = {
         axis.name: axis.labels[rows[:, number]]
         for number, dimension in enumerate(space.dimensions)
@@ -169,13 +172,13 @@ def columns(sweep: Sweep, *, counts: bool = True) -> dict[str, np.ndarray]:
     at = _positions(simulated, rows[:, list(sweep.structural)])
     found["status"] = np.array([sweep.status(index) for index in sweep.simulations])[at]
     if unit := prices.unit:
-        found[f"predicted_{unit}"] = prices.predicted[place]
-        found[f"predicted_low_{unit}"] = prices.low[place]
-        found[f"predicted_high_{unit}"] = prices.high[place]
-        found[f"per_page_{unit}"] = prices.per_page[place]
+        found[f"predicted_{unit}"] = of(prices.predicted)
+        found[f"predicted_low_{unit}"] = of(prices.low)
+        found[f"predicted_high_{unit}"] = of(prices.high)
+        found[f"per_page_{unit}"] = of(prices.per_page)
         if prices.gain is not None:
-            found["gain"] = prices.gain[place]
-        found |= {f"{_BREAKDOWN}{name}_{unit}": share[place] for name, share in prices.breakdown.items()}
+            found["gain"] = of(prices.gain)
+        found |= {f"{_BREAKDOWN}{name}_{unit}": of(share) for name, share in prices.breakdown.items()}
     if not counts:
         return found
     missing = ~np.array(simulated.done, bool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmapfast._sweep import Sweep, policy_dimension
-from rmapfast._sweep_report import steps, value_of
+from rmapfast._sweep_report import shown_axes, steps, value_of
 
 # Saltelli samples: (axes + 2) times as many lookups in the sweep, none of which is a simulation.
 _SAMPLES = 1024
@@ -140,7 +140,7 @@ def rank(sweep: Sweep, *, seed: int = 0) -> Ranking:
 
 
 def _axis_name(dimension) -> str:
-    return "/".join(axis.name for axis in dimension.axes)
+    return "/".join(axis.name for axis in shown_axes(dimension))
 
 
 def _sobol(values: np.ndarray, moved: list[int], seed: int):

@@ -244,12 +244,15 @@ class Axis:
     @cached_property
     def labels(self) -> np.ndarray:
         """The values as they are shown: numbers, truth values or texts, of shape (values,)."""
+        mixed = self.mixed
+        return mixed if mixed.dtype != object else np.array([str(one) for one in mixed])
+
+    @property
+    def mixed(self) -> np.ndarray:
+        """The labels as they are compared: of type object where numbers and texts stand together."""
         shown = [label(value) for value in self.values]
-        if all(type(one) is bool for one in shown):
-            return np.array(shown)
-        if all(type(one) in (int, float) for one in shown):
-            return np.array(shown)
-        return np.array([str(one) for one in shown])
+        kinds = {float if type(one) is int else type(one) for one in shown}
+        return np.array(shown, None if len(kinds) == 1 else object)
 
 
 def label(value):
@@ -413,7 +416,7 @@ class Space:
             for axis in dimension.axes:
                 shape = [1] * len(self.dimensions)
                 shape[number] = len(dimension)
-                names[axis.name] = names[axis.parameter] = axis.labels.reshape(shape)
+                names[axis.name] = names[axis.parameter] = axis.mixed.reshape(shape)
         kept = np.True_
         for text in self.constraints:
             kept = kept & _Constraint(text, names).holds()
@@ -661,7 +664,7 @@ class _Constraint:
         if type(op) not in _COMPARE:
             raise TypeError(f"no such comparison in {self.text!r}")
         a, b = self._value(left), self._value(right)
-        if (a.dtype.kind == "U") != (b.dtype.kind == "U"):
+        if "O" not in a.dtype.kind + b.dtype.kind and (a.dtype.kind == "U") != (b.dtype.kind == "U"):
             if isinstance(op, ast.Eq | ast.NotEq):
                 return np.asarray(isinstance(op, ast.NotEq))
             raise TypeError(f"{ast.unparse(left)} and {ast.unparse(right)} are a text and a number")

@@ -12,7 +12,8 @@ import numpy as np
 
 from rmapfast._names import closest
 from rmapfast._points import counts_of
-from rmapfast._space import Dimension, label
+from rmapfast._sizes import format_size
+from rmapfast._space import Axis, Dimension, Space, label, parameters
 from rmapfast._sweep import Sweep, policy_dimension
 from rmapfast.events import EVENT_NAMES
 from rmapfast.report import number
@@ -46,8 +47,8 @@ class View:
 
 
 def steps(dimension: Dimension) -> list[str]:
-    """Return what each step of a dimension is called."""
-    labels = [[_word(one) for one in axis.labels.tolist()] for axis in dimension.axes]
+    """Return what each step of a dimension is called: after its first axis, or all if that does not tell them apart."""
+    labels = [[_word(one) for one in axis.labels.tolist()] for axis in shown_axes(dimension)]
     return ["/".join(words) for words in zip(*labels, strict=True)]
 
 
@@ -55,10 +56,17 @@ def _word(value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def shown_axes(dimension: Dimension) -> tuple[Axis, ...]:
+    """Return the axes after which the steps of a dimension are called."""
+    first = dimension.axes[0]
+    tells = dimension.name == first.name and len(set(first.labels.tolist())) == len(dimension)
+    return (first,) if tells else dimension.axes
+
+
 def title(dimension: Dimension) -> str:
     """Return the name of a dimension with its unit."""
-    names = "/".join(axis.name for axis in dimension.axes)
-    units = {axis.unit for axis in dimension.axes}
+    names = "/".join(axis.name for axis in shown_axes(dimension))
+    units = {axis.unit for axis in shown_axes(dimension)}
     unit = next(iter(units)) if len(units) == 1 else ""
     return f"{names} ({unit})" if unit not in ("", "1") else names
 
@@ -110,6 +118,24 @@ def _of_records(sweep: Sweep, value) -> np.ndarray:
     return np.where(sweep.space.kept, array, np.nan)
 
 
+def chosen_steps(space: Space, at: Mapping[str, str]) -> dict[int, int]:
+    """Return the number of the step that each name means, by the number of the dimension.
+
+    Raises
+    ------
+    ValueError
+        If the space has no such axis or step.
+    """
+    chosen = {}
+    for name, word in at.items():
+        along = space.along(name)
+        words = steps(space.dimensions[along])
+        if str(word) not in words:
+            raise ValueError(f"{name}: no step {word!r}{closest(word, words)}; it has {', '.join(words)}")
+        chosen[along] = words.index(str(word))
+    return chosen
+
+
 def view(
     sweep: Sweep,
     *,
@@ -137,13 +163,7 @@ def view(
     """
     space = sweep.space
     array, output = value_of(sweep, value)
-    chosen = {}
-    for name, word in (at or {}).items():
-        along = space.along(name)
-        words = steps(space.dimensions[along])
-        if str(word) not in words:
-            raise ValueError(f"{name}: no step {word!r}{closest(word, words)}; it has {', '.join(words)}")
-        chosen[along] = words.index(str(word))
+    chosen = chosen_steps(space, at or {})
     policies = policy_dimension(space)
     skipped = policies if output.startswith("predicted gain") else None
     several = [n for n, size in enumerate(space.shape) if size > 1 and n not in chosen]
@@ -171,7 +191,7 @@ def view(
         table = array[tuple(place)]
         table = table[None] if down is None else table if down < across else table.T
         words = [
-            f"{'/'.join(axis.name for axis in space.dimensions[n].axes)} {steps(space.dimensions[n])[step]}"
+            f"{'/'.join(axis.name for axis in shown_axes(space.dimensions[n]))} {steps(space.dimensions[n])[step]}"
             for n, step in zip(others, index, strict=True)
             if space.shape[n] > 1
         ]
@@ -247,21 +267,31 @@ def where(sweep: Sweep, index: tuple[int, ...], numbers=None) -> str:
 
 
 def summary(sweep: Sweep) -> list[str]:
-    """Return lines that say how large the sweep is, what it has in common, and which points failed."""
+    """Return sentences that say how large the sweep is, what it has in common, and which points failed."""
     statuses = [sweep.status(index) for index in sweep.simulations]
     done = f"{statuses.count('done'):,} of {len(statuses):,} structural points done"
-    axes = " x ".join(f"{title(one)} [{len(one)}]" for one in sweep.space.dimensions)
+    axes = " x ".join(f"{'/'.join(axis.name for axis in one.axes)} [{len(one)}]" for one in sweep.space.dimensions)
     lines = [f"sweep: {axes or 'one point'}: {sweep.points:,} points, {done}"]
     if (dropped := math.prod(sweep.space.shape) - sweep.points) > 0:
         lines[0] += f", {dropped:,} dropped by constraints"
     if sweep.space.fixed:
-        lines.append("fixed: " + ", ".join(f"{name} {label(value)}" for name, value in sweep.space.fixed.items()))
+        lines.append("fixed: " + ", ".join(_fixed(name, value) for name, value in sweep.space.fixed.items()))
     failures = sweep.failures
     for index, error in list(failures.items())[:_MOST_FAILURES]:
         lines.append(f"failed: {where(sweep, index, sweep.structural)}: {error}")
     if len(failures) > _MOST_FAILURES:
         lines.append(f"... and {len(failures) - _MOST_FAILURES} more failed; the column 'error' has them all")
-    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]]
+    return lines
+
+
+def _fixed(name: str, value) -> str:
+    sized = type(value) is int and parameters()[name][1] == "bytes"
+    return f"{name} {format_size(value) if sized else label(value)}"
+
+
+def summary_text(sweep: Sweep) -> str:
+    """Return :func:`summary` as lines of at most 100 columns."""
+    return "\n".join(part for line in summary(sweep) for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  "))
 
 
 def one_point(sweep: Sweep) -> str:

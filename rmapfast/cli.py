@@ -33,7 +33,15 @@ from rmapfast._saved import json_text, load, save
 from rmapfast._sizes import parse_size
 from rmapfast._space import ASSUMPTIONS, Space, from_text, parameter_of
 from rmapfast._sweep import Sweep, sweep
-from rmapfast._sweep_report import differences_table, heatmap_text, one_point, ranking_table, summary, view
+from rmapfast._sweep_report import (
+    chosen_steps,
+    differences_table,
+    heatmap_text,
+    one_point,
+    ranking_table,
+    summary_text,
+    view,
+)
 from rmapfast.events import DESCRIPTIONS
 from rmapfast.population import Population
 from rmapfast.report import (
@@ -470,9 +478,9 @@ def run_sweep(arguments) -> int:
     """Run ``rmapfast sweep``."""
     if arguments.plot is not None:
         _plot.check_path(arguments.plot)
-    _steps_at(arguments)
     space, progress = _space(arguments), Progress()
-    for name in (arguments.x, arguments.y, *_steps_at(arguments)):
+    chosen_steps(space, _steps_at(arguments))  # what cannot be shown is refused before the work
+    for name in (arguments.x, arguments.y):
         if name is not None:
             space.along(name)
     try:
@@ -509,8 +517,8 @@ def _show_sweep(found: Sweep, arguments, as_json: bool) -> None:
 
         _print_json(document(found) | ({"ranking": ranking.to_dict()} if ranking else {}))
         return
-    print("\n".join([*summary(found), ""]))
-    print(ranking_table(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found))
+    body = ranking_table(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found)
+    print(f"{summary_text(found)}\n\n{body}")
 
 
 def _add_rerun(verbs) -> None:

@@ -305,15 +305,16 @@ def ranking(result):
     """
     found = result.rank()
     base = ", ".join(f"{name} {step}" for name, step in found.base.items())
-    words = f"Left: one axis at a time, from {base}. {found.note} {_sweep_caption(result)}"
-    figure, (body,) = _captioned(words, [1.2 + 0.45 * len(found.effects)])
+    about = f"Left: one axis at a time, from {base}. {found.note} {_sweep_caption(result)}"
+    figure, (body,) = _captioned(about, [1.2 + 0.45 * len(found.effects)])
     totals = [one for one in found.effects if one.total is not None]
     axes = body.subplots(1, 2 if totals else 1, squeeze=False)[0]
     places = range(len(found.effects))
     for place, one in enumerate(found.effects):
         (from_, low), (to, high) = one.lowest, one.highest
         axes[0].barh(place, high - low, 0.6, low, **_fill(0))
-        axes[0].annotate(f"{from_} to {to}", (high, place), (4, 0), textcoords="offset points", va="center", size=_TEXT)
+        words = f"{from_} to {to}" if high > low else "no effect"
+        axes[0].annotate(words, (high, place), (4, 0), textcoords="offset points", va="center", size=_TEXT)
     axes[0].axvline(found.base_value, color="black", linestyle=":", linewidth=1)
     axes[0].margins(x=0.35)
     axes[0].set_xlabel(found.output, fontsize=_TEXT)
@@ -334,13 +335,12 @@ def _sweep_caption(result) -> str:
     priced = "Predicted, not measured." if result.prices.unit else ""
     seeds = ", ".join(map(str, result.provenance["arguments"]["seeds"]))
     about = f"rmapfast {result.provenance['rmapfast']}, seed {seeds}."
-    return " ".join([*(f"{' '.join(line.split())}" for line in summary(result)), priced, about])
+    return " ".join([*(f"{line}." for line in summary(result)), priced, about])
 
 
 def _draw_heat(ax, shown, name: str, table, low: float, high: float):
     # light greys, on which the figures can be read
-    grey = _matplotlib().colors.LinearSegmentedColormap.from_list("greys", ["1.0", "0.35"])
-    grey.set_bad("white")
+    grey = _matplotlib().colors.LinearSegmentedColormap.from_list("greys", ["1.0", "0.5"])
     image = ax.imshow(table, cmap=grey, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
     for dimension, axis in ((shown.x, ax.xaxis), (shown.y, ax.yaxis)):
         names = steps(dimension)

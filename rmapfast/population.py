@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 
@@ -396,7 +397,7 @@ class Population:
         **arguments
             Those of :meth:`synthetic`.
         """
-        given = inspect.signature(cls.synthetic).bind(size, **arguments)
+        given = _signature(cls).bind(size, **arguments)
         given.apply_defaults()
         return Description(given.arguments)
 
@@ -606,6 +607,12 @@ class Population:
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
             raise _rle3.CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
+
+
+@cache
+def _signature(cls: type) -> inspect.Signature:
+    """The arguments of :meth:`Population.synthetic`, which sweeps bind at every point."""
+    return inspect.signature(cls.synthetic)
 
 
 def _one_window_vmas(mms: np.ndarray, start: int, pages: int, pgoff: int, flags: int, tables: int) -> dict:
