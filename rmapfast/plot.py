@@ -335,7 +335,15 @@ def _sweep_caption(result) -> str:
     priced = "Predicted, not measured." if result.prices.unit else ""
     seeds = ", ".join(map(str, result.provenance["arguments"]["seeds"]))
     about = f"rmapfast {result.provenance['rmapfast']}, seed {seeds}."
-    return " ".join([*(f"{line}." for line in summary(result)), priced, about])
+    axes = [f"{axis.name} {_values(axis)}" for axis in result.space.axes]
+    axes += [f"only where {text}" for text in result.space.constraints]
+    return " ".join([*(f"{line}." for line in summary(result)), *(f"{words}." for words in axes), priced, about])
+
+
+def _values(axis) -> str:
+    """The values of an axis, or how many there are from where to where."""
+    words = [f"{one:g}" if isinstance(one, float) else str(one) for one in axis.labels.tolist()]
+    return ", ".join(words) if len(words) <= 12 else f"{words[0]} to {words[-1]} in {len(words)} steps"
 
 
 def _draw_heat(ax, shown, name: str, table, low: float, high: float):
