@@ -16,8 +16,8 @@ from rmapfast._files import check_writable
 from rmapfast._journal import Journal, check_same, header
 from rmapfast._points import DEFAULT_TARGET, arch_of, counts_of
 from rmapfast._reclaim import provenance
-from rmapfast._space import Space
-from rmapfast.cost import COMPONENTS
+from rmapfast._space import Space, is_price
+from rmapfast.cost import COMPONENTS, CostVector
 from rmapfast.events import EVENT_NAMES
 
 # More than this only if it is asked for: hours of simulation, gigabytes of prices.
@@ -178,6 +178,7 @@ def _prices(sweep: Sweep) -> Prices:
     predicted, low, high, pages = (np.full(shape, np.nan) for _ in range(4))
     breakdown: dict[str, np.ndarray] = {}
     unit = ""
+    vectors = _Vectors([event for event, _, _ in costs])
     for index in space.steps(lambda dimension: not dimension.linear):
         key = sweep.simulations[tuple(at if n in sweep.structural else 0 for n, at in enumerate(index))]
         record = sweep.records.get(key)
@@ -185,19 +186,17 @@ def _prices(sweep: Sweep) -> Prices:
             continue
         place = tuple(slice(None) if number in linear else at for number, at in enumerate(index))
         pages[place] = record["reclaimed_pages"] or np.nan
-        vector = arch_of(space.values(index), record["arch"]).cost
+        vector, slopes = vectors(space.values(index), record["arch"])
         if vector is None:
             continue
         unit = vector.unit
         events, referenced = (np.array(counts_of(record, key), float) for key in ("events", "referenced_events"))
-        # A price is linear in each cost, so what stands at 0 gives the rest, and a step of 1 the slope.
-        vector = vector.replace(**{event: 0.0 for event, _, _ in costs})
         base = vector.price(events, referenced)
         value, shares = np.zeros(inner), {name: np.full(inner, share) for name, share in base.breakdown.items()}
         for event, figures, at in costs:
             steps = figures.reshape([-1 if number == at else 1 for number in range(len(inner))])
             value = value + events[EVENT_NAMES.index(event)] * steps
-            for name, share in vector.replace(**{event: 1.0}).price(events, referenced).breakdown.items():
+            for name, share in slopes[event].price(events, referenced).breakdown.items():
                 slope = share - base.breakdown.get(name, 0.0)
                 if slope:
                     shares[name] = shares.get(name, np.zeros(inner)) + slope * steps
@@ -219,6 +218,27 @@ def _prices(sweep: Sweep) -> Prices:
         with np.errstate(invalid="ignore", divide="ignore"):
             gain = 1 - per_page / np.take(per_page, [0], axis=along)
     return Prices(unit, predicted, low, high, {name: breakdown[name] for name in names}, per_page, gain)
+
+
+class _Vectors:
+    """Cost vectors of points, made once for all points that share them.
+
+    A price is linear in each cost: with the costs that are axes at 0 it is the rest, and a step of 1 gives the slope.
+    """
+
+    def __init__(self, events: list[str]):
+        self.events, self.known = events, {}
+
+    def __call__(self, values: Mapping, arch: str) -> tuple[CostVector | None, dict[str, CostVector]]:
+        given = {name: value for name, value in values.items() if name == "arch" or is_price(name)}
+        key = repr((arch, given))
+        if key not in self.known:
+            vector, slopes = arch_of(given, arch).cost, {}
+            if vector and self.events:
+                vector = vector.replace(**dict.fromkeys(self.events, 0.0))
+                slopes = {event: vector.replace(**{event: 1.0}) for event in self.events}
+            self.known[key] = vector, slopes
+        return self.known[key]
 
 
 def policy_dimension(space: Space) -> int | None:

@@ -497,7 +497,8 @@ def run_sweep(arguments) -> int:
         )
     except KeyboardInterrupt:
         progress.clear()
-        kept = f"; what was done is in {arguments.output}, --resume goes on" if arguments.output else ""
+        kept = arguments.output and f"; what was done is in {arguments.output}, --resume goes on"
+        kept = (kept if os.path.exists(arguments.output) else "; no point was done") if kept else ""
         print(f"rmapfast: interrupted{kept}", file=sys.stderr)
         return 130
     finally:
