@@ -225,7 +225,25 @@ static void shrink_active(struct rmf_reclaim *reclaim)
 	visit_list(reclaim, RMF_VISIT_ACTIVE, list, nr);
 }
 
-/* `listed` has a bit for each folio. */
+/* Whether there are such folios, and none is there that `listed`, which has a bit for each folio, has already; it has them then. */
+static int check_folios(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const char *name, uint64_t *listed, struct rmf_fault *fault)
+{
+	for (uint64_t i = 0; i < nr; i++) {
+		uint32_t folio = folios[i];
+
+		if (folio >= run->pop.nr_folios) {
+			*fault = (struct rmf_fault){ name, "no such folio", i };
+			return RMF_ELRU;
+		}
+		if (listed[folio / 64] >> folio % 64 & 1) {
+			*fault = (struct rmf_fault){ name, "the folio is listed already", i };
+			return RMF_ELRU;
+		}
+		listed[folio / 64] |= (uint64_t)1 << folio % 64;
+	}
+	return 0;
+}
+
 static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_list *list, const char *name, uint64_t *listed, struct rmf_fault *fault)
 {
 	uint64_t nr_folios = reclaim->run->pop.nr_folios;
@@ -235,20 +253,7 @@ static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_li
 		*fault = (struct rmf_fault){ name, "more entries than there are folios", list->n };
 		return RMF_ELRU;
 	}
-	for (uint64_t i = 0; i < list->n; i++) {
-		uint32_t folio = list->folios[i];
-
-		if (folio >= nr_folios) {
-			*fault = (struct rmf_fault){ name, "no such folio", i };
-			return RMF_ELRU;
-		}
-		if (listed[folio / 64] >> folio % 64 & 1) {
-			*fault = (struct rmf_fault){ name, "the folio is on the lists already", i };
-			return RMF_ELRU;
-		}
-		listed[folio / 64] |= (uint64_t)1 << folio % 64;
-	}
-	return 0;
+	return check_folios(reclaim->run, list->folios, list->n, name, listed, fault);
 }
 
 /* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap nobody looks at the swapbacked ones. */
@@ -353,6 +358,28 @@ bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 		}
 		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive, folios_to_visit(reclaim, less(end, work_done(reclaim->run))));
 	}
+}
+
+int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
+		     struct rmf_fault *fault)
+{
+	uint64_t *listed = calloc(run->pop.nr_folios / 64 + 1, sizeof(*listed));
+	int error;
+
+	if (!listed)
+		return RMF_ENOMEM;
+	error = check_folios(run, folios, nr, "folios", listed, fault);
+	free(listed);
+	for (uint64_t group = 0; !error && group <= nr_groups; group++) {
+		uint64_t wanted = group == 0 ? 0 : group_start[group - 1];
+
+		if (group_start[group] < wanted || group_start[group] > nr || (group == 0 && group_start[0]) ||
+		    (group == nr_groups && group_start[group] != nr)) {
+			*fault = (struct rmf_fault){ "group_start", "offsets rise from 0 to the number of folios", group };
+			error = RMF_ELRU;
+		}
+	}
+	return error;
 }
 
 uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,

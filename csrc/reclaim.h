@@ -64,6 +64,10 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
  * shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux v7.0. */
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
 
+/* 0, or RMF_ELRU with *fault: whether these are groups for rmf_shrink_groups(), each folio in one of them at most. */
+int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
+		     struct rmf_fault *fault);
+
 /* Models shrink_folio_list() as reclaim_folio_list() calls it for MADV_PAGEOUT, mm/vmscan.c, Linux v7.0: without reference check, once for each
  * group group_start[i] .. group_start[i + 1] of folios, from group `first` on until the budget is used up. Returns the group to go on with. */
 uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,

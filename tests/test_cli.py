@@ -561,7 +561,7 @@ BAD = [
     ([*SMALL, "-o", "bad.toml"], "--overwrite"),
     ([*SMALL, "-o", "/dev/null", "--overwrite"], "/dev/null"),
     ([*SMALL, "-o"], "-o"),
-    (["compare"], "RESULT.json"),
+    (["compare"], "RESULT"),
     (["compare", "missing.json"], "missing.json"),
     (["compare", "bad.toml"], "bad.toml"),
     (["compare", str(CAPTURE)], CAPTURE.name),

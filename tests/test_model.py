@@ -963,3 +963,23 @@ def test_rounds_and_passes_of_memory_reclaim_by_hand():
     population = rf.Population.synthetic("16MiB", orders=9, young=0.0)
     events = rf.reclaim(population, "16MiB").events
     assert (events["isolation_calls"], events["reclaim_rounds"], events["priority_passes"]) == (8, 6, 17)
+
+
+@pytest.mark.parametrize(
+    ("folios", "group_start", "what"),
+    [
+        ([0, 1, 1], [0, 3], r"folios\[2\]: the folio is listed already"),
+        ([0, 64], [0, 2], r"folios\[1\]: no such folio"),
+        ([0, 1], [1, 2], r"group_start\[0\]"),
+        ([0, 1], [0, 1], r"group_start\[1\]"),
+        ([0, 1], [0, 3, 2], r"group_start\[1\]"),
+        ([0, 1, 2], [0, 2, 1, 3], r"group_start\[2\]"),
+        ([0, 1], [], "group_start"),
+    ],
+)
+def test_groups_that_do_not_do(folios, group_start, what):
+    population = rf.Population.synthetic("4MiB", orders=4)
+    run = _core.Run(population, rf.policy.get("v7.0"), rf.arch.get("x86-64"))
+    with pytest.raises(ValueError, match=what):
+        run.shrink_groups(np.array(folios, np.uint32), np.array(group_start, np.uint64), 0, 1 << 40)
+    assert not run.events.any()
