@@ -32,6 +32,7 @@ class Journal:
         self.path = where.with_name(where.name + ".journal")
         self._file = None
         self._synced = 0.0
+        self._empty = True
 
     def open(self, header: dict, *, resume: bool, overwrite: bool) -> dict[str, dict]:
         """Open the journal and lock it; returns the records of the points that are done, by key.
@@ -58,6 +59,7 @@ class Journal:
                 records, end = self._read(text, header)
                 self._file.truncate(end)
                 self._file.seek(end)
+                self._empty = not records
             else:
                 self._file.truncate(0)
             if not self._file.tell():
@@ -94,6 +96,7 @@ class Journal:
     def add(self, records: Iterable[tuple[str, dict]]) -> None:
         """Append records of points by key."""
         for key, record in records:
+            self._empty = False
             self._write({"key": key, "record": record})
 
     def _write(self, document: dict) -> None:
@@ -107,8 +110,8 @@ class Journal:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def close(self, *, finished: bool) -> None:
-        """Close the journal; one that is finished is removed, as its output has it all."""
-        if finished:
+        """Close the journal; it is removed if its output has it all, or if it holds nothing."""
+        if finished or self._empty:
             self.path.unlink(missing_ok=True)
         try:
             self._file.close()

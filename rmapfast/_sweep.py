@@ -314,10 +314,11 @@ def sweep(
     journal = Journal(output) if output is not None else None
     with opened(executor, workers) as where:
         records = journal.open(head, resume=resume, overwrite=overwrite) if journal else {}
-        if resume and not records and os.path.exists(output):
-            records = _finished(output, head)
         complete = False
         try:
+            if resume and not records and os.path.exists(output):
+                records = _finished(output, head)
+                journal.add(records.items())  # which is what a later resume looks at
             try:
                 records, error = _run(made, records, where, journal, fail_fast, progress), None
             except _Partial as partial:

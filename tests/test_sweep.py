@@ -478,8 +478,7 @@ def test_a_resume_of_something_else_is_refused(tmp_path, run):
     ):
         status, out, err = run(*small, *words)
         assert (status, out, err.count("\n")) == (2, "", 1) and expected in err, err
-        assert path.read_bytes() == before
-        Path(f"{path}.journal").unlink(missing_ok=True)
+        assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
     document = json.loads(before)
     document["provenance"]["rmapfast"] = "0.0.1"
     path.write_text(json.dumps(document))
@@ -488,6 +487,35 @@ def test_a_resume_of_something_else_is_refused(tmp_path, run):
     assert run(*small, "population.order=0,2", "--overwrite")[0] == 0
     path.write_text('{"provenance": {}}')
     assert run(*small, "population.order=0,4", "--resume")[0] == 2
+
+
+def test_a_resume_that_is_interrupted_keeps_what_the_output_had(tmp_path, monkeypatch):
+    path, space = tmp_path / "sweep.json", {"population.size": "1MiB", "population.order": [0, 2, 4]}
+    simulate = rf._points.simulate
+
+    def failing(values, progress):
+        if values["population.orders"] == 2:
+            raise MemoryError
+        return simulate(values, progress)
+
+    monkeypatch.setattr("rmapfast._points.simulate", failing)
+    rf.sweep(space, path)
+    assert os.listdir(tmp_path) == [path.name]
+
+    def interrupted(done, total, failed):
+        if failed:
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            rf.sweep(space, path, resume=True, progress=interrupted)
+        found = rf.load(path)
+        assert [found.status(index) for index in found.simulations] == ["done", "failed", "done"]
+    monkeypatch.undo()
+    ran = []
+    monkeypatch.setattr("rmapfast._points.simulate", lambda *a: ran.append(a) or simulate(*a))
+    assert not rf.sweep(space, path, resume=True).failures and len(ran) == 1
+    assert os.listdir(tmp_path) == [path.name]
 
 
 def test_damaged_journals(tmp_path, run):
