@@ -26,12 +26,12 @@ import numpy as np
 
 from rmapfast import _capture, _core, _fit
 from rmapfast import arch as _arch
-from rmapfast._guard import undone
 from rmapfast._reclaim import provenance, reclaim
 from rmapfast.arch import Arch
 from rmapfast.cost import Cost, CostVector
 from rmapfast.events import EVENT_NAMES
 from rmapfast.population import Population
+from rmapfast.support import undone
 
 MIB = 1 << 20
 # Of each case: large enough that the call takes milliseconds, small enough that two dozen take seconds.

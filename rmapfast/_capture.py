@@ -22,11 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast._files import check_writable, write_together
-from rmapfast._guard import undone
 from rmapfast._layout import MAX_ORDER, MAX_PAGES, ranges
 from rmapfast._rle3 import KPF, PM_PFN, PM_PRESENT, PM_SWAP, CaptureError, encode, has_flags, runs
 from rmapfast.population import Population
+from rmapfast.support import check_writable, undone, write_together
 
 # Entries of /proc files read at a time, 8 bytes each: bounds the memory for a sparse VMA of any size.
 _CHUNK = 1 << 20

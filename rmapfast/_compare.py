@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
-from rmapfast._names import closest
 from rmapfast._reclaim import Result, cost_vector, provenance, reclaim
 from rmapfast.cost import CostVector
 from rmapfast.description import Description
 from rmapfast.population import Population
+from rmapfast.support import closest
 
 # The seed's experiment: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")

@@ -20,6 +20,7 @@ from rmapfast import _core, _doors, pte, reference
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.population import Population
+from rmapfast.support import flag_mask
 
 # The recorded reference checks: per page (v6.14), and batched (v7.0 to v7.3).
 REFERENCED_VARIANTS = {"R614": "per-page", "R70": "v7.0", "R71": "v7.1", "R72": "v7.2", "R73": "v7.3"}
@@ -197,7 +198,7 @@ def _batch_outcome(vector: dict, engine: str) -> dict:
         raise VectorError(f"impl: unknown {vector['impl']!r}, known are v7.1, v6.14")
     if not old:
         if engine == "c":
-            flags = _doors.flag_mask("fpb", vector["fpb"], _core.FPB_FLAGS)
+            flags = flag_mask("fpb", vector["fpb"], _core.FPB_FLAGS)
             nr, merged, reads, _ = _core.folio_pte_batch_flags(
                 ptes, start, vector["max_nr"], folio["pfn"], pages, flags, cont_ptes, True
             )
@@ -223,7 +224,7 @@ def _batch_outcome(vector: dict, engine: str) -> dict:
         respect = {"RESPECT_DIRTY", "RESPECT_SOFT_DIRTY"} - {
             name.replace("IGNORE", "RESPECT") for name in vector["fpb"]
         }
-        flags = _doors.flag_mask("fpb", [*respect, "UNCUT"], _core.FPB_FLAGS)
+        flags = flag_mask("fpb", [*respect, "UNCUT"], _core.FPB_FLAGS)
         nr, _, reads, later = _core.folio_pte_batch_flags(
             ptes, start, vector["max_nr"], folio["pfn"], pages, flags, cont_ptes, True
         )

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast._files import write_atomically
 from rmapfast._points import counts_of
 from rmapfast._space import Space
 from rmapfast._sweep import Sweep
 from rmapfast._version import __version__
 from rmapfast.events import EVENT_NAMES
+from rmapfast.support import write_atomically
 
 # By ending: the modules that it needs, and the extra that brings them.
 ENDINGS = {

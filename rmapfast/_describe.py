@@ -12,10 +12,10 @@ from rmapfast import policy as _policy
 from rmapfast._layout import FolioIndex, ranges
 from rmapfast._pageout import split_partially_mapped
 from rmapfast._reclaim import _BUDGET, UNLIMITED_SWAP, check_population
-from rmapfast._sizes import format_size
 from rmapfast.events import EVENT_NAMES
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.support import format_size
 
 # One before lazyfree file batching, the seed's two, the newest one, and the one that swap-out waits for.
 POLICIES = ("per-page", "v6.16", "v7.0", "v7.3", "anon-swap")

@@ -9,18 +9,8 @@ import numpy as np
 from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
-from rmapfast._names import closest
 from rmapfast.events import Call, Events
-
-
-def flag_mask(argument: str, names, known: dict[str, int]) -> int:
-    """Return the bits of some flag names; an unknown one raises ``ValueError`` that lists the valid ones."""
-    mask = 0
-    for name in [names] if isinstance(names, str) else names:
-        if name not in known:
-            raise ValueError(f"{argument}: no flag {name!r}{closest(name, known)}; known are {', '.join(known)}")
-        mask |= known[name]
-    return mask
+from rmapfast.support import flag_mask
 
 
 def folio_pte_batch(ptes, start=0, *, folio_pfn, folio_pages, max_nr=None, flags=(), cont_ptes=1) -> int:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from rmapfast._files import check_writable
 from rmapfast._version import __version__
+from rmapfast.support import check_writable
 
 # Seconds of work that a failing machine may cost; a killed process costs nothing.
 _SYNC_S = 1.0

@@ -21,15 +21,15 @@ from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import policy as _policy
 from rmapfast._pageout import pageout_groups, split_partially_mapped
-from rmapfast._sizes import format_size, parse_size
 from rmapfast._stream import ActiveList, reclaim_stream, streams
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector, Prediction
-from rmapfast.description import Description, checked_integer
+from rmapfast.description import Description
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.support import checked_integer, format_size, parse_size
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from rmapfast import cost as _cost
 from rmapfast._compare import Comparison
-from rmapfast._files import write_atomically
-from rmapfast._names import closest
 from rmapfast._reclaim import Result
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
+from rmapfast.support import closest, write_atomically
 
 # A list of plain numbers that indentation spread over many lines; a text holds no bare line break.
 _SPREAD = re.compile(r'\[\n([^\[\]{}"]*)\n\s*\]')

@@ -21,15 +21,14 @@ from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import policy as _policy
 from rmapfast._layout import format_orders, parse_orders
-from rmapfast._names import closest
 from rmapfast._reclaim import ENGINES, ENTRIES
-from rmapfast._sizes import parse_size
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
-from rmapfast.description import KINDS, checked_boolean, checked_choice, checked_integer, checked_rate
+from rmapfast.description import KINDS
 from rmapfast.events import EVENT_NAMES
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, closest, parse_size
 
 # Other names of parameters.
 ALIASES = {

@@ -12,13 +12,13 @@ from functools import cached_property
 import numpy as np
 
 from rmapfast._executors import SweepError, completed, opened
-from rmapfast._files import check_writable
 from rmapfast._journal import Journal, check_same, header
 from rmapfast._points import DEFAULT_TARGET, arch_of, counts_of
 from rmapfast._reclaim import provenance
 from rmapfast._space import Space, is_price
 from rmapfast.cost import COMPONENTS, CostVector
 from rmapfast.events import EVENT_NAMES
+from rmapfast.support import check_writable
 
 # More than this only if it is asked for: hours of simulation, gigabytes of prices.
 MOST_SIMULATIONS = 10_000

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmapfast._names import closest
 from rmapfast._points import counts_of
-from rmapfast._sizes import format_size
 from rmapfast._space import Axis, Dimension, Space, label, parameters
 from rmapfast._sweep import Sweep, policy_dimension
 from rmapfast.events import EVENT_NAMES
 from rmapfast.report import number
+from rmapfast.support import closest, format_size
 
 # Of the terminal.
 _WIDTH = 100

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rmapfast import cost as _cost
-from rmapfast._names import closest
 from rmapfast.cost import CostVector
+from rmapfast.support import closest
 
 TLB_KINDS = ("none", "x86", "arm64", "riscv")
 

@@ -23,14 +23,11 @@ from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast._conformance import ENGINES, conformance
 from rmapfast._executors import KINDS as EXECUTORS
 from rmapfast._executors import SweepError
-from rmapfast._files import check_writable
-from rmapfast._names import closest
 from rmapfast._points import listed_bytes
 from rmapfast._reclaim import ENGINES as RECLAIM_ENGINES
 from rmapfast._reclaim import ENTRIES
 from rmapfast._rerun import differences, rerun
 from rmapfast._saved import json_text, load, save
-from rmapfast._sizes import parse_size
 from rmapfast._space import ASSUMPTIONS, Space, from_text, parameter_of
 from rmapfast._sweep import Sweep, sweep
 from rmapfast._sweep_report import (
@@ -54,6 +51,7 @@ from rmapfast.report import (
     description_table,
     hanging,
 )
+from rmapfast.support import check_writable, closest, parse_size
 
 
 class Parser(argparse.ArgumentParser):
@@ -635,7 +633,7 @@ def _add_calibrate(verbs) -> None:
 def run_calibrate(arguments) -> int:
     """Run ``rmapfast calibrate``."""
     from rmapfast._calibrate import calibrate
-    from rmapfast._files import check_writable, write_atomically
+    from rmapfast.support import check_writable, write_atomically
 
     if arguments.hold_back < 0:
         raise ValueError(f"--hold-back: expected 0 or more, got {arguments.hold_back}")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast._names import closest
 from rmapfast.events import EVENT_NAMES
+from rmapfast.support import closest
 
 _FOLDER = Path(__file__).parent / "costs"
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import SimpleNamespace
 
-import numpy as np
-
 from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast._layout import MAX_ORDER, MAX_PAGES, format_orders, parse_orders
-from rmapfast._names import closest
-from rmapfast._sizes import format_size, parse_size
+from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, format_size, parse_size
 
 MAX_DESCRIBED_PAGES = 1 << 44
 # Layout of a synthetic population: aligned to the largest folio and to the largest page table.
@@ -160,42 +156,6 @@ def _whole_weights(weights: list[Fraction]) -> list[int]:
     if sum(whole) > 1 << 32:
         whole = [max(int(weight * ((1 << 32) - len(weights)) / sum(weights)), 1) for weight in weights]
     return whole
-
-
-def checked_rate(name: str, value) -> float:
-    """Return the rate, if it is one."""
-    try:
-        rate = float(value)
-    except (TypeError, ValueError):
-        rate = math.nan
-    if isinstance(value, str) or not 0.0 <= rate <= 1.0:
-        raise (TypeError if rate != rate else ValueError)(f"{name}: expected a rate from 0 to 1, got {value!r}")
-    return rate
-
-
-def checked_integer(name: str, value, low: int, high: int) -> int:
-    """Return the integer, if it is one from low to high."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer from {low} to {high}, got {value!r}") from None
-    if not low <= number <= high:
-        raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
-    return number
-
-
-def checked_boolean(name: str, value) -> bool:
-    """Return the truth value, if it is one."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return bool(value)
-
-
-def checked_choice(name: str, value, known) -> str:
-    """Return the value, if it is a known one."""
-    if value not in tuple(known):
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}{closest(value, known)}")
-    return value
 
 
 def _check_description(given: dict) -> SimpleNamespace:

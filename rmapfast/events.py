@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rmapfast import _core
-from rmapfast._names import closest
+from rmapfast.support import closest
 
 EVENT_NAMES: tuple[str, ...] = _core.EVENT_NAMES
 

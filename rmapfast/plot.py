@@ -16,14 +16,13 @@ import numpy as np
 
 from rmapfast import _describe
 from rmapfast._compare import Comparison
-from rmapfast._files import check_writable, write_atomically
 from rmapfast._reclaim import Result
-from rmapfast._sizes import format_size
 from rmapfast._sweep_report import steps, summary, title, view
 from rmapfast._version import __version__
 from rmapfast.cost import COMPONENTS
 from rmapfast.population import Population
 from rmapfast.report import assumed, change, decimals, per_page, price_scale, run_lines
+from rmapfast.support import check_writable, format_size, write_atomically
 
 ENDINGS = (".png", ".svg", ".pdf")
 

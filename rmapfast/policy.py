@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from rmapfast._names import closest
+from rmapfast.support import closest
 
 CHOICES = {
     "uffd_wp": ("first-entry", "per-page", "whole-batch"),

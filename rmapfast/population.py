@@ -30,9 +30,8 @@ from rmapfast._layout import (
     permute,
     settle,
 )
-from rmapfast._names import closest
-from rmapfast._sizes import format_size
-from rmapfast.description import KINDS, Description, checked_choice, checked_integer
+from rmapfast.description import KINDS, Description
+from rmapfast.support import checked_choice, checked_integer, closest, format_size
 
 # Every array with its dtype, in the order of docs/model.md.
 ARRAYS = {

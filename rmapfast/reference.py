@@ -32,8 +32,8 @@ import numpy as np
 
 from rmapfast import _core
 from rmapfast import policy as _policy
-from rmapfast._names import closest
 from rmapfast.pte import KINDS
+from rmapfast.support import closest
 
 # docs/model.md, section 4, in the order of its table.
 EVENT_NAMES = (

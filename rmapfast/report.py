@@ -16,9 +16,9 @@ import numpy as np
 
 from rmapfast import _core, pte
 from rmapfast import policy as _policy
-from rmapfast._sizes import format_size
 from rmapfast._version import __version__
 from rmapfast.events import EVENT_NAMES
+from rmapfast.support import format_size
 
 # Of a plain table. Three runs fit beside the baseline: 22 + 14 + 3 * (14 + 7) = 99.
 _WIDTH = 100

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmapfast as rf
-from rmapfast import _capture, _core, _guard, _live, pte
-from rmapfast._files import write_together
+from rmapfast import _capture, _core, _live, pte
 from rmapfast._rle3 import PM_PFN, PM_PRESENT, Capture, encode, runs
+from rmapfast.support import undo, write_together
 
 MIB, PAGE = 1 << 20, os.sysconf("SC_PAGE_SIZE")
 DATA = Path(__file__).resolve().parent / "data" / "captures"
@@ -909,7 +909,7 @@ def test_signals_go_to_no_recycled_process(child):
 @live
 def test_guard_runs_once_and_leaves_nothing(tmp_path):
     calls, files = [], len(os.listdir("/proc/self/fd"))
-    with _guard.undone(lambda: calls.append(os.getpid())):
+    with undo.undone(lambda: calls.append(os.getpid())):
         assert calls == []
     assert calls == [os.getpid()]
     assert len(os.listdir("/proc/self/fd")) == files

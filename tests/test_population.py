@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rmapfast import _core, arch, pte
 from rmapfast._layout import FolioIndex, parse_orders, permute
 from rmapfast._pageout import pageout_groups, split_folios, split_partially_mapped
-from rmapfast._sizes import format_size, parse_size
 from rmapfast.population import ARRAYS, KINDS, Population
+from rmapfast.support import format_size, parse_size
 
 SMALL = arch.Arch(name="small", ptrs_per_pte=32, cont_ptes=8, tlb="arm64")
 rates = st.sampled_from([0.0, 0.03, 0.5, 1.0])

@@ -15,7 +15,7 @@ import pytest
 
 import rmapfast as rf
 from rmapfast import cost, report
-from rmapfast._files import write_atomically
+from rmapfast.support import write_atomically
 
 CAPTURE = Path(__file__).resolve().parent / "data" / "captures" / "file64k_cow_memcg.before.npz"
 SEED = ("v6.16+young", "v7.0")

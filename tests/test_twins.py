@@ -10,6 +10,7 @@ import rmapfast as rf
 from rmapfast import _core, _doors, reference
 from rmapfast._reclaim import reclaim
 from rmapfast.population import ARRAYS
+from rmapfast.support import flag_mask
 
 POLICIES = list(rf.policy.PRESETS)
 seeds = st.integers(0, 2**32 - 1)
@@ -92,7 +93,7 @@ def test_what_the_reference_checks_counted(seed, policy, ttu):
         run.folio_referenced_one(folio, vma)
         counted += run.events - before
         np.testing.assert_array_equal(run.referenced_events, counted)
-        run.try_to_unmap_one(folio, vma, _doors.flag_mask("ttu", ttu, _core.TTU_FLAGS))
+        run.try_to_unmap_one(folio, vma, flag_mask("ttu", ttu, _core.TTU_FLAGS))
         np.testing.assert_array_equal(run.referenced_events, counted)
         twin_folio, twin_vma = twin.folio(folio), twin.vma(vma, "contiguous")
         if twin_vma.address(twin_folio) is not None:
@@ -156,7 +157,7 @@ def test_folio_pte_batch_flags(seed, flags, data):
             continue
         folio_pfn, pages = int(population.folio_pfn[owners[0]]), 1 << int(population.folio_order[owners[0]])
         max_nr = data.draw(st.integers(1, len(population.ptes) - int(start)))
-        mask = _doors.flag_mask("flags", flags, _core.FPB_FLAGS)
+        mask = flag_mask("flags", flags, _core.FPB_FLAGS)
         nr, merged, reads, _ = _core.folio_pte_batch_flags(
             population.ptes, start, max_nr, folio_pfn, pages, mask, arch.cont_ptes, arch.mkdirty_soft_dirty
         )

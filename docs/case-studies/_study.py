@@ -18,9 +18,9 @@ import numpy as np
 import rmapfast as rf
 from rmapfast import arch as _arch
 from rmapfast import cost, plot
-from rmapfast._sizes import format_size, parse_size
 from rmapfast.cost import COMPONENTS, CostVector
 from rmapfast.events import EVENT_NAMES
+from rmapfast.support import format_size, parse_size
 
 HERE = Path(__file__).resolve().parent
 THREAD = "[PATCH v5 5/5] mm: rmap: support batched unmapping for file large folios"

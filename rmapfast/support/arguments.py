@@ -1,10 +1,14 @@
-"""Sizes in words: "10GiB" to bytes and back."""
+"""Arguments: sizes in words, numbers in a range, names out of a list, and the error that says what would do."""
 
 from __future__ import annotations
 
+import math
 import operator
 import re
+from collections.abc import Iterable
 from fractions import Fraction
+
+import numpy as np
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtpe", 1):
@@ -61,3 +65,57 @@ def format_size(size: int) -> str:
         return f"{size} B"
     value = f"{size / 1024**power:.2f}".rstrip("0").rstrip(".")
     return f"{value} {'KMGTPE'[power - 1]}iB"
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string."""
+    import difflib  # here, where a name is wrong already: an import that most runs never need
+
+    match = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def checked_rate(name: str, value) -> float:
+    """Return the rate, if it is one."""
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if isinstance(value, str) or not 0.0 <= rate <= 1.0:
+        raise (TypeError if rate != rate else ValueError)(f"{name}: expected a rate from 0 to 1, got {value!r}")
+    return rate
+
+
+def checked_integer(name: str, value, low: int, high: int) -> int:
+    """Return the integer, if it is one from low to high."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer from {low} to {high}, got {value!r}") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
+    return number
+
+
+def checked_boolean(name: str, value) -> bool:
+    """Return the truth value, if it is one."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def checked_choice(name: str, value, known) -> str:
+    """Return the value, if it is a known one."""
+    if value not in tuple(known):
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}{closest(value, known)}")
+    return value
+
+
+def flag_mask(argument: str, names, known: dict[str, int]) -> int:
+    """Return the bits of some flag names; an unknown one raises ``ValueError`` that lists the valid ones."""
+    mask = 0
+    for name in [names] if isinstance(names, str) else names:
+        if name not in known:
+            raise ValueError(f"{argument}: no flag {name!r}{closest(name, known)}; known are {', '.join(known)}")
+        mask |= known[name]
+    return mask

@@ -1,0 +1,29 @@
+"""What any program needs: checked arguments, files that are written whole, changes outside that are undone."""
+
+from rmapfast.support.arguments import (
+    checked_boolean,
+    checked_choice,
+    checked_integer,
+    checked_rate,
+    closest,
+    flag_mask,
+    format_size,
+    parse_size,
+)
+from rmapfast.support.files import check_writable, write_atomically, write_together
+from rmapfast.support.undo import undone
+
+__all__ = [
+    "check_writable",
+    "checked_boolean",
+    "checked_choice",
+    "checked_integer",
+    "checked_rate",
+    "closest",
+    "flag_mask",
+    "format_size",
+    "parse_size",
+    "undone",
+    "write_atomically",
+    "write_together",
+]
