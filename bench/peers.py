@@ -15,6 +15,7 @@ import numpy as np
 
 from rmapfast import _core, pte
 from rmapfast.events import EVENT_NAMES
+from rmapfast.flags import FolioFlag
 
 FREE_BATCH = 31  # freed folios after which a deferred TLB flush is due
 SELF = 1  # the CPU that reclaims
@@ -25,7 +26,7 @@ _DIRTY = int(pte.DIRTY)
 # Bits that may differ inside a batch, and those that must not but may be anything.
 _IGNORED = int(pte.YOUNG | pte.DIRTY)
 _FREE = int(pte.WRITE | pte.SOFT_DIRTY)
-_SLOW_FLAGS = _core.FOLIO_ACTIVE | _core.FOLIO_REFERENCED | _core.FOLIO_DIRTY | _core.FOLIO_PAGE_MAPCOUNTS
+_SLOW_FLAGS = FolioFlag.ACTIVE | FolioFlag.REFERENCED | FolioFlag.DIRTY | FolioFlag.PAGE_MAPCOUNTS
 
 # What a peer counts on its way; everything else follows from it.
 COUNTERS = (
@@ -147,14 +148,14 @@ def unmap_python(population, folios, group_start) -> Outcome:
                 pop.folio_mapcount[folio] = 0
                 if nr > 1:
                     pop.folio_nr_pages_mapped[folio] = 0
-                    flags &= ~_core.FOLIO_PAGE_MAPCOUNTS
-                flags |= _core.FOLIO_DIRTY if seen & _DIRTY else 0
+                    flags &= ~FolioFlag.PAGE_MAPCOUNTS
+                flags |= FolioFlag.DIRTY if seen & _DIRTY else 0
                 refs -= cleared
                 pending = True
             count["folios"] += 1
             count["pages"] += nr
-            if not flags & _core.FOLIO_DIRTY and refs == nr:
-                flags = flags & ~(_core.FOLIO_ACTIVE | _core.FOLIO_REFERENCED) | _core.FOLIO_FREED
+            if not flags & FolioFlag.DIRTY and refs == nr:
+                flags = flags & ~(FolioFlag.ACTIVE | FolioFlag.REFERENCED) | FolioFlag.FREED
                 refs = 0
                 count["freed"] += 1
                 count["freed_pages"] += nr
@@ -163,8 +164,8 @@ def unmap_python(population, folios, group_start) -> Outcome:
                 if batch == FREE_BATCH:
                     count["flushes"] += pending
                     pending, batch = False, 0
-            elif flags & _core.FOLIO_DIRTY:
-                flags |= _core.FOLIO_ACTIVE
+            elif flags & FolioFlag.DIRTY:
+                flags |= FolioFlag.ACTIVE
                 count["activated"] += 1
             else:
                 count["kept"] += 1
@@ -243,17 +244,17 @@ def unmap_numpy(population, folios, group_start) -> Outcome:
 
     flags, refs = pop.folio_flags[folios], pop.folio_refcount[folios].astype(np.int64)
     refs[mapped] -= cleared
-    flags[mapped[length > 1]] &= ~np.uint32(_core.FOLIO_PAGE_MAPCOUNTS)
-    flags[mapped[dirty]] |= np.uint32(_core.FOLIO_DIRTY)
-    dirty_folio = flags & np.uint32(_core.FOLIO_DIRTY) > 0
+    flags[mapped[length > 1]] &= ~np.uint32(FolioFlag.PAGE_MAPCOUNTS)
+    flags[mapped[dirty]] |= np.uint32(FolioFlag.DIRTY)
+    dirty_folio = flags & np.uint32(FolioFlag.DIRTY) > 0
     freed = ~dirty_folio & (refs == nr)
     kept = ~dirty_folio & ~freed
     np.copyto(
         flags,
-        flags & ~np.uint32(_core.FOLIO_ACTIVE | _core.FOLIO_REFERENCED) | np.uint32(_core.FOLIO_FREED),
+        flags & ~np.uint32(FolioFlag.ACTIVE | FolioFlag.REFERENCED) | np.uint32(FolioFlag.FREED),
         where=freed,
     )
-    np.copyto(flags, flags | np.uint32(_core.FOLIO_ACTIVE), where=dirty_folio)
+    np.copyto(flags, flags | np.uint32(FolioFlag.ACTIVE), where=dirty_folio)
     refs[freed] = 0
     pop.folio_flags[folios], pop.folio_refcount[folios], pop.folio_mapcount[folios] = flags, refs, 0
     pop.folio_nr_pages_mapped[folios[mapped[length > 1]]] = 0
@@ -286,7 +287,7 @@ else:
         name: np.uint32(getattr(_core, "FOLIO_" + name)) for name in ("DIRTY", "ACTIVE", "FREED", "PAGE_MAPCOUNTS")
     }
     _F_DIRTY, _F_ACTIVE, _F_FREED, _F_COUNTS = _FLAG.values()
-    _F_NOT_FREED = ~np.uint32(_core.FOLIO_ACTIVE | _core.FOLIO_REFERENCED)
+    _F_NOT_FREED = ~np.uint32(FolioFlag.ACTIVE | FolioFlag.REFERENCED)
     _W_KEPT, _W_FREE, _W_DIRTY = ~np.uint64(_IGNORED), ~np.uint64(_FREE), pte.DIRTY
     _W_ONE, _W_SHIFT, _W_PRESENT, _W_NONE = pte.PFN_ONE, pte.PFN_SHIFT, pte.PRESENT, np.uint64(0)
 

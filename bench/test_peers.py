@@ -8,6 +8,7 @@ from bench.conftest import MIX, groups_of
 from bench.peers import PEERS
 from rmapfast import _core, arch, policy
 from rmapfast._pageout import pageout_groups
+from rmapfast.flags import FolioFlag
 
 EVERYTHING = 1 << 62
 RUN_WITH = policy.get("v7.0"), arch.get("x86-64")
@@ -42,7 +43,7 @@ def test_peer_is_exact(peer, bits, orders, grouping):
         tables = population.folio_index // np.uint64(512)
         group_start = np.append(np.flatnonzero(np.diff(tables, prepend=tables[:1] - 1)), len(folios)).astype(np.uint64)
     population.folio_refcount[::50] += 1
-    population.folio_flags[::7] |= np.uint32(_core.FOLIO_ACTIVE | _core.FOLIO_REFERENCED)
+    population.folio_flags[::7] |= np.uint32(FolioFlag.ACTIVE | FolioFlag.REFERENCED)
     expected, got = population.copy(), population.copy()
     run = unmap_package(expected, folios, group_start)
     outcome = PEERS[peer](got, folios, group_start)

@@ -24,12 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast import _capture, _core, _fit
+from rmapfast import _capture, _fit
 from rmapfast import arch as _arch
 from rmapfast._reclaim import provenance, reclaim
 from rmapfast.arch import Arch
 from rmapfast.cost import Cost, CostVector
+from rmapfast.editions import preset_of
 from rmapfast.events import EVENT_NAMES
+from rmapfast.flags import MmFlag
 from rmapfast.population import Population
 from rmapfast.support import undone
 
@@ -237,35 +239,15 @@ def calibrate(
     )
 
 
-def running_policy() -> str:
-    """Return the preset of the kernel edition that is running."""
-    match = re.match(r"(\d+)\.(\d+)", platform.release())
-    version = (int(match[1]), int(match[2])) if match else (0, 0)
-    for least, preset in (
-        ((7, 3), "v7.3"),
-        ((7, 1), "v7.2"),
-        ((7, 0), "v7.0"),
-        ((6, 17), "v6.18"),
-        ((6, 16), "v6.16"),
-        ((6, 15), "v6.15"),
-        ((6, 13), "v6.14"),
-    ):
-        if version >= least:
-            return preset
-    return "v6.12"
-
-
 def _base_arch() -> Arch:
     if sys.platform != "linux":
         raise CalibrateError("calibrate: needs Linux")
     if os.geteuid() != 0:
         raise CalibrateError("calibrate: needs root (memory cgroups, page frame numbers, readahead settings)")
-    name = {"x86_64": "x86-64", "riscv64": "riscv64", "s390x": "s390x"}.get(platform.machine())
-    if platform.machine() == "aarch64":
-        name = {4096: "arm64-4k", 16384: "arm64-16k", 65536: "arm64-64k"}[os.sysconf("SC_PAGE_SIZE")]
-    if name is None:
-        raise CalibrateError(f"calibrate: no architecture is described for machine {platform.machine()!r}")
-    return _arch.get(name)
+    try:
+        return _arch.of_machine(platform.machine(), os.sysconf("SC_PAGE_SIZE"))
+    except ValueError as error:
+        raise CalibrateError(f"calibrate: {error}") from None
 
 
 # What is measured
@@ -411,7 +393,9 @@ class _Lab:
         return found
 
     def _simulate(self, population, freed: int, arch: Arch) -> np.ndarray:
-        result = reclaim(population, freed << population.page_shift, policy=running_policy(), arch=arch, in_place=True)
+        result = reclaim(
+            population, freed << population.page_shift, policy=preset_of(platform.release()), arch=arch, in_place=True
+        )
         counts = result.events.counts / max(result.reclaimed_pages, 1)
         if self.memcg.v1:  # lowering memory.limit_in_bytes asks for 32 pages at a time
             counts[EVENT_NAMES.index("reclaim_rounds")] = counts[EVENT_NAMES.index("isolation_calls")]
@@ -501,7 +485,7 @@ def _address(area: mmap.mmap) -> tuple[int, int]:
 
 def _capture_range(ranges: list[tuple[int, int]]) -> Population:
     population = _capture.population_of(os.getpid(), ranges)
-    population.mm_flags |= np.uint32(_core.MM_OUTSIDE_MEMCG)
+    population.mm_flags |= np.uint32(MmFlag.OUTSIDE_MEMCG)
     population.mm_cpumask[:] = 1  # the reclaiming CPU
     return population
 

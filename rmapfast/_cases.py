@@ -17,19 +17,11 @@ import numpy as np
 from rmapfast import _core, _doors, pte, reference
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
-from rmapfast._conformance import VectorError, vector_population
+from rmapfast._conformance import FOLIO_FLAGS, VMA_FLAGS, VectorError, vector_population
+from rmapfast.flags import FolioFlag, PageFlag, VmaFlag
 
 INVARIANTS: tuple[str, ...] = _core.INVARIANTS
 
-_VMA_NAMES = {"LOCKED": _core.VMA_LOCKED, "UFFD_WP": _core.VMA_UFFD_WP, "DROPPABLE": _core.VMA_DROPPABLE}
-_FOLIO_NAMES = {
-    "anon": _core.FOLIO_ANON,
-    "swapbacked": _core.FOLIO_SWAPBACKED,
-    "swapcache": _core.FOLIO_SWAPCACHE,
-    "dirty": _core.FOLIO_DIRTY,
-    "mlocked": _core.FOLIO_MLOCKED,
-    "pinned": _core.FOLIO_PINNED,
-}
 # The toy folio of csrc/check.c.
 _FOLIO_PFN, _FOLIO_INDEX, _SWAP_OFFSET = 64, 256, 8192
 
@@ -38,7 +30,7 @@ def case_of_state(state: dict) -> dict:
     """Return an enumerated state as a case."""
     start, end, pgoff, vma_flags = state["vma"]
     flags, page_flags = state["folio_flags"], np.array(state["page_flags"], np.uint8)
-    fails = np.flatnonzero(page_flags & _core.PAGE_SWAP_DUP_FAIL)
+    fails = np.flatnonzero(page_flags & PageFlag.SWAP_DUP_FAIL)
     per_table, first = state["ptrs_per_pte"], state["first_vpn"]
     return {
         "tags": _tags(state),
@@ -48,19 +40,19 @@ def case_of_state(state: dict) -> dict:
             "start_vpn": start,
             "end_vpn": end,
             "pgoff": pgoff,
-            "flags": [name for name, bit in _VMA_NAMES.items() if vma_flags & bit],
-            "anonymous": bool(vma_flags & _core.VMA_ANON),
+            "flags": [name for name, bit in VMA_FLAGS.items() if vma_flags & bit],
+            "anonymous": bool(vma_flags & VmaFlag.ANON),
         },
         "folio": {
             "pfn": _FOLIO_PFN,
             "order": state["order"],
             "index": _FOLIO_INDEX,
-            **{name: bool(flags & bit) for name, bit in _FOLIO_NAMES.items()},
+            **{name: bool(flags & bit) for name, bit in FOLIO_FLAGS.items()},
             "refcount": state["refcount"],
             "mapcount": sum(state["page_mapcount"]),
             "page_mapcounts": [[1, count] for count in state["page_mapcount"]],
-            "exclusive_pages": np.flatnonzero(page_flags & _core.PAGE_EXCLUSIVE).tolist(),
-            "hwpoison_pages": np.flatnonzero(page_flags & _core.PAGE_HWPOISON).tolist(),
+            "exclusive_pages": np.flatnonzero(page_flags & PageFlag.EXCLUSIVE).tolist(),
+            "hwpoison_pages": np.flatnonzero(page_flags & PageFlag.HWPOISON).tolist(),
             "swap_offset": _SWAP_OFFSET,
             "swap_dup_fail_page": int(fails[0]) if len(fails) else None,
         },
@@ -74,9 +66,9 @@ def case_of_state(state: dict) -> dict:
 
 def _tags(state: dict) -> list[str]:
     """What user space cannot make, in the words of the recorded vectors where they have one."""
-    flags, vma_anon = state["folio_flags"], state["vma"][3] & _core.VMA_ANON
-    anon = bool(flags & _core.FOLIO_ANON)
-    swapbacked, swapcache = bool(flags & _core.FOLIO_SWAPBACKED), bool(flags & _core.FOLIO_SWAPCACHE)
+    flags, vma_anon = state["folio_flags"], state["vma"][3] & VmaFlag.ANON
+    anon = bool(flags & FolioFlag.ANON)
+    swapbacked, swapcache = bool(flags & FolioFlag.SWAPBACKED), bool(flags & FolioFlag.SWAPCACHE)
     device = any(pte.KINDS[int(kind)] == "device_exclusive" for kind in pte.kind(np.array(state["ptes"], np.uint64)))
     found = {
         "unreachable:lazyfree-in-file-vma": anon and not swapbacked and not vma_anon,
@@ -149,17 +141,15 @@ def judge(case: dict, policy, *, against="per-page", arch="x86-64") -> list[str]
 
 def _maps(outcome: Outcome, ptes) -> np.ndarray:
     """Page of the folio that each entry maps, or -1."""
-    kinds = pte.kind(ptes)
     page = pte.pfn(ptes).astype(np.int64) - int(outcome.before.folio_pfn[0])
-    mapping = (kinds == 7) | (kinds == 3) | (kinds == 4)
-    return np.where(mapping & (page >= 0) & (page < 1 << int(outcome.before.folio_order[0])), page, -1)
+    return np.where(pte.maps_page(ptes) & (page >= 0) & (page < 1 << int(outcome.before.folio_order[0])), page, -1)
 
 
 def _page_flags(population) -> np.ndarray:
     flags, pages = int(population.folio_flags[0]), 1 << int(population.folio_order[0])
-    if flags & _core.FOLIO_PAGE_FLAGS:
+    if flags & FolioFlag.PAGE_FLAGS:
         return population.page_flags[:pages]
-    return np.full(pages, _core.PAGE_EXCLUSIVE if flags & _core.FOLIO_EXCLUSIVE else 0, np.uint8)
+    return np.full(pages, PageFlag.EXCLUSIVE if flags & FolioFlag.EXCLUSIVE else 0, np.uint8)
 
 
 def _accounting(outcome: Outcome) -> bool:
@@ -224,7 +214,7 @@ def _uffd_wp_kept(outcome: Outcome) -> bool:
     if np.any((was ^ now)[restored] & pte.UFFD_WP):
         return False
     flags = int(outcome.before.vma_flags[0])
-    if flags & _core.VMA_ANON or not flags & _core.VMA_UFFD_WP:
+    if flags & VmaFlag.ANON or not flags & VmaFlag.UFFD_WP:
         return True
     return not np.any((was & pte.UFFD_WP != 0) & (now == pte.NONE))
 
@@ -236,7 +226,7 @@ def _dirty_kept(outcome: Outcome) -> bool:
     dirty = (was & pte.DIRTY) != 0
     if np.any(dirty & ~gone & ((now & pte.DIRTY) == 0)):
         return False
-    return not np.any(dirty & gone & mapped) or bool(outcome.after.folio_flags[0] & _core.FOLIO_DIRTY)
+    return not np.any(dirty & gone & mapped) or bool(outcome.after.folio_flags[0] & FolioFlag.DIRTY)
 
 
 def _flushed(outcome: Outcome) -> bool:
@@ -280,9 +270,9 @@ _TESTS = {
     "mlock": _mlock_earned,
 }
 
-_REPRESENTATION = _core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS | _core.FOLIO_EXCLUSIVE
+_REPRESENTATION = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS | FolioFlag.EXCLUSIVE
 # A batch does not leave a folio partially mapped on its way: queueing for a deferred split is no part of the result.
-_QUEUED = _core.FOLIO_PARTIALLY_MAPPED
+_QUEUED = FolioFlag.PARTIALLY_MAPPED
 
 
 def _compare(oracle: Outcome, outcome: Outcome) -> set[str]:
@@ -309,7 +299,7 @@ def _compare(oracle: Outcome, outcome: Outcome) -> set[str]:
     differ = one.ptes ^ other.ptes
     only_wider = not np.any(differ & ~wider) and not np.any(one.ptes & ~other.ptes) and np.all(present[differ != 0])
     # A batch that finds a dirty entry behind a clean one makes the folio dirty, and so swapbacked, one step earlier.
-    dirtied = _core.FOLIO_DIRTY | _core.FOLIO_SWAPBACKED if other_flags & _core.FOLIO_DIRTY else 0
+    dirtied = FolioFlag.DIRTY | FolioFlag.SWAPBACKED if other_flags & FolioFlag.DIRTY else 0
     same_folio = same_counts and not (one_flags ^ other_flags) & ~dirtied and not one_flags & ~other_flags & dirtied
     return {"abort-widened"} if only_wider and same_folio else {"final-state"}
 
@@ -319,8 +309,8 @@ def _compare(oracle: Outcome, outcome: Outcome) -> set[str]:
 _BITS = ("write", "young", "dirty", "soft_dirty", "uffd_wp")
 _KINDS = {
     "file": 0,
-    "lazyfree": _core.FOLIO_ANON,
-    "anon": _core.FOLIO_ANON | _core.FOLIO_SWAPBACKED | _core.FOLIO_SWAPCACHE | _core.FOLIO_DIRTY,
+    "lazyfree": FolioFlag.ANON,
+    "anon": FolioFlag.ANON | FolioFlag.SWAPBACKED | FolioFlag.SWAPCACHE | FolioFlag.DIRTY,
 }
 _RECLAIM_TTU = _core.TTU_FLAGS["BATCH_FLUSH"] | _core.TTU_FLAGS["SYNC"]
 
@@ -329,11 +319,9 @@ def _consistent_state(rng, words, first_vpn, per_table, vma, flags, order, pfn, 
     """A state whose mapcounts and references go with its entries; sometimes somebody else holds the folio too."""
     pages = 1 << order
     mapped = pte.pfn(words).astype(np.int64) - pfn
-    counts = np.bincount(
-        mapped[((pte.kind(words) == 7) | (pte.kind(words) == 3)) & (mapped >= 0) & (mapped < pages)], minlength=pages
-    )
-    anon, swapbacked = flags & _core.FOLIO_ANON, flags & _core.FOLIO_SWAPBACKED
-    cached = not anon or flags & _core.FOLIO_SWAPCACHE
+    counts = np.bincount(mapped[pte.maps_page(words) & (mapped >= 0) & (mapped < pages)], minlength=pages)
+    anon, swapbacked = flags & FolioFlag.ANON, flags & FolioFlag.SWAPBACKED
+    cached = not anon or flags & FolioFlag.SWAPCACHE
     exclusive = rng.random(pages) < (0.9 if anon and swapbacked else 0)
     return {
         "ptes": words.tolist(),
@@ -344,7 +332,7 @@ def _consistent_state(rng, words, first_vpn, per_table, vma, flags, order, pfn, 
         "order": order,
         "refcount": 1 + int(counts.sum()) + (pages if cached else 0) + int(rng.random() < 0.1),
         "page_mapcount": counts.tolist(),
-        "page_flags": exclusive.astype(np.uint8) * _core.PAGE_EXCLUSIVE,
+        "page_flags": exclusive.astype(np.uint8) * PageFlag.EXCLUSIVE,
         "ttu": _RECLAIM_TTU,
         "guard": guard,
     }
@@ -379,7 +367,7 @@ def random_cases(seed: int, number: int):
         word = int(pte.make("present", _FOLIO_PFN, names))
         words[at : at + pages] = np.uint64(word) + (np.arange(pages, dtype=np.uint64) << pte.PFN_SHIFT)
         _mutate(rng, words, np.arange(at, at + pages), kind != "file", uffd_wp, float(rng.choice([0.02, 0.1, 0.5])))
-        vma_flags = (_core.VMA_ANON if kind != "file" else 0) | (_core.VMA_UFFD_WP if uffd_wp else 0)
+        vma_flags = (VmaFlag.ANON if kind != "file" else 0) | (VmaFlag.UFFD_WP if uffd_wp else 0)
         vma = (linear + first, linear + end, _FOLIO_INDEX + first, vma_flags)
         guard = "contiguous" if rng.random() < 0.5 else "none"
         yield case_of_state(
@@ -407,17 +395,17 @@ def capture_cases(population, seed: int, number: int):
         words = np.zeros(high - low, np.uint64)
         words[cut_start - low : cut_end - low] = population.ptes[base + cut_start : base + cut_end]
         words[(words & pte.PRESENT) != 0] &= ~pte.CONT
-        flags = int(population.folio_flags[folio]) & sum(_FOLIO_NAMES.values()) & ~_core.FOLIO_MLOCKED
-        if flags & _core.FOLIO_ANON and flags & _core.FOLIO_SWAPBACKED:
-            flags |= _core.FOLIO_SWAPCACHE
+        flags = int(population.folio_flags[folio]) & sum(FOLIO_FLAGS.values()) & ~FolioFlag.MLOCKED
+        if flags & FolioFlag.ANON and flags & FolioFlag.SWAPBACKED:
+            flags |= FolioFlag.SWAPCACHE
         vma_flags = int(population.vma_flags[vma])
         slots = np.arange(vpn - low, min(vpn + (1 << order), cut_end) - low)
         _mutate(
             rng,
             words,
             slots,
-            bool(flags & _core.FOLIO_ANON),
-            bool(vma_flags & _core.VMA_UFFD_WP),
+            bool(flags & FolioFlag.ANON),
+            bool(vma_flags & VmaFlag.UFFD_WP),
             float(rng.choice([0.0, 0.02, 0.2])),
         )
         pgoff = int(population.vma_pgoff[vma]) + cut_start - start

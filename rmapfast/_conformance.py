@@ -19,26 +19,26 @@ import numpy as np
 from rmapfast import _core, _doors, pte, reference
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
+from rmapfast.editions import REFERENCED_VECTORS, UNMAP_VECTORS
+from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
 from rmapfast.support import flag_mask
 
-# The recorded reference checks: per page (v6.14), and batched (v7.0 to v7.3).
-REFERENCED_VARIANTS = {"R614": "per-page", "R70": "v7.0", "R71": "v7.1", "R72": "v7.2", "R73": "v7.3"}
-
-_VMA_FLAGS = {
-    "LOCKED": _core.VMA_LOCKED,
-    "UFFD_WP": _core.VMA_UFFD_WP,
-    "DROPPABLE": _core.VMA_DROPPABLE,
-    "UFFD_MISSING": _core.VMA_UFFD_ARMED,
+# Flags by their name in a vector (docs/conformance-format.md).
+VMA_FLAGS = {
+    "LOCKED": VmaFlag.LOCKED,
+    "UFFD_WP": VmaFlag.UFFD_WP,
+    "DROPPABLE": VmaFlag.DROPPABLE,
+    "UFFD_MISSING": VmaFlag.UFFD_ARMED,
 }
-_FOLIO_FLAGS = {
-    "anon": _core.FOLIO_ANON,
-    "swapbacked": _core.FOLIO_SWAPBACKED,
-    "swapcache": _core.FOLIO_SWAPCACHE,
-    "dirty": _core.FOLIO_DIRTY,
-    "mlocked": _core.FOLIO_MLOCKED,
-    "pinned": _core.FOLIO_PINNED,
-    "young_flag": _core.FOLIO_YOUNG,
+FOLIO_FLAGS = {
+    "anon": FolioFlag.ANON,
+    "swapbacked": FolioFlag.SWAPBACKED,
+    "swapcache": FolioFlag.SWAPCACHE,
+    "dirty": FolioFlag.DIRTY,
+    "mlocked": FolioFlag.MLOCKED,
+    "pinned": FolioFlag.PINNED,
+    "young_flag": FolioFlag.YOUNG,
 }
 # A vector spans a few page tables; anything larger is a damaged or hostile file.
 _MAX_SLOTS = 1 << 20
@@ -153,7 +153,7 @@ def _replay(vector: dict, engine: str, report: Report) -> None:
         return
     case = _Case(vector)
     unmap = "ttu" in vector
-    known = _policy.VARIANTS if unmap else REFERENCED_VARIANTS
+    known = UNMAP_VECTORS if unmap else REFERENCED_VECTORS
     for variant in vector["variants"]:
         if variant not in known:
             raise VectorError(f"variants: unknown {variant!r}, known are {', '.join(known)}")
@@ -295,13 +295,13 @@ class _Case:
                 f"page_mapcounts: {mapcounts.sum()} mappings, mapcount {folio['mapcount']}: do not add up"
             )
         page_flags = np.zeros(pages, np.uint8)
-        page_flags[folio["exclusive_pages"]] |= _core.PAGE_EXCLUSIVE
-        page_flags[folio["hwpoison_pages"]] |= _core.PAGE_HWPOISON
+        page_flags[folio["exclusive_pages"]] |= PageFlag.EXCLUSIVE
+        page_flags[folio["hwpoison_pages"]] |= PageFlag.HWPOISON
         if folio["swap_dup_fail_page"] is not None:
-            page_flags[folio["swap_dup_fail_page"]] |= _core.PAGE_SWAP_DUP_FAIL
-        flags = _core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS
-        flags |= sum(bit for name, bit in _FOLIO_FLAGS.items() if folio.get(name))
-        vma_flags = sum(_VMA_FLAGS[name] for name in vma["flags"]) | (_core.VMA_ANON if vma["anonymous"] else 0)
+            page_flags[folio["swap_dup_fail_page"]] |= PageFlag.SWAP_DUP_FAIL
+        flags = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS
+        flags |= sum(bit for name, bit in FOLIO_FLAGS.items() if folio.get(name))
+        vma_flags = sum(VMA_FLAGS[name] for name in vma["flags"]) | (VmaFlag.ANON if vma["anonymous"] else 0)
         return Population(
             page_shift=self.arch.page_shift,
             ptrs_per_pte=per_table,
@@ -316,7 +316,7 @@ class _Case:
             vma_window_end=np.array([first + length], np.uint64),
             vma_table_base=np.zeros(1, np.uint64),
             table_state=np.array(
-                [_core.TABLE_PTE if table in tables else _core.TABLE_ABSENT for table in vma_tables], np.uint8
+                [TableState.PTE if table in tables else TableState.ABSENT for table in vma_tables], np.uint8
             ),
             folio_pfn=np.array([folio["pfn"]], np.uint64),
             folio_index=np.array([folio["index"]], np.uint64),
@@ -345,7 +345,7 @@ class _Case:
         events = call.events
         return {
             "ret": call.ret,
-            "mlocked": bool(after.folio_flags[0] & _core.FOLIO_MLOCKED),
+            "mlocked": bool(after.folio_flags[0] & FolioFlag.MLOCKED),
             "mlock_calls": events["mlock_calls"],
             "walk_iterations": events["walk_yields"],
             "pte_reads_in_walk": events["walk_pte_reads"],
@@ -405,10 +405,10 @@ class _Case:
             "page_mapcounts_beyond": [[page, count] for page, count in sorted(trace.beyond.items())],
             "nr_pages_mapped": int(after.folio_nr_pages_mapped[0]) if self.folio["order"] else None,
             "mapped_stat": call.mapped_stat,
-            "dirty": bool(flags & _core.FOLIO_DIRTY),
-            "swapbacked": bool(flags & _core.FOLIO_SWAPBACKED),
+            "dirty": bool(flags & FolioFlag.DIRTY),
+            "swapbacked": bool(flags & FolioFlag.SWAPBACKED),
             "munlock_calls": events["munlock_calls"],
-            "exclusive_pages": np.flatnonzero(page_flags & _core.PAGE_EXCLUSIVE).tolist(),
+            "exclusive_pages": np.flatnonzero(page_flags & PageFlag.EXCLUSIVE).tolist(),
             "deferred_split": events["deferred_splits"],
             "tlb": {
                 "deferred": events["tlb_deferred"],
@@ -427,7 +427,7 @@ class _Case:
     def referenced(self, policy, engine: str) -> dict:
         after = self.population.copy()
         call = ENGINES[engine].folio_referenced_one(after, 0, 0, policy=policy, arch=self.arch)
-        names = [name for name, bit in _VMA_FLAGS.items() if call.vm_flags & bit]
+        names = [name for name, bit in VMA_FLAGS.items() if call.vm_flags & bit]
         expect = self.vector["expect"]
         return self._common(after, call) | {
             "mapcount_left": call.mapcount_left,
@@ -439,9 +439,9 @@ class _Case:
 
 def _page_flags(population: Population) -> np.ndarray:
     flags, pages = int(population.folio_flags[0]), 1 << int(population.folio_order[0])
-    if flags & _core.FOLIO_PAGE_FLAGS:
+    if flags & FolioFlag.PAGE_FLAGS:
         return population.page_flags[:pages]
-    return np.full(pages, _core.PAGE_EXCLUSIVE if flags & _core.FOLIO_EXCLUSIVE else 0, np.uint8)
+    return np.full(pages, PageFlag.EXCLUSIVE if flags & FolioFlag.EXCLUSIVE else 0, np.uint8)
 
 
 def _recorded_runs(expect, values: list[int]):

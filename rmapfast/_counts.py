@@ -15,18 +15,18 @@ from pathlib import Path
 from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
+from rmapfast.editions import preset_of
 from rmapfast.events import Events
+from rmapfast.flags import FolioFlag
 from rmapfast.population import Population
 
 # Unrelated rmap removals of single pages that a row may hold.
 UNRELATED_REMOVALS = 4
 
 _ROW = re.compile(
-    r"(?P<machine>x86|arm64)_(?P<version>612|72|73)_"
+    r"(?P<machine>x86|arm64)_(?P<major>[67])(?P<minor>\d{1,2})_"
     r"(?:order_(?P<order>\d+)(?P<kind>_uffd_wp|_lazyfree|_anon_swap)?|holes_k_(?P<holes>\d+))"
 )
-_ARCHES = {"x86": "x86-64", "arm64": "arm64-4k"}
-_VERSIONS = {"612": "v6.12", "72": "v7.2", "73": "v7.3"}
 _KINDS = {"_lazyfree": "lazyfree", "_anon_swap": "anon"}
 # Builds A and B of the measurements: 7.2 as it is, and with the seed's two lines reverted.
 _BUILDS = {"A": _policy.get("v7.2"), "B": _policy.get("v7.2").replace(name="v7.2-file-per-page", file=False)}
@@ -117,12 +117,13 @@ def _mapping(arch, order: int, folios: int, kind: str = "file", **options) -> Po
         (folios << order) * arch.page_size, arch=arch, kind=kind, orders=order, young=0.0, **options
     )
     if kind == "anon":
-        population.folio_flags |= _core.FOLIO_SWAPCACHE  # reclaim gives the folios swap space before it unmaps them
+        population.folio_flags |= FolioFlag.SWAPCACHE  # reclaim gives the folios swap space before it unmaps them
     return population
 
 
 def _calls(name: str, row: dict, match: re.Match) -> list[Count]:
-    arch, policy = _arch.get(_ARCHES[match["machine"]]), _policy.get(_VERSIONS[match["version"]])
+    arch = _arch.of_machine(match["machine"])
+    policy = _policy.get(preset_of(f"{match['major']}.{match['minor']}"))
     order = 9 if match["holes"] else int(match["order"])
     options = {"holes": f"every:{match['holes']}"} if match["holes"] else {}
     if match["kind"] == "_uffd_wp":

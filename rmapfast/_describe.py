@@ -13,21 +13,21 @@ from rmapfast._layout import FolioIndex, ranges
 from rmapfast._pageout import split_partially_mapped
 from rmapfast._reclaim import _BUDGET, UNLIMITED_SWAP, check_population
 from rmapfast.events import EVENT_NAMES
+from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, VmaFlag, folio_kind
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import format_size
 
 # One before lazyfree file batching, the seed's two, the newest one, and the one that swap-out waits for.
 POLICIES = ("per-page", "v6.16", "v7.0", "v7.3", "anon-swap")
-KINDS = ("file", "shmem", "anon", "lazyfree")
 VMA_FLAGS = {
-    "file": (_core.VMA_ANON, 0),
-    "anonymous": (_core.VMA_ANON, _core.VMA_ANON),
-    "shared": (_core.VMA_SHARED, _core.VMA_SHARED),
-    "executable": (_core.VMA_EXEC, _core.VMA_EXEC),
-    "locked": (_core.VMA_LOCKED, _core.VMA_LOCKED),
-    "uffd_wp": (_core.VMA_UFFD_WP, _core.VMA_UFFD_WP),
-    "droppable": (_core.VMA_DROPPABLE, _core.VMA_DROPPABLE),
+    "file": (VmaFlag.ANON, 0),
+    "anonymous": (VmaFlag.ANON, VmaFlag.ANON),
+    "shared": (VmaFlag.SHARED, VmaFlag.SHARED),
+    "executable": (VmaFlag.EXEC, VmaFlag.EXEC),
+    "locked": (VmaFlag.LOCKED, VmaFlag.LOCKED),
+    "uffd_wp": (VmaFlag.UFFD_WP, VmaFlag.UFFD_WP),
+    "droppable": (VmaFlag.DROPPABLE, VmaFlag.DROPPABLE),
 }
 # Bits in which the entries of a batch may differ.
 _BATCH_IGNORES = pte.YOUNG | pte.DIRTY | pte.CONT
@@ -93,13 +93,6 @@ def describe(population: Population, policies=POLICIES, *, progress=None) -> dic
     }
 
 
-def kind_of_folios(population: Population) -> np.ndarray:
-    """Return the kind of each folio, an index into :data:`KINDS`."""
-    anon = population.folio_flags & np.uint32(_core.FOLIO_ANON) > 0
-    swapbacked = population.folio_flags & np.uint32(_core.FOLIO_SWAPBACKED) > 0
-    return np.where(anon, np.where(swapbacked, 2, 3), np.where(swapbacked, 1, 0))
-
-
 def mapped_entries(population: Population) -> SimpleNamespace:
     """Return the entries that map a folio's page, by VMA and address, as arrays of one length.
 
@@ -120,10 +113,10 @@ def mapped_entries(population: Population) -> SimpleNamespace:
     folio = FolioIndex(pop.folio_pfn, pop.folio_order).find(pte.pfn(word))
     table = pop.vma_table_base.astype(np.int64)[vma] + vpn // pop.ptrs_per_pte - start[vma] // pop.ptrs_per_pte
     state = pop.table_state[table]
-    keep = (folio >= 0) & (state != _core.TABLE_ABSENT)
+    keep = (folio >= 0) & (state != TableState.ABSENT)
     slot, vpn, vma, word, folio, state = (column[keep] for column in (slot, vpn, vma, word, folio, state))
     page = pte.pfn(word).astype(np.int64) - pop.folio_pfn.astype(np.int64)[folio]
-    leaf = state == _core.TABLE_PMD_LEAF
+    leaf = state == TableState.PMD_LEAF
     return SimpleNamespace(slot=slot, vma=vma, vpn=vpn, word=word, folio=folio, page=page, leaf=leaf)
 
 
@@ -138,7 +131,7 @@ def _vmas(pop: Population, entries: SimpleNamespace) -> dict:
 
 
 def _orders_by_kind(pop: Population, entries: SimpleNamespace) -> dict:
-    kind, order = kind_of_folios(pop), pop.folio_order.astype(np.int64)
+    kind, order = folio_kind(pop.folio_flags), pop.folio_order.astype(np.int64)
     mapped = np.bincount(entries.folio, minlength=pop.nr_folios)
     table: dict[str, dict] = {}
     key = kind * (_core.MAX_ORDER + 1) + order
@@ -147,7 +140,7 @@ def _orders_by_kind(pop: Population, entries: SimpleNamespace) -> dict:
         rows = key == number
         count = int(rows.sum())
         row = {"folios": count, "pages": count << of_order, "mapped": int(mapped[rows].sum())}
-        table.setdefault(KINDS[of_kind], {})[str(of_order)] = row
+        table.setdefault(FOLIO_KINDS[of_kind], {})[str(of_order)] = row
     return table
 
 
@@ -185,7 +178,7 @@ def folio_mappings(population: Population, entries: SimpleNamespace) -> SimpleNa
     # Position in the VMAs one after the other: that of the entries rises.
     shift = np.cumsum(pop.vma_end - pop.vma_start).astype(np.int64) - pop.vma_end.astype(np.int64)
     place = entries.vpn + shift[entries.vma]
-    anon = pop.folio_flags & np.uint32(_core.FOLIO_ANON) > 0
+    anon = pop.folio_flags & np.uint32(FolioFlag.ANON) > 0
     copies = place[anon[entries.folio]]
 
     def inside(places):
@@ -219,7 +212,7 @@ def _mappings(pop: Population, entries: SimpleNamespace) -> dict:
 
 def _sharing(pop: Population) -> dict[str, int]:
     pages = np.int64(1) << pop.folio_order.astype(np.int64)
-    own = pop.folio_flags & np.uint32(_core.FOLIO_PAGE_MAPCOUNTS) > 0
+    own = pop.folio_flags & np.uint32(FolioFlag.PAGE_MAPCOUNTS) > 0
     entire = pop.folio_entire_mapcount.astype(np.int64)
     even = (pop.folio_mapcount - entire) // pages + entire
     counts = [(even[~own], pages[~own])]

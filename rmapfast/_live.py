@@ -13,9 +13,7 @@ from rmapfast import pte
 from rmapfast._reclaim import reclaim
 from rmapfast._reconstruct import to_population
 from rmapfast._rle3 import Capture, CaptureError
-
-# The edition that unmapped in the kernel that took the captures, by the start of its version.
-EDITIONS = {"6.12": "v6.12", "6.14": "v6.14", "6.18": "v6.18", "7.2": "v7.2", "7.3": "v7.3"}
+from rmapfast.editions import preset_of
 
 STATES = ("none", "marker", "mapped", "swap")
 
@@ -89,9 +87,10 @@ def _replay(name: str, paths: list[Path]) -> Case:
             raise CaptureError(f"{path}: missing; a pair needs its before and its after capture")
     before, after = ([Capture.load(path) for path in side] for side in (paths, afters))
     kernel = str(before[0].meta.get("kernel"))
-    edition = next((policy for version, policy in EDITIONS.items() if kernel.startswith(version + ".")), None)
-    if edition is None:
-        raise CaptureError(f"{paths[0]}: no edition is known for kernel {kernel!r}; known are {', '.join(EDITIONS)}")
+    try:
+        edition = preset_of(kernel)
+    except ValueError as error:
+        raise CaptureError(f"{paths[0]}: kernel {error}") from None
     population = to_population(before)
     real = np.concatenate([_states_of_capture(capture) for capture in after])
     start = np.concatenate([_states_of_capture(capture) for capture in before])

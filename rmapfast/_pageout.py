@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmapfast import _core, pte
+from rmapfast import pte
 from rmapfast._layout import FolioIndex, ranges
+from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
 
 # In a run of present entries with consecutive PFNs, these bits grow by PFN_ONE from each entry to the next.
@@ -45,24 +46,24 @@ def split_folios(population: Population, mask: np.ndarray) -> Population:
     flags = pop.folio_flags[source]
     own = flags[split]
     counts = (pop.folio_mapcount[folio] - pop.folio_entire_mapcount[folio]) // pages[folio]
-    counts = np.where(own & np.uint32(_core.FOLIO_PAGE_MAPCOUNTS), pop.page_mapcount[page], counts).astype(np.int64)
-    per_page = np.where(own & np.uint32(_core.FOLIO_PAGE_FLAGS), pop.page_flags[page], 0)
-    per_page |= (own & np.uint32(_core.FOLIO_EXCLUSIVE) > 0).astype(per_page.dtype) * _core.PAGE_EXCLUSIVE
+    counts = np.where(own & np.uint32(FolioFlag.PAGE_MAPCOUNTS), pop.page_mapcount[page], counts).astype(np.int64)
+    per_page = np.where(own & np.uint32(FolioFlag.PAGE_FLAGS), pop.page_flags[page], 0)
+    per_page |= (own & np.uint32(FolioFlag.EXCLUSIVE) > 0).astype(per_page.dtype) * PageFlag.EXCLUSIVE
 
     ptes, table_state = pop.ptes.copy(), pop.table_state.copy()
     slots, tables, owner, at_page = _mapped_slots(pop, np.flatnonzero(mask))
     ptes[slots] &= ~pte.CONT
-    leaf = table_state[tables] == _core.TABLE_PMD_LEAF
+    leaf = table_state[tables] == TableState.PMD_LEAF
     new_of = np.full(pop.nr_folios, -1, np.int64)
     new_of[mask] = np.cumsum(pages[mask]) - pages[mask]
     np.add.at(counts, new_of[owner[leaf]] + at_page[leaf], 1)
     leaves = np.unique(np.stack([tables[leaf], owner[leaf]]), axis=1)
     found = np.bincount(leaves[1], minlength=pop.nr_folios)
     counts += (pop.folio_entire_mapcount - found)[folio].clip(0)
-    table_state[leaves[0]] = _core.TABLE_PTE
+    table_state[leaves[0]] = TableState.PTE
 
-    anon = own & np.uint32(_core.FOLIO_ANON) > 0
-    cached = (~anon | (own & np.uint32(_core.FOLIO_SWAPCACHE) > 0)).astype(np.int64)
+    anon = own & np.uint32(FolioFlag.ANON) > 0
+    cached = (~anon | (own & np.uint32(FolioFlag.SWAPCACHE) > 0)).astype(np.int64)
     extra = pop.folio_refcount.astype(np.int64) - pop.folio_mapcount
     extra = np.where(sub[split] == 0, extra[folio] - cached * pages[folio], 0)
     refcount = pop.folio_refcount[source].astype(np.int64)
@@ -72,14 +73,14 @@ def split_folios(population: Population, mask: np.ndarray) -> Population:
     refcount[split] = counts + cached + extra
     mapcount[split] = counts
     nr_pages_mapped[split] = counts > 0
-    other = np.uint32(_core.PAGE_HWPOISON | _core.PAGE_SWAP_DUP_FAIL)
-    clear = _core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS | _core.FOLIO_EXCLUSIVE | _core.FOLIO_PARTIALLY_MAPPED
+    other = np.uint32(PageFlag.HWPOISON | PageFlag.SWAP_DUP_FAIL)
+    clear = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS | FolioFlag.EXCLUSIVE | FolioFlag.PARTIALLY_MAPPED
     own &= ~np.uint32(clear)
-    own |= np.where(per_page & other, np.uint32(_core.FOLIO_PAGE_FLAGS), np.uint32(0))
-    own |= np.where(per_page == _core.PAGE_EXCLUSIVE, np.uint32(_core.FOLIO_EXCLUSIVE), np.uint32(0))
+    own |= np.where(per_page & other, np.uint32(FolioFlag.PAGE_FLAGS), np.uint32(0))
+    own |= np.where(per_page == PageFlag.EXCLUSIVE, np.uint32(FolioFlag.EXCLUSIVE), np.uint32(0))
     flags[split] = own
     page_flags = (
-        pop.page_flags.copy() if np.any(flags & np.uint32(_core.FOLIO_PAGE_FLAGS)) else np.zeros_like(pop.page_flags)
+        pop.page_flags.copy() if np.any(flags & np.uint32(FolioFlag.PAGE_FLAGS)) else np.zeros_like(pop.page_flags)
     )
     page_flags[page] = per_page
 
@@ -137,7 +138,7 @@ def _mapped_slots(pop: Population, folios: np.ndarray):
     table = pop.vma_table_base[vma].astype(np.int64) + vpns // pop.ptrs_per_pte - start // pop.ptrs_per_pte
     page = pte.pfn(pop.ptes[slot]).astype(np.int64) - pop.folio_pfn[folio].astype(np.int64)
     hit = (pop.ptes[slot] & pte.PRESENT > 0) & (page >= 0) & (page < 1 << pop.folio_order[folio].astype(np.int64))
-    hit &= pop.table_state[table] != _core.TABLE_ABSENT
+    hit &= pop.table_state[table] != TableState.ABSENT
     return slot[hit], table[hit], folio[hit], page[hit]
 
 
@@ -157,7 +158,7 @@ def split_partially_mapped(population: Population) -> tuple[Population, int]:
     int
         Number of folios split.
     """
-    wanted = np.uint32(_core.FOLIO_ANON | _core.FOLIO_SWAPBACKED | _core.FOLIO_PARTIALLY_MAPPED)
+    wanted = np.uint32(FolioFlag.ANON | FolioFlag.SWAPBACKED | FolioFlag.PARTIALLY_MAPPED)
     mask = (population.folio_flags & wanted == wanted) & (population.folio_order > 0) & _on_lru(population)
     nr = int(np.count_nonzero(mask))
     return (split_folios(population, mask) if nr else population), nr
@@ -201,7 +202,7 @@ def pageout_groups(population: Population, vmas=None) -> tuple[Population, np.nd
     chosen = chosen.astype(np.int64)
     if chosen.ndim != 1 or np.any((chosen < 0) | (chosen >= nr_vmas)) or len(np.unique(chosen)) != len(chosen):
         raise ValueError(f"vmas: expected VMA numbers from 0 to {nr_vmas - 1}, once each, got {vmas!r}")
-    chosen = chosen[population.vma_flags[chosen] & np.uint32(_core.VMA_LOCKED) == 0]
+    chosen = chosen[population.vma_flags[chosen] & np.uint32(VmaFlag.LOCKED) == 0]
 
     on_lru = _on_lru(population)
     group, vma, folio, count, leaf = _mapped_folios(population, chosen)
@@ -270,7 +271,7 @@ def _mapped_folios(pop: Population, vmas: np.ndarray):
         order = np.argsort(first)
         count = np.bincount(inverse, weights=count).astype(np.int64)[order]
         run, folio = run[first[order]], folio[first[order]]
-    return group[run], vma[run], folio, count, state[run] == _core.TABLE_PMD_LEAF
+    return group[run], vma[run], folio, count, state[run] == TableState.PMD_LEAF
 
 
 def _pfn_runs(pop: Population, vmas: np.ndarray):
@@ -292,6 +293,6 @@ def _pfn_runs(pop: Population, vmas: np.ndarray):
     begin = np.flatnonzero(begins)
     length = np.diff(np.append(begin, len(entries)))
     group = np.searchsorted(first_entry, begin, side="right") - 1
-    keep = (present_pfn[begin] & pte.PRESENT > 0) & (state[group] != _core.TABLE_ABSENT)
+    keep = (present_pfn[begin] & pte.PRESENT > 0) & (state[group] != TableState.ABSENT)
     begin, length, group = begin[keep], length[keep], group[keep]
     return group, vmas[which[group]], state[group], pte.pfn(present_pfn[begin]), length.astype(np.uint64)

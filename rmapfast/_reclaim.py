@@ -27,6 +27,7 @@ from rmapfast.arch import Arch
 from rmapfast.cost import CostVector, Prediction
 from rmapfast.description import Description
 from rmapfast.events import EVENT_NAMES, Events
+from rmapfast.flags import FolioFlag
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import checked_integer, format_size, parse_size
@@ -534,9 +535,9 @@ def _pageout(population, policy, arch, swap_pages, engine, progress):
 
 def _put_back(population, folios) -> None:
     """Survivors of a pageout go to the end of the list that their flags name, as lru_add() puts them."""
-    off = _core.FOLIO_FREED | _core.FOLIO_UNEVICTABLE | _core.FOLIO_MLOCKED
+    off = FolioFlag.FREED | FolioFlag.UNEVICTABLE | FolioFlag.MLOCKED
     survivors = folios[(population.folio_flags[folios] & np.uint32(off)) == 0]
-    is_active = (population.folio_flags[survivors] & np.uint32(_core.FOLIO_ACTIVE)) != 0
+    is_active = (population.folio_flags[survivors] & np.uint32(FolioFlag.ACTIVE)) != 0
     taken = np.zeros(population.nr_folios, bool)
     taken[folios] = True
     for name, returned in (("lru_inactive", survivors[~is_active]), ("lru_active", survivors[is_active])):

@@ -40,31 +40,31 @@ from rmapfast._rle3 import (
     has_flags,
     visible_folios,
 )
+from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
 
 # The type of the swap entry in which the kernel hides PTE markers.
 _MARKER_TYPE = 31
 _FOLIO_FLAGS = {
-    "referenced": _core.FOLIO_REFERENCED,
-    "dirty": _core.FOLIO_DIRTY,
-    "active": _core.FOLIO_ACTIVE,
-    "anon": _core.FOLIO_ANON,
-    "swapcache": _core.FOLIO_SWAPCACHE,
-    "swapbacked": _core.FOLIO_SWAPBACKED,
-    "unevictable": _core.FOLIO_UNEVICTABLE,
-    "mlocked": _core.FOLIO_MLOCKED,
+    "referenced": FolioFlag.REFERENCED,
+    "dirty": FolioFlag.DIRTY,
+    "active": FolioFlag.ACTIVE,
+    "anon": FolioFlag.ANON,
+    "swapcache": FolioFlag.SWAPCACHE,
+    "swapbacked": FolioFlag.SWAPBACKED,
+    "unevictable": FolioFlag.UNEVICTABLE,
+    "mlocked": FolioFlag.MLOCKED,
 }
 _VMA_FLAGS = {
-    "lo": _core.VMA_LOCKED,
-    "uw": _core.VMA_UFFD_WP,
-    "um": _core.VMA_UFFD_ARMED,
-    "ui": _core.VMA_UFFD_ARMED,
-    "dp": _core.VMA_DROPPABLE,
-    "ex": _core.VMA_EXEC,
-    "sh": _core.VMA_SHARED,
+    "lo": VmaFlag.LOCKED,
+    "uw": VmaFlag.UFFD_WP,
+    "um": VmaFlag.UFFD_ARMED,
+    "ui": VmaFlag.UFFD_ARMED,
+    "dp": VmaFlag.DROPPABLE,
+    "ex": VmaFlag.EXEC,
+    "sh": VmaFlag.SHARED,
 }
 _SPECIAL_NAMES = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
-_ARCH_OF_MACHINE = {"x86_64": "x86-64", "aarch64": "arm64-4k"}
 
 
 def to_population(
@@ -89,7 +89,7 @@ def to_population(
     captures : list of Capture
         One or more, of the same page size.
     arch : str or Arch, optional
-        Default: by the machine of the capture, x86-64 or arm64-4k.
+        Default: by the machine and the page size of the capture.
     young : bool or float
         Whether, or at which rate, present PTEs are young.
     write : {'perms'} or bool
@@ -194,10 +194,12 @@ def _check_options(*, young, dirty, write, soft_dirty, uffd_wp, lru, seed, cont)
 
 def _check_arch(captures: list[Capture], arch: str | _arch.Arch | None) -> _arch.Arch:
     """Return the architecture, by default that of the first capture's machine; raise if page sizes differ from it."""
-    machine = captures[0].meta.get("machine")
-    if arch is None and machine not in _ARCH_OF_MACHINE:
-        raise captures[0]._error(f"machine {machine!r} has no default architecture; give arch")
-    arch = _arch.get(_ARCH_OF_MACHINE[machine] if arch is None else arch)
+    if arch is None:
+        try:
+            arch = _arch.of_machine(str(captures[0].meta.get("machine")), 1 << captures[0].page_shift)
+        except ValueError as error:
+            raise captures[0]._error(f"{error}; give arch") from None
+    arch = _arch.get(arch)
     for capture in captures:
         if capture.page_shift != arch.page_shift:
             raise capture._error(
@@ -250,10 +252,10 @@ class _Vmas:
         for number, (text, flag_set) in enumerate(zip(perms, flags, strict=True)):
             self.flags[number] = sum({_VMA_FLAGS[flag] for flag in flag_set if flag in _VMA_FLAGS})
             if text.endswith("s"):
-                self.flags[number] |= _core.VMA_SHARED
-        self.flags[self.anon] |= np.uint32(_core.VMA_ANON)
+                self.flags[number] |= VmaFlag.SHARED
+        self.flags[self.anon] |= np.uint32(VmaFlag.ANON)
         if not uffd_wp:
-            self.flags &= ~np.uint32(_core.VMA_UFFD_WP)
+            self.flags &= ~np.uint32(VmaFlag.UFFD_WP)
         self.writable = np.array([text[1:2] == "w" for text in perms], bool)
         special = [n in _SPECIAL_NAMES or bool(f & {"pf", "io"}) for n, f in zip(names, flags, strict=True)]
         self.special = np.array(special, bool)
@@ -473,17 +475,17 @@ def _set_flags(folio: dict, part: dict, interval: dict, seen: dict, piece: dict)
     flags = np.bitwise_or.reduceat(word[part["interval"]], first_part)
     shared = piece["pm"][seen["piece"]] & PM_EXCLUSIVE == 0
     exclusive = np.bincount(seen["interval"], weights=shared, minlength=nr) == 0
-    exclusive &= word & np.uint32(_core.FOLIO_ANON) > 0
-    per_page = exclusive * np.uint8(_core.PAGE_EXCLUSIVE) | has_flags(kf, "hwpoison") * np.uint8(_core.PAGE_HWPOISON)
+    exclusive &= word & np.uint32(FolioFlag.ANON) > 0
+    per_page = exclusive * np.uint8(PageFlag.EXCLUSIVE) | has_flags(kf, "hwpoison") * np.uint8(PageFlag.HWPOISON)
     part["flags"] = per_page[part["interval"]]
     lowest, highest = (ufunc.reduceat(part["flags"], first_part) for ufunc in (np.minimum, np.maximum))
-    mixed = (lowest != highest) | (highest > _core.PAGE_EXCLUSIVE)
-    flags[mixed] |= np.uint32(_core.FOLIO_PAGE_FLAGS)
-    flags[~mixed & (highest == _core.PAGE_EXCLUSIVE)] |= np.uint32(_core.FOLIO_EXCLUSIVE)
-    flags[folio["differ"]] |= np.uint32(_core.FOLIO_PAGE_MAPCOUNTS)
-    anon = flags & np.uint32(_core.FOLIO_ANON) > 0
+    mixed = (lowest != highest) | (highest > PageFlag.EXCLUSIVE)
+    flags[mixed] |= np.uint32(FolioFlag.PAGE_FLAGS)
+    flags[~mixed & (highest == PageFlag.EXCLUSIVE)] |= np.uint32(FolioFlag.EXCLUSIVE)
+    flags[folio["differ"]] |= np.uint32(FolioFlag.PAGE_MAPCOUNTS)
+    anon = flags & np.uint32(FolioFlag.ANON) > 0
     in_part = (folio["visible"] < folio["pages"]) & (folio["mapped"] > 0)
-    flags[anon & in_part] |= np.uint32(_core.FOLIO_PARTIALLY_MAPPED)
+    flags[anon & in_part] |= np.uint32(FolioFlag.PARTIALLY_MAPPED)
     folio |= {"flags": flags, "anon": anon}
 
 
@@ -500,7 +502,7 @@ def _note_displaced(folio: dict, part: dict, interval: dict, seen: dict, notes: 
 def _folio_arrays(folio: dict) -> dict[str, np.ndarray]:
     """Return the folio arrays of a population, but for swap offsets and page base."""
     pages, entire, mapcount = folio["pages"], folio["entire"], folio["total"] + folio["entire"]
-    uncached = folio["anon"] & (folio["flags"] & np.uint32(_core.FOLIO_SWAPCACHE) == 0)
+    uncached = folio["anon"] & (folio["flags"] & np.uint32(FolioFlag.SWAPCACHE) == 0)
     return {
         "folio_pfn": folio["pfn"].astype(np.uint64),
         "folio_index": folio["index"].astype(np.uint64),
@@ -520,7 +522,7 @@ def _page_arrays(folio: dict, part: dict) -> dict[str, np.ndarray]:
     page_mapcount, page_flags = np.zeros(nr_pages, np.int32), np.zeros(nr_pages, np.uint8)
     for array, values, use in (
         (page_mapcount, part["count"], folio["differ"]),
-        (page_flags, part["flags"], folio["flags"] & np.uint32(_core.FOLIO_PAGE_FLAGS) > 0),
+        (page_flags, part["flags"], folio["flags"] & np.uint32(FolioFlag.PAGE_FLAGS) > 0),
     ):
         rows = np.flatnonzero(use[part["folio"]])
         of = part["folio"][rows]
@@ -532,7 +534,7 @@ def _page_arrays(folio: dict, part: dict) -> dict[str, np.ndarray]:
 def _make_swap_offsets(folio: dict, ptes: np.ndarray, notes: dict) -> np.ndarray:
     """Return swap offsets of folios in the swap cache: beyond those in PTEs."""
     swap = np.zeros(len(folio["pfn"]), np.uint64)
-    cached = folio["flags"] & np.uint32(_core.FOLIO_SWAPCACHE) > 0
+    cached = folio["flags"] & np.uint32(FolioFlag.SWAPCACHE) > 0
     if cached.any():
         after = int(pte.pfn(ptes[pte.kind(ptes) == 1]).max(initial=0)) + 1
         pages = folio["pages"][cached]
@@ -569,7 +571,7 @@ def _present_words(piece, vmas, options, wp, soft) -> np.ndarray:
     """Return the PTE of each piece's first page, if it is present; young only if all are."""
     pm, kf, vma = piece["pm"], piece["kf"], piece["vma"]
     anon = has_flags(kf, "anon")
-    shared_dirty = (vmas.flags[vma] & np.uint32(_core.VMA_SHARED) > 0) & ~anon & has_flags(kf, "dirty")
+    shared_dirty = (vmas.flags[vma] & np.uint32(VmaFlag.SHARED) > 0) & ~anon & has_flags(kf, "dirty")
     by_perms = shared_dirty | (anon & (pm & PM_EXCLUSIVE > 0))
     writable = by_perms if isinstance(options.write, str) else bool(options.write)
     writable = vmas.writable[vma] & piece["mapped"] & writable & ~wp
@@ -620,7 +622,7 @@ def _make_table_states(piece: dict, leaf: np.ndarray, vmas: _Vmas, arch: _arch.A
     state = np.zeros(vmas.nr_tables, np.uint8)
     vma = piece["vma"][leaf]
     first = vmas.start[vma] // arch.ptrs_per_pte
-    state[vmas.table_base[vma] + piece["vpn"][leaf] // arch.ptrs_per_pte - first] = _core.TABLE_PMD_LEAF
+    state[vmas.table_base[vma] + piece["vpn"][leaf] // arch.ptrs_per_pte - first] = TableState.PMD_LEAF
     return state
 
 
@@ -691,9 +693,9 @@ def _make_lists(folio: dict, options: SimpleNamespace) -> dict[str, np.ndarray]:
     """Return the LRU lists, without folios that are mlocked or unevictable."""
     nr, flags = len(folio["pfn"]), folio["flags"]
     position = permute(options.seed, STREAM_LRU, nr) if options.lru == "shuffled" else np.arange(nr)
-    off_lru = flags & np.uint32(_core.FOLIO_UNEVICTABLE | _core.FOLIO_MLOCKED) > 0
+    off_lru = flags & np.uint32(FolioFlag.UNEVICTABLE | FolioFlag.MLOCKED) > 0
     position = position[~off_lru[position]]
-    is_active = flags[position] & np.uint32(_core.FOLIO_ACTIVE) > 0
+    is_active = flags[position] & np.uint32(FolioFlag.ACTIVE) > 0
     return {
         "lru_inactive": position[~is_active].astype(np.uint32),
         "lru_active": position[is_active].astype(np.uint32),

@@ -198,6 +198,48 @@ PRESETS = {
 }
 
 
+# Presets by the machine that uname or the kernel's sources name, and the size of its base pages in bytes.
+_OF_MACHINE = {
+    ("x86_64", 4096): "x86-64",
+    ("aarch64", 4096): "arm64-4k",
+    ("aarch64", 16384): "arm64-16k",
+    ("aarch64", 65536): "arm64-64k",
+    ("riscv64", 4096): "riscv64",
+    ("s390x", 4096): "s390x",
+    ("ppc64le", 65536): "ppc64-64k",
+}
+_MACHINES = {"x86": "x86_64", "arm64": "aarch64", "ppc64": "ppc64le"}
+
+
+def of_machine(machine: str, page_size: int = 4096) -> Arch:
+    """Return the preset for a machine.
+
+    Parameters
+    ----------
+    machine : str
+        As ``uname -m`` prints it, or the kernel's own name: ``"x86_64"``, ``"aarch64"`` or ``"arm64"``.
+    page_size : int
+        Size of a base page in bytes.
+
+    Raises
+    ------
+    ValueError
+        If no preset describes such a machine; the message lists those that are described.
+
+    Examples
+    --------
+    >>> of_machine("aarch64", 65536).name
+    'arm64-64k'
+    """
+    name = _OF_MACHINE.get((_MACHINES.get(machine, machine), page_size))
+    if name is None:
+        known = ", ".join(f"{one} with pages of {size}" for one, size in _OF_MACHINE)
+        raise ValueError(
+            f"machine: no architecture describes {machine!r} with pages of {page_size} bytes; known are {known}"
+        )
+    return PRESETS[name]
+
+
 def load(path: str | os.PathLike) -> Arch:
     """Read an architecture from a TOML file.
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast._layout import MAX_ORDER, MAX_PAGES, format_orders, parse_orders
+from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, format_size, parse_size
 
 MAX_DESCRIBED_PAGES = 1 << 44
@@ -32,10 +33,10 @@ class Kind:
 
 
 KINDS = {
-    "file": Kind(0, _core.VMA_SHARED, 0.0, 0.0, 0),
-    "lazyfree": Kind(_core.FOLIO_ANON, _core.VMA_ANON, 1.0, 0.0, 1),
-    "anon": Kind(_core.FOLIO_ANON | _core.FOLIO_SWAPBACKED, _core.VMA_ANON, 1.0, 1.0, 1),
-    "shmem": Kind(_core.FOLIO_SWAPBACKED, _core.VMA_SHARED, 1.0, 1.0, 3),
+    "file": Kind(0, VmaFlag.SHARED, 0.0, 0.0, 0),
+    "lazyfree": Kind(FolioFlag.ANON, VmaFlag.ANON, 1.0, 0.0, 1),
+    "anon": Kind(FolioFlag.ANON | FolioFlag.SWAPBACKED, VmaFlag.ANON, 1.0, 1.0, 1),
+    "shmem": Kind(FolioFlag.SWAPBACKED, VmaFlag.SHARED, 1.0, 1.0, 3),
 }
 
 
@@ -94,7 +95,7 @@ class Description:
             "aligned": what.aligned,
             "anon": what.anon,
             "exclusive": what.anon and not what.cow,
-            "folio_flags": what.kind_of.folio_flags | (_core.FOLIO_ACTIVE if what.active else 0),
+            "folio_flags": what.kind_of.folio_flags | (FolioFlag.ACTIVE if what.active else 0),
             "vma_flags": _synthetic_vma_flags(what),
             "sharing": what.sharing,
             "external": what.external,
@@ -175,7 +176,7 @@ def _check_description(given: dict) -> SimpleNamespace:
             f"got {given['size']!r}"
         )
     what.mix = parse_orders(what.orders)
-    what.anon = bool(what.kind_of.folio_flags & _core.FOLIO_ANON)
+    what.anon = bool(what.kind_of.folio_flags & FolioFlag.ANON)
     for name, low, high in (
         ("sharing", 1, 1 << 20),
         ("external", 0, (1 << 16) - 1),
@@ -221,13 +222,13 @@ def _describe_arguments(what: SimpleNamespace, given: dict) -> dict:
 
 
 def _synthetic_vma_flags(what: SimpleNamespace) -> int:
-    flags = what.kind_of.vma_flags & ~_core.VMA_SHARED
+    flags = what.kind_of.vma_flags & ~VmaFlag.SHARED
     for flag, value in (
-        (_core.VMA_SHARED, what.shared),
-        (_core.VMA_UFFD_WP, what.uffd_wp_vma),
-        (_core.VMA_EXEC, what.exec),
-        (_core.VMA_DROPPABLE, what.droppable),
-        (_core.VMA_LOCKED, what.mlocked == 1),
+        (VmaFlag.SHARED, what.shared),
+        (VmaFlag.UFFD_WP, what.uffd_wp_vma),
+        (VmaFlag.EXEC, what.exec),
+        (VmaFlag.DROPPABLE, what.droppable),
+        (VmaFlag.LOCKED, what.mlocked == 1),
     ):
         flags |= flag if value else 0
     return flags

@@ -220,22 +220,6 @@ def _presets() -> dict[str, Policy]:
 PRESETS = _presets()
 ALIASES = {"v7.1": "v7.0.12", "v7.2": "v7.0.12"}
 
-# The recorded variant of ../shared/data/conformance that a preset must reproduce.
-VARIANTS = {
-    "K0": "per-page",
-    "V612": "v6.12",
-    "V614": "v6.14",
-    "K1": "v6.15",
-    "K2": "v6.16",
-    "K3": "file-v5",
-    "K4": "v7.0-rc1",
-    "K4b": "v7.0",
-    "K5": "v7.0.12",
-    "V72": "v7.2",
-    "V73": "v7.3",
-    "K6jump": "walker-jump",
-}
-
 
 def get(policy: str | Policy) -> Policy:
     """Return the policy itself, or the preset (or alias) of that name.

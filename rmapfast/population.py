@@ -31,6 +31,7 @@ from rmapfast._layout import (
     settle,
 )
 from rmapfast.description import KINDS, Description
+from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_kind
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 
 # Every array with its dtype, in the order of docs/model.md.
@@ -70,9 +71,9 @@ ARRAYS = {
 _SHARED = ("folio_pfn", "folio_index", "folio_order", "folio_page_base", "rmap_start", "rmap_vma")
 # Allocated at full size but touched only where the flag says that they are valid.
 _LAZY = {
-    "page_mapcount": _core.FOLIO_PAGE_MAPCOUNTS,
-    "page_flags": _core.FOLIO_PAGE_FLAGS,
-    "folio_swap": _core.FOLIO_SWAPCACHE,
+    "page_mapcount": FolioFlag.PAGE_MAPCOUNTS,
+    "page_flags": FolioFlag.PAGE_FLAGS,
+    "folio_swap": FolioFlag.SWAPCACHE,
 }
 
 
@@ -192,7 +193,7 @@ class Population:
         """Return how many PTEs map each page of the folio, as int32 of shape (pages,)."""
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pages = 1 << int(self.folio_order[folio])
-        if self.folio_flags[folio] & _core.FOLIO_PAGE_MAPCOUNTS:
+        if self.folio_flags[folio] & FolioFlag.PAGE_MAPCOUNTS:
             base = int(self.folio_page_base[folio])
             return self.page_mapcount[base : base + pages].copy()
         mappings = int(self.folio_mapcount[folio]) - int(self.folio_entire_mapcount[folio])
@@ -202,20 +203,14 @@ class Population:
         """Return what the population holds as a dict that serialises to JSON; sizes in bytes."""
         flags, orders = self.folio_flags, self.orders()
         pages = sum(count << order for order, count in orders.items())
-        anon, swapbacked = flags & _core.FOLIO_ANON > 0, flags & _core.FOLIO_SWAPBACKED > 0
-        kinds = {
-            "file": ~anon & ~swapbacked,
-            "shmem": ~anon & swapbacked,
-            "anon": anon & swapbacked,
-            "lazyfree": anon & ~swapbacked,
-        }
+        kinds = np.bincount(folio_kind(flags), minlength=len(FOLIO_KINDS)).tolist()
         return {
             "source": self.source,
             "pages": pages,
             "folios": self.nr_folios,
             "bytes": pages << self.page_shift,
             "orders": {str(order): count for order, count in orders.items()},
-            "kinds": {name: int(np.count_nonzero(mask)) for name, mask in kinds.items() if mask.any()},
+            "kinds": {name: count for name, count in zip(FOLIO_KINDS, kinds, strict=True) if count},
             "mms": len(self.mm_flags),
             "vmas": len(self.vma_start),
             "ptes": len(self.ptes),
@@ -281,7 +276,7 @@ class Population:
             fold_contpte(self.ptes[base : base + end - start], start, cont_ptes, folios)
             for number in range(start // self.ptrs_per_pte, (end - 1) // self.ptrs_per_pte + 1):
                 table = int(self.vma_table_base[vma]) + number - start // self.ptrs_per_pte
-                if self.table_state[table] == _core.TABLE_PMD_LEAF:
+                if self.table_state[table] == TableState.PMD_LEAF:
                     at = base + number * self.ptrs_per_pte - start
                     self.ptes[at : at + self.ptrs_per_pte] &= ~pte.CONT
 
@@ -437,7 +432,7 @@ class Population:
             made["rmap_vma"] = made["rmap_vma"][: kept * what.sharing].copy()
         if what.shuffle:
             lru = permute(what.seed, STREAM_LRU, kept).astype(np.uint32)
-            lru = lru[made["folio_flags"][lru] & np.uint32(_core.FOLIO_MLOCKED) == 0]
+            lru = lru[made["folio_flags"][lru] & np.uint32(FolioFlag.MLOCKED) == 0]
         vpn, pgoff = fields["vpn"], fields["pgoff"]
         tables = (vpn + pages - 1) // arch.ptrs_per_pte - vpn // arch.ptrs_per_pte + 1
         return cls(
@@ -506,7 +501,7 @@ class Population:
         """
         arch = _arch.get(arch)
         kind_of = KINDS[checked_choice("kind", kind, KINDS)]
-        anon = bool(kind_of.folio_flags & _core.FOLIO_ANON)
+        anon = bool(kind_of.folio_flags & FolioFlag.ANON)
         _check_array("ptes", ptes, np.uint64, 1)
         if not 0 < len(ptes) < MAX_PAGES:
             raise ValueError(f"ptes: expected 1 to 2^33 - 1 entries, got {len(ptes)}")
@@ -524,16 +519,15 @@ class Population:
         nr = len(pfn)
         nr_pages = np.int64(1) << order.astype(np.int64)
         base = np.cumsum(nr_pages) - nr_pages
-        kinds = pte.kind(ptes)
-        slot = np.flatnonzero((kinds == 7) | (kinds == 3) | (kinds == 4))
+        slot = np.flatnonzero(pte.maps_page(ptes))
         folio = index.find(pte.pfn(ptes[slot]))
         slot, folio = slot[folio >= 0], folio[folio >= 0]
         page = pte.pfn(ptes[slot]).astype(np.int64) - pfn[folio].astype(np.int64)
         counts = np.bincount(base[folio] + page, minlength=int(nr_pages.sum())).astype(np.int32) + np.int32(external)
         mapcount, pages_mapped, differ = settle(counts, order)
-        flags[differ] |= np.uint32(_core.FOLIO_PAGE_MAPCOUNTS)
+        flags[differ] |= np.uint32(FolioFlag.PAGE_MAPCOUNTS)
         if anon and not external:
-            flags[mapcount <= nr_pages] |= np.uint32(_core.FOLIO_EXCLUSIVE)
+            flags[mapcount <= nr_pages] |= np.uint32(FolioFlag.EXCLUSIVE)
         # A VMA may begin inside a folio: its page offset leaves room before it.
         pgoff = start_vpn + (1 << MAX_ORDER)
         at, first = np.unique(folio, return_index=True)
@@ -541,12 +535,12 @@ class Population:
         folio_index[at] = pgoff + slot[first] - page[first]
         is_mapped = np.zeros(nr, np.int64)
         is_mapped[at] = 1
-        lru = np.flatnonzero(flags & np.uint32(_core.FOLIO_MLOCKED | _core.FOLIO_UNEVICTABLE) == 0).astype(np.uint32)
-        active = flags[lru] & np.uint32(_core.FOLIO_ACTIVE) > 0
-        cached = np.where(flags & np.uint32(_core.FOLIO_SWAPCACHE) | np.uint32(not anon), nr_pages, 0)
+        lru = np.flatnonzero(flags & np.uint32(FolioFlag.MLOCKED | FolioFlag.UNEVICTABLE) == 0).astype(np.uint32)
+        active = flags[lru] & np.uint32(FolioFlag.ACTIVE) > 0
+        cached = np.where(flags & np.uint32(FolioFlag.SWAPCACHE) | np.uint32(not anon), nr_pages, 0)
         rss = np.zeros((1, 4), np.int64)
         rss[0, kind_of.counter] = len(slot)
-        rss[0, 2] = np.count_nonzero(kinds == 1)
+        rss[0, 2] = np.count_nonzero(pte.kind(ptes) == pte.KINDS.index("swap"))
         tables = (start_vpn + len(ptes) - 1) // arch.ptrs_per_pte - start_vpn // arch.ptrs_per_pte + 1
         return cls(
             ptrs_per_pte=arch.ptrs_per_pte,

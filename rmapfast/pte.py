@@ -27,6 +27,8 @@ PFN_ONE = np.uint64(1 << _core.PFN_SHIFT)
 # Index: the kind as kind() returns it.
 KINDS = ("none", "swap", "migration", "device_exclusive", "device_private", "hwpoison", "marker_uffd_wp", "present")
 
+_MAPPING_KINDS = [KINDS.index(name) for name in ("device_exclusive", "device_private", "present")]
+
 _PRESENT_FLAGS = {
     "write": WRITE,
     "young": YOUNG,
@@ -51,6 +53,14 @@ def kind(ptes):
     ptes = np.asarray(ptes, np.uint64)
     nonpresent = (ptes >> np.uint64(_core.KIND_SHIFT)) & np.uint64(_core.KIND_MASK)
     return np.where(ptes & PRESENT, np.uint64(7), nonpresent).astype(np.uint8)
+
+
+def maps_page(ptes):
+    """Return whether each entry maps a page and counts in its mapcount, as bool of the same shape.
+
+    Present entries do, and so do device-exclusive and device-private ones.
+    """
+    return np.isin(kind(ptes), _MAPPING_KINDS)
 
 
 def make(kind: str, value: int | None = None, flags=()) -> np.uint64:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmapfast import _core, pte
 from rmapfast import policy as _policy
+from rmapfast import pte
 from rmapfast._version import __version__
 from rmapfast.events import EVENT_NAMES
+from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
 from rmapfast.support import format_size
 
 # Of a plain table. Three runs fit beside the baseline: 22 + 14 + 3 * (14 + 7) = 99.
@@ -450,11 +451,8 @@ def check_drawings(report, arch="x86-64") -> list[str]:
 def _case_in_words(case: dict) -> str:
     folio, vma = case["folio"], case["vma"]
     pages = 1 << folio["order"]
-    kind = (
-        ("shmem" if folio["swapbacked"] else "file")
-        if not folio["anon"]
-        else ("anon" if folio["swapbacked"] else "lazyfree")
-    )
+    flags = (FolioFlag.ANON if folio["anon"] else 0) | (FolioFlag.SWAPBACKED if folio["swapbacked"] else 0)
+    kind = FOLIO_KINDS[int(folio_kind(flags))]
     words = [f"{pages} page{'s' if pages > 1 else ''}, {kind}"]
     words += [name for name in ("dirty", "pinned") if folio[name]]
     words += [*vma["flags"], *case.get("tags", ())]
@@ -562,11 +560,7 @@ def _folio_differences(oracle, outcome):
         if a != b:
             yield name, a, b
     flags = [
-        {
-            name
-            for name in ("DIRTY", "SWAPBACKED", "MLOCKED")
-            if int(one.after.folio_flags[0]) & getattr(_core, f"FOLIO_{name}")
-        }
+        {name for name in ("DIRTY", "SWAPBACKED", "MLOCKED") if int(one.after.folio_flags[0]) & FolioFlag[name]}
         for one in (outcome, oracle)
     ]
     if flags[0] != flags[1]:

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from rmapfast import _core, pte
+from rmapfast import pte
 from rmapfast.arch import PRESETS, Arch
+from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
 
 
@@ -63,17 +64,17 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
     flags = np.zeros(nr_folios, np.uint32)
     for i in range(nr_folios):
         if anon_world or rng.random() < odd:
-            flags[i] |= _core.FOLIO_ANON | (_core.FOLIO_SWAPBACKED if rng.random() < 0.5 else 0)
+            flags[i] |= FolioFlag.ANON | (FolioFlag.SWAPBACKED if rng.random() < 0.5 else 0)
         elif rng.random() < odd:
-            flags[i] |= _core.FOLIO_SWAPBACKED
+            flags[i] |= FolioFlag.SWAPBACKED
         odd_flags = (
-            _core.FOLIO_DIRTY,
-            _core.FOLIO_REFERENCED,
-            _core.FOLIO_PINNED,
-            _core.FOLIO_YOUNG,
-            _core.FOLIO_SWAPCACHE,
+            FolioFlag.DIRTY,
+            FolioFlag.REFERENCED,
+            FolioFlag.PINNED,
+            FolioFlag.YOUNG,
+            FolioFlag.SWAPCACHE,
         )
-        rare = (_core.FOLIO_MLOCKED, _core.FOLIO_UNEVICTABLE, _core.FOLIO_LOCKED, _core.FOLIO_PARTIALLY_MAPPED)
+        rare = (FolioFlag.MLOCKED, FolioFlag.UNEVICTABLE, FolioFlag.LOCKED, FolioFlag.PARTIALLY_MAPPED)
         flags[i] |= np.uint32(_flags(rng, odd_flags, odd) | _flags(rng, rare, odd / 5))
 
     starts, ends, pgoffs, vma_flags, mms, windows, bases = [], [], [], [], [], [], []
@@ -92,9 +93,9 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
             starts.append(first_vpn + low - offset)
             ends.append(first_vpn + high - offset)
             pgoffs.append(low)
-            known = (_core.VMA_UFFD_WP, _core.VMA_UFFD_ARMED, _core.VMA_DROPPABLE, _core.VMA_EXEC, _core.VMA_SHARED)
-            word = _flags(rng, known, odd * 1.5) | _flags(rng, (_core.VMA_LOCKED,), odd / 2)
-            vma_flags.append(word | (_core.VMA_ANON if anon_world else 0))
+            known = (VmaFlag.UFFD_WP, VmaFlag.UFFD_ARMED, VmaFlag.DROPPABLE, VmaFlag.EXEC, VmaFlag.SHARED)
+            word = _flags(rng, known, odd * 1.5) | _flags(rng, (VmaFlag.LOCKED,), odd / 2)
+            vma_flags.append(word | (VmaFlag.ANON if anon_world else 0))
             mms.append(mm)
             windows.append(window)
             bases.append(base + low - offset)
@@ -107,10 +108,10 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
     for vma in range(nr_vmas):
         table_base.append(len(states))
         for table in range(starts[vma] // per_table, (ends[vma] - 1) // per_table + 1):
-            states.append(_core.TABLE_ABSENT if rng.random() < odd / 3 else _core.TABLE_PTE)
+            states.append(TableState.ABSENT if rng.random() < odd / 3 else TableState.PTE)
             low, high = max(table * per_table, starts[vma]), min((table + 1) * per_table, ends[vma])
             at = bases[vma] + low - starts[vma]
-            if states[-1] == _core.TABLE_ABSENT:
+            if states[-1] == TableState.ABSENT:
                 ptes[at : at + high - low] = 0
             elif high - low == per_table and rng.random() < 0.3:
                 make_leaf(rng, ptes, at, per_table, pfn, pages, states)
@@ -124,7 +125,7 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
     for vma in range(nr_vmas):
         first = starts[vma] // per_table
         for table in range(first, (ends[vma] - 1) // per_table + 1):
-            if states[table_base[vma] + table - first] == _core.TABLE_PMD_LEAF:
+            if states[table_base[vma] + table - first] == TableState.PMD_LEAF:
                 at = bases[vma] + table * per_table - starts[vma]
                 leaf_slots[at : at + per_table] = True
                 folio = int(np.flatnonzero(pfn == pte.pfn(ptes[at]))[0])
@@ -147,14 +148,14 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
         own = slice(int(page_base[folio]), int(page_base[folio] + pages[folio]))
         mapcount[folio] = mapcounts[own].sum() + entire[folio]
         mapped[folio] = pages[folio] if entire[folio] else np.count_nonzero(mapcounts[own] > 0)
-        cached = not flags[folio] & _core.FOLIO_ANON or flags[folio] & _core.FOLIO_SWAPCACHE
+        cached = not flags[folio] & FolioFlag.ANON or flags[folio] & FolioFlag.SWAPCACHE
         refcount[folio] = mapcount[folio] + (pages[folio] if cached else 0) + (rng.random() < odd / 2)
-        if flags[folio] & _core.FOLIO_ANON:
+        if flags[folio] & FolioFlag.ANON:
             exclusive = rng.random()
             page_flags[own] = rng.random(pages[folio]) < (1 if exclusive < 0.5 else 0.5)
-        page_flags[own] |= (rng.random(pages[folio]) < odd / 10).astype(np.uint8) * _core.PAGE_HWPOISON
-        page_flags[own] |= (rng.random(pages[folio]) < odd / 10).astype(np.uint8) * _core.PAGE_SWAP_DUP_FAIL
-        flags[folio] |= _core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS
+        page_flags[own] |= (rng.random(pages[folio]) < odd / 10).astype(np.uint8) * PageFlag.HWPOISON
+        page_flags[own] |= (rng.random(pages[folio]) < odd / 10).astype(np.uint8) * PageFlag.SWAP_DUP_FAIL
+        flags[folio] |= FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS
         settle(folio, own, flags, mapcounts, page_flags)
 
     rmap = [
@@ -167,7 +168,7 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
     ]
     lru = rng.permutation(nr_folios).astype(np.uint32)
     is_active = rng.random(nr_folios) < 0.3
-    flags[is_active] |= np.uint32(_core.FOLIO_ACTIVE)
+    flags[is_active] |= np.uint32(FolioFlag.ACTIVE)
     return Population(
         page_shift=arch.page_shift,
         ptrs_per_pte=per_table,
@@ -250,7 +251,7 @@ def make_leaf(rng, ptes, at, per_table, pfn, pages, states):
     if not len(folio) or pages[folio[0]] != per_table or not ptes[at] & pte.PRESENT or ptes[at] & pte.UNUSED:
         return
     ptes[at : at + per_table] = ptes[at] + (np.arange(per_table, dtype=np.uint64) << np.uint64(12))
-    states[-1] = _core.TABLE_PMD_LEAF
+    states[-1] = TableState.PMD_LEAF
 
 
 def fold(rng, ptes, starts, ends, bases, states, table_base, arch, pfn, pages):
@@ -267,7 +268,7 @@ def fold(rng, ptes, starts, ends, bases, states, table_base, arch, pfn, pages):
             expected = words[0] + (np.arange(block, dtype=np.uint64) << np.uint64(12))
             alike = bool(((words & ~ignored) == (expected & ~ignored)).all())
             if (
-                states[table] == _core.TABLE_PTE
+                states[table] == TableState.PTE
                 and words[0] & pte.PRESENT
                 and first % block == 0
                 and whole
@@ -282,8 +283,8 @@ def settle(folio, own, flags, mapcounts, page_flags):
     if folio % 2:
         return
     if (mapcounts[own] == mapcounts[own][0]).all():
-        flags[folio] &= ~np.uint32(_core.FOLIO_PAGE_MAPCOUNTS)
-    if (page_flags[own] == 0).all() or (page_flags[own] == _core.PAGE_EXCLUSIVE).all():
-        flags[folio] &= ~np.uint32(_core.FOLIO_PAGE_FLAGS)
+        flags[folio] &= ~np.uint32(FolioFlag.PAGE_MAPCOUNTS)
+    if (page_flags[own] == 0).all() or (page_flags[own] == PageFlag.EXCLUSIVE).all():
+        flags[folio] &= ~np.uint32(FolioFlag.PAGE_FLAGS)
         if page_flags[own][0]:
-            flags[folio] |= np.uint32(_core.FOLIO_EXCLUSIVE)
+            flags[folio] |= np.uint32(FolioFlag.EXCLUSIVE)

@@ -18,6 +18,7 @@ import rmapfast as rf
 from rmapfast import _core, cost, pte
 from rmapfast.arch import PRESETS, Arch, configured, get, load
 from rmapfast.cli import main
+from rmapfast.flags import TableState
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -176,7 +177,7 @@ def test_pmd_leaf(name, kind):
     """A file leaf is cleared whole; an anonymous one is split, and then its whole contpte blocks fold."""
     arch, order = get(name), pmd_order(name)
     population = one_folio(arch, order, kind, cont=False)
-    population.table_state[:] = _core.TABLE_PMD_LEAF
+    population.table_state[:] = TableState.PMD_LEAF
     population.folio_entire_mapcount[:] = population.folio_mapcount[:] = 1
     population.folio_refcount[:] = 1 if kind == "anon" else 1 + (1 << order)
     for policy in ("per-page", "v7.0"):

@@ -1,6 +1,7 @@
 """Calibration: what is measured is real where this machine allows it, and everything is left as it was."""
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import rmapfast as rf
 from rmapfast import _calibrate, arch, cost
 from rmapfast._calibrate import CalibrateError, Case, Measurement
 from rmapfast.cli import main
+from rmapfast.editions import preset_of
 
 
 def why_not(folder) -> str:
@@ -70,7 +72,7 @@ def test_lengths_of_batches_are_what_the_model_sees(here):
     if reason := _calibrate._no_userfaultfd():
         pytest.skip(reason)
     with _calibrate._lab(here) as lab, lab._lazyfree(Case("lazyfree", batch=8), 4 << 20) as population:
-        result = rf.reclaim(population, "4MiB", policy=_calibrate.running_policy())
+        result = rf.reclaim(population, "4MiB", policy=preset_of(platform.release()))
     if set(population.describe()["orders"]) != {"9"}:
         pytest.skip("no 2 MiB folios were to be had")
     assert set(result.batch_lengths) == {8}
@@ -79,7 +81,7 @@ def test_lengths_of_batches_are_what_the_model_sees(here):
 def test_mapped_file_folios_are_unmapped_as_often_as_they_are_mapped(here):
     with _calibrate._lab(here) as lab, lab._file(Case("file", 64, 3), 2 << 20) as population:
         pages = population.nr_pages
-        events = rf.reclaim(population, "2MiB", policy=_calibrate.running_policy()).events
+        events = rf.reclaim(population, "2MiB", policy=preset_of(platform.release())).events
     assert pages == (2 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert events["ptes_cleared"] == 3 * pages
     assert events["referenced_calls"] == 0  # references from outside the cgroup do not count
@@ -142,15 +144,6 @@ def test_costs_that_no_case_causes_stay():
     fitted = _calibrate._fit_vector(measurements(base.cost), base)
     assert fitted["folios_kept"] == base.cost["folios_kept"]
     assert np.isfinite(fitted.values).all()
-
-
-@pytest.mark.parametrize(
-    ("release", "preset"),
-    [("6.12.95", "v6.12"), ("6.14.1", "v6.14"), ("6.18.44-x", "v6.18"), ("7.0.3", "v7.0"), ("7.3-rc7", "v7.3")],
-)
-def test_the_edition_of_the_running_kernel(monkeypatch, release, preset):
-    monkeypatch.setattr(_calibrate.platform, "release", lambda: release)
-    assert _calibrate.running_policy() == preset
 
 
 def test_held_back_cases_are_none_of_the_fitted_ones():

@@ -15,6 +15,7 @@ from rmapfast._pageout import pageout_groups
 from rmapfast._reconstruct import to_population
 from rmapfast._rle3 import Capture, CaptureError
 from rmapfast._rle3 import visible_folios as _folios
+from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.population import Population
 
 HERE = Path(__file__).resolve().parent / "data" / "captures"
@@ -146,7 +147,7 @@ def test_holes_are_one_folio():
 def test_cow_pages_are_folios_of_their_own():
     population = load("file64k_cow_memcg.before")
     assert population.orders() == {0: 16, 4: 16} and population.mm_rss.tolist() == [[240, 16, 0, 0]]
-    anon = population.folio_flags & _core.FOLIO_ANON > 0
+    anon = population.folio_flags & FolioFlag.ANON > 0
     assert np.array_equal(population.folio_order == 0, anon)
     assert np.all(population.folio_refcount[anon] == 1)
     # They were written: exclusive, writable, dirty. The file pages are not.
@@ -158,9 +159,9 @@ def test_cow_pages_are_folios_of_their_own():
 def test_pmd_leaves():
     population = load("file2m_pmdmapped_pageout.before")
     check_consistent(population)
-    assert np.all(population.table_state == _core.TABLE_PMD_LEAF) and len(population.table_state) == 4
+    assert np.all(population.table_state == TableState.PMD_LEAF) and len(population.table_state) == 4
     assert np.all(population.folio_entire_mapcount == 1) and np.all(population.folio_mapcount == 1)
-    assert np.all(population.folio_refcount == 513) and not np.any(population.folio_flags & _core.FOLIO_PAGE_MAPCOUNTS)
+    assert np.all(population.folio_refcount == 513) and not np.any(population.folio_flags & FolioFlag.PAGE_MAPCOUNTS)
     assert np.all(population.page_mapcounts(0) == 0)
     after, folios, start, nr_split = pageout_groups(population)
     assert after is population and list(folios) == [0, 1, 2, 3] and list(start) == [0, 1, 2, 3, 4] and not nr_split
@@ -183,9 +184,9 @@ def test_pageout_agrees_with_the_kernel():
 def test_uffd_wp():
     population = load("arm72-file-o4-uffdwp.after")
     assert np.count_nonzero(population.ptes == pte.MARKER) == 13072
-    assert population.vma_flags[0] & _core.VMA_UFFD_WP
+    assert population.vma_flags[0] & VmaFlag.UFFD_WP
     ignored = load("arm72-file-o4-uffdwp.before", uffd_wp="ignore")
-    assert not np.any(ignored.ptes & pte.UFFD_WP) and not ignored.vma_flags[0] & _core.VMA_UFFD_WP
+    assert not np.any(ignored.ptes & pte.UFFD_WP) and not ignored.vma_flags[0] & VmaFlag.UFFD_WP
     # Bit 55 is set everywhere in this kernel's pagemap.
     assert np.all(load("x612-file-o4-uffdwp.before", soft_dirty="capture").ptes & pte.SOFT_DIRTY)
     assert not np.any(load("x612-file-o4-uffdwp.before").ptes & pte.SOFT_DIRTY)
@@ -202,10 +203,10 @@ def test_contpte():
 def test_kinds():
     lazyfree = load("anon64k_lazyfree_pageout.before")
     assert lazyfree.describe()["kinds"] == {"lazyfree": 16}
-    assert np.all(lazyfree.folio_flags & _core.FOLIO_EXCLUSIVE)
+    assert np.all(lazyfree.folio_flags & FolioFlag.EXCLUSIVE)
     assert np.all(lazyfree.ptes & pte.WRITE) and not np.any(lazyfree.ptes & pte.DIRTY)
     mlocked = load("file64k_mlocked_memcg.before")
-    assert mlocked.vma_flags[0] & _core.VMA_LOCKED and not len(mlocked.lru_inactive) and not len(mlocked.lru_active)
+    assert mlocked.vma_flags[0] & VmaFlag.LOCKED and not len(mlocked.lru_inactive) and not len(mlocked.lru_active)
     assert load("file64k_holes_memcg.after").nr_folios == 0
 
 

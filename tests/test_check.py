@@ -13,6 +13,7 @@ from rmapfast import _cases, _check, _core, pte
 from rmapfast import policy as _policy
 from rmapfast._conformance import read_vectors
 from rmapfast.cli import main
+from rmapfast.flags import FolioFlag, VmaFlag
 
 POLICIES = ("per-page", "v6.15", "v6.16", "v6.18", "file-v5", "v7.0-rc1", "v7.0", "v7.0.12", "v7.3", "anon-swap")
 VECTORS = Path(__file__).parent / "data" / "conformance"
@@ -66,9 +67,9 @@ def test_a_scope_small_enough_to_count_by_hand():
     assert len({key(state) for state in seen}) == len(seen)
     found = {
         (
-            bool(state["folio_flags"] & _core.FOLIO_DIRTY),
+            bool(state["folio_flags"] & FolioFlag.DIRTY),
             state["refcount"] - 2 - sum(map(bool, [_maps(state)])),
-            bool(state["vma"][3] & _core.VMA_LOCKED),
+            bool(state["vma"][3] & VmaFlag.LOCKED),
             frozenset(name for name, bit in _core.TTU_FLAGS.items() if state["ttu"] & bit),
         )
         for state in seen

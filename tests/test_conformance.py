@@ -15,8 +15,9 @@ import pytest
 from test_twins import used
 
 import rmapfast as rf
-from rmapfast import _conformance, _core, _counts, _live, pte
+from rmapfast import _conformance, _counts, _live, editions, pte
 from rmapfast.cli import main
+from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.population import ARRAYS
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -71,7 +72,7 @@ def test_sample_has_every_variant():
     found = Counter()
     for name in FILES:
         found += variants_of(read(SAMPLE / name))
-    assert set(found) == {*rf.policy.VARIANTS, *_conformance.REFERENCED_VARIANTS, "v7.1", "v6.14"}
+    assert set(found) == {*editions.UNMAP_VECTORS, *editions.REFERENCED_VECTORS, "v7.1", "v6.14"}
 
 
 @needs_shared
@@ -133,7 +134,7 @@ def test_several_files_add_up():
     [("K5", "v7.0"), ("K4", "file-v5"), ("K1", "v6.16"), ("V73", "walker-jump"), ("V614", "per-page"), ("K0", "v7.3")],
 )
 def test_wrong_policy_fails(monkeypatch, engine, variant, wrong):
-    monkeypatch.setitem(rf.policy.VARIANTS, variant, wrong)
+    monkeypatch.setitem(editions.UNMAP_VECTORS, variant, wrong)
     report = rf.conformance(SAMPLE / FILES[0], engine=engine)
     assert report.failed[variant] > 0 and not report.ok
     assert set(report.failed) == {variant}
@@ -143,7 +144,7 @@ def test_wrong_policy_fails(monkeypatch, engine, variant, wrong):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("variant", "wrong"), [("R72", "per-page"), ("R614", "v7.0")])
 def test_wrong_reference_check_fails(monkeypatch, engine, variant, wrong):
-    monkeypatch.setitem(_conformance.REFERENCED_VARIANTS, variant, wrong)
+    monkeypatch.setitem(editions.REFERENCED_VECTORS, variant, wrong)
     report = rf.conformance(SAMPLE / FILES[2], engine=engine)
     assert set(report.failed) == {variant}
 
@@ -211,14 +212,10 @@ def uniform(population):
     """The same population without page arrays, or None if the folio's pages differ."""
     mapcounts, flags = population.page_mapcounts(0), population.page_flags
     uniform = population.copy()
-    word = np.uint32(population.folio_flags[0] & ~np.uint32(_core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS))
-    if (
-        len(set(mapcounts.tolist())) > 1
-        or len(set(flags.tolist())) > 1
-        or int(flags[0]) not in (0, _core.PAGE_EXCLUSIVE)
-    ):
+    word = np.uint32(population.folio_flags[0] & ~np.uint32(FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS))
+    if len(set(mapcounts.tolist())) > 1 or len(set(flags.tolist())) > 1 or int(flags[0]) not in (0, PageFlag.EXCLUSIVE):
         return None
-    uniform.folio_flags[0] = word | (np.uint32(_core.FOLIO_EXCLUSIVE) if flags[0] else 0)
+    uniform.folio_flags[0] = word | (np.uint32(FolioFlag.EXCLUSIVE) if flags[0] else 0)
     uniform.page_mapcount[:] = -77
     uniform.page_flags[:] = 0xA5
     return uniform
@@ -227,14 +224,14 @@ def uniform(population):
 def seen(population):
     """The state of a population of one folio, whether its page arrays are in use or not."""
     state = {name: used(population, name).tolist() for name in ARRAYS if name not in ("page_mapcount", "page_flags")}
-    expanded = np.uint32(_core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS | _core.FOLIO_EXCLUSIVE)
+    expanded = np.uint32(FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS | FolioFlag.EXCLUSIVE)
     state["folio_flags"] = int(population.folio_flags[0] & ~expanded)
     state["mapcounts"] = population.page_mapcounts(0).tolist()
     flags = int(population.folio_flags[0])
-    if flags & _core.FOLIO_PAGE_FLAGS:
+    if flags & FolioFlag.PAGE_FLAGS:
         state["flags"] = population.page_flags.tolist()
     else:
-        state["flags"] = [_core.PAGE_EXCLUSIVE if flags & _core.FOLIO_EXCLUSIVE else 0] * len(population.page_flags)
+        state["flags"] = [PageFlag.EXCLUSIVE if flags & FolioFlag.EXCLUSIVE else 0] * len(population.page_flags)
     return state
 
 
@@ -250,7 +247,7 @@ def test_uniform_and_expanded_folios_agree(name, engine):
         replayed += 1
         case = _conformance._Case(vector)
         for variant in vector["variants"]:
-            known = rf.policy.VARIANTS if "ttu" in vector else _conformance.REFERENCED_VARIANTS
+            known = editions.UNMAP_VECTORS if "ttu" in vector else editions.REFERENCED_VECTORS
             policy, after = rf.policy.get(known[variant]), []
             for population in (case.population.copy(), plain.copy()):
                 door = _conformance.ENGINES[engine]
@@ -299,7 +296,7 @@ def test_documented_difference(name, pages):
     assert start[pages].all() and mapped[pages].all() and not real[pages].any()
     owner = np.searchsorted(np.sort(before.folio_pfn), pte.pfn(before.ptes[pages]), side="right") - 1
     owners = np.argsort(before.folio_pfn)[owner]
-    assert np.all(before.folio_flags[owners] & _core.FOLIO_SWAPBACKED)
+    assert np.all(before.folio_flags[owners] & FolioFlag.SWAPBACKED)
     assert np.all(before.folio_order[owners] == 0)
 
 

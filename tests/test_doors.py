@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import _core, pte, reference
+from rmapfast import pte, reference
+from rmapfast.flags import FolioFlag
 from rmapfast.population import ARRAYS
 
 # Arrays that a run writes; the others may be read-only.
@@ -21,7 +22,7 @@ def small(**options):
     """Four folios of four pages, in two processes; half of the folios active."""
     population = rf.Population.synthetic("64KiB", orders=2, sharing=2, **options)
     population.lru_inactive, population.lru_active = (np.array(lru, np.uint32) for lru in ([0, 1], [2, 3]))
-    population.folio_flags[2:] |= np.uint32(_core.FOLIO_ACTIVE)
+    population.folio_flags[2:] |= np.uint32(FolioFlag.ACTIVE)
     return population
 
 

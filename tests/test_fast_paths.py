@@ -10,6 +10,7 @@ from test_twins import assert_same_state
 import rmapfast as rf
 from rmapfast import _core, pte
 from rmapfast._reclaim import _memory_reclaim, _pageout
+from rmapfast.flags import FolioFlag
 from rmapfast.population import Population
 
 POLICIES = list(rf.policy.PRESETS)
@@ -81,11 +82,11 @@ def edit(rng, population):
             population.folio_refcount[folio] += 1
         case 3:
             known = (
-                _core.FOLIO_DIRTY,
-                _core.FOLIO_REFERENCED,
-                _core.FOLIO_PINNED,
-                _core.FOLIO_YOUNG,
-                _core.FOLIO_LOCKED,
+                FolioFlag.DIRTY,
+                FolioFlag.REFERENCED,
+                FolioFlag.PINNED,
+                FolioFlag.YOUNG,
+                FolioFlag.LOCKED,
             )
             population.folio_flags[folio] ^= np.uint32(int(rng.choice(known)))
         case 4:

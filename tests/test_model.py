@@ -11,6 +11,7 @@ from test_twins import assert_same_state, pairs
 
 import rmapfast as rf
 from rmapfast import _core, _reclaim, pte
+from rmapfast.flags import FolioFlag, TableState, VmaFlag
 
 PER_PAGE = rf.policy.get("per-page")
 # The oracle of everything but the reference check, which counts references per batch where it batches.
@@ -188,7 +189,7 @@ def test_batch_scans_of_an_unmap():
     hole[3] = 0
     device = present(16)
     device[3] = pte.make("device_exclusive", (1 << 12) + 3)
-    droppable = {"vma_flags": _core.VMA_DROPPABLE}
+    droppable = {"vma_flags": VmaFlag.DROPPABLE}
     assert scans("v7.0.12", present(16)) == (1, 1)
     assert scans("v7.0.12", hole) == (2, 2)
     assert scans("v7.0.12", device, **droppable) == (2, 3)
@@ -200,8 +201,8 @@ def test_batch_scans_of_an_unmap():
     assert scans("v7.0.12", present(1), order=0) == (0, 1)
     assert scans("v7.0.12", present(16, "unused"), **droppable) == (0, 16)
     assert scans("v7.0.12", present(16), ttu=("HWPOISON",)) == (0, 16)
-    assert scans("v7.0.12", present(16), vma_flags=_core.VMA_UFFD_WP) == (0, 16)
-    assert scans("v7.3", present(16), vma_flags=_core.VMA_UFFD_WP) == (1, 1)
+    assert scans("v7.0.12", present(16), vma_flags=VmaFlag.UFFD_WP) == (0, 16)
+    assert scans("v7.3", present(16), vma_flags=VmaFlag.UFFD_WP) == (1, 1)
 
 
 def test_batch_scans_of_a_python_policy():
@@ -405,7 +406,7 @@ def test_dirty_lazyfree_is_kept():
         result = rf.reclaim(population, 16 * PAGE, policy=policy, arch="arm64-4k", entry="pageout")
         after = result.after
         assert result.reclaimed_pages == 0 and result.events["unmap_failures"] == 1
-        assert after.folio_flags[0] & _core.FOLIO_SWAPBACKED
+        assert after.folio_flags[0] & FolioFlag.SWAPBACKED
         kept = slice(5, None) if policy == "per-page" else slice(None)
         ignored = pte.DIRTY | pte.CONT
         assert np.array_equal(after.ptes[kept] & ~ignored, words[kept] & ~ignored)
@@ -428,7 +429,7 @@ def mappings(population):
         for vpn in range(start, end):
             state = population.table_state[int(population.vma_table_base[vma]) + vpn // per_table - first]
             word = population.ptes[base + vpn - start]
-            if state == _core.TABLE_ABSENT or int(pte.kind(word)) not in (3, 7):
+            if state == TableState.ABSENT or int(pte.kind(word)) not in (3, 7):
                 continue
             pfn = pte.pfn(word)
             size = np.uint64(1) << population.folio_order.astype(np.uint64)
@@ -487,7 +488,7 @@ def test_event_identities(policy):
         assert events["raw_pte_loads"] >= (
             events["walk_pte_reads"] + events["batch_pte_reads"] + events["entry_pte_reads"]
         )
-        freed = result.after.folio_flags & np.uint32(_core.FOLIO_FREED) > 0
+        freed = result.after.folio_flags & np.uint32(FolioFlag.FREED) > 0
         # Besides those that reclaim freed, folios that nobody held any more when they were put back are gone.
         pages = np.int64(1) << result.after.folio_order.astype(np.int64)
         gone = np.count_nonzero(freed) - events["folios_freed"]
@@ -518,8 +519,8 @@ def test_conservation(policy):
         swapped = np.count_nonzero(pte.kind(after.ptes) == 1) - np.count_nonzero(pte.kind(before.ptes) == 1)
         assert -rss[:, 2].sum() == swapped
         # Freed folios have no references; others lost one for each mapping and got one for each page in swap cache.
-        freed = after.folio_flags & np.uint32(_core.FOLIO_FREED) > 0
-        cached = (after.folio_flags & ~before.folio_flags & np.uint32(_core.FOLIO_SWAPCACHE)) > 0
+        freed = after.folio_flags & np.uint32(FolioFlag.FREED) > 0
+        cached = (after.folio_flags & ~before.folio_flags & np.uint32(FolioFlag.SWAPCACHE)) > 0
         pages = np.int64(1) << before.folio_order.astype(np.int64)
         expected = before.folio_refcount - (before.folio_mapcount - after.folio_mapcount) + cached * pages
         assert np.array_equal(after.folio_refcount[~freed], expected[~freed])
@@ -558,7 +559,7 @@ def test_clean_file_identities():
 def comparable(population):
     """State that batching must not change; that a folio is queued as partially mapped on the way is no part of it."""
     masked = population.copy()
-    masked.folio_flags &= ~np.uint32(_core.FOLIO_PARTIALLY_MAPPED)
+    masked.folio_flags &= ~np.uint32(FolioFlag.PARTIALLY_MAPPED)
     return masked
 
 
@@ -673,7 +674,7 @@ def test_markers_are_read_twice():
     words[8] = 0
     reads = {}
     for policy in ("v7.3", "walker-jump"):
-        population = rf.Population.from_arrays(words, folio_pfn=64, folio_order=4, vma_flags=_core.VMA_UFFD_WP)
+        population = rf.Population.from_arrays(words, folio_pfn=64, folio_order=4, vma_flags=VmaFlag.UFFD_WP)
         call = rf.try_to_unmap_one(population, 0, 0, policy=policy)
         assert call.batch_lengths == {8: 1, 7: 1} and call.events["markers_set"] == 15
         reads[policy] = call.events["walk_pte_reads"]
@@ -768,7 +769,7 @@ def test_bug_2_lost_uffd_wp(kind):
     """The patch as posted writes one marker for a batch; every cleared write-protected entry must leave one."""
     steps = {"per-page": 16, "v7.0-rc1": 16, "v7.0": 16, "v7.0.12": 16, "v7.3": 1, "walker-jump": 1, "file-v5": 1}
     for policy, number in steps.items():
-        population = folio_at(0, present(16, "uffd_wp"), kind=kind, vma_flags=_core.VMA_UFFD_WP)
+        population = folio_at(0, present(16, "uffd_wp"), kind=kind, vma_flags=VmaFlag.UFFD_WP)
         call = rf.try_to_unmap_one(population, 0, 0, policy=policy, ttu=UNMAP)
         assert call.ret and call.events["batches"] == number and population.folio_mapcount[0] == 0
         left = np.count_nonzero(population.ptes == pte.MARKER)
@@ -804,7 +805,7 @@ def test_bug_4_stale_nr(device):
     words[device] = pte.make("device_exclusive", (1 << 12) + device)
     rest = 15 - device
     for policy in rf.policy.PRESETS:
-        population = folio_at(0, words, vma_flags=_core.VMA_DROPPABLE)
+        population = folio_at(0, words, vma_flags=VmaFlag.DROPPABLE)
         call = rf.try_to_unmap_one(population, 0, 0, policy=policy, ttu=UNMAP)
         stale = policy in ("v6.16", "v6.16+young", "file-v5", "v7.0-rc1", "v7.0") and device > 1
         taken = [nr for kind, _, nr in call.trace if kind == "step_nonpresent"]
@@ -833,17 +834,17 @@ def test_bug_7_extra_reference():
     for policy in rf.policy.PRESETS:
         population = folio_at(0, present(16), extra=1)
         assert not rf.try_to_unmap_one(population, 0, 0, policy=policy, ttu=UNMAP).ret
-        swapbacked = bool(population.folio_flags[0] & _core.FOLIO_SWAPBACKED)
+        swapbacked = bool(population.folio_flags[0] & FolioFlag.SWAPBACKED)
         assert swapbacked == (policy in ("v6.12", "v6.14"))
 
 
 def test_bug_10_mlock_of_a_part():
     """mlocked only if all pages were seen in one page table."""
     for offset, order, pages, mlocked in ((0, 4, 16, True), (0, 4, 8, False), (504, 4, 16, False)):
-        population = folio_at(offset, present(pages), kind="file", order=order, vma_flags=_core.VMA_LOCKED)
+        population = folio_at(offset, present(pages), kind="file", order=order, vma_flags=VmaFlag.LOCKED)
         call = rf.try_to_unmap_one(population, 0, 0, policy="v7.0.12", ttu=UNMAP)
         assert not call.ret and call.events["ptes_cleared"] == 0
-        assert bool(population.folio_flags[0] & _core.FOLIO_MLOCKED) == mlocked
+        assert bool(population.folio_flags[0] & FolioFlag.MLOCKED) == mlocked
 
 
 # Not vacuous
@@ -932,7 +933,7 @@ def test_interrupted_run_leaves_a_consistent_population(monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         rf.reclaim(population, "8MiB", policy="v7.0", in_place=True, progress=interrupt)
-    freed = np.count_nonzero(population.folio_flags & _core.FOLIO_FREED)
+    freed = np.count_nonzero(population.folio_flags & FolioFlag.FREED)
     assert 512 // 16 <= freed < 2048 // 16
     assert len(population.lru_inactive) + len(population.lru_active) == 2048 // 16 - freed
     rf.reclaim(population, "8MiB", policy="v7.0", in_place=True)

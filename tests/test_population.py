@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmapfast import _core, arch, pte
+from rmapfast import arch, pte
 from rmapfast._layout import FolioIndex, parse_orders, permute
 from rmapfast._pageout import pageout_groups, split_folios, split_partially_mapped
+from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.population import ARRAYS, KINDS, Population
 from rmapfast.support import format_size, parse_size
 
@@ -25,7 +26,7 @@ def mapped_pages(population):
     vpn = population.vma_start[vma] + slot.astype(np.uint64) - population.vma_pte_base[vma]
     ptrs = np.uint64(population.ptrs_per_pte)
     table = population.vma_table_base[vma] + vpn // ptrs - population.vma_start[vma] // ptrs
-    leaf = population.table_state[table] == _core.TABLE_PMD_LEAF
+    leaf = population.table_state[table] == TableState.PMD_LEAF
     return slot, folio, (pfn - population.folio_pfn[folio]).astype(np.int64), leaf, vma, vpn
 
 
@@ -49,13 +50,13 @@ def check_consistent(population, external=0):
         assert np.array_equal(got, want)
         if pages[one] > 1 and not entire[one]:
             assert population.folio_nr_pages_mapped[one] == np.count_nonzero(want)
-    anon = flags & _core.FOLIO_ANON > 0
-    cached = np.where(anon & (flags & _core.FOLIO_SWAPCACHE == 0), 0, pages)
+    anon = flags & FolioFlag.ANON > 0
+    cached = np.where(anon & (flags & FolioFlag.SWAPCACHE == 0), 0, pages)
     assert np.array_equal(population.folio_refcount, population.folio_mapcount + cached)
     assert np.all(population.folio_pfn % pages.astype(np.uint64) == 0)
     assert not FolioIndex(population.folio_pfn, population.folio_order).overlap()
     mm = population.vma_mm[vma]
-    swapbacked = flags & _core.FOLIO_SWAPBACKED > 0
+    swapbacked = flags & FolioFlag.SWAPBACKED > 0
     counter = np.where(anon, 1, np.where(swapbacked, 3, 0))[folio]
     want = np.zeros_like(population.mm_rss)
     np.add.at(want, (mm, counter), 1)
@@ -75,10 +76,10 @@ def check_consistent(population, external=0):
         first = int(population.folio_index[one]) - int(population.vma_pgoff[number])
         assert -int(pages[one]) < first < int(size)
     lru = np.concatenate([population.lru_inactive, population.lru_active])
-    evictable = flags & (_core.FOLIO_MLOCKED | _core.FOLIO_UNEVICTABLE) == 0
+    evictable = flags & (FolioFlag.MLOCKED | FolioFlag.UNEVICTABLE) == 0
     assert np.array_equal(np.sort(lru), np.flatnonzero(evictable))
-    assert np.all(flags[population.lru_active] & _core.FOLIO_ACTIVE)
-    assert not np.any(flags[population.lru_inactive] & _core.FOLIO_ACTIVE)
+    assert np.all(flags[population.lru_active] & FolioFlag.ACTIVE)
+    assert not np.any(flags[population.lru_inactive] & FolioFlag.ACTIVE)
     check_cont(population)
 
 
@@ -131,7 +132,7 @@ def test_synthetic_is_consistent(description):
     population = Population.synthetic(**description, arch=SMALL)
     check_consistent(population, description["external"])
     assert len(population.ptes) == description["size"] // 4096 * description["sharing"]
-    if population.folio_flags.size and population.folio_flags[0] & _core.FOLIO_ANON == 0:
+    if population.folio_flags.size and population.folio_flags[0] & FolioFlag.ANON == 0:
         assert population.nr_pages << 12 == description["size"]
     both = population.ptes & (pte.UFFD_WP | pte.WRITE)
     assert not np.any(both == pte.UFFD_WP | pte.WRITE)
@@ -253,7 +254,7 @@ def test_rates(rate):
     assert abs(len(present) / 16384 - rate) < 0.03
     for flag in (pte.YOUNG, pte.DIRTY, pte.WRITE, pte.SOFT_DIRTY):
         assert abs(np.count_nonzero(present & flag) / len(present) - rate) < 0.05
-    assert abs(np.count_nonzero(population.folio_flags & _core.FOLIO_MLOCKED) / population.nr_folios - rate) < 0.05
+    assert abs(np.count_nonzero(population.folio_flags & FolioFlag.MLOCKED) / population.nr_folios - rate) < 0.05
     # The streams are independent.
     both = np.count_nonzero((present & pte.YOUNG > 0) & (present & pte.DIRTY > 0)) / len(present)
     assert abs(both - rate * rate) < 0.05
@@ -289,7 +290,7 @@ def test_defaults_are_the_experiment():
     assert np.all(population.ptes & np.uint64(0xFFF) == pte.PRESENT | pte.YOUNG)
     assert list(population.lru_inactive) == list(range(16)) and not len(population.lru_active)
     assert np.all(population.folio_refcount == 32) and np.all(population.folio_mapcount == 16)
-    assert population.vma_flags[0] == _core.VMA_SHARED and population.mm_rss.tolist() == [[256, 0, 0, 0]]
+    assert population.vma_flags[0] == VmaFlag.SHARED and population.mm_rss.tolist() == [[256, 0, 0, 0]]
     assert population.mm_cpumask[0] == 2
     assert "1 MiB" in repr(population) and population.describe()["orders"] == {"4": 16}
 

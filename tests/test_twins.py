@@ -9,6 +9,7 @@ from random_populations import random_arch, random_population
 import rmapfast as rf
 from rmapfast import _core, _doors, reference
 from rmapfast._reclaim import reclaim
+from rmapfast.flags import FolioFlag
 from rmapfast.population import ARRAYS
 from rmapfast.support import flag_mask
 
@@ -21,7 +22,7 @@ ttus = st.sets(st.sampled_from(list(_core.TTU_FLAGS)))
 def used(population, name):
     """An array without what means nothing: page array contents of uniform folios."""
     array = getattr(population, name)
-    flag = {"page_mapcount": _core.FOLIO_PAGE_MAPCOUNTS, "page_flags": _core.FOLIO_PAGE_FLAGS}.get(name)
+    flag = {"page_mapcount": FolioFlag.PAGE_MAPCOUNTS, "page_flags": FolioFlag.PAGE_FLAGS}.get(name)
     if flag is None:
         return array
     valid = (population.folio_flags & np.uint32(flag)) != 0

@@ -16,6 +16,7 @@ from rmapfast import Population, _core, reclaim
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.events import EVENT_NAMES
+from rmapfast.flags import MmFlag, TableState
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 VENDORED = Path(__file__).resolve().parent / "data"
@@ -260,7 +261,7 @@ def ns_rows() -> list[Row]:
             population = Population.synthetic(
                 "64MiB", orders=order, sharing=max(mappings, 1), mapped=min(mappings, 1), young=0.0
             )
-            population.mm_flags |= np.uint32(_core.MM_OUTSIDE_MEMCG)
+            population.mm_flags |= np.uint32(MmFlag.OUTSIDE_MEMCG)
             if name.endswith("_pmd_mapped"):
                 _map_by_pmd(population)
             add(section, name, order, population)
@@ -269,7 +270,7 @@ def ns_rows() -> list[Row]:
         for name in data_of:
             length = int(name.removeprefix("batch_"))
             population = Population.synthetic("64MiB", kind="lazyfree", orders=order, young=0.0, uffd_wp_vma=True)
-            population.mm_flags |= np.uint32(_core.MM_OUTSIDE_MEMCG)
+            population.mm_flags |= np.uint32(MmFlag.OUTSIDE_MEMCG)
             if length < 1 << order:
                 marked = np.arange(len(population.ptes)) // length % 2 == 1
                 population.ptes[marked] = population.ptes[marked] & ~np.uint64(_core.PTE_WRITE) | np.uint64(
@@ -285,7 +286,7 @@ def ns_rows() -> list[Row]:
 def _map_by_pmd(population) -> None:
     """Turn each table of a mapping of PMD-sized folios into a PMD leaf."""
     pages = 1 << int(population.folio_order[0])
-    population.table_state[:] = _core.TABLE_PMD_LEAF
+    population.table_state[:] = TableState.PMD_LEAF
     population.folio_entire_mapcount[:] = 1
     population.folio_mapcount[:] = 1
     population.folio_refcount[:] = pages + 1

@@ -8,7 +8,8 @@ import _study as study
 import numpy as np
 
 import rmapfast as rf
-from rmapfast import _core, pte
+from rmapfast import pte
+from rmapfast.flags import FolioFlag
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED, VENDORED = ROOT.parent / "shared" / "data" / "captures", ROOT / "tests" / "data" / "captures"
@@ -46,12 +47,10 @@ def lengths(population, policy, arch: str, anon: bool = False) -> dict:
     The histogram of a run does not say which folio a batch belongs to, so the folios of each order are reclaimed alone.
     """
     flags, order = population.folio_flags, population.folio_order
-    swapbacked_anon = (flags & (_core.FOLIO_ANON | _core.FOLIO_SWAPBACKED)) == (
-        _core.FOLIO_ANON | _core.FOLIO_SWAPBACKED
-    )
+    swapbacked_anon = (flags & (FolioFlag.ANON | FolioFlag.SWAPBACKED)) == (FolioFlag.ANON | FolioFlag.SWAPBACKED)
     lists = np.concatenate([population.lru_inactive, population.lru_active])
     of_class = swapbacked_anon[lists] == anon
-    split = (flags[lists] & _core.FOLIO_PARTIALLY_MAPPED) != 0
+    split = (flags[lists] & FolioFlag.PARTIALLY_MAPPED) != 0
     found = {
         "pages": dict.fromkeys(("small", "one", "part", "whole"), 0),
         "steps": dict.fromkeys(("small", "one", "part", "whole"), 0),
@@ -66,7 +65,7 @@ def lengths(population, policy, arch: str, anon: bool = False) -> dict:
         part = population.copy()
         # as if they had been looked at already: no folio is kept or activated for being young
         part.ptes &= ~np.where(part.ptes & pte.PRESENT, np.uint64(pte.YOUNG), np.uint64(0))
-        part.folio_flags[chosen] &= ~np.uint32(_core.FOLIO_ACTIVE)
+        part.folio_flags[chosen] &= ~np.uint32(FolioFlag.ACTIVE)
         part.lru_inactive, part.lru_active = chosen.astype(np.uint32), np.zeros(0, np.uint32)
         run = rf.reclaim(part, part.nr_pages << part.page_shift, policy=policy, arch=arch, in_place=True)
         for nr, steps in run.batch_lengths.items():

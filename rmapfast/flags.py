@@ -1,0 +1,116 @@
+"""Flags of folios, VMAs, page tables, pages and mms, as the arrays of a population hold them.
+
+docs/model.md, section 2, says what each flag means. The values are those of ``csrc/population.h``.
+
+Examples
+--------
+>>> import numpy as np
+>>> from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
+>>> folio_flags = np.array([0, FolioFlag.ANON | FolioFlag.SWAPBACKED], np.uint32)
+>>> [FOLIO_KINDS[kind] for kind in folio_kind(folio_flags)]
+['file', 'anon']
+>>> folio_flags[0] |= FolioFlag.DIRTY
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rmapfast import _core
+
+
+class _PlainInArrays:
+    """Lets NumPy take an enumerated value for a plain Python int, so that arrays keep their dtype.
+
+    Without it ``population.folio_flags |= FolioFlag.DIRTY`` would fail, as NumPy takes a subclass of int for int64.
+    """
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """Call the function again with plain ints."""
+        plain = (int(one) if isinstance(one, _PlainInArrays) and isinstance(one, int) else one for one in inputs)
+        return getattr(ufunc, method)(*plain, **options)
+
+
+class FolioFlag(_PlainInArrays, IntFlag):
+    """A bit of ``Population.folio_flags``."""
+
+    ANON = _core.FOLIO_ANON
+    SWAPBACKED = _core.FOLIO_SWAPBACKED
+    SWAPCACHE = _core.FOLIO_SWAPCACHE
+    DIRTY = _core.FOLIO_DIRTY
+    MLOCKED = _core.FOLIO_MLOCKED
+    REFERENCED = _core.FOLIO_REFERENCED
+    ACTIVE = _core.FOLIO_ACTIVE
+    PINNED = _core.FOLIO_PINNED
+    UNEVICTABLE = _core.FOLIO_UNEVICTABLE
+    YOUNG = _core.FOLIO_YOUNG
+    PARTIALLY_MAPPED = _core.FOLIO_PARTIALLY_MAPPED
+    LOCKED = _core.FOLIO_LOCKED
+    EXCLUSIVE = _core.FOLIO_EXCLUSIVE
+    PAGE_MAPCOUNTS = _core.FOLIO_PAGE_MAPCOUNTS
+    PAGE_FLAGS = _core.FOLIO_PAGE_FLAGS
+    FREED = _core.FOLIO_FREED
+
+
+class VmaFlag(_PlainInArrays, IntFlag):
+    """A bit of ``Population.vma_flags``."""
+
+    LOCKED = _core.VMA_LOCKED
+    UFFD_WP = _core.VMA_UFFD_WP
+    UFFD_ARMED = _core.VMA_UFFD_ARMED
+    DROPPABLE = _core.VMA_DROPPABLE
+    EXEC = _core.VMA_EXEC
+    SHARED = _core.VMA_SHARED
+    ANON = _core.VMA_ANON
+
+
+class TableState(_PlainInArrays, IntEnum):
+    """A value of ``Population.table_state``."""
+
+    PTE = _core.TABLE_PTE
+    ABSENT = _core.TABLE_ABSENT
+    PMD_LEAF = _core.TABLE_PMD_LEAF
+
+
+class PageFlag(_PlainInArrays, IntFlag):
+    """A bit of ``Population.page_flags``."""
+
+    EXCLUSIVE = _core.PAGE_EXCLUSIVE
+    HWPOISON = _core.PAGE_HWPOISON
+    SWAP_DUP_FAIL = _core.PAGE_SWAP_DUP_FAIL
+
+
+class MmFlag(_PlainInArrays, IntFlag):
+    """A bit of ``Population.mm_flags``."""
+
+    OUTSIDE_MEMCG = _core.MM_OUTSIDE_MEMCG
+
+
+# In the order of the numbers that folio_kind() returns.
+FOLIO_KINDS = ("file", "shmem", "anon", "lazyfree")
+_KIND_OF = np.array([0, 3, 1, 2], np.int8)  # by ANON and SWAPBACKED, the two lowest bits
+
+
+def folio_kind(folio_flags: npt.ArrayLike) -> npt.NDArray[np.int8]:
+    """Return the kind of folios, as indices into :data:`FOLIO_KINDS`.
+
+    A folio is ``anon`` if it is anonymous and swapbacked, ``lazyfree`` if it is anonymous alone, ``shmem`` if it is
+    swapbacked alone, and ``file`` otherwise.
+
+    Parameters
+    ----------
+    folio_flags : int or array of int, any shape
+        :class:`FolioFlag` bits.
+
+    Returns
+    -------
+    ndarray of int8, of the shape of `folio_flags`
+        Of shape ``()`` for a single number.
+    """
+    flags: npt.NDArray[Any] = np.asarray(folio_flags)
+    both = flags & flags.dtype.type(FolioFlag.ANON | FolioFlag.SWAPBACKED)
+    return np.asarray(_KIND_OF[both])
