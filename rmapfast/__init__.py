@@ -6,10 +6,10 @@ from rmapfast._doors import folio_pte_batch, folio_referenced_one, page_vma_mapp
 from rmapfast._reclaim import Result, reclaim
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
-from rmapfast.description import Description
 from rmapfast.events import EVENT_NAMES, Call, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.spec import PopulationSpec
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
 _LATER = {
@@ -51,10 +51,10 @@ __all__ = [
     "Captured",
     "CheckReport",
     "Comparison",
-    "Description",
     "Events",
     "Policy",
     "Population",
+    "PopulationSpec",
     "Result",
     "Sweep",
     "SweepError",

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast._layout import MAX_ORDER, MAX_PAGES, ranges
 from rmapfast._rle3 import KPF, PM_PFN, PM_PRESENT, PM_SWAP, CaptureError, encode, has_flags, runs
+from rmapfast.layout import MAX_ORDER, MAX_PAGES, ranges
 from rmapfast.population import Population
 from rmapfast.support import check_writable, undone, write_together
 

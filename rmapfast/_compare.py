@@ -11,8 +11,8 @@ from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast._reclaim import Result, cost_vector, provenance, reclaim
 from rmapfast.cost import CostVector
-from rmapfast.description import Description
 from rmapfast.population import Population
+from rmapfast.spec import PopulationSpec
 from rmapfast.support import closest
 
 # The seed's experiment: without and with the patch, for a clean read-only mapping.
@@ -184,7 +184,7 @@ def _memory(run: Result) -> str:
 
 
 def compare(
-    population: Population | Description | Callable[[object], Population | Description] | None = None,
+    population: Population | PopulationSpec | Callable[[object], Population | PopulationSpec] | None = None,
     target: int | str = "8GiB",
     *,
     policies: Iterable = SEED_POLICIES,
@@ -198,7 +198,7 @@ def compare(
 
     Parameters
     ----------
-    population : Population, Description or callable, optional
+    population : Population, PopulationSpec or callable, optional
         A population (then the architectures must share its table size), or a function that makes one for an
         architecture; by default ``Population.synthetic(arch=arch)``, the seed's experiment.
     target : int or str
@@ -231,7 +231,7 @@ def compare(
             raise ValueError(f"{name}: expected at least one, got none")
     runs, described = [], None
     for arch in arches:
-        base = population if isinstance(population, Population | Description) else (population or _synthetic)(arch)
+        base = population if isinstance(population, Population | PopulationSpec) else (population or _synthetic)(arch)
         described = described or base.describe()
         for number, policy in enumerate(policies):
             label = f"{getattr(policy, 'name', 'policy')} on {arch.name}"

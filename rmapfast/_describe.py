@@ -9,11 +9,11 @@ import numpy as np
 from rmapfast import _core, pte
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
-from rmapfast._layout import FolioIndex, ranges
 from rmapfast._pageout import split_partially_mapped
 from rmapfast._reclaim import _BUDGET, UNLIMITED_SWAP, check_population
 from rmapfast.events import EVENT_NAMES
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, VmaFlag, folio_kind
+from rmapfast.layout import FolioIndex, ranges
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import format_size

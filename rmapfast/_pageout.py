@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rmapfast import pte
-from rmapfast._layout import FolioIndex, ranges
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
+from rmapfast.layout import FolioIndex, ranges
 from rmapfast.population import Population
 
 # In a run of present entries with consecutive PFNs, these bits grow by PFN_ONE from each entry to the next.

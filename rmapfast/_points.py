@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from rmapfast._reclaim import Result, reclaim
 from rmapfast._space import architecture, costs_of, policy_of
 from rmapfast.arch import Arch
-from rmapfast.description import Description
 from rmapfast.events import EVENT_NAMES
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.spec import PopulationSpec
 
 # Memory to reclaim where no target is given: 8 GiB of 10 GiB, the seed's experiment.
 DEFAULT_TARGET = "80%"
@@ -80,10 +80,10 @@ def _loaded(values: Mapping) -> Population:
         return _captures[key]
 
 
-def listed_bytes(population: Population | Description) -> int:
+def listed_bytes(population: Population | PopulationSpec) -> int:
     """Return the bytes of memory that reclaim may find: of a capture, the folios that are on LRU lists."""
-    if isinstance(population, Description):
-        return population.what.size
+    if isinstance(population, PopulationSpec):
+        return population.bytes
     lists = (population.lru_inactive, population.lru_active)
     return sum(1 << int(order) for lru in lists for order in population.folio_order[lru]) << population.page_shift
 

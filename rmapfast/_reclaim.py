@@ -25,11 +25,11 @@ from rmapfast._stream import ActiveList, reclaim_stream, streams
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector, Prediction
-from rmapfast.description import Description
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.flags import FolioFlag
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.spec import PopulationSpec
 from rmapfast.support import checked_integer, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def swap_pages_of(swap, page_shift: int) -> int | None:
 
 
 def reclaim(
-    population: Population | Description | None = None,
+    population: Population | PopulationSpec | None = None,
     target: int | str = "8GiB",
     *,
     policy: str | Policy | Callable = "v7.0",
@@ -324,7 +324,7 @@ def reclaim(
 
     Parameters
     ----------
-    population : Population or Description, optional
+    population : Population or PopulationSpec, optional
         What to reclaim from; by default the seed's, ``Population.synthetic()``: 10 GiB of clean file folios of order 4.
         A described one (:meth:`Population.described`) is made, reclaimed and forgotten block by block where that can be
         done, so it may be larger than the memory; the counts are the same, and ``result.after`` is None.
@@ -370,8 +370,8 @@ def reclaim(
         raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
     if population is None:
         population, in_place = Population.synthetic(arch=arch or "x86-64"), True
-    if not isinstance(population, Population | Description):
-        raise TypeError(f"population: expected a Population or a Description, got {type(population).__name__}")
+    if not isinstance(population, Population | PopulationSpec):
+        raise TypeError(f"population: expected a Population or a PopulationSpec, got {type(population).__name__}")
     threads = checked_integer("threads", threads, 1, 1024)
     arch = _arch.get(arch or population.arch or "x86-64")
     if costs is not None:
@@ -381,7 +381,7 @@ def reclaim(
     swap_pages = swap_pages_of(swap, population.page_shift)
     target_pages = -(-parse_size(target, "target") >> population.page_shift)
     description, described, outcome = None, None, None
-    if isinstance(population, Description):
+    if isinstance(population, PopulationSpec):
         description = population
         if entry == "memory.reclaim" and engine != "reference" and streams(description, swap_pages, UNLIMITED_SWAP):
             where = {"threads": threads, "executor": executor}

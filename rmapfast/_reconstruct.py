@@ -18,16 +18,6 @@ import numpy as np
 
 from rmapfast import _core, pte
 from rmapfast import arch as _arch
-from rmapfast._layout import (
-    DEFAULT_CPUMASK,
-    STREAM_LRU,
-    FolioIndex,
-    fold_contpte,
-    permute,
-    ranges,
-    rate_mask,
-    sorted_unique,
-)
 from rmapfast._rle3 import (
     PM_EXCLUSIVE,
     PM_GUARD,
@@ -41,6 +31,16 @@ from rmapfast._rle3 import (
     visible_folios,
 )
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
+from rmapfast.layout import (
+    DEFAULT_CPUMASK,
+    DRAW_LRU,
+    FolioIndex,
+    fold_contpte,
+    permute,
+    ranges,
+    rate_mask,
+    sorted_unique,
+)
 from rmapfast.population import Population
 
 # The type of the swap entry in which the kernel hides PTE markers.
@@ -692,7 +692,7 @@ def _make_rmap(vmas: _Vmas, folios: dict, seen_pairs: tuple, capture: Capture) -
 def _make_lists(folio: dict, options: SimpleNamespace) -> dict[str, np.ndarray]:
     """Return the LRU lists, without folios that are mlocked or unevictable."""
     nr, flags = len(folio["pfn"]), folio["flags"]
-    position = permute(options.seed, STREAM_LRU, nr) if options.lru == "shuffled" else np.arange(nr)
+    position = permute(options.seed, DRAW_LRU, nr) if options.lru == "shuffled" else np.arange(nr)
     off_lru = flags & np.uint32(FolioFlag.UNEVICTABLE | FolioFlag.MLOCKED) > 0
     position = position[~off_lru[position]]
     is_active = flags[position] & np.uint32(FolioFlag.ACTIVE) > 0

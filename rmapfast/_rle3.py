@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 
-from rmapfast._layout import MAX_ORDER, MAX_PAGES, ranges, sorted_unique
+from rmapfast.layout import MAX_ORDER, MAX_PAGES, ranges, sorted_unique
 
 FORMAT = "rle3"
 _KEYS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
-import inspect
 import json
 import math
 import operator
@@ -20,14 +19,12 @@ import numpy as np
 from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import policy as _policy
-from rmapfast._layout import format_orders, parse_orders
 from rmapfast._reclaim import ENGINES, ENTRIES
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
-from rmapfast.description import KINDS
 from rmapfast.events import EVENT_NAMES
 from rmapfast.policy import Policy
-from rmapfast.population import Population
+from rmapfast.spec import KINDS, PopulationSpec, format_orders, parse_orders
 from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, closest, parse_size
 
 # Other names of parameters.
@@ -171,9 +168,9 @@ def parameters() -> dict[str, tuple[Callable, str]]:
     }
     for name in ASSUMPTIONS:
         known[f"assume.{name}"] = (lambda value: value, "")
-    for name, argument in inspect.signature(Population.synthetic).parameters.items():
-        if name != "arch":
-            known[f"population.{name}"] = (_of_synthetic(name, argument.default), "1")
+    for argument in dataclasses.fields(PopulationSpec):
+        if argument.init and argument.name != "arch":
+            known[f"population.{argument.name}"] = (_of_synthetic(argument.name, argument.default), "1")
     known["population.size"] = (lambda value: parse_size(value, "size"), "bytes")
     known["population.kind"] = (lambda value: checked_choice("kind", value, KINDS), "")
     known["population.orders"] = (_checked_orders, "log2(pages)")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rmapfast import _core
-from rmapfast._layout import DEFAULT_CPUMASK
 from rmapfast.arch import Arch
-from rmapfast.description import Description
+from rmapfast.layout import DEFAULT_CPUMASK
 from rmapfast.policy import Policy
+from rmapfast.spec import PopulationSpec
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -52,17 +52,17 @@ class Shards:
         return _worker.stream.visit(first, end, number, limit)
 
 
-def streams(description: Description, swap_pages: int | None, unlimited: int) -> bool:
+def streams(description: PopulationSpec, swap_pages: int | None, unlimited: int) -> bool:
     """Tell whether a population can be reclaimed as a stream.
 
     Not if its LRU list is no stream of blocks (``shuffle``, ``active``), if it takes counting to know its lists, if
     folios share swap slots that may run out, or if anonymous folios are split before.
     """
-    what, described = description.what, description.describe()
-    swapbacked = what.kind in ("anon", "shmem")
-    if what.shuffle or what.active or described["folios"] is None or described["inactive"] is None:
+    described = description.describe()
+    swapbacked = description.kind in ("anon", "shmem")
+    if description.shuffle or description.active or described["folios"] is None or described["inactive"] is None:
         return False
-    return not swapbacked or swap_pages is None or (swap_pages == unlimited and not what.holes)
+    return not swapbacked or swap_pages is None or (swap_pages == unlimited and not description.holes)
 
 
 def _results(executor: Executor | None, window: int, visit: Callable, tasks):
@@ -87,7 +87,7 @@ def _results(executor: Executor | None, window: int, visit: Callable, tasks):
 
 
 def reclaim_stream(
-    description: Description,
+    description: PopulationSpec,
     target_pages: int,
     policy: Policy,
     arch: Arch,
@@ -111,7 +111,7 @@ def reclaim_stream(
         fields["cont_ptes"] = arch.cont_ptes
     # without prices, which a worker has no use for
     shards = Shards(fields, policy, arch.replace(costs=""), swap_pages is not None, fast)
-    listed = description.describe()["inactive"] if swap_pages is not None or description.what.kind in _FILE_LRU else 0
+    listed = description.describe()["inactive"] if swap_pages is not None or description.kind in _FILE_LRU else 0
     loop = _core.Loop(arch, listed, description.pages if listed else 0, target_pages)
     total = _Total()
     own, window = None, 2 * threads

@@ -4,34 +4,32 @@ docs/model.md, section 2, defines every array. Populations come from :meth:`Popu
 arguments), :meth:`Population.load` (captures of real processes) and :meth:`Population.from_arrays` (page tables at
 hand).
 
-Randomness is counter-based: each choice is a pure function of (seed, stream, number of the PTE or folio), see
-:func:`rmapfast._layout.hash64`, so it does not depend on the order or the chunks in which a population is built.
+Randomness is counter-based: each choice is a pure function of (seed, draw, number of the PTE or folio), see
+:func:`rmapfast.layout.hash64`, so it does not depend on the order or the chunks in which a population is built.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Mapping
-from functools import cache
+from typing import Any
 
 import numpy as np
 
 from rmapfast import _core, pte
 from rmapfast import arch as _arch
-from rmapfast._layout import (
+from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_kind
+from rmapfast.layout import (
     CHUNK,
     DEFAULT_CPUMASK,
+    DRAW_LRU,
     MAX_ORDER,
     MAX_PAGES,
-    STREAM_LRU,
     FolioIndex,
     fold_contpte,
     permute,
     settle,
 )
-from rmapfast.description import KINDS, Description
-from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_kind
+from rmapfast.spec import KINDS, PopulationSpec
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 
 # Every array with its dtype, in the order of docs/model.md.
@@ -283,104 +281,32 @@ class Population:
     # Where it comes from
 
     @classmethod
-    def synthetic(
-        cls,
-        size: int | str = "10GiB",
-        *,
-        arch: str | _arch.Arch = "x86-64",
-        kind: str = "file",
-        orders: int | str | Mapping = 4,
-        aligned: bool = True,
-        phase: int = 0,
-        mapped: float = 1.0,
-        holes: float | str = 0.0,
-        sharing: int = 1,
-        young: float = 1.0,
-        dirty: float | None = None,
-        write: float | None = None,
-        soft_dirty: float = 0.0,
-        uffd_wp: float = 0.0,
-        uffd_wp_vma: bool | None = None,
-        mlocked: float = 0.0,
-        folio_dirty: float = 0.0,
-        active: bool = False,
-        shuffle: bool = False,
-        external: int = 0,
-        cont: bool = True,
-        exec: bool = False,
-        droppable: bool = False,
-        shared: bool | None = None,
-        seed: int = 0,
-    ) -> Population:
-        """Build a population from a description: one mapping of ``size``, present in ``sharing`` processes.
+    def synthetic(cls, size: int | str = "10GiB", **arguments: Any) -> Population:
+        """Make a population from a description: one mapping of `size`, present in ``sharing`` processes.
 
         Parameters
         ----------
         size : int or str
-            Bytes or "10GiB", a multiple of the base page. Met exactly; where the order mix does not fit, the last pages
-            are folios of smaller orders (``assumptions["fill"]``).
-        arch : str or Arch
-            Page size, PTEs per table and contpte block.
-        kind : {'file', 'lazyfree', 'anon', 'shmem'}
-            * ``file``: page cache, references = pages + mapcount + external; VMA shared, PTEs read-only and clean.
-            * ``lazyfree``: anonymous, not swapbacked, PTEs writable and clean, pages exclusive, references = mapcount.
-              They are young like all others; right after MADV_FREE they would not be (``young=0``).
-            * ``anon``: anonymous, swapbacked, PTEs writable and dirty, pages exclusive, references = mapcount.
-            * ``shmem``: swapbacked page cache, references as ``file``; VMA shared, PTEs writable and dirty.
-
-            With ``sharing`` or ``external`` above 0, anonymous pages are not exclusive and by default read-only (after
-            a fork).
-        orders : int, str or mapping
-            One order from 0 to 13, or weights: ``"0:10,4:70,9:20"`` or ``{0: 10, 4: 70, 9: 20}``, as shares of memory.
-            One order: folios in address order. A mix is met within each block of 2^14 pages, where the folios are
-            placed at random.
-        aligned : bool
-            Place the folios of a mix naturally aligned in the mapping. Without, they follow each other in random
-            order (PFNs are naturally aligned in any case).
-        phase : int
-            Pages, 0 to 8191, by which the mapping is shifted against natural alignment.
-        mapped : float
-            Fraction of the folios that are mapped. Anonymous folios that are not do not exist.
-        holes : float or "every:K"
-            Fraction of the PTEs that are zapped, or those of the pages i of the mapping with ``i % K == 0``. An
-            anonymous folio with holes is PARTIALLY_MAPPED; one without any PTE does not exist.
-        sharing : int
-            Processes, each with its own mm, VMA and PTEs, at the same addresses.
-        young, dirty, write, soft_dirty, uffd_wp : float
-            Fraction of the PTEs with the bit. ``dirty`` and ``write`` default by kind. A uffd-wp PTE is never writable.
-        uffd_wp_vma : bool, optional
-            Whether the VMA is registered for userfaultfd write protection; default: if ``uffd_wp`` is above 0.
-        mlocked : float
-            Fraction of the folios that are mlocked and unevictable, so on no LRU list. The VMA is locked only if it is
-            1.
-        folio_dirty : float
-            Fraction of the folios that are dirty.
-        active : bool
-            Put all folios on the active list, not on the inactive one.
-        shuffle : bool
-            LRU in a seeded permutation, not in address order.
-        external : int
-            Further mappings of each page, by processes outside the population.
-        cont : bool
-            Set CONT in each contpte block that the kernel would fold.
-        exec, droppable : bool
-            VMA flags.
-        shared : bool, optional
-            VMA flag SHARED; default: for file and shmem.
-        seed : int
-            0 to 2^64 - 1.
+            Bytes or "10GiB".
+        **arguments
+            Those of :class:`rmapfast.PopulationSpec`: ``kind``, ``orders``, ``holes``, ``young``, ``arch``, ``seed``
+            and others.
 
         Raises
         ------
         TypeError, ValueError
             For an argument that does not fit; the message names it.
+
+        Examples
+        --------
+        >>> population = Population.synthetic("1MiB", orders=2, young=0.5)
+        >>> population.nr_folios, len(population.ptes)
+        (64, 256)
         """
-        given = dict(locals())
-        del given["cls"]
-        return cls.of(Description(given))
+        return cls.of(PopulationSpec(size, **arguments))
 
     @classmethod
-    def described(cls, size: int | str = "10GiB", **arguments) -> Description:
+    def described(cls, size: int | str = "10GiB", **arguments: Any) -> PopulationSpec:
         """Describe a population as :meth:`synthetic` does, without making it.
 
         :func:`rmapfast.reclaim` makes it block by block, so that it may be larger than the memory.
@@ -389,39 +315,37 @@ class Population:
         ----------
         size : int or str
         **arguments
-            Those of :meth:`synthetic`.
+            Those of :class:`rmapfast.PopulationSpec`.
         """
-        given = _signature(cls).bind(size, **arguments)
-        given.apply_defaults()
-        return Description(given.arguments)
+        return PopulationSpec(size, **arguments)
 
     @classmethod
-    def of(cls, description: Description) -> Population:
+    def of(cls, spec: PopulationSpec) -> Population:
         """Make a described population.
 
         Parameters
         ----------
-        description : Description
+        spec : PopulationSpec
 
         Raises
         ------
         ValueError
             If it has 2^33 PTEs or more.
         """
-        what, pages, arch = description.what, description.pages, description.arch
+        pages, arch = spec.pages, _arch.get(spec.arch)
         if pages >= MAX_PAGES:
             raise ValueError(f"size: expected 1 to 2^33 - 1 pages, got {pages}; described() is not limited so")
-        if what.sharing * pages >= MAX_PAGES:
-            raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {what.sharing} times {pages}")
-        nr, fields = description.nr_folios, description.fields()
-        mms = np.arange(what.sharing)
+        if spec.sharing * pages >= MAX_PAGES:
+            raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {spec.sharing} times {pages}")
+        nr, fields = spec.nr_folios, spec.fields()
+        mms = np.arange(spec.sharing)
         made = {
-            "ptes": np.empty(what.sharing * pages, np.uint64),
+            "ptes": np.empty(spec.sharing * pages, np.uint64),
             **{name: np.empty(nr, ARRAYS[name]) for name in _MADE},
             "page_mapcount": np.zeros(pages, np.int32),
             "rmap_start": np.empty(nr + 1, np.uint64),
-            "rmap_vma": np.empty(nr * what.sharing, np.uint32),
-            "mm_rss": np.zeros((what.sharing, 4), np.int64),
+            "rmap_vma": np.empty(nr * spec.sharing, np.uint32),
+            "mm_rss": np.zeros((spec.sharing, 4), np.int64),
         }
         lru = np.empty(nr, np.uint32)
         kept, nr_lru = _core.populate(fields, 0, pages, made | {"lru": lru})
@@ -429,9 +353,9 @@ class Population:
         if kept < nr:  # anonymous folios that nothing maps
             made |= {name: made[name][:kept].copy() for name in _MADE}
             made["rmap_start"] = made["rmap_start"][: kept + 1].copy()
-            made["rmap_vma"] = made["rmap_vma"][: kept * what.sharing].copy()
-        if what.shuffle:
-            lru = permute(what.seed, STREAM_LRU, kept).astype(np.uint32)
+            made["rmap_vma"] = made["rmap_vma"][: kept * spec.sharing].copy()
+        if spec.shuffle:
+            lru = permute(spec.seed, DRAW_LRU, kept).astype(np.uint32)
             lru = lru[made["folio_flags"][lru] & np.uint32(FolioFlag.MLOCKED) == 0]
         vpn, pgoff = fields["vpn"], fields["pgoff"]
         tables = (vpn + pages - 1) // arch.ptrs_per_pte - vpn // arch.ptrs_per_pte + 1
@@ -440,17 +364,17 @@ class Population:
             cont_ptes=arch.cont_ptes,
             arch=arch,
             page_shift=arch.page_shift,
-            assumptions=description.assumptions,
-            source=description.source,
+            assumptions=spec.assumptions,
+            source=spec.source,
             **made,
             **_one_window_vmas(mms, vpn, pages, pgoff, fields["vma_flags"], tables),
             folio_entire_mapcount=np.zeros(kept, np.int32),
             folio_swap=np.zeros(kept, np.uint64),
             page_flags=np.zeros(pages, np.uint8),
-            mm_cpumask=np.full(what.sharing, DEFAULT_CPUMASK, np.uint64),
-            mm_flags=np.zeros(what.sharing, np.uint32),
-            lru_inactive=np.zeros(0, np.uint32) if what.active else lru.copy(),
-            lru_active=lru.copy() if what.active else np.zeros(0, np.uint32),
+            mm_cpumask=np.full(spec.sharing, DEFAULT_CPUMASK, np.uint64),
+            mm_flags=np.zeros(spec.sharing, np.uint32),
+            lru_inactive=np.zeros(0, np.uint32) if spec.active else lru.copy(),
+            lru_active=lru.copy() if spec.active else np.zeros(0, np.uint32),
         )
 
     @classmethod
@@ -600,12 +524,6 @@ class Population:
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
             raise _rle3.CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
-
-
-@cache
-def _signature(cls: type) -> inspect.Signature:
-    """The arguments of :meth:`Population.synthetic`, which sweeps bind at every point."""
-    return inspect.signature(cls.synthetic)
 
 
 def _one_window_vmas(mms: np.ndarray, start: int, pages: int, pgoff: int, flags: int, tables: int) -> dict:

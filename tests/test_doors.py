@@ -455,7 +455,7 @@ def test_scans_refuse_the_same(scan, options):
         ({"swap": "some"}, "swap: expected bytes or a size"),
         ({"swap": -1}, "swap: expected 0 to"),
         ({"policy": lambda *_: 1}, "policy: a Python function runs on the reference only; pass engine='reference'"),
-        ({"population": [1]}, "population: expected a Population or a Description, got list"),
+        ({"population": [1]}, "population: expected a Population or a PopulationSpec, got list"),
     ],
 )
 def test_reclaim_arguments(options, message):

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmapfast import arch, pte
-from rmapfast._layout import FolioIndex, parse_orders, permute
 from rmapfast._pageout import pageout_groups, split_folios, split_partially_mapped
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
+from rmapfast.layout import FolioIndex, permute
 from rmapfast.population import ARRAYS, KINDS, Population
+from rmapfast.spec import parse_orders
 from rmapfast.support import format_size, parse_size
 
 SMALL = arch.Arch(name="small", ptrs_per_pte=32, cont_ptes=8, tlb="arm64")

@@ -97,7 +97,7 @@ def test_blocks_are_parts_of_the_whole(seed):
     arch = rf.arch.get(str(rng.choice(["x86-64", "arm64-4k", "arm64-64k"])))
     mlocked = float(rng.choice([0.0, 0.3]))
     description = some_description(rng, arch, mlocked=mlocked)
-    whole, pages, sharing = Population.of(description), description.pages, description.what.sharing
+    whole, pages, sharing = Population.of(description), description.pages, description.sharing
     at = 0
     for first in range(0, pages, BLOCK):
         end = min(first + BLOCK, pages)
@@ -123,7 +123,7 @@ def test_blocks_are_parts_of_the_whole(seed):
         np.testing.assert_array_equal(made["lru"][:nr_lru] + np.uint32(at), listed)
         at += folios
     assert at == whole.nr_folios == description.nr_folios
-    assert description.orders() == whole.orders()
+    assert description.folios_by_order() == whole.orders()
 
 
 @pytest.mark.parametrize("orders", ["0:10,4:70,9:20", "0:1,1:1", "2:2,3:1,5:3,11:1", "4:99,9:1", "0:1,13:1"])

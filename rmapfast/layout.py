@@ -1,10 +1,6 @@
-"""Parts of a population: seeded choices, placement of an order mix, lookup by PFN, contpte folding, mapcounts."""
+"""Parts of a population: seeded draws, lookup by PFN, contpte folding, mapcounts."""
 
 from __future__ import annotations
-
-import operator
-from collections.abc import Mapping
-from fractions import Fraction
 
 import numpy as np
 
@@ -18,19 +14,20 @@ DEFAULT_CPUMASK = 0b10
 # Pages handled at a time, so that temporary arrays stay in the cache.
 CHUNK = 1 << 17
 
-STREAMS = ("mapped", "holes", "young", "dirty", "write", "soft_dirty", "uffd_wp", "mlocked", "folio_dirty")
-# First of the streams of permute(), which takes four.
-STREAM_LRU = 768
+# What is drawn at a rate, one draw for each PTE or folio. The position is the number of the draw.
+RATES = ("mapped", "holes", "young", "dirty", "write", "soft_dirty", "uffd_wp", "mlocked", "folio_dirty")
+# The first of the four draws that permute() takes for the order of an LRU list.
+DRAW_LRU = 768
 
 
-def hash64(seed: int, stream: int, counter) -> np.ndarray:
-    """Return the ``counter``-th output of stream ``stream`` of splitmix64, as uint64 of the shape of ``counter``.
+def hash64(seed: int, draw: int, counter) -> np.ndarray:
+    """Return the ``counter``-th value of a draw by splitmix64, as uint64 of the shape of ``counter``.
 
     With ``mix`` the splitmix64 finaliser and G its increment 0x9E3779B97F4A7C15, all modulo 2^64:
-    ``mix(mix(seed + (stream + 1) * G) + (counter + 1) * G)``.
+    ``mix(mix(seed + (draw + 1) * G) + (counter + 1) * G)``.
     """
     golden = 0x9E3779B97F4A7C15
-    key = int(_mix64(np.array([(seed + (stream + 1) * golden) & 0xFFFFFFFFFFFFFFFF], np.uint64))[0])
+    key = int(_mix64(np.array([(seed + (draw + 1) * golden) & 0xFFFFFFFFFFFFFFFF], np.uint64))[0])
     x = np.array(counter, np.uint64, ndmin=1)
     x *= np.uint64(golden)
     x += np.uint64((key + golden) & 0xFFFFFFFFFFFFFFFF)
@@ -46,12 +43,12 @@ def _mix64(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def rate_mask(seed: int, stream: str, numbers: np.ndarray, rate: float) -> np.ndarray:
+def rate_mask(seed: int, draw: str, numbers: np.ndarray, rate: float) -> np.ndarray:
     """Return which of these numbers are chosen at a rate above 0 and below 1, as bool of the same shape."""
-    return hash64(seed, STREAMS.index(stream), numbers) < np.uint64(int(rate * 2.0**64))
+    return hash64(seed, RATES.index(draw), numbers) < np.uint64(int(rate * 2.0**64))
 
 
-def permute(seed: int, stream: int, size: int, index=None) -> np.ndarray:
+def permute(seed: int, draw: int, size: int, index=None) -> np.ndarray:
     """Return the image of each index (default: all of them) under a seeded permutation of ``range(size)``, as int64.
 
     Four rounds of an unbalanced Feistel network over the bits of ``size - 1``, walked until the value is below
@@ -66,43 +63,14 @@ def permute(seed: int, stream: int, size: int, index=None) -> np.ndarray:
         left, right = x[todo] >> low_bits, x[todo] & low
         for step in range(4):
             if step & 1:
-                right ^= hash64(seed, stream + step, left) & low
+                right ^= hash64(seed, draw + step, left) & low
             else:
-                left ^= hash64(seed, stream + step, right) & high
+                left ^= hash64(seed, draw + step, right) & high
         x[todo] = left << low_bits | right
         outside = x >= size
         if not outside.any():
             return x.astype(np.int64)
         todo = outside
-
-
-def parse_orders(orders) -> dict[int, Fraction]:
-    """Return order -> weight (share of memory) of an int, of text such as ``"0:10,4:70,9:20"``, or of a mapping."""
-    usage = f'expected an order from 0 to {MAX_ORDER}, "order:weight,..." or a mapping from order to weight'
-    if isinstance(orders, str):
-        entries = [entry.partition(":") for entry in orders.split(",")]
-        pairs = [(order.strip(), weight.strip() if colon else "1") for order, colon, weight in entries]
-    else:
-        pairs = list(orders.items()) if isinstance(orders, Mapping) else [(orders, 1)]
-    mix: dict[int, Fraction] = {}
-    for order, weight in pairs:
-        try:
-            number = int(order) if isinstance(order, str) else operator.index(order)
-            share = Fraction(weight)
-        except (TypeError, ValueError, OverflowError, ZeroDivisionError):
-            raise ValueError(f"orders: {usage}, got {orders!r}") from None
-        if not 0 <= number <= MAX_ORDER or share < 0 or number in mix:
-            raise ValueError(f"orders: {usage}, orders once each and weights not negative, got {orders!r}")
-        mix[number] = share
-    mix = {order: share for order, share in mix.items() if share}
-    if not mix:
-        raise ValueError(f"orders: {usage}, one weight at least above 0, got {orders!r}")
-    return mix
-
-
-def format_orders(mix: dict[int, Fraction]) -> str:
-    """Return an order mix as text that :func:`parse_orders` reads."""
-    return ",".join(f"{order}:{float(share):g}" if len(mix) > 1 else str(order) for order, share in mix.items())
 
 
 class FolioIndex:

@@ -1,0 +1,388 @@
+"""Described populations: what one is made of, in arguments, and what follows from them without an array."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+from rmapfast import _core
+from rmapfast import arch as _arch
+from rmapfast.flags import FolioFlag, VmaFlag
+from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES
+from rmapfast.support import (
+    checked_boolean,
+    checked_choice,
+    checked_integer,
+    checked_rate,
+    format_size,
+    parse_size,
+)
+
+MAX_DESCRIBED_PAGES = 1 << 44
+# Layout of a synthetic population: aligned to the largest folio and to the largest page table.
+_VPN_BASE = 0x7F0000000
+_PFN_BASE = 0x100000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of synthetic folio sets: flags, PTE defaults and the mm counter it is charged to."""
+
+    folio_flags: int
+    vma_flags: int
+    write: float
+    dirty: float
+    counter: int
+
+
+KINDS = {
+    "file": Kind(0, VmaFlag.SHARED, 0.0, 0.0, 0),
+    "lazyfree": Kind(FolioFlag.ANON, VmaFlag.ANON, 1.0, 0.0, 1),
+    "anon": Kind(FolioFlag.ANON | FolioFlag.SWAPBACKED, VmaFlag.ANON, 1.0, 1.0, 1),
+    "shmem": Kind(FolioFlag.SWAPBACKED, VmaFlag.SHARED, 1.0, 1.0, 3),
+}
+
+
+@dataclass(frozen=True)
+class PopulationSpec:
+    """A population that is described, not made: one mapping of ``size``, present in ``sharing`` processes.
+
+    :func:`rmapfast.reclaim` makes it block by block where that can be done, so it may be larger than the memory.
+    :meth:`Population.of` makes it as a whole.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes or "10GiB", a multiple of the base page. Met exactly; where the order mix does not fit, the last pages
+        are folios of smaller orders (``assumptions["fill"]``).
+    arch : str or Arch
+        Page size, PTEs per table and contpte block.
+    kind : {'file', 'lazyfree', 'anon', 'shmem'}
+        * ``file``: page cache, references = pages + mapcount + external; VMA shared, PTEs read-only and clean.
+        * ``lazyfree``: anonymous, not swapbacked, PTEs writable and clean, pages exclusive, references = mapcount.
+          They are young like all others; right after MADV_FREE they would not be (``young=0``).
+        * ``anon``: anonymous, swapbacked, PTEs writable and dirty, pages exclusive, references = mapcount.
+        * ``shmem``: swapbacked page cache, references as ``file``; VMA shared, PTEs writable and dirty.
+
+        With ``sharing`` or ``external`` above 0, anonymous pages are not exclusive and by default read-only (after
+        a fork).
+    orders : int, str or mapping
+        One order from 0 to 13, or weights: ``"0:10,4:70,9:20"`` or ``{0: 10, 4: 70, 9: 20}``, as shares of memory.
+        One order: folios in address order. A mix is met within each block of 2^14 pages, where the folios are
+        placed at random.
+    aligned : bool
+        Place the folios of a mix naturally aligned in the mapping. Without, they follow each other in random
+        order (PFNs are naturally aligned in any case).
+    phase : int
+        Pages, 0 to 8191, by which the mapping is shifted against natural alignment.
+    mapped : float
+        Fraction of the folios that are mapped. Anonymous folios that are not do not exist.
+    holes : float or "every:K"
+        Fraction of the PTEs that are zapped, or those of the pages i of the mapping with ``i % K == 0``. An
+        anonymous folio with holes is PARTIALLY_MAPPED; one without any PTE does not exist.
+    sharing : int
+        Processes, each with its own mm, VMA and PTEs, at the same addresses.
+    young, dirty, write, soft_dirty, uffd_wp : float
+        Fraction of the PTEs with the bit. ``dirty`` and ``write`` default by kind. A uffd-wp PTE is never writable.
+    uffd_wp_vma : bool, optional
+        Whether the VMA is registered for userfaultfd write protection; default: if ``uffd_wp`` is above 0.
+    mlocked : float
+        Fraction of the folios that are mlocked and unevictable, so on no LRU list. The VMA is locked only if it is
+        1.
+    folio_dirty : float
+        Fraction of the folios that are dirty.
+    active : bool
+        Put all folios on the active list, not on the inactive one.
+    shuffle : bool
+        LRU in a seeded permutation, not in address order.
+    external : int
+        Further mappings of each page, by processes outside the population.
+    cont : bool
+        Set CONT in each contpte block that the kernel would fold.
+    exec, droppable : bool
+        VMA flags.
+    shared : bool, optional
+        VMA flag SHARED; default: for file and shmem.
+    seed : int
+        0 to 2^64 - 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that does not fit; the message names it.
+
+    Examples
+    --------
+    >>> spec = PopulationSpec("1GiB", orders="0:10,4:70,9:20", holes=0.01)
+    >>> spec.pages, spec.nr_folios > 0
+    (262144, True)
+    """
+
+    size: int | str = "10GiB"
+    _: KW_ONLY
+    arch: str | _arch.Arch = "x86-64"
+    kind: str = "file"
+    orders: int | str | Mapping[int, Any] = 4
+    aligned: bool = True
+    phase: int = 0
+    mapped: float = 1.0
+    holes: float | str = 0.0
+    sharing: int = 1
+    young: float = 1.0
+    dirty: float | None = None
+    write: float | None = None
+    soft_dirty: float = 0.0
+    uffd_wp: float = 0.0
+    uffd_wp_vma: bool | None = None
+    mlocked: float = 0.0
+    folio_dirty: float = 0.0
+    active: bool = False
+    shuffle: bool = False
+    external: int = 0
+    cont: bool = True
+    exec: bool = False
+    droppable: bool = False
+    shared: bool | None = None
+    seed: int = 0
+    # Of each order in `orders` its share of the memory, and K of holes="every:K" (else 0).
+    mix: dict[int, Fraction] = field(init=False, repr=False, compare=False)
+    every: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check every argument and fill in the defaults that depend on others."""
+        used: dict[str, Any] = {"arch": _arch.get(self.arch)}
+        page_size = used["arch"].page_size
+        checked_choice("kind", self.kind, KINDS)
+        used["size"] = parse_size(self.size)
+        pages = used["size"] // page_size
+        if used["size"] % page_size or not 0 < pages < MAX_DESCRIBED_PAGES:
+            raise ValueError(
+                f"size: expected a multiple of the {page_size} byte page, 1 to 2^44 - 1 pages, got {self.size!r}"
+            )
+        used["mix"] = parse_orders(self.orders)
+        for name, low, high in (
+            ("sharing", 1, 1 << 20),
+            ("external", 0, (1 << 16) - 1),
+            ("phase", 0, (1 << MAX_ORDER) - 1),
+            ("seed", 0, (1 << 64) - 1),
+        ):
+            used[name] = checked_integer(name, getattr(self, name), low, high)
+        if used["external"] + used["sharing"] >= 1 << (31 - max(used["mix"])):
+            raise ValueError(
+                f"sharing: expected less than 2^31 mappings of a folio, got {self.sharing} and external {self.external}"
+            )
+        self._set(used)
+        for name in ("write", "dirty"):
+            if getattr(self, name) is None:
+                self._set({name: 0.0 if self.cow else getattr(KINDS[self.kind], name)})
+        self._set({name: checked_rate(name, getattr(self, name)) for name in RATES if name != "holes"})
+        self._set({"every": _every(self.holes) if isinstance(self.holes, str) else 0})
+        if not self.every:
+            self._set({"holes": checked_rate("holes", self.holes)})
+        if self.uffd_wp_vma is None:
+            self._set({"uffd_wp_vma": self.uffd_wp > 0})
+        if self.shared is None:
+            self._set({"shared": not self.anon})
+        for name in ("uffd_wp_vma", "shared", "aligned", "active", "shuffle", "cont", "exec", "droppable"):
+            self._set({name: checked_boolean(name, getattr(self, name))})
+            if name == "uffd_wp_vma" and self.uffd_wp and not self.uffd_wp_vma:
+                raise ValueError(f"uffd_wp_vma: expected True or None with uffd_wp={self.uffd_wp}, got False")
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    # What follows from the arguments
+
+    @property
+    def bytes(self) -> int:
+        """Size of the mapping in bytes."""
+        return parse_size(self.size)
+
+    @property
+    def pages(self) -> int:
+        """Base pages of the mapping."""
+        return self.bytes >> self.page_shift
+
+    @property
+    def page_shift(self) -> int:
+        """log2 of the base page size in bytes."""
+        return _arch.get(self.arch).page_shift
+
+    @property
+    def ptrs_per_pte(self) -> int:
+        """Entries per page table."""
+        return _arch.get(self.arch).ptrs_per_pte
+
+    @property
+    def cont_ptes(self) -> int:
+        """Contpte block for which the CONT bits are set."""
+        return _arch.get(self.arch).cont_ptes
+
+    @property
+    def anon(self) -> bool:
+        """Whether the folios are anonymous."""
+        return bool(KINDS[self.kind].folio_flags & FolioFlag.ANON)
+
+    @property
+    def cow(self) -> bool:
+        """Whether anonymous pages are mapped more than once, so that none is exclusive."""
+        return self.anon and (self.sharing > 1 or self.external > 0)
+
+    @property
+    def source(self) -> str:
+        """Where the population comes from, as results name it."""
+        return "synthetic"
+
+    @property
+    def input_hash(self) -> None:
+        """No file was read."""
+        return None
+
+    @cached_property
+    def assumptions(self) -> dict[str, Any]:
+        """The arguments as used, and which pages do not fit the mix."""
+        used = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.init}
+        used |= {
+            "size": format_size(self.bytes),
+            "arch": _arch.get(self.arch).name,
+            "orders": format_orders(self.mix),
+        }
+        fill = _core.described_fill(self.fields())
+        return used | ({"fill": _fill_note(fill)} if fill else {})
+
+    def fields(self) -> dict[str, Any]:
+        """Return struct rmf_description, csrc/populate.h."""
+        kind, vpn = KINDS[self.kind], _VPN_BASE + self.phase
+        falling = sorted(self.mix, reverse=True)
+        return {
+            "pages": self.pages,
+            "seed": self.seed,
+            "vpn": vpn,
+            "pgoff": vpn if self.anon else 0,
+            "pfn_base": _PFN_BASE,
+            "ptrs_per_pte": self.ptrs_per_pte,
+            "cont_ptes": self.cont_ptes if self.cont else 1,
+            "order": falling,
+            "weight": _whole_weights([self.mix[order] for order in falling]),
+            "aligned": self.aligned,
+            "anon": self.anon,
+            "exclusive": self.anon and not self.cow,
+            "folio_flags": kind.folio_flags | (FolioFlag.ACTIVE if self.active else 0),
+            "vma_flags": self._vma_flags(),
+            "sharing": self.sharing,
+            "external": self.external,
+            "rss_counter": kind.counter,
+            "every": self.every,
+        } | {name: 0.0 if name == "holes" and self.every else getattr(self, name) for name in RATES}
+
+    def _vma_flags(self) -> int:
+        flags = KINDS[self.kind].vma_flags & ~VmaFlag.SHARED
+        for flag, value in (
+            (VmaFlag.SHARED, self.shared),
+            (VmaFlag.UFFD_WP, self.uffd_wp_vma),
+            (VmaFlag.EXEC, self.exec),
+            (VmaFlag.DROPPABLE, self.droppable),
+            (VmaFlag.LOCKED, self.mlocked == 1),
+        ):
+            flags |= flag if value else 0
+        return flags
+
+    def folios_by_order(self) -> dict[int, int]:
+        """Return order -> number of folios, those included that nothing maps."""
+        counts = _core.described_orders(self.fields())
+        return {order: count for order, count in enumerate(counts) if count}
+
+    @property
+    def nr_folios(self) -> int:
+        """Number of folios, those included that nothing maps."""
+        return sum(self.folios_by_order().values())
+
+    def describe(self) -> dict[str, Any]:
+        """Return :meth:`Population.describe` of the population; None where it has to be made to know."""
+        orders = self.folios_by_order()
+        folios = sum(orders.values())
+        # an anonymous folio that nothing maps does not exist, and holes may leave nothing of one
+        exact = not self.anon or (self.mapped == 1 and not self.holes)
+        on_lists = folios if self.mlocked == 0 and exact else 0 if self.mlocked == 1 else None
+        present = self.sharing * self.pages if self.mapped == 1 and not self.holes else None
+        return {
+            "source": self.source,
+            "pages": self.pages if exact else None,
+            "folios": folios if exact else None,
+            "bytes": self.bytes if exact else None,
+            "orders": {str(order): count for order, count in orders.items()} if exact else None,
+            "kinds": {self.kind: folios if exact else None},
+            "mms": self.sharing,
+            "vmas": self.sharing,
+            "ptes": self.sharing * self.pages,
+            "ptes_present": present,
+            "inactive": 0 if self.active else on_lists,
+            "active": on_lists if self.active else 0,
+            "ptrs_per_pte": self.ptrs_per_pte,
+            "page_size": 1 << self.page_shift,
+            "nbytes": 0,
+            "input_hash": None,
+            "assumptions": dict(self.assumptions),
+        }
+
+    def __repr__(self) -> str:
+        """Size, kind and orders."""
+        return f"<PopulationSpec {format_size(self.bytes)} of {self.kind}, orders {format_orders(self.mix)}>"
+
+
+def parse_orders(orders: int | str | Mapping[int, Any]) -> dict[int, Fraction]:
+    """Return order -> weight (share of memory) of an int, of text such as ``"0:10,4:70,9:20"``, or of a mapping."""
+    usage = f'expected an order from 0 to {MAX_ORDER}, "order:weight,..." or a mapping from order to weight'
+    if isinstance(orders, str):
+        entries = [entry.partition(":") for entry in orders.split(",")]
+        pairs = [(order.strip(), weight.strip() if colon else "1") for order, colon, weight in entries]
+    else:
+        pairs = list(orders.items()) if isinstance(orders, Mapping) else [(orders, 1)]
+    mix: dict[int, Fraction] = {}
+    for order, weight in pairs:
+        try:
+            number = int(order) if isinstance(order, str) else operator.index(order)
+            share = Fraction(weight)
+        except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+            raise ValueError(f"orders: {usage}, got {orders!r}") from None
+        if not 0 <= number <= MAX_ORDER or share < 0 or number in mix:
+            raise ValueError(f"orders: {usage}, orders once each and weights not negative, got {orders!r}")
+        mix[number] = share
+    mix = {order: share for order, share in mix.items() if share}
+    if not mix:
+        raise ValueError(f"orders: {usage}, one weight at least above 0, got {orders!r}")
+    return mix
+
+
+def format_orders(mix: dict[int, Fraction]) -> str:
+    """Return an order mix as text that :func:`parse_orders` reads."""
+    return ",".join(f"{order}:{float(share):g}" if len(mix) > 1 else str(order) for order, share in mix.items())
+
+
+def _every(holes: str) -> int:
+    """Return K of "every:K"."""
+    name, _, text = holes.partition(":")
+    if name != "every" or not text.isascii() or not text.isdigit() or not 1 <= int(text) < MAX_PAGES:
+        raise ValueError(f'holes: expected a rate from 0 to 1 or "every:K" with K from 1, got {holes!r}')
+    return int(text)
+
+
+def _fill_note(pages: int) -> str:
+    orders = ", ".join(str(order) for order in range(pages.bit_length() - 1, -1, -1) if pages >> order & 1)
+    return f"the last {pages} pages do not fit the mix: folios of orders {orders}"
+
+
+def _whole_weights(weights: list[Fraction]) -> list[int]:
+    """Return whole numbers in the same proportion, or nearly, with a sum of at most 2^32."""
+    common = math.lcm(*(weight.denominator for weight in weights))
+    whole = [int(weight * common) for weight in weights]
+    if sum(whole) > 1 << 32:
+        whole = [max(int(weight * ((1 << 32) - len(weights)) / sum(weights)), 1) for weight in weights]
+    return whole
