@@ -13,9 +13,9 @@ from rmapfast.spec import PopulationSpec
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
 _LATER = {
-    "Captured": "_capture",
-    "capture": "_capture",
-    "CaptureError": "_rle3",
+    "Captured": "captures",
+    "capture": "captures",
+    "CaptureError": "captures",
     "CheckReport": "_check",
     "check": "_check",
     "VectorError": "_conformance",

@@ -24,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast import _capture, _fit
+from rmapfast import _fit
 from rmapfast import arch as _arch
 from rmapfast._reclaim import provenance, reclaim
 from rmapfast.arch import Arch
+from rmapfast.captures import capture_of_ranges
 from rmapfast.cost import Cost, CostVector
 from rmapfast.editions import preset_of
 from rmapfast.events import EVENT_NAMES
@@ -484,7 +485,7 @@ def _address(area: mmap.mmap) -> tuple[int, int]:
 
 
 def _capture_range(ranges: list[tuple[int, int]]) -> Population:
-    population = _capture.population_of(os.getpid(), ranges)
+    population = Population.from_captures([capture_of_ranges(os.getpid(), ranges)])
     population.mm_flags |= np.uint32(MmFlag.OUTSIDE_MEMCG)
     population.mm_cpumask[:] = 1  # the reclaiming CPU
     return population

@@ -283,7 +283,7 @@ def _unmapped(population: Population, entries, policies: list[Policy], arch, pro
 
 def vma_names(paths) -> dict[tuple[int, int], str]:
     """Return the last component of each VMA's name in captures, by number of the capture and first virtual page."""
-    from rmapfast._rle3 import Capture
+    from rmapfast.captures import Capture
 
     names = {}
     for mm, path in enumerate(paths):

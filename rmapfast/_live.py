@@ -11,9 +11,9 @@ import numpy as np
 
 from rmapfast import pte
 from rmapfast._reclaim import reclaim
-from rmapfast._reconstruct import to_population
-from rmapfast._rle3 import Capture, CaptureError
+from rmapfast.captures import Capture, CaptureError
 from rmapfast.editions import preset_of
+from rmapfast.population import Population
 
 STATES = ("none", "marker", "mapped", "swap")
 
@@ -91,7 +91,7 @@ def _replay(name: str, paths: list[Path]) -> Case:
         edition = preset_of(kernel)
     except ValueError as error:
         raise CaptureError(f"{paths[0]}: kernel {error}") from None
-    population = to_population(before)
+    population = Population.from_captures(before)
     real = np.concatenate([_states_of_capture(capture) for capture in after])
     start = np.concatenate([_states_of_capture(capture) for capture in before])
     if len(start) != len(real):
@@ -140,7 +140,7 @@ def _states(kinds: np.ndarray) -> np.ndarray:
 
 
 def _states_of_capture(capture: Capture) -> np.ndarray:
-    return _states(pte.kind(to_population([capture]).ptes))
+    return _states(pte.kind(Population.from_captures([capture]).ptes))
 
 
 def _states_of_population(population) -> np.ndarray:

@@ -18,7 +18,6 @@ from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import plot as _plot
 from rmapfast import policy as _policy
-from rmapfast._capture import capture
 from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast._conformance import ENGINES, conformance
 from rmapfast._executors import KINDS as EXECUTORS
@@ -39,6 +38,7 @@ from rmapfast._sweep_report import (
     summary_text,
     view,
 )
+from rmapfast.captures import capture
 from rmapfast.events import DESCRIPTIONS
 from rmapfast.population import Population
 from rmapfast.report import (

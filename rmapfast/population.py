@@ -11,7 +11,8 @@ Randomness is counter-based: each choice is a pure function of (seed, draw, numb
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from rmapfast.layout import (
 )
 from rmapfast.spec import KINDS, PopulationSpec
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
+
+if TYPE_CHECKING:
+    from rmapfast.captures import Capture
 
 # Every array with its dtype, in the order of docs/model.md.
 ARRAYS = {
@@ -497,33 +501,53 @@ class Population:
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike | list, **options) -> Population:
-        """Read captures of processes (docs of the format: ``rle3``) as one population.
+    def from_captures(cls, captures: list[Capture], **options: Any) -> Population:
+        """Build the population that captures of one moment show: each is an mm, and folios are joined by PFN.
 
         Parameters
         ----------
-        path : path or list of paths
-            One capture, or several of one moment: each is an mm, and folios are joined by PFN.
+        captures : list of Capture
         **options
-            See :func:`rmapfast._reconstruct.to_population`: ``arch``, ``young``, ``dirty``, ``write``, ``soft_dirty``,
+            See :func:`rmapfast.captures.population_arrays`: ``arch``, ``young``, ``dirty``, ``write``, ``soft_dirty``,
             ``uffd_wp``, ``lru``, ``seed``, ``cont``.
 
         Raises
         ------
-        rmapfast._rle3.CaptureError
+        rmapfast.CaptureError
+            If the captures contradict each other or the architecture, or are too large for the memory.
+        TypeError, ValueError
+            For an option that does not fit.
+        """
+        from rmapfast.captures import CaptureError, population_arrays
+
+        try:
+            return cls(**population_arrays(captures, **options))
+        except MemoryError:
+            pages = sum(capture.nr_pages for capture in captures)
+            raise CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], **options: Any) -> Population:
+        """Read captures of processes as one population; docs/capture-format.md describes the files.
+
+        Parameters
+        ----------
+        path : path or list of paths
+            One capture, or several of one moment.
+        **options
+            Those of :meth:`from_captures`.
+
+        Raises
+        ------
+        rmapfast.CaptureError
             For a file that is no such capture, or is damaged.
         OSError
             For a file that cannot be read.
         """
-        from rmapfast import _reconstruct, _rle3
+        from rmapfast.captures import Capture
 
-        single = isinstance(path, str | bytes | os.PathLike)
-        captures = [_rle3.Capture.load(one) for one in ([path] if single else list(path))]
-        try:
-            return _reconstruct.to_population(captures, **options)
-        except MemoryError:
-            pages = sum(capture.nr_pages for capture in captures)
-            raise _rle3.CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
+        paths = [path] if isinstance(path, str | bytes | os.PathLike) else list(path)
+        return cls.from_captures([Capture.load(one) for one in paths], **options)
 
 
 def _one_window_vmas(mms: np.ndarray, start: int, pages: int, pgoff: int, flags: int, tables: int) -> dict:

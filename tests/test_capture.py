@@ -12,9 +12,8 @@ from test_population import check_consistent, mapped_pages
 
 from rmapfast import _core, pte
 from rmapfast._pageout import pageout_groups
-from rmapfast._reconstruct import to_population
-from rmapfast._rle3 import Capture, CaptureError
-from rmapfast._rle3 import visible_folios as _folios
+from rmapfast.captures.format import Capture, CaptureError
+from rmapfast.captures.format import visible_folios as _folios
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.population import Population
 
@@ -227,7 +226,7 @@ def test_options():
         with pytest.raises((ValueError, TypeError), match=name):
             load("x612-file-o0.before", **{name: value})
     with pytest.raises(ValueError, match="captures: "):
-        to_population([])
+        Population.from_captures([])
     assert load("x612-file-o0.before").input_hash == Capture.load(HERE / "x612-file-o0.before.npz").input_hash
 
 

@@ -1,6 +1,6 @@
-"""From captures to a population: folios, VMAs, page tables and rmap of what :mod:`rmapfast._capture` read.
+"""From captures to a population: folios, VMAs, page tables and rmap of what :mod:`rmapfast.captures.process` read.
 
-:func:`to_population` goes from table to table; a table is a dict of columns of one length:
+:func:`population_arrays` goes from table to table; a table is a dict of columns of one length:
 
 * ``piece``: pages of one VMA that follow each other, with equal flags and counts (:meth:`Capture.pieces`).
 * ``interval``: visible pages as disjoint ranges of PFNs, in rising order; ``seen`` has a row for each piece that shows
@@ -13,12 +13,13 @@ from __future__ import annotations
 import hashlib
 import os
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from rmapfast import _core, pte
 from rmapfast import arch as _arch
-from rmapfast._rle3 import (
+from rmapfast.captures.format import (
     PM_EXCLUSIVE,
     PM_GUARD,
     PM_PFN,
@@ -41,7 +42,6 @@ from rmapfast.layout import (
     rate_mask,
     sorted_unique,
 )
-from rmapfast.population import Population
 
 # The type of the swap entry in which the kernel hides PTE markers.
 _MARKER_TYPE = 31
@@ -67,7 +67,7 @@ _VMA_FLAGS = {
 _SPECIAL_NAMES = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
 
 
-def to_population(
+def population_arrays(
     captures: list[Capture],
     *,
     arch: str | _arch.Arch | None = None,
@@ -79,8 +79,8 @@ def to_population(
     lru: str = "address",
     seed: int = 0,
     cont: bool = True,
-) -> Population:
-    """Return the population that captures of one moment show, one mm each, with folios joined by PFN.
+) -> dict[str, Any]:
+    """Return the arrays of the population that captures of one moment show, one mm each, with folios joined by PFN.
 
     What user space cannot see is assumed, by the arguments below, and said in ``assumptions``.
 
@@ -108,6 +108,11 @@ def to_population(
         For ``young`` as a rate and ``lru`` shuffled.
     cont : bool
         Set CONT in the contpte blocks that the kernel would fold (arm64).
+
+    Returns
+    -------
+    dict
+        The arguments of :class:`rmapfast.Population`.
 
     Raises
     ------
@@ -139,7 +144,7 @@ def to_population(
     if options.cont and arch.cont_ptes > 1:
         _fold_vmas(ptes, vmas, folio, arch, notes)
     hashes = [capture.input_hash for capture in captures]
-    return Population(
+    return dict(
         ptrs_per_pte=arch.ptrs_per_pte,
         cont_ptes=arch.cont_ptes,
         arch=arch,
@@ -176,7 +181,7 @@ def _option(name: str, value, choices: tuple, kind=None):
 
 
 def _check_options(*, young, dirty, write, soft_dirty, uffd_wp, lru, seed, cont) -> SimpleNamespace:
-    """Return the options of :func:`to_population`, checked."""
+    """Return the options of :func:`population_arrays`, checked."""
     young = _option("young", young, ())
     if not 0 <= young <= 1:
         raise ValueError(f"young: expected True, False or a rate from 0 to 1, got {young!r}")

@@ -22,9 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast._rle3 import KPF, PM_PFN, PM_PRESENT, PM_SWAP, CaptureError, encode, has_flags, runs
+from rmapfast.captures.format import KPF, PM_PFN, PM_PRESENT, PM_SWAP, Capture, CaptureError, encode, has_flags, runs
 from rmapfast.layout import MAX_ORDER, MAX_PAGES, ranges
-from rmapfast.population import Population
 from rmapfast.support import check_writable, undone, write_together
 
 # Entries of /proc files read at a time, 8 bytes each: bounds the memory for a sparse VMA of any size.
@@ -147,15 +146,15 @@ def capture(
     ]
 
 
-def population_of(pid: int, ranges: list[tuple[int, int]], **options):
-    """Return the population of some VMAs of a process, those inside ranges of (start, length) in bytes."""
+def capture_of_ranges(pid: int, ranges: list[tuple[int, int]]) -> Capture:
+    """Return the capture of some VMAs of a process, those inside ranges of (start, length) in bytes."""
     page_shift = os.sysconf("SC_PAGE_SIZE").bit_length() - 1
     with _Process(pid, page_shift) as process:
         content = process.read(ranges=ranges).encode()
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         file.write(content)
         file.flush()
-        return Population.load(file.name, **options)
+        return Capture.load(file.name)
 
 
 def _pids(pids) -> list[int]:
