@@ -8,7 +8,7 @@ import pytest
 
 import rmapfast as rf
 from rmapfast import _core
-from rmapfast._pageout import pageout_groups
+from rmapfast.pageout import pageout_groups
 
 MIX = "0:10,4:70,9:20"
 

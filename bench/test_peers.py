@@ -7,8 +7,8 @@ import rmapfast as rf
 from bench.conftest import MIX, groups_of
 from bench.peers import PEERS
 from rmapfast import _core, arch, policy
-from rmapfast._pageout import pageout_groups
 from rmapfast.flags import FolioFlag
+from rmapfast.pageout import pageout_groups
 
 EVERYTHING = 1 << 62
 RUN_WITH = policy.get("v7.0"), arch.get("x86-64")

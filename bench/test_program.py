@@ -24,7 +24,7 @@ def test_synthetic(benchmark, record, orders):
 
 _MEMORY = """
 import rmapfast as rf
-from rmapfast._reclaim import peak_rss_bytes
+from rmapfast.provenance import peak_rss_bytes
 before = peak_rss_bytes()
 population = rf.Population.synthetic(orders=4)
 result = rf.reclaim(population, policy="v7.0", in_place=True)

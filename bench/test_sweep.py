@@ -29,7 +29,7 @@ def test_points(benchmark, executor):
 _COSTS = """
 import json, time
 import rmapfast as rf
-from rmapfast._reclaim import peak_rss_bytes
+from rmapfast.provenance import peak_rss_bytes
 costs = {"from": 1, "to": 500, "steps": 1000}
 space = {"population.size": "1GiB", "arch": "arm64-4k", "arch.cost.tlbi_ops": costs, "arch.cost.walk_pte_reads": costs}
 start = time.perf_counter()

@@ -1,7 +1,7 @@
 """docs/howto-policy.md from end to end: a policy in ten lines, its counterexample, the fix, and what it saves."""
 
 import rmapfast as rf
-from rmapfast.report import case_drawing
+from rmapfast.verify import case_drawing
 
 
 def unclipped(folio, vma, walk, pte):

@@ -1,64 +1,84 @@
 """rmapfast simulates, PTE by PTE, how Linux unmaps large folios through the reverse map."""
 
-from rmapfast import arch, cost, policy, pte
-from rmapfast._compare import Comparison, compare
-from rmapfast._doors import folio_pte_batch, folio_referenced_one, page_vma_mapped_walk, try_to_unmap_one
-from rmapfast._reclaim import Result, reclaim
+from typing import TYPE_CHECKING, Any
+
+from rmapfast import arch, cost, flags, policy, pte
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
+from rmapfast.calls import folio_pte_batch, folio_referenced_one, page_vma_mapped_walk, try_to_unmap_one
+from rmapfast.comparison import Comparison, compare
+from rmapfast.cost import Cost, CostVector, Prediction
 from rmapfast.events import EVENT_NAMES, Call, Events
+from rmapfast.loop import reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.result import Result
 from rmapfast.spec import PopulationSpec
 
+if TYPE_CHECKING:
+    from rmapfast import plot
+    from rmapfast.calibration import CalibrateError, Calibration, calibrate
+    from rmapfast.captures import Captured, CaptureError, capture
+    from rmapfast.contents import describe
+    from rmapfast.saved import Difference, Rerun, load, rerun, save
+    from rmapfast.sweeps import Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
+    from rmapfast.verify import CheckReport, PolicyCheck, VectorError, Violation, check, conformance
+
 # Imported when they are first asked for: with them, importing the package would take twice as long.
-_LATER = {
-    "Captured": "captures",
-    "capture": "captures",
-    "CaptureError": "captures",
-    "CheckReport": "_check",
-    "check": "_check",
-    "VectorError": "_conformance",
-    "conformance": "_conformance",
-    "calibrate": "_calibrate",
-    "load": "_saved",
-    "rerun": "_rerun",
-    "save": "_saved",
-    "Sweep": "_sweep",
-    "SweepError": "_executors",
-    "sweep": "_sweep",
+_ROOM_OF = {
+    **dict.fromkeys(("CalibrateError", "Calibration", "calibrate"), "calibration"),
+    **dict.fromkeys(("CaptureError", "Captured", "capture"), "captures"),
+    "describe": "contents",
+    **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
+    **dict.fromkeys(("Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"),
+    **dict.fromkeys(("CheckReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"), "verify"),
 }
 
 
-def __getattr__(name):
-    if name not in _LATER:
-        raise AttributeError(f"module 'rmapfast' has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    found = globals()[name] = getattr(import_module(f"rmapfast.{_LATER[name]}"), name)
+    if name == "plot":
+        return import_module("rmapfast.plot")
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'rmapfast' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"rmapfast.{_ROOM_OF[name]}"), name)
     return found
 
 
-def __dir__():
-    return sorted({*globals(), *_LATER})
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOM_OF, "plot"})
 
 
 __all__ = [
     "EVENT_NAMES",
     "Arch",
+    "CalibrateError",
+    "Calibration",
     "Call",
     "CaptureError",
     "Captured",
     "CheckReport",
     "Comparison",
+    "Cost",
+    "CostVector",
+    "Difference",
+    "Effect",
     "Events",
     "Policy",
+    "PolicyCheck",
     "Population",
     "PopulationSpec",
+    "Prediction",
+    "Prices",
+    "Ranking",
+    "Rerun",
     "Result",
+    "Space",
     "Sweep",
     "SweepError",
     "VectorError",
+    "Violation",
     "__version__",
     "arch",
     "calibrate",
@@ -67,10 +87,13 @@ __all__ = [
     "compare",
     "conformance",
     "cost",
+    "describe",
+    "flags",
     "folio_pte_batch",
     "folio_referenced_one",
     "load",
     "page_vma_mapped_walk",
+    "plot",
     "policy",
     "pte",
     "reclaim",

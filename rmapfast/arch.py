@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ class Arch:
     nr_cpus : int
         CPUs of the machine.
     costs : str or CostVector
-        Name of a cost vector of :mod:`rmapfast.cost`, or the vector; "" for none: runs are then not priced.
+        The default cost vector: the name of one of :mod:`rmapfast.cost`, or the vector. "" for none: runs are then not
+        priced unless they are given one.
     """
 
     name: str
@@ -111,9 +113,15 @@ class Arch:
         return 1 << self.page_shift
 
     @property
-    def cost(self) -> CostVector | None:
-        """The cost vector, or None."""
+    def cost_vector(self) -> CostVector | None:
+        """The default cost vector, or None."""
         return None if self.costs == "" else _cost.get(self.costs)
+
+    @property
+    def cost(self) -> CostVector | None:
+        """The default cost vector under its former name."""
+        warnings.warn("Arch.cost is called Arch.cost_vector", DeprecationWarning, stacklevel=2)
+        return self.cost_vector
 
     def replace(self, **changes) -> Arch:
         """Return a copy with some parameters changed.
@@ -122,7 +130,7 @@ class Arch:
         ----------
         **changes
             Values by parameter. A name with a dot is a cost: ``replace(**{"cost.tlbi_ops": 50.0})`` stands for
-            ``replace(costs=arch.cost.replace(tlbi_ops=50.0))``, after the other changes.
+            ``replace(costs=arch.cost_vector.replace(tlbi_ops=50.0))``, after the other changes.
 
         Raises
         ------
@@ -141,9 +149,9 @@ class Arch:
         arch = dataclasses.replace(self, **changes)
         if not costs:
             return arch
-        if arch.cost is None:
+        if arch.cost_vector is None:
             raise ValueError(f"arch.cost.{next(iter(costs))}: {arch.name} has no cost vector; give it costs first")
-        return dataclasses.replace(arch, costs=arch.cost.replace(**costs))
+        return dataclasses.replace(arch, costs=arch.cost_vector.replace(**costs))
 
     def to_toml(self) -> str:
         """Return the architecture as TOML, which :func:`load` reads back as an equal one."""
@@ -266,7 +274,7 @@ def load(path: str | os.PathLike) -> Arch:
         if "cost" in document:
             document["costs"] = CostVector.from_dict(document.pop("cost"))
         arch = Arch(**document)
-        _ = arch.cost  # a name that no vector has is refused here, not when the first run is priced
+        _ = arch.cost_vector  # a name that no vector has is refused here, not when the first run is priced
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     return arch
@@ -302,7 +310,7 @@ def configured(
         What :func:`get` takes; one that is given twice is returned once.
     settings : iterable of str
         ``arch.PARAM=VALUE`` for all of them, or ``NAME.PARAM=VALUE`` for one. PARAM is a parameter of :class:`Arch`;
-        ``cost.EVENT``; or ``cost``, with the name of a cost vector or a TOML file as value. They are applied together,
+        ``cost.EVENT``; or ``costs``, with the name of a cost vector or a TOML file as value. They are applied together,
         so that only the outcome must be valid; of two for the same parameter the later one holds.
     where : str
         Where the settings come from, for the error text.
@@ -336,7 +344,7 @@ def configured(
         except (ValueError, OSError) as error:
             raise ValueError(f"{where}: {setting}: {error}") from None
         for name in arches if owner == "arch" else [owner]:
-            changes[name]["costs" if parameter == "cost" else parameter] = value
+            changes[name][parameter] = value
             given[name].append(setting)
     for name, arch in arches.items():
         try:
@@ -348,7 +356,9 @@ def configured(
 
 def _parse(parameter: str, text: str):
     """The value that the text of a setting means, of the parameter's type; replace() refuses an unknown parameter."""
-    if parameter in ("cost", "costs"):
+    if parameter == "cost":
+        raise ValueError("cost: one figure is cost.EVENT=VALUE, a whole vector is costs=NAME")
+    if parameter == "costs":
         vector = _cost.get(text)
         return vector if text.endswith(".toml") else text
     kind = {field.name: field.type for field in dataclasses.fields(Arch)}.get(parameter)

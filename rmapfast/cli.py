@@ -13,45 +13,54 @@ import time
 import numpy as np
 
 import rmapfast
-from rmapfast import _cases, _check, _describe
 from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import plot as _plot
 from rmapfast import policy as _policy
-from rmapfast._compare import SEED_ARCHES, SEED_POLICIES, Comparison, compare
-from rmapfast._conformance import ENGINES, conformance
-from rmapfast._executors import KINDS as EXECUTORS
-from rmapfast._executors import SweepError
-from rmapfast._points import listed_bytes
-from rmapfast._reclaim import ENGINES as RECLAIM_ENGINES
-from rmapfast._reclaim import ENTRIES
-from rmapfast._rerun import differences, rerun
-from rmapfast._saved import json_text, load, save
-from rmapfast._space import ASSUMPTIONS, Space, from_text, parameter_of
-from rmapfast._sweep import Sweep, sweep
-from rmapfast._sweep_report import (
+from rmapfast.calibration import calibration_table
+from rmapfast.captures import capture
+from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES, Comparison, compare
+from rmapfast.contents import POLICIES, describe, description_table, vma_names
+from rmapfast.events import DESCRIPTIONS
+from rmapfast.loop import ENGINES as RECLAIM_ENGINES
+from rmapfast.loop import ENTRIES
+from rmapfast.population import Population
+from rmapfast.reports import comparison_csv, comparison_markdown, comparison_table
+from rmapfast.saved import differences, json_text, load, rerun, save
+from rmapfast.support import check_writable, closest, hanging, parse_size
+from rmapfast.sweeps import (
+    ASSUMPTIONS,
+    Space,
+    Sweep,
+    SweepError,
     chosen_steps,
     differences_table,
+    from_text,
     heatmap_text,
+    listed_bytes,
     one_point,
+    parameter_of,
     ranking_table,
     summary_text,
+    sweep,
     view,
 )
-from rmapfast.captures import capture
-from rmapfast.events import DESCRIPTIONS
-from rmapfast.population import Population
-from rmapfast.report import (
-    calibration_table,
+from rmapfast.sweeps import KINDS as EXECUTORS
+from rmapfast.verify import (
+    ENGINES,
+    capture_cases,
+    capture_lines,
+    check,
+    check_cases,
     check_drawings,
     check_table,
-    comparison_csv,
-    comparison_markdown,
-    comparison_table,
-    description_table,
-    hanging,
+    conformance,
+    count_lines,
+    load_case,
+    random_cases,
+    replay_captures,
+    replay_counts,
 )
-from rmapfast.support import check_writable, closest, parse_size
 
 
 class Parser(argparse.ArgumentParser):
@@ -147,7 +156,9 @@ _FORMATS = {
 def _add_output(verb) -> None:
     """How a comparison is priced and shown."""
     out = verb.add_argument_group("what comes out")
-    out.add_argument("--cost", metavar="NAME|FILE.toml", help="price with this cost vector, not the architectures' own")
+    out.add_argument(
+        "--costs", metavar="NAME|FILE.toml", help="price with this cost vector, not the architectures' own"
+    )
     out.add_argument("--format", choices=tuple(_FORMATS), help="(text; --json is --format json)")
     out.add_argument("--plot", metavar="FILE", help=f"draw components and batch lengths ({', '.join(_plot.ENDINGS)})")
 
@@ -158,8 +169,8 @@ def _check_output(arguments) -> None:
         raise ValueError(f"--json: not with --format {arguments.format}")
     if arguments.plot is not None:
         _plot.check_path(arguments.plot)
-    if arguments.cost is not None:
-        _cost.get(arguments.cost)
+    if arguments.costs is not None:
+        _cost.get(arguments.costs)
 
 
 def _put_out(comparison: Comparison, arguments) -> None:
@@ -280,7 +291,7 @@ def run_reclaim(arguments) -> int:
     """Run ``rmapfast reclaim``."""
     _check_output(arguments)
     # before the other settings, so that --set arch.cost.EVENT=VALUE changes this vector
-    changes = ([f"arch.cost={arguments.cost}"] if arguments.cost is not None else []) + arguments.changes
+    changes = ([f"arch.costs={arguments.costs}"] if arguments.costs is not None else []) + arguments.changes
     if arguments.output is not None:
         check_writable(arguments.output, overwrite=arguments.overwrite)
     given = {name: getattr(arguments, name) for name in (*_SYNTHETIC, *_SYNTHETIC_FLAGS)}
@@ -315,13 +326,13 @@ def run_reclaim(arguments) -> int:
         entry=arguments.entry,
         swap=swap,
         engine=arguments.engine,
-        threads=(os.cpu_count() or 1) if arguments.threads is None else arguments.threads,
+        threads=arguments.threads,
         progress=lambda label, freed: progress(f"{label}: {freed} pages reclaimed"),
         arguments=(
             given
             | shared
             | ({"capture": arguments.capture, **assumed} if arguments.capture else {})
-            | ({"cost": arguments.cost} if arguments.cost is not None else {})
+            | ({"costs": arguments.costs} if arguments.costs is not None else {})
             | ({"set": arguments.changes} if arguments.changes else {})
         ),
     )
@@ -353,13 +364,13 @@ def run_compare(arguments) -> int:
         raise ValueError(f"{twice}: given more than once")
     # a single file is shown as it was saved
     together = results if len(results) > 1 else next(iter(results.values()))
-    _put_out(Comparison.of(together, baseline=arguments.baseline, costs=arguments.cost), arguments)
+    _put_out(Comparison.of(together, baseline=arguments.baseline, costs=arguments.costs), arguments)
     return 0
 
 
 def _compare_sweeps(results: dict, arguments) -> int:
     """Show one sweep, or what differs between two of the same space."""
-    for name in ("baseline", "cost"):
+    for name in ("baseline", "costs"):
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name}: not of a sweep, whose space says it")
     if arguments.format in ("markdown", "csv"):
@@ -512,7 +523,7 @@ def _show_sweep(found: Sweep, arguments, as_json: bool) -> None:
     if arguments.plot is not None:
         _plot.save(_plot.ranking(found) if ranking else _plot.sweep(found, **chosen), arguments.plot)
     if as_json:
-        from rmapfast._dataset import document
+        from rmapfast.sweeps import document
 
         _print_json(document(found) | ({"ranking": ranking.to_dict()} if ranking else {}))
         return
@@ -592,7 +603,7 @@ def _add_describe(verbs) -> None:
     )
     verb.add_argument("capture", nargs="+", metavar="FILE", help="several are joined by PFN")
     _add_assume(verb)
-    verb.add_argument("--policy", metavar="NAME,...", help=f"({','.join(_describe.POLICIES)})")
+    verb.add_argument("--policy", metavar="NAME,...", help=f"({','.join(POLICIES)})")
     verb.add_argument(
         "--plot", metavar="FILE", help=f"draw folio orders and a map of the memory ({', '.join(_plot.ENDINGS)})"
     )
@@ -600,14 +611,14 @@ def _add_describe(verbs) -> None:
 
 def run_describe(arguments) -> int:
     """Run ``rmapfast describe``."""
-    policies = [_policy.get(name) for name in _names(arguments.policy, _describe.POLICIES)]
+    policies = [_policy.get(name) for name in _names(arguments.policy, POLICIES)]
     if arguments.plot is not None:
         _plot.check_path(arguments.plot)
     population, progress = Population.load(arguments.capture, **_assumptions(arguments)), Progress()
-    described = _describe.describe(population, policies, progress=progress)
+    described = describe(population, policies, progress=progress)
     progress.clear()
     if arguments.plot is not None:
-        figure = _plot.description(population, described, names=_describe.vma_names(arguments.capture))
+        figure = _plot.description(population, described, names=vma_names(arguments.capture))
         _plot.save(figure, arguments.plot)
     if arguments.json:
         _print_json(described)
@@ -632,7 +643,7 @@ def _add_calibrate(verbs) -> None:
 
 def run_calibrate(arguments) -> int:
     """Run ``rmapfast calibrate``."""
-    from rmapfast._calibrate import calibrate
+    from rmapfast.calibration import calibrate
     from rmapfast.support import check_writable, write_atomically
 
     if arguments.hold_back < 0:
@@ -670,8 +681,6 @@ def _add_conformance(verbs) -> None:
 
 def run_conformance(arguments) -> int:
     """Run ``rmapfast conformance``."""
-    from rmapfast import _counts, _live
-
     if not (arguments.files or arguments.live or arguments.counts):
         raise ValueError("FILE: nothing to replay; give vectors, --live DIR or --counts TOML")
     progress, documents, lines, ok = Progress(), {}, [], True
@@ -687,15 +696,15 @@ def run_conformance(arguments) -> int:
         }
         lines += [f"engine: {arguments.engine}", *report.lines()]
     for directory in arguments.live:
-        cases = _live.live(directory)
+        cases = replay_captures(directory)
         ok &= all(case.agrees for case in cases)
         documents.setdefault("live", []).extend(dataclasses.asdict(case) | {"agrees": case.agrees} for case in cases)
-        lines += [directory, *_live.lines(cases)]
+        lines += [directory, *capture_lines(cases)]
     for path in arguments.counts:
-        counts = _counts.counts(path)
+        counts = replay_counts(path)
         ok &= all(count.agrees is not False for count in counts)
         documents.setdefault("counts", []).extend(dataclasses.asdict(count) for count in counts)
-        lines += [path, *_counts.lines(counts)]
+        lines += [path, *count_lines(counts)]
     if arguments.json:
         _print_json(documents)
     else:
@@ -742,16 +751,16 @@ def run_check(arguments) -> int:
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise ValueError(f"--{name}: expected 1 or more, got {value}")
     if arguments.replay:
-        case = _cases.load_case(arguments.replay)
-        report = _check.check_cases([case], policies, **shared)
+        case = load_case(arguments.replay)
+        report = check_cases([case], policies, **shared)
     elif arguments.capture:
         population = Population.load(arguments.capture, **_assumptions(arguments))
-        cases = _cases.capture_cases(population, arguments.seed, arguments.cases)
-        report = _check.check_cases(cases, policies, **shared)
+        cases = capture_cases(population, arguments.seed, arguments.cases)
+        report = check_cases(cases, policies, **shared)
     elif arguments.random:
-        report = _check.check_cases(_cases.random_cases(arguments.seed, arguments.random), policies, **shared)
+        report = check_cases(random_cases(arguments.seed, arguments.random), policies, **shared)
     else:
-        report = _check.check(
+        report = check(
             policies,
             pages=arguments.pages,
             all_bits=arguments.all_bits,

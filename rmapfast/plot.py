@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast import _describe
-from rmapfast._compare import Comparison
-from rmapfast._reclaim import Result
-from rmapfast._sweep_report import steps, summary, title, view
 from rmapfast._version import __version__
+from rmapfast.comparison import Comparison
+from rmapfast.contents import memory_map
 from rmapfast.cost import COMPONENTS
 from rmapfast.population import Population
-from rmapfast.report import assumed, change, decimals, per_page, price_scale, run_lines
-from rmapfast.support import check_writable, format_size, write_atomically
+from rmapfast.reports import assumed, per_page, run_lines
+from rmapfast.result import Result
+from rmapfast.support import change, check_writable, decimals, format_size, price_scale, write_atomically
+from rmapfast.sweeps import steps, summary, title, view
 
 ENDINGS = (".png", ".svg", ".pdf")
 
@@ -110,7 +110,7 @@ def components(comparison: Result | Comparison):
         If no run has a price.
     """
     comparison = Comparison.of(comparison)
-    if not any(run.prediction for run in comparison.runs):
+    if not any(run.costs for run in comparison.runs):
         raise ValueError("comparison: expected runs with a price, got none; name a cost vector with costs=")
     figure, (body,) = _figure(comparison, [_components_height(comparison)])
     _draw_components(body, comparison)
@@ -146,7 +146,7 @@ def overview(comparison: Result | Comparison):
     matplotlib.figure.Figure
     """
     comparison = Comparison.of(comparison)
-    if not any(run.prediction for run in comparison.runs):
+    if not any(run.costs for run in comparison.runs):
         return batch_lengths(comparison)
     figure, (above, below) = _figure(comparison, [_components_height(comparison), _lengths_height(comparison)])
     _draw_components(above, comparison)
@@ -178,7 +178,7 @@ def by_order(comparisons: Mapping[int, Result | Comparison] | Iterable[tuple[int
         if not isinstance(order, int) or not 0 <= order <= 13:
             raise ValueError(f"comparisons: expected folio orders from 0 to 13, got {order!r}")
         for run in comparison.runs:
-            if run.prediction and run.reclaimed_pages:
+            if run.costs and run.reclaimed_pages:
                 lines.setdefault(run.arch.name, {}).setdefault(comparison.label(run), []).append((order, run))
     if not lines:
         raise ValueError("comparisons: expected runs with a price, got none; name a cost vector with costs=")
@@ -211,7 +211,7 @@ def description(population: Population, described: Mapping, *, names: Mapping[tu
     ----------
     population : Population
     described : mapping
-        What :func:`rmapfast._describe.describe` returned for it.
+        What :func:`rmapfast.contents.description.describe` returned for it.
     names : mapping of (int, int) to str, optional
         Names of VMAs, by mm and first virtual page.
 
@@ -219,7 +219,7 @@ def description(population: Population, described: Mapping, *, names: Mapping[tu
     -------
     matplotlib.figure.Figure
     """
-    memory = _describe.memory_map(population)
+    memory = memory_map(population)
     heights = [2.8]
     if memory.strips:
         heights.append(1.05 + 0.125 * len(memory.strips))
@@ -407,7 +407,7 @@ def _captioned(text: str, heights: list[float], width: int = 185):
 def _caption(comparison: Comparison) -> str:
     first = comparison.runs[0].population
     words = [f"[{number}] {source}." for number, source in enumerate(comparison.sources, 1)]
-    words += [f"{first['source']}, {format_size(first['bytes'])}."] if comparison.alike else []
+    words += [f"{first['source']}, {format_size(first['bytes'])}."] if comparison.same_memory else []
     if vectors := comparison.cost_vectors():
         priced = ", ".join(f"{name} ({vector.unit})" for name, vector in vectors.items())
         words.append(f"Predicted, not measured; intervals: the ranges of the costs; cost vectors: {priced}.")
@@ -452,11 +452,11 @@ def _draw_components(body, comparison: Comparison) -> None:
     # one scale per unit, with space for the totals at the right
     room = {}
     for run in comparison.runs:
-        if run.prediction and run.reclaimed_pages:
+        if run.costs and run.reclaimed_pages:
             unit, high = run.prediction.unit, run.prediction.interval[1]
             room[unit] = max(room.get(unit, 0.0), per_page(run, max(1.35 * run.prediction.value, 1.05 * high)))
     for ax, (arch, runs) in zip(axes.flat, groups.items(), strict=True):
-        unit = next((run.prediction.unit for run in runs if run.prediction), None)
+        unit = next((run.prediction.unit for run in runs if run.costs), None)
         against = f", change against {comparison.label(runs[0])}" if len(runs) > 1 else ""
         ax.set_title(arch + against, fontsize=_TEXT + 2, loc="left")
         ax.set_yticks(range(len(runs)), [comparison.label(run) for run in runs], fontsize=_TEXT)
@@ -470,14 +470,14 @@ def _draw_components(body, comparison: Comparison) -> None:
         ax.set_xlabel(f"predicted {unit} per reclaimed page", fontsize=_TEXT)
         ax.set_xlim(0, room.get(unit) or 1.0)
         for place, run in enumerate(runs):
-            if run.prediction and run.reclaimed_pages:
+            if run.costs and run.reclaimed_pages:
                 _draw_bar(ax, place, run, fills)
-                _label_bar(ax, place, run, runs[0], comparison.alike)
+                _label_bar(ax, place, run, runs[0], comparison.same_memory)
 
 
 def _component_fills(comparison: Comparison) -> dict[str, dict]:
     """The fill of each component: always the same one, and for components that stand as one that of a free member."""
-    names = {name for run in comparison.runs if run.prediction for name in run.prediction.breakdown}
+    names = {name for run in comparison.runs if run.costs for name in run.prediction.breakdown}
     parts = {name: [list(COMPONENTS).index(part) for part in name.split(" + ")] for name in names}
     chosen: dict[str, int] = {}
     for name in sorted(names, key=lambda name: (len(parts[name]), parts[name])):
@@ -514,7 +514,7 @@ def _label_bar(ax, place: int, run: Result, baseline: Result, alike: bool) -> No
         name = f"{name} instructions".strip()
     figure, words = (prediction.value / scale, f"{name} in all") if alike else (page, prediction.unit)
     words = [f"{figure:.{decimals(figure)}f} {words}"]
-    if run is not baseline and baseline.prediction:
+    if run is not baseline and baseline.costs:
         words.append(change(page, per_page(baseline, baseline.prediction.value)))
     ax.text(page + ax.get_xlim()[1] * 0.01, place, ", ".join(words), va="center", fontsize=_TEXT)
 

@@ -114,7 +114,7 @@ def test_what_only_one_architecture_has():
 @pytest.mark.parametrize("name", FACTS)
 def test_presets_have_costs_of_their_own(name):
     assert get(name).costs == name
-    assert get(name).cost.arch == name and get(name).cost.unit == "ns"
+    assert get(name).cost_vector.arch == name and get(name).cost_vector.unit == "ns"
 
 
 # Each preset runs
@@ -387,7 +387,7 @@ def test_get_refuses(tmp_path):
 
 def test_an_unknown_cost_vector_is_named():
     with pytest.raises(ValueError, match=r"no vector 'x86_64' \(did you mean 'x86-64'\?\)"):
-        _ = get("x86-64").replace(costs="x86_64").cost
+        _ = get("x86-64").replace(costs="x86_64").cost_vector
 
 
 # Costs
@@ -396,9 +396,11 @@ def test_an_unknown_cost_vector_is_named():
 def test_costs_by_name_and_by_value():
     arch = get("x86-64")
     by_value = arch.replace(costs=cost.get("x86-64"))
-    assert arch.cost is by_value.cost is cost.get("x86-64")
-    assert arch.replace(costs="").cost is None and Arch(name="bare").cost is None
-    assert hash(by_value) == hash(arch.replace(costs=cost.get("x86-64"))) and by_value == arch.replace(costs=arch.cost)
+    assert arch.cost_vector is by_value.cost_vector is cost.get("x86-64")
+    assert arch.replace(costs="").cost_vector is None and Arch(name="bare").cost_vector is None
+    assert hash(by_value) == hash(arch.replace(costs=cost.get("x86-64"))) and by_value == arch.replace(
+        costs=arch.cost_vector
+    )
     assert len({arch, by_value, arch.replace(costs="")}) == 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         arch.costs = ""
@@ -407,12 +409,12 @@ def test_costs_by_name_and_by_value():
 def test_replace_of_single_costs():
     arch = get("arm64-4k")
     changed = arch.replace(**{"cost.tlbi_ops": 50.0, "cost.dsb_ops": 7})
-    assert changed == arch.replace(costs=arch.cost.replace(tlbi_ops=50.0, dsb_ops=7))
-    assert (changed.cost["tlbi_ops"], changed.cost["dsb_ops"]) == (50, 7)
+    assert changed == arch.replace(costs=arch.cost_vector.replace(tlbi_ops=50.0, dsb_ops=7))
+    assert (changed.cost_vector["tlbi_ops"], changed.cost_vector["dsb_ops"]) == (50, 7)
     assert changed.replace(costs="arm64-4k") == arch
     # after the other changes
     other = arch.replace(**{"cost.tlbi_ops": 50.0}, costs="x86-64", cont_ptes=1)
-    assert other.cost == cost.get("x86-64").replace(tlbi_ops=50.0) and other.cont_ptes == 1
+    assert other.cost_vector == cost.get("x86-64").replace(tlbi_ops=50.0) and other.cont_ptes == 1
 
 
 # TOML
@@ -562,13 +564,12 @@ def test_configured_costs(tmp_path):
         x86.replace(**{"cost.tlbi_ops": 50.0}),
         arm.replace(**{"cost.tlbi_ops": 50.0, "cost.dsb_ops": 100.0}),
     ]
-    for key in ("cost", "costs"):
-        assert configured([x86], [f"arch.{key}=arm64-4k"]) == [x86.replace(costs="arm64-4k")]
+    assert configured([x86], ["arch.costs=arm64-4k"]) == [x86.replace(costs="arm64-4k")]
     path = tmp_path / "mine.toml"
     mine = cost.get("arm64-4k").replace(ipis=3.0)
     path.write_text(mine.to_toml())
-    assert configured([x86], [f"x86-64.cost={path}"]) == [x86.replace(costs=mine)]
-    assert configured([x86], ["arch.cost.ipis=2", f"x86-64.cost={path}"])[0].cost == mine.replace(ipis=2)
+    assert configured([x86], [f"x86-64.costs={path}"]) == [x86.replace(costs=mine)]
+    assert configured([x86], ["arch.cost.ipis=2", f"x86-64.costs={path}"])[0].cost_vector == mine.replace(ipis=2)
 
 
 def test_configured_takes_files(tmp_path):
@@ -603,7 +604,11 @@ def test_configured_takes_files(tmp_path):
         ("arch.cost.tlbi_ops=-1", "given: arch.cost.tlbi_ops=-1: cost.tlbi_ops: value: expected a finite number"),
         ("arch.cost.tlbi_ops=nan", "given: arch.cost.tlbi_ops=nan: cost.tlbi_ops: value"),
         ("arch.cost.self=1", "given: arch.cost.self=1: "),
-        ("arch.cost=x86_64", "given: arch.cost=x86_64: cost: no vector 'x86_64' (did you mean 'x86-64'?)"),
+        ("arch.costs=x86_64", "given: arch.costs=x86_64: cost: no vector 'x86_64' (did you mean 'x86-64'?)"),
+        (
+            "arch.cost=x86-64",
+            "given: arch.cost=x86-64: cost: one figure is cost.EVENT=VALUE, a whole vector is costs=NAME",
+        ),
         ("arch.costs=/none.toml", "given: arch.costs=/none.toml: "),
     ],
 )

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import _calibrate, arch, cost
-from rmapfast._calibrate import CalibrateError, Case, Measurement
+from rmapfast import arch, cost
+from rmapfast.calibration import measure
+from rmapfast.calibration.measure import CalibrateError, Case, Measurement
 from rmapfast.cli import main
 from rmapfast.editions import preset_of
 
 
 def why_not(folder) -> str:
     try:
-        _calibrate._base_arch()
-        _calibrate._readahead_setting(folder)
-        memcg = _calibrate._Memcg()
+        measure._base_arch()
+        measure._readahead_setting(folder)
+        memcg = measure._Memcg()
         memcg.create()
         memcg.remove()
     except (CalibrateError, OSError) as error:
@@ -40,17 +41,17 @@ def here(tmp_path):
 
 def outside(folder) -> tuple:
     """What a calibration changes outside itself."""
-    readahead = _calibrate._readahead_setting(folder).read_text()
-    groups = sorted(_calibrate._Memcg().parent.glob("rmapfast-calibrate*"))
+    readahead = measure._readahead_setting(folder).read_text()
+    groups = sorted(measure._Memcg().parent.glob("rmapfast-calibrate*"))
     return readahead, groups, sorted(folder.iterdir()), os.sched_getaffinity(0), Path("/proc/self/cgroup").read_text()
 
 
 @pytest.fixture
 def short(monkeypatch):
     """One turn over less memory: not for figures."""
-    monkeypatch.setattr(_calibrate, "_REPEATS", 1)
-    monkeypatch.setattr(_calibrate, "_SIZE", 8 << 20)
-    monkeypatch.setattr(_calibrate, "_SIZE_ORDER_0", 4 << 20)
+    monkeypatch.setattr(measure, "_REPEATS", 1)
+    monkeypatch.setattr(measure, "_SIZE", 8 << 20)
+    monkeypatch.setattr(measure, "_SIZE_ORDER_0", 4 << 20)
 
 
 def test_a_calibration_measures_fits_and_leaves_everything_as_it_was(here, short):
@@ -69,9 +70,9 @@ def test_a_calibration_measures_fits_and_leaves_everything_as_it_was(here, short
 
 
 def test_lengths_of_batches_are_what_the_model_sees(here):
-    if reason := _calibrate._no_userfaultfd():
+    if reason := measure._no_userfaultfd():
         pytest.skip(reason)
-    with _calibrate._lab(here) as lab, lab._lazyfree(Case("lazyfree", batch=8), 4 << 20) as population:
+    with measure._lab(here) as lab, lab._lazyfree(Case("lazyfree", batch=8), 4 << 20) as population:
         result = rf.reclaim(population, "4MiB", policy=preset_of(platform.release()))
     if set(population.describe()["orders"]) != {"9"}:
         pytest.skip("no 2 MiB folios were to be had")
@@ -79,7 +80,7 @@ def test_lengths_of_batches_are_what_the_model_sees(here):
 
 
 def test_mapped_file_folios_are_unmapped_as_often_as_they_are_mapped(here):
-    with _calibrate._lab(here) as lab, lab._file(Case("file", 64, 3), 2 << 20) as population:
+    with measure._lab(here) as lab, lab._file(Case("file", 64, 3), 2 << 20) as population:
         pages = population.nr_pages
         events = rf.reclaim(population, "2MiB", policy=preset_of(platform.release())).events
     assert pages == (2 << 20) // os.sysconf("SC_PAGE_SIZE")
@@ -108,7 +109,7 @@ def test_a_failure_leaves_everything_as_it_was(here, short, monkeypatch):
     def fail(*_):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(_calibrate, "_capture_range", fail)
+    monkeypatch.setattr(measure, "_capture_range", fail)
     before = outside(here)
     with pytest.raises(RuntimeError):
         rf.calibrate(folder=here)
@@ -129,8 +130,8 @@ def measurements(vector, factor=1.0):
 
 def test_the_fit_finds_costs_that_explain_what_was_measured():
     base = arch.get("x86-64")
-    rows = measurements(base.cost, 1.3)
-    fitted = _calibrate._fit_vector(rows, base)
+    rows = measurements(base.cost_vector, 1.3)
+    fitted = measure._fit_vector(rows, base)
     for row in rows:
         assert float(row.counts @ fitted.values) == pytest.approx(row.ns, rel=0.03)
     assert fitted.residual < 0.03
@@ -141,15 +142,15 @@ def test_the_fit_finds_costs_that_explain_what_was_measured():
 
 def test_costs_that_no_case_causes_stay():
     base = arch.get("x86-64")
-    fitted = _calibrate._fit_vector(measurements(base.cost), base)
-    assert fitted["folios_kept"] == base.cost["folios_kept"]
+    fitted = measure._fit_vector(measurements(base.cost_vector), base)
+    assert fitted["folios_kept"] == base.cost_vector["folios_kept"]
     assert np.isfinite(fitted.values).all()
 
 
 def test_held_back_cases_are_none_of_the_fitted_ones():
-    fitted = {*_calibrate.FILES, *_calibrate.UNMAPPED, *_calibrate.SEVERAL, *_calibrate.LAZYFREE}
-    assert not fitted & set(_calibrate._held_back_cases(100, 0))
-    assert _calibrate._held_back_cases(5, 1) == _calibrate._held_back_cases(5, 1)
+    fitted = {*measure.FILES, *measure.UNMAPPED, *measure.SEVERAL, *measure.LAZYFREE}
+    assert not fitted & set(measure._held_back_cases(100, 0))
+    assert measure._held_back_cases(5, 1) == measure._held_back_cases(5, 1)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,6 @@ def test_bad_input_is_one_line(options, text, capsys):
 
 
 def test_without_root_it_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(_calibrate.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(measure.os, "geteuid", lambda: 1000)
     assert main(["calibrate"]) == 2
     assert "root" in capsys.readouterr().err

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from test_population import check_consistent, mapped_pages
 
 from rmapfast import _core, pte
-from rmapfast._pageout import pageout_groups
 from rmapfast.captures.format import Capture, CaptureError
 from rmapfast.captures.format import visible_folios as _folios
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
+from rmapfast.pageout import pageout_groups
 from rmapfast.population import Population
 
 HERE = Path(__file__).resolve().parent / "data" / "captures"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import _cases, _check, _core, pte
+from rmapfast import _core, pte
 from rmapfast import policy as _policy
-from rmapfast._conformance import read_vectors
 from rmapfast.cli import main
 from rmapfast.flags import FolioFlag, VmaFlag
+from rmapfast.verify import cases, checker
+from rmapfast.verify.vectors import read_vectors
 
 POLICIES = ("per-page", "v6.15", "v6.16", "v6.18", "file-v5", "v7.0-rc1", "v7.0", "v7.0.12", "v7.3", "anon-swap")
 VECTORS = Path(__file__).parent / "data" / "conformance"
@@ -60,7 +61,7 @@ def test_a_scope_small_enough_to_count_by_hand():
     assert len(seen) == len(slots) * len(conditions) * 2
 
     def key(state):
-        case = _cases.case_of_state(state)
+        case = cases.case_of_state(state)
         words = json.dumps([case["ptes"], case["vma"], case["ttu"], case["folio"]], sort_keys=True)
         return words
 
@@ -109,7 +110,7 @@ def test_unreachable_states_are_off_by_default_and_tagged():
             states = scope.family(number)["states"]
             for index in range(0, states, max(1, states // 3000)):
                 if state := scope.state(number, index):
-                    found |= set(_cases.case_of_state(state)["tags"])
+                    found |= set(cases.case_of_state(state)["tags"])
         return found
 
     assert tags(False) == set()
@@ -140,20 +141,20 @@ def test_unreachable_states_are_off_by_default_and_tagged():
 def test_the_known_bugs_are_found_with_a_smallest_example(report, policy, invariant, pages):
     found = classes(report, policy)[invariant]
     assert 1 << found.example["folio"]["order"] == pages
-    assert invariant in _cases.judge(found.example, policy)
-    assert _check.known(_policy.get(policy), invariant)
+    assert invariant in cases.judge(found.example, policy)
+    assert checker.known(_policy.get(policy), invariant)
 
 
 @pytest.mark.parametrize("policy", ["per-page", "v6.18", "v7.0.12", "v7.3"])
 def test_the_mended_editions_are_clean(report, policy):
     assert report.complete
-    assert set(classes(report, policy)) <= set(_check.DOCUMENTED)
+    assert set(classes(report, policy)) <= set(checker.DOCUMENTED)
 
 
 def test_every_example_is_judged_alike_in_python(report):
     for one in report.policies:
         for violation in one.violations:
-            assert violation.invariant in _cases.judge(violation.example, one.policy), (one.policy_name, violation)
+            assert violation.invariant in cases.judge(violation.example, one.policy), (one.policy_name, violation)
 
 
 def test_invariants_in_c_and_in_python_agree():
@@ -168,9 +169,9 @@ def test_invariants_in_c_and_in_python_agree():
             continue
         tried += 1
         _, found = scope.run(number, index, index + 1, oracle, policies, arch)
-        case = _cases.case_of_state(state)
+        case = cases.case_of_state(state)
         for policy, (_, violated) in zip(policies, found, strict=True):
-            assert set(violated) == set(_cases.judge(case, policy)), (policy.name, case)
+            assert set(violated) == set(cases.judge(case, policy)), (policy.name, case)
     assert tried > 150
 
 
@@ -180,7 +181,7 @@ def test_rules_that_are_merged_unmap_alike():
     for number in range(len(scope)):
         family = scope.family(number)
         policies = [_policy.get(name) for name in rf.policy.PRESETS]
-        rules = [_check.unmap_rules(one, family["kind"], family["anon_vma"], family["uffd_wp"]) for one in policies]
+        rules = [checker.unmap_rules(one, family["kind"], family["anon_vma"], family["uffd_wp"]) for one in policies]
         for first in rng.integers(0, family["states"], 5).tolist():
             tried, found = scope.run(number, first, first + 2000, oracle, policies, arch)
             assert (tried, found) == scope.run(number, first, first + 2000, oracle, rules, arch)
@@ -193,7 +194,7 @@ def test_what_the_recorded_vectors_expose_the_checker_exposes_too(report):
             continue
         for name in ("v6.15", "v6.16", "file-v5", "v7.0-rc1", "v7.0", "v7.0.12", "v7.3"):
             if not (vector["ttu"].count("HWPOISON") and vector["folio"]["order"]):
-                exposed.setdefault(name, set()).update(_cases.judge(vector, name))
+                exposed.setdefault(name, set()).update(cases.judge(vector, name))
     assert {"out-of-bounds", "accounting"} <= exposed["v6.15"]
     for name, found in exposed.items():
         assert found <= set(classes(report, name)), name
@@ -227,7 +228,7 @@ def test_against_another_edition():
     same = rf.check(["v7.2"], pages=2, against="v7.0.12")
     assert same.policies[0].violations == ()
     found = {violation.invariant for violation in rf.check(["v7.3"], pages=2, against="v7.2").policies[0].violations}
-    assert found <= set(_check.DOCUMENTED)
+    assert found <= set(checker.DOCUMENTED)
 
 
 def test_a_python_function_is_checked_on_the_reference():
@@ -247,7 +248,7 @@ def test_contpte_makes_no_state_another_one():
     policies = ("v6.15", "v7.3")
     folding, plain = (rf.check(policies, pages=2, arch=one) for one in (arch, arch.replace(cont_ptes=1)))
     assert [one.violations for one in folding.policies] == [one.violations for one in plain.policies]
-    assert {violation.invariant for violation in folding.policies[1].violations} <= set(_check.DOCUMENTED)
+    assert {violation.invariant for violation in folding.policies[1].violations} <= set(checker.DOCUMENTED)
 
 
 @pytest.mark.parametrize("arch", rf.arch.PRESETS)
@@ -256,10 +257,10 @@ def test_every_preset_is_checked(arch):
     found = rf.check(["v6.15"], pages=2, arch=arch).policies[0].violations
     assert {"out-of-bounds", "restore-write"} <= {violation.invariant for violation in found}
     for violation in found:
-        assert violation.invariant in _cases.judge(violation.example, _policy.get("v6.15"), arch=arch)
-    cases = list(_cases.random_cases(0, 60))
-    report = _check.check_cases(cases, ["v7.3", "v6.15"], arch=arch)
-    assert {violation.invariant for violation in report.policies[0].violations} <= set(_check.DOCUMENTED)
+        assert violation.invariant in cases.judge(violation.example, _policy.get("v6.15"), arch=arch)
+    drawn = list(cases.random_cases(0, 60))
+    report = checker.check_cases(drawn, ["v7.3", "v6.15"], arch=arch)
+    assert {violation.invariant for violation in report.policies[0].violations} <= set(checker.DOCUMENTED)
     assert "out-of-bounds" in classes(report, "v6.15")
 
 
@@ -283,14 +284,14 @@ def test_the_how_to_runs_from_end_to_end(capsys):
 
 
 def test_random_cases_and_mutations_of_captures():
-    cases = list(_cases.random_cases(3, 40))
-    assert cases == list(_cases.random_cases(3, 40))
-    report = _check.check_cases(cases, ["v6.15", "v7.0.12", "v7.3"])
+    drawn = list(cases.random_cases(3, 40))
+    assert drawn == list(cases.random_cases(3, 40))
+    report = checker.check_cases(drawn, ["v6.15", "v7.0.12", "v7.3"])
     assert not report.policies[0].clean
     assert report.policies[1].clean and report.policies[2].clean
     capture = Path(__file__).parent / "data" / "captures" / "anon64k_lazyfree_pageout.before.npz"
-    mutations = _cases.capture_cases(rf.Population.load(capture), 0, 30)
-    assert _check.check_cases(mutations, ["v7.0.12", "v7.3"]).clean
+    mutations = cases.capture_cases(rf.Population.load(capture), 0, 30)
+    assert checker.check_cases(mutations, ["v7.0.12", "v7.3"]).clean
 
 
 def test_command_line(tmp_path, capsys):

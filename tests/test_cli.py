@@ -307,12 +307,12 @@ def test_cost(document, output, tmp_path):
     assert plain["events"] == other["events"] and plain["predicted_s"] != other["predicted_s"]
     path = tmp_path / "mine.toml"
     path.write_text(rf.cost.get("x86-64").replace(folios_freed=0.0).to_toml())
-    less, changed = price("--cost", path), price("--cost", "x86-64", "--set", "arch.cost.folios_freed=0")
+    less, changed = price("--costs", path), price("--costs", "x86-64", "--set", "arch.cost.folios_freed=0")
     assert less["predicted_s"] == changed["predicted_s"] < other["predicted_s"]
     instructions = price("--cost", "ab-7.2.13")
     assert instructions["predicted_s"] is None and instructions["predicted_instructions"] > 0
     text = " ".join(output(*SMALL, "--cost", "ab-7.2.13").split())
-    assert "predicted instr." in text and "cost: ab-7.2.13" in text and "Cost vector ab-7.2.13: instructions" in text
+    assert "predicted instr." in text and "costs: ab-7.2.13" in text and "Cost vector ab-7.2.13: instructions" in text
 
 
 # Formats, saved results, plots

@@ -15,10 +15,11 @@ import pytest
 from test_twins import used
 
 import rmapfast as rf
-from rmapfast import _conformance, _counts, _live, editions, pte
+from rmapfast import editions, pte
 from rmapfast.cli import main
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.population import ARRAYS
+from rmapfast.verify import capture_lines, replay_captures, replay_counts, vectors
 
 DATA = Path(__file__).resolve().parent / "data"
 SAMPLE = DATA / "conformance"
@@ -241,21 +242,21 @@ def test_uniform_and_expanded_folios_agree(name, engine):
     """Without page arrays a folio comes to the recorded outcome too, and nothing reads what they hold."""
     replayed = 0
     for vector in read(SAMPLE / name):
-        plain = uniform(_conformance._Case(vector).population)
+        plain = uniform(vectors.VectorCase(vector).population)
         if plain is None:
             continue
         replayed += 1
-        case = _conformance._Case(vector)
+        case = vectors.VectorCase(vector)
         for variant in vector["variants"]:
             known = editions.UNMAP_VECTORS if "ttu" in vector else editions.REFERENCED_VECTORS
             policy, after = rf.policy.get(known[variant]), []
             for population in (case.population.copy(), plain.copy()):
-                door = _conformance.ENGINES[engine]
+                calls = vectors.ENGINES[engine]
                 if "ttu" in vector:
                     options = {"ttu": vector["ttu"], "guard": vector["guard"]}
-                    call = door.try_to_unmap_one(population, 0, 0, policy=policy, arch=case.arch, **options)
+                    call = calls.try_to_unmap_one(population, 0, 0, policy=policy, arch=case.arch, **options)
                 else:
-                    call = door.folio_referenced_one(population, 0, 0, policy=policy, arch=case.arch)
+                    call = calls.folio_referenced_one(population, 0, 0, policy=policy, arch=case.arch)
                 after.append((seen(population), call.ret, dict(call.events), list(map(tuple, call.trace))))
             assert after[0] == after[1], (vector["id"], variant)
     assert replayed > 20
@@ -270,7 +271,7 @@ def test_uniform_and_expanded_folios_agree(name, engine):
     ids=["vendored", "live", "vm"],
 )
 def test_live_pairs(directory):
-    cases = _live.live(directory)
+    cases = replay_captures(directory)
     names = {re.sub(r"(\.p\d+)?\.before\.npz$", "", path.name) for path in directory.glob("*.before.npz")}
     assert {case.name for case in cases} == names and len(cases) == len(names)
     for case in cases:
@@ -281,7 +282,7 @@ def test_live_pairs(directory):
 
 def test_live_pairs_do_something():
     """Most pairs lose pages, so that agreeing is more than leaving everything as it was."""
-    changed = [case for case in _live.live(DATA / "captures") if case.model != {"mapped": case.pages}]
+    changed = [case for case in replay_captures(DATA / "captures") if case.model != {"mapped": case.pages}]
     assert len(changed) >= 12
     assert any("marker" in case.model for case in changed)
 
@@ -306,22 +307,22 @@ def test_live_pair_can_fail(tmp_path):
     capture = (DATA / "captures" / f"{name}.before.npz").read_bytes()
     for side in ("before", "after"):
         (tmp_path / f"{name}.{side}.npz").write_bytes(capture)
-    (case,) = _live.live(tmp_path)
+    (case,) = replay_captures(tmp_path)
     assert not case.agrees and case.differences > 0
-    assert _live.lines([case])[-1] == "0 passed, 1 failed"
+    assert capture_lines([case])[-1] == "0 passed, 1 failed"
 
 
 def test_live_errors(tmp_path):
     with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
-        _live.live(tmp_path)
+        replay_captures(tmp_path)
     capture = (DATA / "captures" / "file64k_cow_memcg.before.npz").read_bytes()
     (tmp_path / "half.before.npz").write_bytes(capture)
     with pytest.raises(ValueError, match=r"half\.after\.npz"):
-        _live.live(tmp_path)
+        replay_captures(tmp_path)
 
 
 def test_counts():
-    found = _counts.counts(DATA / "counts.toml")
+    found = replay_counts(DATA / "counts.toml")
     assert [count for count in found if count.agrees is False] == []
     rows = tomllib.loads((DATA / "counts.toml").read_text())["counts"]
     assert {count.row for count in found} == set(rows)
@@ -354,7 +355,7 @@ def test_counts_can_fail(tmp_path, row, key, change):
     values = rows[row] | {key: rows[row][key] + change}
     path = tmp_path / "counts.toml"
     path.write_text(f"[counts]\n{row} = {{ {', '.join(f'{name} = {value}' for name, value in values.items())} }}\n")
-    assert [count.what for count in _counts.counts(path) if count.agrees is False] == [key]
+    assert [count.what for count in replay_counts(path) if count.agrees is False] == [key]
 
 
 BAD_COUNTS = [
@@ -377,7 +378,7 @@ def test_bad_counts(tmp_path, capsys, text):
     path = tmp_path / "counts.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(str(path))):
-        _counts.counts(path)
+        replay_counts(path)
     assert_refused(capsys, ["conformance", "--counts", str(path)], str(path))
 
 

@@ -9,8 +9,8 @@ from test_twins import assert_same_state
 
 import rmapfast as rf
 from rmapfast import _core, pte
-from rmapfast._reclaim import _memory_reclaim, _pageout
 from rmapfast.flags import FolioFlag
+from rmapfast.loop import _memory_reclaim, _pageout
 from rmapfast.population import Population
 
 POLICIES = list(rf.policy.PRESETS)
@@ -19,11 +19,11 @@ RATES = (0.0, 1.0, 1.0, 0.03, 0.5)
 
 
 def assert_same_outcome(one, other):
-    """Two outcomes of :func:`rmapfast._reclaim._memory_reclaim`, wall time aside."""
-    assert_same_state(one[0], other[0])
-    np.testing.assert_array_equal(one[1], other[1])
-    np.testing.assert_array_equal(one[2], other[2])
-    assert one[3] == other[3]
+    """Two outcomes of :func:`rmapfast.loop._memory_reclaim`, wall time aside."""
+    assert_same_state(one.after, other.after)
+    np.testing.assert_array_equal(one.events, other.events)
+    np.testing.assert_array_equal(one.referenced_events, other.referenced_events)
+    assert one.batch_lengths == other.batch_lengths
 
 
 def assert_fast_is_general(population, arch, policy, entry, target, swap):
@@ -148,7 +148,7 @@ def test_unknown_instruction_set(monkeypatch):
 
 @pytest.mark.parametrize("budget", [1, 7, 100, 5000, 1 << 22])
 def test_any_budget(budget, monkeypatch):
-    monkeypatch.setattr("rmapfast._reclaim._BUDGET", budget)
+    monkeypatch.setattr("rmapfast.loop.BUDGET", budget)
     population = Population.synthetic("8MiB", orders="0:10,4:70,9:20", young=0.5)
     whole = rf.reclaim(population, "6MiB", engine="reference")
     for engine in ("c", "general"):

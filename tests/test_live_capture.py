@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmapfast as rf
-from rmapfast import _live, pte
+from rmapfast import pte
 from rmapfast.captures import process as reader
 from rmapfast.captures.format import PM_PFN, PM_PRESENT, Capture, encode, runs
 from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.support import undo, write_together
+from rmapfast.verify import capture_lines, replay_captures
 
 MIB, PAGE = 1 << 20, os.sysconf("SC_PAGE_SIZE")
 DATA = Path(__file__).resolve().parent / "data" / "captures"
@@ -605,8 +606,8 @@ def test_pageout_ends_with_the_same_pages(child, tmp_path):
         pytest.skip(f"this filesystem's page cache has no large folios, or not all of the file: {population.orders()}")
     one.do(f"advise(f, {size}, 21)")
     capture_range(one.pid, at, size, pairs / "fresh_pageout.after.npz")
-    (case,) = _live.live(pairs)
-    assert case.agrees, _live.lines([case])
+    (case,) = replay_captures(pairs)
+    assert case.agrees, capture_lines([case])
     assert case.real["none"] > size // PAGE // 2, case.real  # most went, so the agreement says something
 
 

@@ -10,7 +10,7 @@ from random_populations import random_arch, random_population
 from test_twins import assert_same_state, pairs
 
 import rmapfast as rf
-from rmapfast import _core, _reclaim, pte
+from rmapfast import _core, loop, pte
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 
 PER_PAGE = rf.policy.get("per-page")
@@ -915,7 +915,7 @@ def test_steps_do_not_matter(monkeypatch):
         return rf.reclaim(population, "6MiB", policy="v7.3", progress=freed.append), freed
 
     whole, _ = run()
-    monkeypatch.setattr(_reclaim, "_BUDGET", 1)
+    monkeypatch.setattr(loop, "BUDGET", 1)
     stepped, freed = run()
     assert whole.events == stepped.events
     assert_same_state(whole.after, stepped.after)
@@ -924,7 +924,7 @@ def test_steps_do_not_matter(monkeypatch):
 
 def test_interrupted_run_leaves_a_consistent_population(monkeypatch):
     """A run that is broken off in place can be continued, and ends as one that was not."""
-    monkeypatch.setattr(_reclaim, "_BUDGET", 64)
+    monkeypatch.setattr(loop, "BUDGET", 64)
     population = synthetic(2048, young=0)
 
     def interrupt(freed):

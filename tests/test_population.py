@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmapfast import arch, pte
-from rmapfast._pageout import pageout_groups, split_folios, split_partially_mapped
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
+from rmapfast.pageout import pageout_groups, split_folios, split_partially_mapped
 from rmapfast.population import ARRAYS, KINDS, Population
 from rmapfast.spec import parse_orders
 from rmapfast.support import format_size, parse_size

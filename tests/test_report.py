@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import cost, report
-from rmapfast.support import write_atomically
+from rmapfast import cost
+from rmapfast.reports import CSV_COLUMNS, comparison_csv, comparison_markdown
+from rmapfast.support import change, ratio, write_atomically
 
 CAPTURE = Path(__file__).resolve().parent / "data" / "captures" / "file64k_cow_memcg.before.npz"
 SEED = ("v6.16+young", "v7.0")
@@ -92,12 +93,15 @@ def test_what_prices_a_run(result, tmp_path):
 def test_no_price_without_a_cost_vector():
     arch = rf.arch.get("x86-64").replace(costs="", name="unpriced")
     result = rf.reclaim(rf.Population.synthetic("1MiB"), "1MiB", arch=arch)
-    assert result.price() is result.prediction is result.price(arch) is None
+    assert result.costs is None
+    for ask in (lambda: result.prediction, result.price, lambda: result.price(arch)):
+        with pytest.raises(ValueError, match=r"unpriced has no cost vector"):
+            ask()
     document = result.to_dict()
     assert all(document[k] is None for k in ("cost_vector", "predicted_s", "predicted_interval_s", "breakdown_s"))
     assert result.price(SIMPLE).value > 0
     assert "predicted" not in repr(result) and "predicted" in repr(
-        dataclasses.replace(result, arch=rf.arch.get("x86-64"))
+        dataclasses.replace(result, costs=rf.cost.get("x86-64"))
     )
 
 
@@ -160,11 +164,11 @@ def test_document_and_dataset_hold_the_prediction(result):
     assert list(dataset.predicted_interval.sel(bound="low").values.ravel()) == [prediction.interval[0]]
     assert dataset.breakdown.sum().item() == pytest.approx(prediction.value)
     assert dict(zip(dataset.component.values, dataset.breakdown.values, strict=True)) == prediction.breakdown
-    instructions = dataclasses.replace(result, arch=result.arch.replace(costs=INSTRUCTIONS))
+    instructions = dataclasses.replace(result, costs=INSTRUCTIONS)
     assert instructions.to_dict()["predicted_s"] is None
     assert instructions.to_dict()["predicted_instructions"] == result.price(SIMPLE).value
     assert instructions.to_xarray().breakdown.units == "instructions"
-    without = dataclasses.replace(result, arch=result.arch.replace(costs="")).to_xarray()
+    without = dataclasses.replace(result, costs=None).to_xarray()
     assert "predicted" not in without and "breakdown" not in without
 
 
@@ -256,15 +260,15 @@ def test_units_of_any_size(scale, unit):
 
 
 def test_ratios():
-    assert report.ratio(1.0, 4.0) == "0.25" and report.ratio(0.0, 2.0) == "0.00"
-    assert report.ratio(1.0, 0.0) == report.ratio(float("nan"), 1.0) == report.ratio(1.0, float("nan")) == "-"
+    assert ratio(1.0, 4.0) == "0.25" and ratio(0.0, 2.0) == "0.00"
+    assert ratio(1.0, 0.0) == ratio(float("nan"), 1.0) == ratio(1.0, float("nan")) == "-"
     for exponent in range(-30, 30):
-        text = report.ratio(3.0 * 10.0**exponent, 1.0)
+        text = ratio(3.0 * 10.0**exponent, 1.0)
         assert len(text) <= 6
         if exponent >= -3:
             assert float(text) == pytest.approx(3.0 * 10.0**exponent, rel=0.1)
-    assert report.change(1.0, 4.0) == "-75.0%" and report.change(3.0, 2.0) == "+50.0%"
-    assert report.change(1.0, 0.0) == "-"
+    assert change(1.0, 4.0) == "-75.0%" and change(3.0, 2.0) == "+50.0%"
+    assert change(1.0, 0.0) == "-"
 
 
 def test_footer_says_what_the_prices_rest_on(comparison):
@@ -298,7 +302,7 @@ def test_table_of_nothing():
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_markdown(count):
     one = compared("2MiB", ["per-page", "v6.12", "v6.16+young", "v7.0", "v7.3"][:count], orders="0:1,4:1")
-    text = report.comparison_markdown(one)
+    text = comparison_markdown(one)
     tables = [
         list(lines) for row, lines in itertools.groupby(text.splitlines(), lambda line: line.startswith("|")) if row
     ]
@@ -315,13 +319,13 @@ def test_markdown(count):
 
 def test_markdown_escapes_bars():
     policy = rf.policy.get("v7.0").replace(name="a|b")
-    text = report.comparison_markdown(compared("1MiB", ["v7.0", policy], ["x86-64"]))
+    text = comparison_markdown(compared("1MiB", ["v7.0", policy], ["x86-64"]))
     assert "| v7.0 | a\\|b | ratio |" in text
 
 
 def test_csv(comparison):
-    rows = list(csv.DictReader(io.StringIO(report.comparison_csv(comparison))))
-    assert tuple(rows[0]) == report.CSV_COLUMNS
+    rows = list(csv.DictReader(io.StringIO(comparison_csv(comparison))))
+    assert tuple(rows[0]) == CSV_COLUMNS
     assert all(None not in row and None not in row.values() for row in rows)
     keys = [(row["policy"], row["arch"], row["kind"], row["quantity"]) for row in rows]
     assert len(set(keys)) == len(keys)
@@ -363,10 +367,11 @@ def test_saved_results_are_as_the_live_ones(tmp_path, options):
     again = saved(tmp_path, live)
     assert repr(again) == repr(live)
     assert json.loads(json.dumps(again.to_dict())) == json.loads(json.dumps(live.to_dict()))
-    assert report.comparison_csv(again) == report.comparison_csv(live)
-    assert report.comparison_markdown(again) == report.comparison_markdown(live)
+    assert comparison_csv(again) == comparison_csv(live)
+    assert comparison_markdown(again) == comparison_markdown(live)
     for one, other in zip(again.runs, live.runs, strict=True):
-        assert one == other and one.prediction == other.prediction and one.after is None
+        assert one == other and one.costs == other.costs and one.after is None
+        assert one.costs is None or one.prediction == other.prediction
         assert one.price(SIMPLE) == other.price(SIMPLE)
         assert one.to_xarray().identical(other.to_xarray())
 
@@ -467,7 +472,7 @@ def test_parameters_may_be_added_later(tmp_path, comparison):
     assert repr(rf.load(tmp_path / "old.json")) == repr(comparison)
 
 
-def change(document, where, value):
+def changed(document, where, value):
     *parents, last = where
     for key in parents:
         document = document[key]
@@ -524,7 +529,7 @@ RUN = ("runs", 1)
 )  # fmt: skip
 def test_bad_files_name_the_key(tmp_path, comparison, where, value, named):
     document = json.loads(json.dumps(comparison.to_dict()))
-    change(document, where, value)
+    changed(document, where, value)
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match=rf"bad\.json: .*{named}") as caught:
@@ -562,7 +567,7 @@ def test_results_side_by_side(tmp_path, comparison):
     assert [both.label(run) for run in both.by_arch()["arm64-4k"]] == [
         "[1] v6.16+young", "[1] v7.0", "[2] v6.16+young", "[2] v7.0",
     ]  # fmt: skip
-    assert both.alike and both.sources == ["a.json", "b.json"]
+    assert both.same_memory and both.sources == ["a.json", "b.json"]
     text = repr(both)
     assert "[1] a.json\n[2] b.json\n" in text and "arm64-4k, baseline [1] v6.16+young" in text
     assert "[2] v7.0 is on arm64-4k with cont_ptes=1" in text
@@ -595,7 +600,7 @@ def test_baseline(comparison):
 
 def test_different_memory_compares_per_page(comparison):
     both = rf.Comparison.of({"small": comparison, "large": compared("16MiB", target="12MiB", orders=2)})
-    assert not both.alike
+    assert not both.same_memory
     text = repr(both)
     assert "only the figures per reclaimed page compare" in text
     assert "[1] small: synthetic: 4 MiB" in text and "[2] large: synthetic: 16 MiB" in text

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmapfast as rf
-from rmapfast import _core, _stream
-from rmapfast._reclaim import UNLIMITED_SWAP
+from rmapfast import _core, stream
 from rmapfast.population import _MADE, ARRAYS, Population
+from rmapfast.swap import UNLIMITED_SWAP
 
 POLICIES = list(rf.policy.PRESETS)
 BLOCK = _core.LAYOUT_BLOCK
@@ -53,13 +53,19 @@ def test_streamed_is_materialised(seed, policy, shard):
     target = int(rng.integers(1, 2 * description.pages)) << arch.page_shift
     swap = bool(rng.random() < 0.7)
     whole = rf.reclaim(Population.of(description), target, policy=policy, swap=swap, in_place=True)
-    before = _stream.SHARD
+    before = stream.SHARD
     try:
-        _stream.SHARD = shard
-        for threads in (1, 3):
-            assert_same_counts(rf.reclaim(description, target, policy=policy, swap=swap, threads=threads), whole)
+        stream.SHARD = shard
+        one = rf.reclaim(description, target, policy=policy, swap=swap)
+        assert_same_counts(one, whole)
+        assert_same_counts(rf.reclaim(description, target, policy=policy, swap=swap, threads=None), whole)
+        if one.after is None:
+            assert_same_counts(rf.reclaim(description, target, policy=policy, swap=swap, threads=3), whole)
+        else:  # it was materialised, so there is nothing for threads to do
+            with pytest.raises(ValueError, match="threads: expected a described population"):
+                rf.reclaim(description, target, policy=policy, swap=swap, threads=3)
     finally:
-        _stream.SHARD = before
+        stream.SHARD = before
 
 
 def test_it_was_streamed():
@@ -77,7 +83,7 @@ def test_it_was_streamed():
 )
 def test_what_cannot_be_streamed_is_materialised(options):
     description = Population.described("20MiB", **options)
-    assert not _stream.streams(description, UNLIMITED_SWAP, UNLIMITED_SWAP)
+    assert not stream.streams(description, UNLIMITED_SWAP)
     result = rf.reclaim(description, "10MiB")
     assert result.after is not None
     assert_same_counts(result, rf.reclaim(Population.of(description), "10MiB"))

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import _dataset, _sweep, cli, plot
-from rmapfast._sweep_report import heatmap_text, value_of, view
+from rmapfast import cli, plot
+from rmapfast.sweeps import dataset, points
+from rmapfast.sweeps import run as sweep_run
+from rmapfast.sweeps.tables import heatmap_text, value_of, view
 
 CAPTURE = str(Path(__file__).resolve().parent / "data" / "captures" / "file64k_cow_memcg.before.npz")
 SPACE = {
@@ -199,7 +201,7 @@ def test_damaged_files(swept, tmp_path, run):
 
 
 def test_json_that_is_no_sweep(swept, tmp_path):
-    document = json.loads(json.dumps(_dataset.document(swept)))
+    document = json.loads(json.dumps(dataset.document(swept)))
     key = next(iter(document["records"]))
     path = tmp_path / "sweep.json"
     for change, word in (
@@ -223,7 +225,7 @@ def test_json_that_is_no_sweep(swept, tmp_path):
 def test_a_missing_extra_is_named_before_the_work(run, tmp_path, monkeypatch, ending, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / f"sweep.{ending}"
-    monkeypatch.setattr(_sweep, "_run", None)
+    monkeypatch.setattr(sweep_run, "_run", None)
     status, out, err = run("sweep", "population.order=0,4", "population.size=1MiB", "-o", path)
     assert (status, out) == (2, "") and module in err and f"pip install 'rmapfast[{extra}]'" in err
     assert not list(tmp_path.iterdir())
@@ -405,8 +407,8 @@ def test_kill_9_and_resume(tmp_path, run, monkeypatch, executor):
     status, out, err = run(*SLOW, "-o", path)
     assert (status, out) == (2, "") and "--resume" in err and journal.exists()
     ran = []
-    simulate = rf._points.simulate
-    monkeypatch.setattr("rmapfast._points.simulate", lambda *a: ran.append(a) or simulate(*a))
+    simulate = points.simulate
+    monkeypatch.setattr("rmapfast.sweeps.points.simulate", lambda *a: ran.append(a) or simulate(*a))
     status, _, err = run(*SLOW, "-o", path, "--resume")
     assert (status, err) == (0, "") and not journal.exists()
     assert len(ran) == 400 - len(done) and len(done) >= 20  # what was done is not run again
@@ -450,14 +452,14 @@ def test_a_long_point_is_interrupted_too(tmp_path):
 
 def test_points_that_fail_are_tried_again(tmp_path, monkeypatch):
     path, space = tmp_path / "sweep.json", {"population.size": "1MiB", "population.order": [0, 2, 4]}
-    simulate = rf._points.simulate
+    simulate = points.simulate
 
     def failing(values, progress):
         if values["population.orders"] == 2:
             raise MemoryError
         return simulate(values, progress)
 
-    monkeypatch.setattr("rmapfast._points.simulate", failing)
+    monkeypatch.setattr("rmapfast.sweeps.points.simulate", failing)
     found = rf.sweep(space, path)
     assert found.failures == {(1,): "MemoryError: MemoryError"} and found.complete
     with pytest.raises(rf.SweepError, match="MemoryError"):
@@ -491,14 +493,14 @@ def test_a_resume_of_something_else_is_refused(tmp_path, run):
 
 def test_a_resume_that_is_interrupted_keeps_what_the_output_had(tmp_path, monkeypatch):
     path, space = tmp_path / "sweep.json", {"population.size": "1MiB", "population.order": [0, 2, 4]}
-    simulate = rf._points.simulate
+    simulate = points.simulate
 
     def failing(values, progress):
         if values["population.orders"] == 2:
             raise MemoryError
         return simulate(values, progress)
 
-    monkeypatch.setattr("rmapfast._points.simulate", failing)
+    monkeypatch.setattr("rmapfast.sweeps.points.simulate", failing)
     rf.sweep(space, path)
     assert os.listdir(tmp_path) == [path.name]
 
@@ -513,7 +515,7 @@ def test_a_resume_that_is_interrupted_keeps_what_the_output_had(tmp_path, monkey
         assert [found.status(index) for index in found.simulations] == ["done", "failed", "done"]
     monkeypatch.undo()
     ran = []
-    monkeypatch.setattr("rmapfast._points.simulate", lambda *a: ran.append(a) or simulate(*a))
+    monkeypatch.setattr("rmapfast.sweeps.points.simulate", lambda *a: ran.append(a) or simulate(*a))
     assert not rf.sweep(space, path, resume=True).failures and len(ran) == 1
     assert os.listdir(tmp_path) == [path.name]
 

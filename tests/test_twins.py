@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from random_populations import random_arch, random_population
 
 import rmapfast as rf
-from rmapfast import _core, _doors, reference
-from rmapfast._reclaim import reclaim
+from rmapfast import _core, calls, reference
 from rmapfast.flags import FolioFlag
+from rmapfast.loop import reclaim
 from rmapfast.population import ARRAYS
 from rmapfast.support import flag_mask
 
@@ -58,7 +58,7 @@ def assert_both_agree(seed, call):
     arch = random_arch(np.random.default_rng(seed))
     one, other = random_population(seed, arch), random_population(seed, arch)
     for folio, vma in pairs(one):
-        assert_same_call(call(_doors, one, folio, vma, arch), call(reference, other, folio, vma, arch))
+        assert_same_call(call(calls, one, folio, vma, arch), call(reference, other, folio, vma, arch))
         assert_same_state(one, other)
 
 

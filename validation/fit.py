@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast import _fit, cost
+from rmapfast import cost
+from rmapfast.calibration import PRIOR_WEIGHT, SCATTER, Fit, fit_costs
 from rmapfast.cost import Cost, CostVector
 from rmapfast.events import EVENT_NAMES
 from validation import rows as _rows
@@ -69,7 +70,7 @@ class Problem:
     known : dict
         Costs that are given.
     prior : tuple of float
-        What each parameter is expected to be, 0 where nothing is (see :func:`rmapfast._fit.fit`).
+        What each parameter is expected to be, 0 where nothing is (see :func:`rmapfast.calibration.fit_costs`).
     prior_weight : float
         Of the relative deviation from it.
     scatter : float
@@ -91,8 +92,8 @@ class Problem:
     known: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     prior: tuple[float, ...] = ()
-    prior_weight: float = _fit.PRIOR_WEIGHT
-    scatter: float = _fit.SCATTER
+    prior_weight: float = PRIOR_WEIGHT
+    scatter: float = SCATTER
     limit: float = math.inf
     known_source: str = "stated in measured-vm.toml"
 
@@ -110,13 +111,13 @@ class Problem:
         scale = measured / (measured - given)  # errors are relative to the whole figure, the known part included
         return counts, measured - given, shares, scale
 
-    def fit(self, keep=slice(None)) -> _fit.Fit:
+    def fit(self, keep=slice(None)) -> Fit:
         """Fit, to some of the rows only if `keep` says which."""
         counts, measured, shares, scale = self._system
         counts, measured, scale = counts[keep], measured[keep], scale[keep]
         weights, prior = np.ones(len(measured)), self.prior or None
         while True:
-            fitted = _fit.fit(
+            fitted = fit_costs(
                 counts,
                 measured,
                 shares,

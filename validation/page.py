@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast import Population, _counts, cost, reclaim
+from rmapfast import Population, cost, reclaim
 from rmapfast._version import __version__
+from rmapfast.verify import replay_counts
 from validation import fit, rows
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "validation.md"
@@ -103,7 +104,7 @@ def _rows(problem, vector) -> list[str]:
 
 def _call_counts() -> list[str]:
     path = rows.SHARED / "measured-vm.toml"
-    found = _counts.counts(path if path.exists() else rows.VENDORED / "measured-vm.toml")
+    found = replay_counts(path if path.exists() else rows.VENDORED / "measured-vm.toml")
     verdict = {True: "agrees", False: "**differs**", None: "prediction"}
     body = [[c.row, c.what, str(c.recorded), str(c.model), verdict[c.agrees]] for c in found]
     return _table(["row", "what", "recorded", "model", ""], body)

@@ -11,18 +11,27 @@ from rmapfast.support.arguments import (
     parse_size,
 )
 from rmapfast.support.files import check_writable, write_atomically, write_together
+from rmapfast.support.text import change, decimals, hanging, listed, number, paragraph, price_scale, ratio
 from rmapfast.support.undo import undone
 
 __all__ = [
+    "change",
     "check_writable",
     "checked_boolean",
     "checked_choice",
     "checked_integer",
     "checked_rate",
     "closest",
+    "decimals",
     "flag_mask",
     "format_size",
+    "hanging",
+    "listed",
+    "number",
+    "paragraph",
     "parse_size",
+    "price_scale",
+    "ratio",
     "undone",
     "write_atomically",
     "write_together",

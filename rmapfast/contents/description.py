@@ -9,14 +9,15 @@ import numpy as np
 from rmapfast import _core, pte
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
-from rmapfast._pageout import split_partially_mapped
-from rmapfast._reclaim import _BUDGET, UNLIMITED_SWAP, check_population
 from rmapfast.events import EVENT_NAMES
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, VmaFlag, folio_kind
 from rmapfast.layout import FolioIndex, ranges
+from rmapfast.loop import BUDGET, check_population
+from rmapfast.pageout import split_partially_mapped
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import format_size
+from rmapfast.swap import UNLIMITED_SWAP
 
 # One before lazyfree file batching, the seed's two, the newest one, and the one that swap-out waits for.
 POLICIES = ("per-page", "v6.16", "v7.0", "v7.3", "anon-swap")
@@ -257,7 +258,7 @@ def _unmapped(population: Population, entries, policies: list[Policy], arch, pro
             starts = np.append(np.arange(0, len(folios), _GROUP), len(folios)).astype(np.uint64)
             group = 0
             while group < len(starts) - 1:
-                group = run.shrink_groups(folios, starts, group, _BUDGET)
+                group = run.shrink_groups(folios, starts, group, BUDGET)
                 if progress:
                     progress(f"{policy.name}: order {number}, {format_size(len(folios) << population.page_shift)}")
             before, steps = steps, run.batch_lengths

@@ -1,7 +1,7 @@
 """A bounded exhaustive checker: does a batching policy end where unmapping page by page ends (docs/checker.md).
 
 The C library enumerates every small state (csrc/check.h) and tests the invariants at millions of states a second. A
-state that violates one comes back as a case (:mod:`rmapfast._cases`), which is drawn, saved, replayed, and judged a
+state that violates one comes back as a case (cases.py), which is drawn, saved, replayed, and judged a
 second time in plain Python.
 """
 
@@ -18,9 +18,10 @@ from pathlib import Path
 from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
-from rmapfast._cases import INVARIANTS, case_of_state, judge
-from rmapfast._reclaim import provenance
 from rmapfast.policy import Policy
+from rmapfast.provenance import provenance
+from rmapfast.verify.cases import INVARIANTS, case_of_state, judge
+from rmapfast.verify.table import check_table
 
 # Differences after an abort that are documented, not violations.
 DOCUMENTED = ("abort-widened", "abort-left-mapped")
@@ -137,7 +138,6 @@ class CheckReport:
         }
 
     def __repr__(self):
-        from rmapfast.report import check_table
 
         return check_table(self)
 

@@ -19,10 +19,10 @@ import numpy as np
 from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import policy as _policy
-from rmapfast._reclaim import ENGINES, ENTRIES
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES
+from rmapfast.loop import ENGINES, ENTRIES
 from rmapfast.policy import Policy
 from rmapfast.spec import KINDS, PopulationSpec, format_orders, parse_orders
 from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, closest, parse_size
@@ -31,7 +31,6 @@ from rmapfast.support import checked_boolean, checked_choice, checked_integer, c
 ALIASES = {
     "population.order": "population.orders",
     "cost": "costs",
-    "arch.cost": "costs",
     "arch.costs": "costs",
 }
 ASSUMPTIONS = ("dirty", "write", "soft_dirty", "uffd_wp", "lru")
@@ -367,7 +366,7 @@ class Space:
     def _vectors(self) -> list[CostVector]:
         if costs := self.all_values("costs"):
             return [costs_of(value) for value in costs]
-        return [arch.cost for arch in map(architecture, self.all_values("arch")) if arch.cost]
+        return [arch.cost_vector for arch in map(architecture, self.all_values("arch")) if arch.cost_vector]
 
     @property
     def axes(self) -> list[Axis]:

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from rmapfast import _core, _doors, pte, reference
+from rmapfast import _core, calls, pte, reference
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.editions import REFERENCED_VECTORS, UNMAP_VECTORS
@@ -43,7 +43,7 @@ FOLIO_FLAGS = {
 # A vector spans a few page tables; anything larger is a damaged or hostile file.
 _MAX_SLOTS = 1 << 20
 
-ENGINES = {"c": _doors, "reference": reference}
+ENGINES = {"c": calls, "reference": reference}
 
 
 class VectorError(ValueError):
@@ -151,7 +151,7 @@ def _replay(vector: dict, engine: str, report: Report) -> None:
     if "impl" in vector:
         report.add(vector["impl"], name, vector["expect"], _batch_outcome(vector, engine))
         return
-    case = _Case(vector)
+    case = VectorCase(vector)
     unmap = "ttu" in vector
     known = UNMAP_VECTORS if unmap else REFERENCED_VECTORS
     for variant in vector["variants"]:
@@ -244,7 +244,7 @@ def _batch_outcome(vector: dict, engine: str) -> dict:
 
 def vector_population(vector: dict) -> Population:
     """Return the input of an unmap vector as a population of one folio and one VMA."""
-    return _Case(vector).population
+    return VectorCase(vector).population
 
 
 def _check_pages(name: str, numbers, pages: int) -> None:
@@ -253,7 +253,7 @@ def _check_pages(name: str, numbers, pages: int) -> None:
             raise VectorError(f"{name}: expected pages 0 to {pages - 1}, got {number!r}")
 
 
-class _Case:
+class VectorCase:
     """One unmap or reference-check vector as a population, and the outcome of a run in the vectors' terms."""
 
     def __init__(self, vector: dict):

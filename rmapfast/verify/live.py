@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from rmapfast import pte
-from rmapfast._reclaim import reclaim
 from rmapfast.captures import Capture, CaptureError
 from rmapfast.editions import preset_of
+from rmapfast.loop import reclaim
 from rmapfast.population import Population
 
 STATES = ("none", "marker", "mapped", "swap")
 
 
 @dataclass(frozen=True)
-class Case:
+class CaptureCase:
     """One pair (or pairs of several processes) and how the model compares with it.
 
     Parameters
@@ -50,7 +50,7 @@ class Case:
         return not self.differences
 
 
-def live(directory) -> list[Case]:
+def replay_captures(directory) -> list[CaptureCase]:
     """Reclaim the "before" capture of every pair in a directory and compare with its "after".
 
     Parameters
@@ -62,7 +62,7 @@ def live(directory) -> list[Case]:
 
     Returns
     -------
-    list of Case
+    list of CaptureCase
 
     Raises
     ------
@@ -80,7 +80,7 @@ def live(directory) -> list[Case]:
     return [_replay(name, paths) for name, paths in groups.items()]
 
 
-def _replay(name: str, paths: list[Path]) -> Case:
+def _replay(name: str, paths: list[Path]) -> CaptureCase:
     afters = [path.with_name(path.name.replace(".before.npz", ".after.npz")) for path in paths]
     for path in afters:
         if not path.exists():
@@ -98,7 +98,7 @@ def _replay(name: str, paths: list[Path]) -> Case:
         raise CaptureError(f"{afters[0]}: {len(real)} pages, but the capture before has {len(start)}")
     action, result = _act(name, population, edition, int(np.sum((start == 2) & (real != 2))))
     model = _states_of_population(result) if result else start
-    return Case(
+    return CaptureCase(
         name=name,
         action=action,
         policy=edition,
@@ -153,7 +153,7 @@ def _counts(states: np.ndarray) -> dict[str, int]:
     return {name: int(count) for name, count in zip(STATES, found, strict=True) if count}
 
 
-def lines(cases: list[Case]) -> list[str]:
+def capture_lines(cases: list[CaptureCase]) -> list[str]:
     """The cases as text, one each, ending in ``N passed, N failed``."""
     width = max(len(case.name) for case in cases)
     table = []

@@ -43,7 +43,7 @@ class Count:
     agrees: bool | None  # None: a prediction that the record cannot confirm exactly
 
 
-def counts(path) -> list[Count]:
+def replay_counts(path) -> list[Count]:
     """Compare the recorded call counts of a file with the model's.
 
     Parameters
@@ -171,7 +171,7 @@ def _deferred(name: str, row: dict) -> list[Count]:
 
 def _flushes(name: str, row: dict) -> list[Count]:
     """One flush per shrink_folio_list call; how many of those order 4 took depends on scan sizes that are not given."""
-    from rmapfast._reclaim import reclaim
+    from rmapfast.loop import reclaim
 
     arch = _arch.get("x86-64")
 
@@ -184,7 +184,7 @@ def _flushes(name: str, row: dict) -> list[Count]:
     return [replace(count, agrees=None) if count.what.startswith("order_4") else count for count in found]
 
 
-def lines(found: list[Count]) -> list[str]:
+def count_lines(found: list[Count]) -> list[str]:
     """The figures as text, one each, ending in ``N passed, N failed``."""
     width = max(len(f"{count.row} {count.what}") for count in found)
     table = []

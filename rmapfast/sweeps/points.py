@@ -6,13 +6,14 @@ import os
 import threading
 from collections.abc import Mapping
 
-from rmapfast._reclaim import Result, reclaim
-from rmapfast._space import architecture, costs_of, policy_of
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES
+from rmapfast.loop import reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.result import Result
 from rmapfast.spec import PopulationSpec
+from rmapfast.sweeps.space import architecture, costs_of, policy_of
 
 # Memory to reclaim where no target is given: 8 GiB of 10 GiB, the seed's experiment.
 DEFAULT_TARGET = "80%"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast import _core, _doors, pte, reference
+from rmapfast import _core, calls, pte, reference
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
-from rmapfast._conformance import FOLIO_FLAGS, VMA_FLAGS, VectorError, vector_population
 from rmapfast.flags import FolioFlag, PageFlag, VmaFlag
+from rmapfast.verify.vectors import FOLIO_FLAGS, VMA_FLAGS, VectorError, vector_population
 
 INVARIANTS: tuple[str, ...] = _core.INVARIANTS
 
@@ -106,7 +106,7 @@ def load_case(path) -> dict:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class UnmapOutcome:
     """One case unmapped under one policy."""
 
     ret: bool
@@ -115,16 +115,16 @@ class Outcome:
     call: object
 
 
-def unmap_case(case: dict, policy, arch="x86-64") -> Outcome:
+def unmap_case(case: dict, policy, arch="x86-64") -> UnmapOutcome:
     """Unmap a case under a policy (C library), or under a Python function (reference)."""
     before = vector_population(case)
     after = before.copy()
     # CONT says nothing that the entries do not say: a state with it is no other state (csrc/check.c)
     geometry = {"ptrs_per_pte": before.ptrs_per_pte, "page_shift": before.page_shift, "cont_ptes": 1}
     arch = _arch.get(arch).replace(**geometry)
-    engine = reference if callable(policy) else _doors
+    engine = reference if callable(policy) else calls
     call = engine.try_to_unmap_one(after, 0, 0, policy=policy, arch=arch, ttu=case["ttu"], guard=case["guard"])
-    return Outcome(call.ret, before, after, call)
+    return UnmapOutcome(call.ret, before, after, call)
 
 
 def judge(case: dict, policy, *, against="per-page", arch="x86-64") -> list[str]:
@@ -139,7 +139,7 @@ def judge(case: dict, policy, *, against="per-page", arch="x86-64") -> list[str]
     return [name for name in INVARIANTS if name in found]
 
 
-def _maps(outcome: Outcome, ptes) -> np.ndarray:
+def _maps(outcome: UnmapOutcome, ptes) -> np.ndarray:
     """Page of the folio that each entry maps, or -1."""
     page = pte.pfn(ptes).astype(np.int64) - int(outcome.before.folio_pfn[0])
     return np.where(pte.maps_page(ptes) & (page >= 0) & (page < 1 << int(outcome.before.folio_order[0])), page, -1)
@@ -152,7 +152,7 @@ def _page_flags(population) -> np.ndarray:
     return np.full(pages, PageFlag.EXCLUSIVE if flags & FolioFlag.EXCLUSIVE else 0, np.uint8)
 
 
-def _accounting(outcome: Outcome) -> bool:
+def _accounting(outcome: UnmapOutcome) -> bool:
     before, after = outcome.before, outcome.after
     was, now = _maps(outcome, before.ptes), _maps(outcome, after.ptes)
     lost = was[(was >= 0) & (now < 0)]
@@ -168,28 +168,28 @@ def _accounting(outcome: Outcome) -> bool:
     )
 
 
-def _steps(outcome: Outcome) -> list[tuple[int, int]]:
+def _steps(outcome: UnmapOutcome) -> list[tuple[int, int]]:
     """(vpn, entries) that each step cleared."""
     sizes = {"step": None, "step_nonpresent": 1}
     return [(vpn, sizes[kind] or nr) for kind, vpn, nr in outcome.call.trace if kind in sizes]
 
 
-def _slot_once(outcome: Outcome) -> bool:
+def _slot_once(outcome: UnmapOutcome) -> bool:
     slots = [vpn + i for vpn, nr in _steps(outcome) for i in range(nr)]
     return len(slots) == len(set(slots))
 
 
-def _forward(outcome: Outcome) -> bool:
+def _forward(outcome: UnmapOutcome) -> bool:
     starts = [vpn for vpn, _ in _steps(outcome)]
     return all(a < b for a, b in pairwise(starts))
 
 
-def _in_bounds(outcome: Outcome) -> bool:
+def _in_bounds(outcome: UnmapOutcome) -> bool:
     names = ("oob_reads", "oob_writes", "vma_overrun_reads", "vma_overrun_writes")
     return not any(outcome.call.events[name] for name in names)
 
 
-def _changed(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+def _changed(outcome: UnmapOutcome) -> tuple[np.ndarray, np.ndarray]:
     """Present entries that changed, before and after."""
     was, now = outcome.before.ptes, outcome.after.ptes
     changed = (was != now) & (was & pte.PRESENT != 0)
@@ -199,7 +199,7 @@ def _changed(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 def _restored_without(bit, exactly: bool):
     """A test that entries which are present before and after do not lose (or, exactly, do not change) a bit."""
 
-    def test(outcome: Outcome) -> bool:
+    def test(outcome: UnmapOutcome) -> bool:
         was, now = _changed(outcome)
         still = (now & pte.PRESENT) != 0
         differs = (was ^ now) if exactly else was & ~now
@@ -208,7 +208,7 @@ def _restored_without(bit, exactly: bool):
     return test
 
 
-def _uffd_wp_kept(outcome: Outcome) -> bool:
+def _uffd_wp_kept(outcome: UnmapOutcome) -> bool:
     was, now = _changed(outcome)
     restored = (now & pte.PRESENT) != 0
     if np.any((was ^ now)[restored] & pte.UFFD_WP):
@@ -219,7 +219,7 @@ def _uffd_wp_kept(outcome: Outcome) -> bool:
     return not np.any((was & pte.UFFD_WP != 0) & (now == pte.NONE))
 
 
-def _dirty_kept(outcome: Outcome) -> bool:
+def _dirty_kept(outcome: UnmapOutcome) -> bool:
     was, now = _changed(outcome)
     mapped = _maps(outcome, was) >= 0
     gone = (now & pte.PRESENT) == 0
@@ -229,7 +229,7 @@ def _dirty_kept(outcome: Outcome) -> bool:
     return not np.any(dirty & gone & mapped) or bool(outcome.after.folio_flags[0] & FolioFlag.DIRTY)
 
 
-def _flushed(outcome: Outcome) -> bool:
+def _flushed(outcome: UnmapOutcome) -> bool:
     first = int(outcome.before.vma_window_start[0])
     flushed = {
         vpn + i for kind, vpn, nr in outcome.call.trace if kind in ("tlb_deferred", "tlb_immediate") for i in range(nr)
@@ -239,12 +239,12 @@ def _flushed(outcome: Outcome) -> bool:
     return all(first + int(i) in flushed for i in gone)
 
 
-def _notified(outcome: Outcome) -> bool:
+def _notified(outcome: UnmapOutcome) -> bool:
     ranges = [(start, end) for kind, start, end in outcome.call.trace if kind == "notifier"]
     return all(ranges[0][0] <= vpn and vpn + nr <= ranges[0][1] for vpn, nr in _steps(outcome))
 
 
-def _mlock_earned(outcome: Outcome) -> bool:
+def _mlock_earned(outcome: UnmapOutcome) -> bool:
     if not outcome.call.events["mlock_calls"]:
         return True
     before = outcome.before
@@ -275,7 +275,7 @@ _REPRESENTATION = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS | FolioFlag.EX
 _QUEUED = FolioFlag.PARTIALLY_MAPPED
 
 
-def _compare(oracle: Outcome, outcome: Outcome) -> set[str]:
+def _compare(oracle: UnmapOutcome, outcome: UnmapOutcome) -> set[str]:
     """The final state against the oracle's; after an abort two differences are documented."""
     one, other = oracle.after, outcome.after
     one_flags = int(one.folio_flags[0]) & ~(_REPRESENTATION | _QUEUED)

@@ -11,14 +11,14 @@ from functools import cached_property
 
 import numpy as np
 
-from rmapfast._executors import SweepError, completed, opened
-from rmapfast._journal import Journal, check_same, header
-from rmapfast._points import DEFAULT_TARGET, arch_of, counts_of
-from rmapfast._reclaim import provenance
-from rmapfast._space import Space, is_price
 from rmapfast.cost import COMPONENTS, CostVector
 from rmapfast.events import EVENT_NAMES
+from rmapfast.provenance import provenance
 from rmapfast.support import check_writable
+from rmapfast.sweeps.executors import SweepError, completed, opened
+from rmapfast.sweeps.journal import Journal, check_same, header
+from rmapfast.sweeps.points import DEFAULT_TARGET, arch_of, counts_of
+from rmapfast.sweeps.space import Space, is_price
 
 # More than this only if it is asked for: hours of simulation, gigabytes of prices.
 MOST_SIMULATIONS = 10_000
@@ -121,7 +121,7 @@ class Sweep:
         ImportError
             If xarray is not installed; the message has the pip command.
         """
-        from rmapfast._dataset import to_xarray
+        from rmapfast.sweeps.dataset import to_xarray
 
         return to_xarray(self)
 
@@ -133,7 +133,7 @@ class Sweep:
         ImportError
             If pandas is not installed; the message has the pip command.
         """
-        from rmapfast._dataset import to_dataframe
+        from rmapfast.sweeps.dataset import to_dataframe
 
         return to_dataframe(self)
 
@@ -146,13 +146,13 @@ class Sweep:
             If the format needs a package that is not installed; the message has the pip command.
         ValueError, OSError
         """
-        from rmapfast._dataset import save
+        from rmapfast.sweeps.dataset import save
 
         save(self, path, overwrite=overwrite)
 
     def rank(self, *, seed: int = 0):
-        """Tell which axis moves the predicted gain most: :class:`rmapfast._sensitivity.Ranking`."""
-        from rmapfast._sensitivity import rank
+        """Tell which axis moves the predicted gain most: :class:`rmapfast.sweeps.sensitivity.Ranking`."""
+        from rmapfast.sweeps.sensitivity import rank
 
         return rank(self, seed=seed)
 
@@ -233,7 +233,7 @@ class _Vectors:
         given = {name: value for name, value in values.items() if name == "arch" or is_price(name)}
         key = repr((arch, given))
         if key not in self.known:
-            vector, slopes = arch_of(given, arch).cost, {}
+            vector, slopes = arch_of(given, arch).cost_vector, {}
             if vector and self.events:
                 vector = vector.replace(**dict.fromkeys(self.events, 0.0))
                 slopes = {event: vector.replace(**{event: 1.0}) for event in self.events}
@@ -302,7 +302,7 @@ def sweep(
     """
     space = Space.of(space)
     if output is not None:
-        from rmapfast._dataset import check_path
+        from rmapfast.sweeps.dataset import check_path
 
         check_path(output)
         check_writable(output, overwrite=overwrite or resume)
@@ -354,7 +354,7 @@ def _check_size(made: Sweep, yes: bool) -> None:
 
 def _finished(output, head: dict) -> dict[str, dict]:
     """Records of an output that was complete, or whose journal is gone."""
-    from rmapfast._saved import load
+    from rmapfast.saved import load
 
     found = load(output)
     if not isinstance(found, Sweep):

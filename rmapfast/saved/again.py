@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmapfast._compare import Comparison
-from rmapfast._reclaim import Result, reclaim
-from rmapfast._saved import load
-from rmapfast._sweep import Sweep, sweep
-from rmapfast._sweep_report import where as where_is
 from rmapfast._version import __version__
+from rmapfast.comparison import Comparison
+from rmapfast.loop import reclaim
 from rmapfast.population import Population
+from rmapfast.result import Result
+from rmapfast.saved.documents import load
+from rmapfast.sweeps import Sweep, sweep
+from rmapfast.sweeps import where as where_is
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _of_results(where: str, before: Result, now: Result):
     yield from _of_counts(where, before.events, now.events)
     yield from _of_counts(where, before.batch_lengths, now.batch_lengths, "batches of ")
     yield from _of_counts(where, vars_of(before), vars_of(now))
-    prices = [one.prediction.value if one.prediction else None for one in (before, now)]
+    prices = [one.prediction.value if one.costs else None for one in (before, now)]
     if prices[0] != prices[1]:
         yield Difference(where, "predicted", *prices)
 

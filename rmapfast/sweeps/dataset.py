@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast._points import counts_of
-from rmapfast._space import Space
-from rmapfast._sweep import Sweep
 from rmapfast._version import __version__
 from rmapfast.events import EVENT_NAMES
 from rmapfast.support import write_atomically
+from rmapfast.sweeps.points import counts_of
+from rmapfast.sweeps.run import Sweep
+from rmapfast.sweeps.space import Space
 
 # By ending: the modules that it needs, and the extra that brings them.
 ENDINGS = {
@@ -292,7 +292,7 @@ def document(sweep: Sweep) -> dict:
     }
 
 
-def load(path: str | os.PathLike) -> Sweep:
+def load_file(path: str | os.PathLike) -> Sweep:
     """Read what :func:`save` wrote, apart from JSON, which :func:`rmapfast.load` reads.
 
     Raises
@@ -311,7 +311,7 @@ def load(path: str | os.PathLike) -> Sweep:
         raise ValueError(f"{path}: no sweep, or damaged: {reason}") from None
 
 
-def from_document(document: Mapping) -> Sweep:
+def load_document(document: Mapping) -> Sweep:
     """Return the sweep of a JSON document."""
     return _sweep(document["provenance"], document["records"])
 

@@ -15,7 +15,9 @@ from rmapfast import _core
 from rmapfast.arch import Arch
 from rmapfast.layout import DEFAULT_CPUMASK
 from rmapfast.policy import Policy
+from rmapfast.result import Outcome
 from rmapfast.spec import PopulationSpec
+from rmapfast.swap import UNLIMITED_SWAP
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -52,17 +54,17 @@ class Shards:
         return _worker.stream.visit(first, end, number, limit)
 
 
-def streams(description: PopulationSpec, swap_pages: int | None, unlimited: int) -> bool:
+def streams(spec: PopulationSpec, slots: int | None) -> bool:
     """Tell whether a population can be reclaimed as a stream.
 
     Not if its LRU list is no stream of blocks (``shuffle``, ``active``), if it takes counting to know its lists, if
     folios share swap slots that may run out, or if anonymous folios are split before.
     """
-    described = description.describe()
-    swapbacked = description.kind in ("anon", "shmem")
-    if description.shuffle or description.active or described["folios"] is None or described["inactive"] is None:
+    described = spec.describe()
+    swapbacked = spec.kind in ("anon", "shmem")
+    if spec.shuffle or spec.active or described["folios"] is None or described["inactive"] is None:
         return False
-    return not swapbacked or swap_pages is None or (swap_pages == unlimited and not description.holes)
+    return not swapbacked or slots is None or (slots == UNLIMITED_SWAP and not spec.holes)
 
 
 def _results(executor: Executor | None, window: int, visit: Callable, tasks):
@@ -87,18 +89,18 @@ def _results(executor: Executor | None, window: int, visit: Callable, tasks):
 
 
 def reclaim_stream(
-    description: PopulationSpec,
+    spec: PopulationSpec,
     target_pages: int,
     policy: Policy,
     arch: Arch,
-    swap_pages: int | None,
+    slots: int | None,
     *,
     threads: int,
     executor: Executor | None,
     fast: bool,
     progress: Callable[[int], None] | None,
-):
-    """Reclaim; returns counts, the part of reference checks, batch lengths and wall time.
+) -> Outcome:
+    """Reclaim a described population block by block.
 
     Raises
     ------
@@ -106,13 +108,12 @@ def reclaim_stream(
         If the target is not met by the inactive list.
     """
     start = time.perf_counter()
-    fields = description.fields()
-    if arch.cont_ptes != description.cont_ptes:
+    fields = spec.fields()
+    if arch.cont_ptes != spec.cont_ptes:
         fields["cont_ptes"] = arch.cont_ptes
-    # without prices, which a worker has no use for
-    shards = Shards(fields, policy, arch.replace(costs=""), swap_pages is not None, fast)
-    listed = description.describe()["inactive"] if swap_pages is not None or description.kind in _FILE_LRU else 0
-    loop = _core.Loop(arch, listed, description.pages if listed else 0, target_pages)
+    shards = Shards(fields, policy, arch, slots is not None, fast)
+    listed = spec.describe()["inactive"] if slots is not None or spec.kind in _FILE_LRU else 0
+    loop = _core.Loop(arch, listed, spec.pages if listed else 0, target_pages)
     total = _Total()
     own, window = None, 2 * threads
     if executor is not None:
@@ -127,9 +128,7 @@ def reclaim_stream(
             if not loop.lists[0]:
                 raise ActiveList
             number += 1
-            tasks = (
-                (first, min(first + SHARD, description.pages), number) for first in range(0, description.pages, SHARD)
-            )
+            tasks = ((first, min(first + SHARD, spec.pages), number) for first in range(0, spec.pages, SHARD))
             for task, result in _results(executor, window, shards.visit, tasks):
                 done = loop.account(result[1])
                 if done < result[0]:
@@ -143,7 +142,7 @@ def reclaim_stream(
     finally:
         if own:
             own.shutdown(cancel_futures=True)
-    return total.events + loop.events, total.referenced, total.lengths, time.perf_counter() - start
+    return Outcome(None, total.events + loop.events, total.referenced, total.lengths, time.perf_counter() - start)
 
 
 # Kinds that are scanned without swap space.

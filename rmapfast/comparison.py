@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
-from rmapfast._reclaim import Result, cost_vector, provenance, reclaim
 from rmapfast.cost import CostVector
+from rmapfast.loop import reclaim
 from rmapfast.population import Population
+from rmapfast.provenance import provenance
+from rmapfast.reports import comparison_table
+from rmapfast.result import Result, resolve_costs
+from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
 from rmapfast.support import closest
 
@@ -21,22 +24,11 @@ SEED_ARCHES = ("arm64-4k", "x86-64")
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
-    """Runs under several policies and architectures, side by side; the first of each architecture is the baseline.
+class Comparison(Runs):
+    """Runs under several policies and architectures, side by side; printed as a table.
 
-    Parameters
-    ----------
-    runs : tuple of Result
-        By architecture, then policy, as they were asked for.
-    population : dict
-        What was reclaimed (:meth:`Population.describe`); where runs differ in it, of the first.
-    provenance : dict
-        Versions, host and arguments.
+    The first run of each architecture is the baseline. See :class:`rmapfast.runs.Runs` for the attributes.
     """
-
-    runs: tuple[Result, ...]
-    population: dict
-    provenance: dict
 
     @classmethod
     def of(
@@ -69,11 +61,11 @@ class Comparison:
             raise ValueError("results: expected at least one, got none")
         runs = [run for name, part in parts.items() for run in _named(name, part)]
         if costs is not None:
-            vector = cost_vector(costs)
-            runs = [replace(run, arch=run.arch.replace(costs=vector)) for run in runs]
-        groups = _by_arch(_baseline_first(runs, baseline) if baseline is not None else runs)
+            vector = resolve_costs(costs)
+            runs = [replace(run, costs=vector) for run in runs]
+        groups = group_by_arch(_baseline_first(runs, baseline) if baseline is not None else runs)
         for arch, group in groups.items():
-            if len(vectors := {run.prediction.unit: run.prediction.costs for run in group if run.prediction}) > 1:
+            if len(vectors := {run.prediction.unit: run.prediction.costs for run in group if run.costs}) > 1:
                 prices = " and ".join(f"in {unit} ({name})" for unit, name in vectors.items())
                 raise ValueError(f"costs: runs on {arch} are priced {prices}; name one cost vector for all")
         runs = tuple(run for group in groups.values() for run in group)
@@ -84,69 +76,9 @@ class Comparison:
             made = provenance(results=list(parts), **{name: value for name, value in given.items() if value})
         return cls(runs=runs, population=runs[0].population, provenance=made)
 
-    def by_arch(self) -> dict[str, list[Result]]:
-        """Return the runs of each architecture, the baseline first."""
-        return _by_arch(self.runs)
-
-    @property
-    def sources(self) -> list[str]:
-        """Names of the results that were put together; empty for runs of one comparison."""
-        return list(dict.fromkeys(run.source for run in self.runs if run.source))
-
-    def label(self, run: Result) -> str:
-        """Return what a table or plot calls a run: its policy, with the number of its source if there are several."""
-        return f"[{self.sources.index(run.source) + 1}] {run.policy_name}" if run.source else run.policy_name
-
-    @property
-    def alike(self) -> bool:
-        """Whether the runs on each architecture reclaim the same memory, so that their totals compare."""
-        return not self.sources or all(len(set(map(_memory, group))) == 1 for group in self.by_arch().values())
-
-    def cost_vectors(self) -> dict[str, CostVector]:
-        """Return the cost vectors that price the runs by name; of two with the same name the second is "NAME (2)"."""
-        vectors: dict[str, CostVector] = {}
-        for run in self.runs:
-            vector = run.arch.cost
-            if vector is not None and vector not in vectors.values():
-                names = (vector.name, *(f"{vector.name} ({number})" for number in range(2, len(self.runs) + 1)))
-                vectors[next(name for name in names if name not in vectors)] = vector
-        return vectors
-
-    def ratio(self, event: str, policy: str, arch: str) -> float:
-        """Return an event's count under a policy over that under the baseline (NaN where the baseline has none)."""
-        runs = {run.policy_name: run for run in self.by_arch()[arch]}
-        baseline = self.by_arch()[arch][0].events[event]
-        return runs[policy].events[event] / baseline if baseline else float("nan")
-
-    def to_dict(self) -> dict:
-        """Return the comparison as a dict that serialises to JSON, with the cost vectors that price its runs."""
-        vectors = self.cost_vectors()
-        runs = []
-        for run in self.runs:
-            document = run.to_dict()
-            document["cost_vector"] = next((name for name, one in vectors.items() if one == run.arch.cost), None)
-            differing = {k: v for k, v in run.population.items() if k not in self.population or v != self.population[k]}
-            document |= {"population": differing} if differing else {}
-            document |= {"source": run.source, "provenance": run.provenance} if run.source else {}
-            runs.append(document)
-        return {
-            "provenance": self.provenance,
-            "population": self.population,
-            "cost_vectors": {name: vector.to_dict() for name, vector in vectors.items()},
-            "runs": runs,
-        }
-
-    def __repr__(self):
-        from rmapfast.report import comparison_table
-
+    def __repr__(self) -> str:
+        """Return the table."""
         return comparison_table(self)
-
-
-def _by_arch(runs: Iterable[Result]) -> dict[str, list[Result]]:
-    groups: dict[str, list[Result]] = {}
-    for run in runs:
-        groups.setdefault(run.arch.name, []).append(run)
-    return groups
 
 
 def _named(name: str, part: Result | Comparison) -> list[Result]:
@@ -173,14 +105,6 @@ def _baseline_first(runs: list[Result], baseline: str) -> list[Result]:
         )
     key = "source" if baseline in sources else "policy_name"
     return sorted(runs, key=lambda run: getattr(run, key) != baseline)
-
-
-def _memory(run: Result) -> str:
-    """What a run reclaimed, as far as its totals depend on it."""
-    population = run.population
-    assumptions = {name: value for name, value in population["assumptions"].items() if name != "arch"}
-    same = [population[name] for name in ("source", "input_hash", "bytes")]
-    return json.dumps([same, assumptions, run.entry, run.target_pages], sort_keys=True, default=str)
 
 
 def compare(
@@ -225,7 +149,7 @@ def compare(
     """
     policies = [policy if callable(policy) else _policy.get(policy) for policy in policies]
     arches = [_arch.get(arch) for arch in arches]
-    vector = None if costs is None else cost_vector(costs)
+    vector = None if costs is None else resolve_costs(costs)
     for name, given in (("policies", policies), ("arches", arches)):
         if not given:
             raise ValueError(f"{name}: expected at least one, got none")

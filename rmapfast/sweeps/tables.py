@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmapfast._points import counts_of
-from rmapfast._space import Axis, Dimension, Space, label, parameters
-from rmapfast._sweep import Sweep, policy_dimension
 from rmapfast.events import EVENT_NAMES
-from rmapfast.report import number
-from rmapfast.support import closest, format_size
+from rmapfast.support import closest, format_size, number
+from rmapfast.sweeps.points import counts_of
+from rmapfast.sweeps.run import Sweep, policy_dimension
+from rmapfast.sweeps.space import Axis, Dimension, Space, label, parameters
 
 # Of the terminal.
 _WIDTH = 100
@@ -304,7 +303,7 @@ def one_point(sweep: Sweep) -> str:
 
 
 def ranking_table(ranking) -> str:
-    """Return a :class:`rmapfast._sensitivity.Ranking` as a plain table."""
+    """Return a :class:`rmapfast.sweeps.sensitivity.Ranking` as a plain table."""
     words = [("axis", "lowest at", "value", "highest at", "value", "swing", "total order")]
     for one in ranking.effects:
         total = "-" if one.total is None else f"{one.total:.3f} +- {one.confidence:.3f}"

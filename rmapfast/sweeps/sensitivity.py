@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmapfast._sweep import Sweep, policy_dimension
-from rmapfast._sweep_report import shown_axes, steps, value_of
+from rmapfast.sweeps.run import Sweep, policy_dimension
+from rmapfast.sweeps.tables import shown_axes, steps, value_of
 
 # Saltelli samples: (axes + 2) times as many lookups in the sweep, none of which is a simulation.
 _SAMPLES = 1024

@@ -80,7 +80,7 @@ class Fit:
         return np.unique(np.maximum(extremes, 0), axis=0) @ self.shares.T
 
 
-def fit(counts, measured, shares=None, *, weights=None, prior=None, prior_weight=PRIOR_WEIGHT) -> Fit:
+def fit_costs(counts, measured, shares=None, *, weights=None, prior=None, prior_weight=PRIOR_WEIGHT) -> Fit:
     """Fit non-negative costs to measured rows by relative error.
 
     Parameters

@@ -9,14 +9,15 @@ import os
 import re
 from pathlib import Path
 
-from rmapfast import cost as _cost
-from rmapfast._compare import Comparison
-from rmapfast._reclaim import Result
+from rmapfast import cost
 from rmapfast.arch import Arch
+from rmapfast.comparison import Comparison
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
+from rmapfast.result import Result
 from rmapfast.support import closest, write_atomically
+from rmapfast.sweeps import load_document, load_file
 
 # A list of plain numbers that indentation spread over many lines; a text holds no bare line break.
 _SPREAD = re.compile(r'\[\n([^\[\]{}"]*)\n\s*\]')
@@ -68,9 +69,7 @@ def load(path: str | os.PathLike):
         If it cannot be read.
     """
     if Path(path).suffix.lower() in (".nc", ".parquet", ".csv"):
-        from rmapfast import _dataset
-
-        return _dataset.load(path)
+        return load_file(path)
     try:
         document = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
@@ -93,7 +92,6 @@ def load(path: str | os.PathLike):
 
 
 def _sweep_of(document: dict, where: str):
-    from rmapfast import _dataset
 
     provenance, records = _provenance(document, where), _get(document, "records", dict, where)
     arguments = provenance["arguments"]
@@ -112,7 +110,7 @@ def _sweep_of(document: dict, where: str):
             _events(record, name, at, sparse=True)
         _counts(record, "batch_lengths", at)
     try:
-        return _dataset.from_document(document)
+        return load_document(document)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}provenance.arguments: {error}") from None
 
@@ -122,12 +120,14 @@ def _run(document, where: str, population: dict, provenance: dict, vectors: dict
     lengths = _counts(document, "batch_lengths", where)
     if not all(nr.isascii() and nr.isdigit() and len(nr) < 20 for nr in lengths):
         raise ValueError(f"{where}batch_lengths: expected lengths as keys, got {', '.join(map(repr, lengths))}")
+    costs = _costs(document, where, vectors)
     peak = _get(document, "peak_rss_bytes", (int, type(None)), where)
     return Result(
         policy=_text(document, "policy", where)
         if policy is None
         else _build(Policy, {"name": _text(document, "policy", where), **policy}, f"{where}policy_parameters"),
-        arch=_arch(document, where, vectors),
+        arch=_arch(document, where, costs),
+        costs=costs,
         entry=_text(document, "entry", where),
         target_pages=_count(document, "target_pages", where),
         population=_population({"population": population | _get(document, "population", dict, where, {})}, where),
@@ -143,16 +143,23 @@ def _run(document, where: str, population: dict, provenance: dict, vectors: dict
     )
 
 
-def _arch(document, where: str, vectors: dict[str, CostVector]) -> Arch:
+def _costs(document: dict, where: str, vectors: dict[str, CostVector]) -> CostVector | None:
     name = _get(document, "cost_vector", (str, type(None)), where)
     if name is not None and name not in vectors:
         raise ValueError(f"{where}cost_vector: {name!r} is not in cost_vectors{closest(name, vectors)}")
-    costs = vectors.get(name, "")
-    # by its name, as in the preset, unless the vector has changed since
-    if name in _cost.names() and _cost.get(name) == costs:
-        costs = name
-    parameters = {"name": _text(document, "arch", where), **_get(document, "arch_parameters", dict, where)}
-    return _build(Arch, parameters | {"costs": costs}, f"{where}arch_parameters")
+    return None if name is None else vectors[name]
+
+
+def _arch(document: dict, where: str, costs: CostVector | None) -> Arch:
+    parameters = dict(_get(document, "arch_parameters", dict, where))
+    where += "arch_parameters"
+    default = _get({"costs": None} | parameters, "costs", (str, dict, type(None)), f"{where}.")
+    if default is None:  # the run's own, by its name if the package has the same one
+        packaged = costs is not None and costs.name in cost.names() and cost.get(costs.name) == costs
+        default = costs.name if costs is not None and packaged else costs or ""
+    elif isinstance(default, dict):
+        default = CostVector.from_dict(default, f"{where}.costs")
+    return _build(Arch, {"name": _text(document, "arch", where), **parameters, "costs": default}, where)
 
 
 def _build(kind, parameters: dict, where: str):

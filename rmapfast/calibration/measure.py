@@ -24,16 +24,17 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast import _fit
 from rmapfast import arch as _arch
-from rmapfast._reclaim import provenance, reclaim
 from rmapfast.arch import Arch
+from rmapfast.calibration.fitting import fit_costs
 from rmapfast.captures import capture_of_ranges
 from rmapfast.cost import Cost, CostVector
 from rmapfast.editions import preset_of
 from rmapfast.events import EVENT_NAMES
 from rmapfast.flags import MmFlag
+from rmapfast.loop import reclaim
 from rmapfast.population import Population
+from rmapfast.provenance import provenance
 from rmapfast.support import undone
 
 MIB = 1 << 20
@@ -156,7 +157,7 @@ class Calibration:
 
         return {
             "provenance": self.provenance,
-            "costs": self.arch.cost.to_dict(),
+            "costs": self.arch.cost_vector.to_dict(),
             "fitted": [row(one) for one in self.fitted],
             "held_back": [row(one) for one in self.held_back],
             "not_measured": self.not_measured,
@@ -548,7 +549,7 @@ _LOCAL_FLUSH_NS = {"tlb_immediate": 25.0, "tlbi_ops": 70.0}
 
 def _fit_vector(rows: list[Measurement], base: Arch) -> CostVector:
     """Fit the costs that the cases cause; the architecture's own figures are the prior, and stay for all others."""
-    old = base.cost
+    old = base.cost_vector
     counts, measured = np.array([row.counts for row in rows]), np.array([row.ns for row in rows])
     caused = {event for event, total in zip(EVENT_NAMES, counts.sum(axis=0), strict=True) if total}
     expected = {one.event: one.value for one in old.costs if one.event in caused and one.event not in _KEPT}
@@ -559,7 +560,7 @@ def _fit_vector(rows: list[Measurement], base: Arch) -> CostVector:
     shares = np.array([[float(event in shared) for shared in parameters] for event in expected])
     given = counts @ sum((old[one.event] * _unit(one.event) for one in kept), np.zeros(len(EVENT_NAMES)))
     scale = measured / (measured - given)  # errors are relative to the whole figure, the given part included
-    fitted = _fit.fit(
+    fitted = fit_costs(
         counts[:, [EVENT_NAMES.index(event) for event in expected]],
         measured - given,
         shares,

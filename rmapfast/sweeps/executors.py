@@ -10,8 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from dataclasses import dataclass
 from functools import partial
 
-from rmapfast._points import Stopped, run_points, start_worker
 from rmapfast.support import checked_integer, closest
+from rmapfast.sweeps.points import Stopped, run_points, start_worker
 
 KINDS = ("threads", "processes", "dask=ADDRESS")
 # A task takes about this many seconds, however short its points are, so that its transport does not count.

@@ -1,0 +1,32 @@
+"""A calibration as text."""
+
+from __future__ import annotations
+
+from rmapfast._version import __version__
+from rmapfast.support import hanging, listed, paragraph
+
+
+def calibration_table(found) -> str:
+    """Return a :class:`Calibration` as text: each case measured and predicted, the costs, and what was left out."""
+    rows = []
+    for title, measurements in (("fitted", found.fitted), ("held back: predicted, not fitted", found.held_back)):
+        if not measurements:
+            continue
+        rows += ["", f"{title + ', ns per page':<46}{'measured':>10}{'predicted':>11}{'error':>9}"]
+        rows += [
+            f"{one.case!s:<46}{one.ns:>10.1f}{one.predicted:>11.1f}{100 * one.error:>+8.1f}%" for one in measurements
+        ]
+    within = sum(abs(one.error) <= 0.2 for one in found.held_back)
+    if found.held_back:
+        rows.append(f"{within} of {len(found.held_back)} held-back predictions within 20% of the measured minimum")
+    vector = found.arch.cost_vector
+    rows += ["", f"{'cost, ns':<28}{'fitted':>10}{'as good from':>14}{'to':>10}"]
+    rows += [
+        f"{one.event:<28}{one.value:>10.1f}{one.low:>14.1f}{one.high:>10.1f}"
+        + (f"  {one.kind}" * (one.kind != "fitted"))
+        for one in vector.costs
+    ]
+    rows += ["", *(line for text in found.not_measured for line in hanging("not measured:", 13, text))]
+    arguments = listed(found.provenance["arguments"])
+    head = f"{found.arch.name}: costs of {vector.build}, measured in {found.seconds:.0f} s"
+    return "\n".join([head, *rows, *paragraph(f"rmapfast {__version__}; {arguments}")])

@@ -1,0 +1,298 @@
+"""The outcome of one reclaim: counts, batch lengths, the price and where it all comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from rmapfast import cost
+from rmapfast._version import __version__
+from rmapfast.arch import Arch
+from rmapfast.cost import CostVector, Prediction
+from rmapfast.events import EVENT_NAMES, Events
+from rmapfast.policy import Policy
+from rmapfast.population import Population
+from rmapfast.support import format_size
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an engine did, before it is a :class:`Result`.
+
+    Parameters
+    ----------
+    after : Population or None
+        State after the run; None where the population was never in memory as a whole.
+    events, referenced_events : ndarray of uint64, shape (len(EVENT_NAMES),)
+    batch_lengths : dict of int to int
+    wall_s : float
+    """
+
+    after: Population | None
+    events: npt.NDArray[np.uint64]
+    referenced_events: npt.NDArray[np.uint64]
+    batch_lengths: dict[int, int]
+    wall_s: float
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """One reclaim of one population under one policy on one architecture.
+
+    Parameters
+    ----------
+    policy : Policy, callable or str
+        Of a saved run under a function, the function's name.
+    arch : Arch
+    entry : {'memory.reclaim', 'pageout'}
+    target_pages : int
+        Base pages asked for; for ``pageout`` all that the population maps.
+    population : dict
+        What was reclaimed, before the run (:meth:`Population.describe`).
+    after : Population or None
+        Its state after the run; not of a saved run.
+    reclaimed_pages : int
+        Base pages freed.
+    events : Events
+        Counts by name.
+    referenced_events : Events
+        Of each count, the part that the reference checks counted (``folio_referenced_one``).
+    batch_lengths : dict of int to int
+        Unmap steps by the number of entries that they cleared.
+    wall_s : float
+        Seconds that the simulation took, without making or copying the population.
+    provenance : dict
+        Versions, host and arguments.
+    peak_rss_bytes : int or None
+        Largest resident size of the process until the run's end, or None where it is not known.
+    costs : CostVector or None
+        What the run is priced with; None where there is no cost vector for it.
+    source : str
+        Which of the results that :meth:`Comparison.of` put together the run is from.
+    """
+
+    policy: Policy | Callable[..., int] | str
+    arch: Arch
+    entry: str
+    target_pages: int
+    population: dict[str, Any]
+    after: Population | None = field(compare=False)
+    reclaimed_pages: int
+    events: Events
+    referenced_events: Events
+    batch_lengths: dict[int, int]
+    provenance: dict[str, Any] = field(compare=False)
+    costs: CostVector | None = None
+    wall_s: float = field(default=0.0, compare=False)
+    peak_rss_bytes: int | None = field(default=None, compare=False)
+    source: str = field(default="", compare=False)
+
+    @property
+    def policy_name(self) -> str:
+        """Name of the policy, or of the function that stands for it."""
+        if isinstance(self.policy, str):
+            return self.policy
+        return getattr(self.policy, "name", None) or getattr(self.policy, "__name__", "callable")
+
+    @property
+    def reclaimed_bytes(self) -> int:
+        """Bytes freed."""
+        return self.reclaimed_pages << self.arch.page_shift
+
+    @property
+    def target_reached(self) -> bool:
+        """Whether as many pages were freed as asked for."""
+        return self.reclaimed_pages >= self.target_pages
+
+    @property
+    def simulated_ptes(self) -> int:
+        """Entries that the simulated unmap cleared."""
+        return self.events["ptes_cleared"]
+
+    @property
+    def ptes_per_s(self) -> float:
+        """Simulation speed: entries cleared per second of :attr:`wall_s`."""
+        return self.simulated_ptes / self.wall_s if self.wall_s else 0.0
+
+    def per_page(self, event: str) -> float:
+        """Return an event's count per reclaimed base page (NaN if nothing was reclaimed)."""
+        count = self.events[event]
+        return count / self.reclaimed_pages if self.reclaimed_pages else float("nan")
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The price with the run's cost vector.
+
+        Raises
+        ------
+        ValueError
+            If the run has none; the message says how to give it one. :attr:`costs` tells.
+        """
+        if self.costs is None:
+            raise ValueError(
+                f"prediction: {self.arch.name} has no cost vector; name one with reclaim(costs=...), price(costs), or "
+                f"--costs; known are {', '.join(cost.names())}"
+            )
+        return self.price(self.costs)
+
+    @overload
+    def price(self, costs: np.ndarray[Any, Any]) -> npt.NDArray[np.float64]: ...
+
+    @overload
+    def price(self, costs: str | os.PathLike[str] | CostVector | Arch | None = None) -> Prediction: ...
+
+    def price(
+        self, costs: str | os.PathLike[str] | CostVector | Arch | np.ndarray[Any, Any] | None = None
+    ) -> Prediction | npt.NDArray[np.float64]:
+        """Price the run without simulating it again.
+
+        Parameters
+        ----------
+        costs : str, path, CostVector, Arch or ndarray, optional
+            A cost vector, its name or TOML file, or an architecture for its default one; by default the run's own
+            (:attr:`costs`).
+            Or many vectors at once: a float array of shape (k, len(EVENT_NAMES)), such as those of
+            :meth:`CostVector.sample` and :func:`rmapfast.cost.matrix`.
+
+        Returns
+        -------
+        Prediction, or ndarray of float64 of shape (k,)
+            The array is in the unit of its costs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an unknown name, for an architecture or a run without a cost vector, and for an array of another shape
+            or type, or with a cost that is negative or not finite; the message names it.
+        """
+        if costs is None:
+            return self.prediction
+        if isinstance(costs, np.ndarray):
+            return np.asarray(_checked_costs(costs) @ self.events.counts.astype(float))
+        vector = resolve_costs(costs)
+        if vector is None:
+            raise ValueError(f"costs: {getattr(costs, 'name', costs)} has no cost vector")
+        return vector.price(self.events.counts, self.referenced_events.counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as a dict that serialises to JSON; prices are None without a cost vector."""
+        return {
+            "policy": self.policy_name,
+            "arch": self.arch.name,
+            "entry": self.entry,
+            "target_pages": self.target_pages,
+            "reclaimed_bytes": self.reclaimed_bytes,
+            "reclaimed_pages": self.reclaimed_pages,
+            "target_reached": self.target_reached,
+            "events": dict(self.events),
+            "referenced_events": {name: count for name, count in self.referenced_events.items() if count},
+            "batch_lengths": {str(nr): count for nr, count in sorted(self.batch_lengths.items())},
+            **(self.prediction.to_dict() if self.costs else _NO_PRICE),
+            "simulated_ptes": self.simulated_ptes,
+            "wall_s": self.wall_s,
+            "ptes_per_s": self.ptes_per_s,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "policy_parameters": _parameters(self.policy, "doc") if isinstance(self.policy, Policy) else None,
+            "arch_parameters": _parameters(self.arch, "costs") | {"costs": self._default_costs()},
+        }
+
+    def _default_costs(self) -> str | dict[str, Any] | None:
+        """The architecture's default cost vector: its name, the vector, or None if it is the run's own."""
+        if isinstance(self.arch.costs, str):
+            return self.arch.costs
+        return None if self.arch.costs == self.costs else self.arch.costs.to_dict()
+
+    def to_xarray(self) -> Any:
+        """Return an xarray.Dataset with the counts along ``event``, the histogram along ``nr`` and the prediction.
+
+        The prediction is there if the run has a cost vector: its interval along ``bound``, its breakdown
+        along ``component``.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed; the message has the pip command.
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise ImportError("to_xarray needs xarray; install it with: pip install 'rmapfast[xarray]'") from None
+        lengths = sorted(self.batch_lengths.items())
+        variables = {
+            "events": ("event", self.events.counts, {"units": "1"}),
+            "batch_lengths": ("nr", np.array([count for _, count in lengths], np.uint64), {"units": "1"}),
+            "reclaimed_pages": ((), self.reclaimed_pages, {"units": "base pages"}),
+        }
+        coordinates = {"event": list(EVENT_NAMES), "nr": ("nr", [nr for nr, _ in lengths], {"units": "pages"})}
+        attributes = {"policy": self.policy_name, "arch": self.arch.name, "entry": self.entry, "rmapfast": __version__}
+        if self.costs:
+            prediction = self.prediction
+            unit = {"units": prediction.unit}
+            variables |= {
+                "predicted": ((), prediction.value, unit),
+                "predicted_interval": ("bound", list(prediction.interval), unit),
+                "breakdown": ("component", list(prediction.breakdown.values()), unit),
+            }
+            coordinates |= {"bound": ["low", "high"], "component": list(prediction.breakdown)}
+            attributes["cost_vector"] = prediction.costs
+        return xarray.Dataset(variables, coordinates, attributes)
+
+    def __repr__(self) -> str:
+        steps = self.events["batches"]
+        mean = self.events["batched_pages"] / steps if steps else 0.0
+        return (
+            f"<Result {self.policy_name} on {self.arch.name}: {format_size(self.reclaimed_bytes)} reclaimed of "
+            f"{format_size(self.target_pages << self.arch.page_shift)} asked, {steps} steps of {mean:.2f} pages, "
+            f"{self.per_page('walk_pte_reads'):.2f} walk reads per page"
+            + (f", predicted {self.prediction.value:.4g} {self.prediction.unit}>" if self.costs else ">")
+        )
+
+
+def _parameters(preset: Policy | Arch, without: str) -> dict[str, Any]:
+    """The fields of a policy or an architecture, but for its name and one more."""
+    names = (one.name for one in dataclasses.fields(preset) if one.name not in ("name", without))
+    return {name: getattr(preset, name) for name in names}
+
+
+_NO_PRICE = dict.fromkeys(("cost_vector", "predicted_s", "predicted_interval_s", "breakdown_s"))
+
+
+def resolve_costs(costs: str | os.PathLike[str] | CostVector | Arch) -> CostVector | None:
+    """Return the cost vector that an argument `costs` means; None for an architecture without one.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        For what is no cost vector, and for a name that none has.
+    """
+    if isinstance(costs, Arch):
+        return costs.cost_vector
+    if not isinstance(costs, str | os.PathLike | CostVector):
+        raise TypeError(
+            f"costs: expected a CostVector, the name or TOML file of one, an Arch, or a float array of shape "
+            f"(k, {len(EVENT_NAMES)}), got {repr(costs)[:60]}"
+        )
+    return cost.get(costs)
+
+
+def _checked_costs(costs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The array, if its rows are cost vectors."""
+    expected = f"expected a float array of shape (k, {len(EVENT_NAMES)}), one row per vector"
+    if costs.ndim != 2 or costs.shape[1] != len(EVENT_NAMES):
+        raise ValueError(f"costs: {expected}, got shape {costs.shape}")
+    if not np.issubdtype(costs.dtype, np.floating):
+        raise TypeError(f"costs: {expected}, got {costs.dtype}; convert with costs.astype(float)")
+    # one pass each, and no array of truth values: NaN and infinity come through minimum and maximum
+    if costs.size and not (costs.min() >= 0 and costs.max() < np.inf):
+        row, event = np.argwhere(~((costs >= 0) & np.isfinite(costs)))[0]
+        raise ValueError(
+            f"costs[{row}, {event}] ({EVENT_NAMES[event]}): expected a finite cost, 0 or more, got {costs[row, event]}"
+        )
+    return costs.astype(float, copy=False)

@@ -1,0 +1,98 @@
+"""Runs side by side: what a table, a plot and a file need to know of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rmapfast.cost import CostVector
+from rmapfast.result import Result
+
+
+@dataclass(frozen=True, repr=False)
+class Runs:
+    """Runs under several policies and architectures, side by side; the first of each architecture is the baseline.
+
+    Parameters
+    ----------
+    runs : tuple of Result
+        By architecture, then policy, as they were asked for.
+    population : dict
+        What was reclaimed (:meth:`Population.describe`); where runs differ in it, of the first.
+    provenance : dict
+        Versions, host and arguments.
+    """
+
+    runs: tuple[Result, ...]
+    population: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def by_arch(self) -> dict[str, list[Result]]:
+        """Return the runs of each architecture, the baseline first."""
+        return group_by_arch(self.runs)
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the results that were put together; empty for runs of one comparison."""
+        return list(dict.fromkeys(run.source for run in self.runs if run.source))
+
+    def label(self, run: Result) -> str:
+        """Return what a table or plot calls a run: its policy, with the number of its source if there are several."""
+        return f"[{self.sources.index(run.source) + 1}] {run.policy_name}" if run.source else run.policy_name
+
+    @property
+    def same_memory(self) -> bool:
+        """Whether the runs on each architecture reclaim the same memory, so that their totals compare."""
+        return not self.sources or all(len(set(map(_memory, group))) == 1 for group in self.by_arch().values())
+
+    def cost_vectors(self) -> dict[str, CostVector]:
+        """Return the cost vectors that price the runs by name; of two with the same name the second is "NAME (2)"."""
+        vectors: dict[str, CostVector] = {}
+        for run in self.runs:
+            vector = run.costs
+            if vector is not None and vector not in vectors.values():
+                names = (vector.name, *(f"{vector.name} ({number})" for number in range(2, len(self.runs) + 1)))
+                vectors[next(name for name in names if name not in vectors)] = vector
+        return vectors
+
+    def ratio(self, event: str, policy: str, arch: str) -> float:
+        """Return an event's count under a policy over that under the baseline (NaN where the baseline has none)."""
+        runs = {run.policy_name: run for run in self.by_arch()[arch]}
+        baseline = self.by_arch()[arch][0].events[event]
+        return runs[policy].events[event] / baseline if baseline else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the runs as a dict that serialises to JSON, with the cost vectors that price its runs."""
+        vectors = self.cost_vectors()
+        runs = []
+        for run in self.runs:
+            document = run.to_dict()
+            document["cost_vector"] = next((name for name, one in vectors.items() if one == run.costs), None)
+            differing = {k: v for k, v in run.population.items() if k not in self.population or v != self.population[k]}
+            document |= {"population": differing} if differing else {}
+            document |= {"source": run.source, "provenance": run.provenance} if run.source else {}
+            runs.append(document)
+        return {
+            "provenance": self.provenance,
+            "population": self.population,
+            "cost_vectors": {name: vector.to_dict() for name, vector in vectors.items()},
+            "runs": runs,
+        }
+
+
+def group_by_arch(runs: Iterable[Result]) -> dict[str, list[Result]]:
+    """Return the runs by the name of their architecture, in their order."""
+    groups: dict[str, list[Result]] = {}
+    for run in runs:
+        groups.setdefault(run.arch.name, []).append(run)
+    return groups
+
+
+def _memory(run: Result) -> str:
+    """What a run reclaimed, as far as its totals depend on it."""
+    population = run.population
+    assumptions = {name: value for name, value in population["assumptions"].items() if name != "arch"}
+    same = [population[name] for name in ("source", "input_hash", "bytes")]
+    return json.dumps([same, assumptions, run.entry, run.target_pages], sort_keys=True, default=str)
