@@ -168,12 +168,13 @@ _TYPES = {"int": int, "bool": bool, "str": str}
 PRESETS = {
     arch.name: arch
     for arch in (
-        # Facts, section 3: 4K pages, 512 PTEs per table, deferral if another CPU is in mm_cpumask, ceiling 33.
+        # docs/kernel-rules.md, section 3, has the figures of each architecture.
+        # Section 3: 4K pages, 512 PTEs per table, deferral if another CPU is in mm_cpumask, ceiling 33.
         Arch(name="x86-64", tlb="x86", mkdirty_soft_dirty=True, costs="x86-64"),
-        # Facts, sections 2.6, 2.7 and 3: contpte of 16, deferral always, MAX_DVM_OPS = PTEs per table. Range TLBI as
-        # in ARMv8.4 and later; arm64 has no soft-dirty bit.
+        # Section 2.6, section 2.7, section 3: contpte of 16, deferral always, MAX_DVM_OPS = PTEs per table. Range TLBI
+        # as in ARMv8.4 and later; arm64 has no soft-dirty bit.
         Arch(name="arm64-4k", cont_ptes=16, tlb="arm64", range_tlbi=True, costs="arm64-4k"),
-        # Facts, section 3: contpte of 128 pages = 2M, PMD of 32M.
+        # Section 3: contpte of 128 pages = 2M, PMD of 32M.
         Arch(
             name="arm64-16k",
             page_shift=14,
@@ -184,7 +185,7 @@ PRESETS = {
             max_dvm_ops=2048,
             costs="arm64-16k",
         ),
-        # Facts, section 3: contpte of 32 pages = 2M, PMD of 512M.
+        # Section 3: contpte of 32 pages = 2M, PMD of 512M.
         Arch(
             name="arm64-64k",
             page_shift=16,
@@ -195,12 +196,12 @@ PRESETS = {
             max_dvm_ops=8192,
             costs="arm64-64k",
         ),
-        # Facts, section 3: deferral always, flush_all threshold of 64 PTEs. Svnapot blocks of 16 exist, but no user
+        # Section 3: deferral always, flush_all threshold of 64 PTEs. Svnapot blocks of 16 exist, but no user
         # folio is mapped by them (hugetlb and vmalloc only).
         Arch(name="riscv64", tlb="riscv", flush_ceiling=64, costs="riscv64"),
-        # Facts, section 3: tables of 2K, PMD of 1M, no deferral. The only architecture whose entries can be UNUSED.
+        # Section 3: tables of 2K, PMD of 1M, no deferral. The only architecture whose entries can be UNUSED.
         Arch(name="s390x", ptrs_per_pte=256, costs="s390x"),
-        # Facts, section 3: radix tables of 32 entries, PMD of 2M, no deferral (hash has 256 entries and a PMD of 16M).
+        # Section 3: radix tables of 32 entries, PMD of 2M, no deferral (hash has 256 entries and a PMD of 16M).
         Arch(name="ppc64-64k", page_shift=16, ptrs_per_pte=32, costs="ppc64-64k"),
     )
 }

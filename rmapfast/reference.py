@@ -1,8 +1,8 @@
-"""The model in plain Python: slow, and meant to be read next to the kernel facts.
+"""The model in plain Python: slow, and meant to be read next to docs/kernel-rules.md.
 
 It implements docs/model.md a second time, independently of the C library, and agrees with it bit for bit in state and
-in events. Comments such as "S5" or "2.2 step 8" name the step of the fact sheet that a line models; "FORMAT" is the
-description of the recorded conformance vectors.
+in events. Comments such as "S5", "2.2 step 8" or "section 2.6" name the rule of docs/kernel-rules.md that a line
+models.
 
 A new policy can be tried without C: hand a Python function in place of a :class:`rmapfast.Policy`. It is asked for
 every present entry that an unmap comes to, in place of ``folio_unmap_pte_batch()``; all else is as in ``v7.3``::
@@ -61,7 +61,7 @@ GUARDS = ("none", "contiguous")
 # Index in a row of mm_rss.
 MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES = range(4)
 
-# Facts, section 3.
+# Section 3.
 SWAP_CLUSTER_MAX = 32
 PAGEVEC_SIZE = 31
 DEF_PRIORITY = 12
@@ -121,7 +121,7 @@ class Pte(int):
         return Pte(self & ~bits)
 
     def mkdirty(self, soft_dirty: bool) -> Pte:
-        """Return the entry made dirty; on x86 that also makes it soft-dirty (FORMAT, section 1)."""
+        """Return the entry made dirty; on x86 that also makes it soft-dirty (docs/conformance-format.md, section 1)."""
         return self.set(_core.PTE_DIRTY | (_core.PTE_SOFT_DIRTY if soft_dirty else 0))
 
     def advance(self, nr: int) -> Pte:
@@ -133,7 +133,7 @@ def _nonpresent(kind: str, value: int, flags: int = 0) -> Pte:
     return Pte(value << _core.PFN_SHIFT | KINDS.index(kind) << _core.KIND_SHIFT | flags)
 
 
-# --- the batch scan (2.1) --------------------------------------------------------------------------------------------
+# --- the batch scan (section 2.1) ------------------------------------------------------------------------------------
 
 
 def _hint(pte: Pte, slot: int, cont_ptes: int) -> int:
@@ -142,7 +142,7 @@ def _hint(pte: Pte, slot: int, cont_ptes: int) -> int:
 
 
 def _ignored_bits(flags: frozenset) -> int:
-    """Return the bits that the scan does not compare (2.1, normalise); young is never compared."""
+    """Return the bits that the scan does not compare (section 2.1, normalise); young is never compared."""
     ignored = _core.PTE_YOUNG
     for name, bit in (("DIRTY", _core.PTE_DIRTY), ("SOFT_DIRTY", _core.PTE_SOFT_DIRTY), ("WRITE", _core.PTE_WRITE)):
         if f"RESPECT_{name}" not in flags:
@@ -212,7 +212,7 @@ def _scan_arguments(ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes) -> t
 def folio_pte_batch_flags(
     ptes, start, *, max_nr, folio_pfn, folio_pages, flags=(), cont_ptes=1, mkdirty_soft_dirty=True
 ):
-    """Detect a batch as ``folio_pte_batch_flags()`` does (v6.17 to v7.3; facts, 2.1).
+    """Detect a batch as ``folio_pte_batch_flags()`` does (v6.17 to v7.3; docs/kernel-rules.md, section 2.1).
 
     Parameters
     ----------
@@ -476,7 +476,7 @@ class Folio:
         call.count("ref_puts")
 
     def remove_rmap_ptes(self, page: int, nr: int, vma: Vma, call: Call, page_mapcount: bool) -> None:
-        """``folio_remove_rmap_ptes()`` (2.4, end): drop the mappings of nr pages."""
+        """``folio_remove_rmap_ptes()`` (section 2.4, end): drop the mappings of nr pages."""
         if page + nr > self.nr_pages:
             call.count("warns")  # the range sanity check
         self.mapcount -= nr
@@ -585,7 +585,7 @@ class Vma:
         self.population.table_state[self._table_base + table - self.start // self.ptrs_per_pte] = state
 
     def table_suits_pmd(self, table: int) -> bool:
-        """Whether a PMD leaf could map this table (FORMAT, "What counts as a walk read, and locks")."""
+        """Whether a PMD leaf could map this table (docs/conformance-format.md, section 2)."""
         first = table * self.ptrs_per_pte
         if first < self.start or first + self.ptrs_per_pte > self.end:
             return False
@@ -617,7 +617,7 @@ class Vma:
         elif not self.start <= table * self.ptrs_per_pte + slot < self.end:
             self.call.count(f"vma_overrun_{access}s")
 
-    # contpte (2.6).
+    # contpte (section 2.6).
 
     def has_cont(self, table: int, slot: int) -> bool:
         """Whether the entry belongs to a folded block. Memory behind a table has no blocks."""
@@ -666,7 +666,10 @@ class Vma:
         return pte
 
     def get_and_clear_ptes(self, table: int, slot: int, nr: int) -> Pte:
-        """Clear nr entries; return the first, with young and dirty of the others added (FORMAT, section 1)."""
+        """Clear nr entries; return the first, with young and dirty of the others added.
+
+        The rule is in docs/conformance-format.md, section 1.
+        """
         end = min(slot + nr, self.ptrs_per_pte)
         for edge in (slot, end - 1):
             # Only a block that is covered in part is unfolded.
@@ -692,7 +695,7 @@ class Vma:
         self._count_outside(table, slot, "write")
 
     def set_ptes(self, table: int, slot: int, pte: Pte, nr: int, folio: Folio) -> None:
-        """Restore nr entries: the collected one and its advanced copies (2.4, "Restoration detail")."""
+        """Restore nr entries: the collected one and its advanced copies (section 2.4, restoration)."""
         for i in range(nr):
             entry = pte.advance(i)
             if self.cont_ptes > 1 and entry.present:
@@ -706,7 +709,7 @@ class Vma:
         self._fold_blocks(table, slot, pte, nr)
 
     def _fold_blocks(self, table: int, slot: int, pte: Pte, nr: int) -> None:
-        """Whole aligned blocks of nr entries just written get CONT directly, without a flush (2.6)."""
+        """Whole aligned blocks of nr entries just written get CONT directly, without a flush (section 2.6)."""
         if self.cont_ptes == 1:
             return
         for i in range(nr):
@@ -718,7 +721,7 @@ class Vma:
                 self.call.count("contpte_folds")
 
     def _try_fold(self, table: int, slot: int, folio: Folio) -> None:
-        """Fold the block if its last entry was just set and all of them fit (2.6)."""
+        """Fold the block if its last entry was just set and all of them fit (section 2.6)."""
         last = self.cont_ptes - 1
         pte = self.get(table, slot) if slot < self.ptrs_per_pte else Pte(0)
         if not pte.present or slot % self.cont_ptes != last or pte.pfn % self.cont_ptes != last:
@@ -732,7 +735,7 @@ class Vma:
         self.convert(table, slot, cont=True)
 
     def test_and_clear_young_ptes(self, table: int, slot: int, nr: int) -> bool:
-        """Clear young of nr entries, widened to whole contpte blocks at both ends (2.6); flush on arm64."""
+        """Clear young of nr entries, widened to whole contpte blocks at both ends (section 2.6); flush on arm64."""
         first, end = slot, slot + nr
         if self.has_cont(table, first):
             first = self.block(table, first)[0]
@@ -772,11 +775,11 @@ class Vma:
         self._fold_blocks(table, 0, leaf, self.ptrs_per_pte)
 
 
-# --- TLB (2.7) -------------------------------------------------------------------------------------------------------
+# --- TLB (section 2.7) -----------------------------------------------------------------------------------------------
 
 
 def range_ops(arch, nr: int) -> tuple[int, int]:
-    """Return the TLBIs of an arm64 range flush of nr pages: those for a range, and the others (docs/model.md, 4)."""
+    """Return the TLBIs of an arm64 range flush of nr pages: for ranges, and others (docs/model.md, section 4)."""
     if not arch.range_tlbi:
         return 0, 1 if nr >= arch.max_dvm_ops else nr
     if nr > 1 << 21:
@@ -861,7 +864,7 @@ class Tlb:
         self.cpumask = 0
 
 
-# --- the walk (2.2) --------------------------------------------------------------------------------------------------
+# --- the walk (section 2.2) ------------------------------------------------------------------------------------------
 
 
 class Walk:
@@ -969,12 +972,12 @@ class Walk:
             self.call.count("ptl_locks")
 
     def _restart(self):
-        """Enter the table of ``vpn``: steps 3 to 6."""
+        """Enter the table of ``vpn``: 2.2 step 3 to 2.2 step 6."""
         vma, folio = self.vma, self.folio
         if self.vpn >= self.end:
             return "end"
         state = vma.table_state(self.table)
-        if state == _core.TABLE_PMD_LEAF:  # step 4
+        if state == _core.TABLE_PMD_LEAF:  # 2.2 step 4
             self.call.count("pmd_locks")
             leaf = vma.get(self.table, 0)
             if leaf.pfn >= folio.pfn + folio.nr_pages or leaf.pfn + vma.ptrs_per_pte <= folio.pfn:
@@ -984,12 +987,12 @@ class Walk:
                 return "end"
             self.pmd = True
             return "yield"
-        if state == _core.TABLE_ABSENT:  # step 5
+        if state == _core.TABLE_ABSENT:  # 2.2 step 5
             if self.sync and folio.nr_pages >= vma.ptrs_per_pte and vma.table_suits_pmd(self.table):
                 self.call.count("pmd_locks")
             self.vpn = (self.table + 1) * vma.ptrs_per_pte
             return self._restart
-        self.mapped = True  # step 6, map_pte()
+        self.mapped = True  # 2.2 step 6, map_pte()
         if self.sync:
             self._lock()
             return self._check
@@ -1065,14 +1068,14 @@ class Run:
         return Vma(self, _index("vma", index, len(self.population.vma_start)), guard)
 
     def rmap(self, folio: Folio):
-        """Yield the VMAs that may map the folio, in the order of the walk (2.3)."""
+        """Yield the VMAs that may map the folio, in the order of the walk (section 2.3)."""
         first, end = (int(self.population.rmap_start[folio.index + i]) for i in (0, 1))
         for pair in range(first, end):
             vma = self.vma(self.population.rmap_vma[pair])
             if vma.address(folio) is not None:
                 yield vma
 
-    # Unmap (2.4).
+    # Unmap (section 2.4).
 
     def unmap_batch(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
         """``folio_unmap_pte_batch()``: how many entries this step unmaps."""
@@ -1278,14 +1281,14 @@ class Run:
         folio.put_refs(1, self.call)
 
     def try_to_unmap(self, folio: Folio, ttu: frozenset) -> None:
-        """Unmap the folio everywhere (2.3)."""
+        """Unmap the folio everywhere (section 2.3)."""
         for vma in self.rmap(folio):
             ret = self.try_to_unmap_one(folio, vma, ttu)
             folio.settle()
             if not ret or folio.mapcount <= 0:
                 break
 
-    # The reference check (2.5).
+    # The reference check (section 2.5).
 
     def folio_referenced_one(self, folio: Folio, vma: Vma) -> bool:
         """Look for young entries of the folio in one VMA; ``call.mapcount_left`` and so on carry over."""
@@ -1381,7 +1384,7 @@ class Run:
         return call.referenced, call.vm_flags
 
     def folio_check_references(self, folio: Folio) -> str:
-        """Return activate, keep, reclaim or reclaim_clean (2.8)."""
+        """Return activate, keep, reclaim or reclaim_clean (section 2.8)."""
         referenced, vm_flags = self.folio_referenced(folio)
         was_referenced, folio.referenced = folio.referenced, False
         if vm_flags & _core.VMA_LOCKED:
@@ -1393,7 +1396,7 @@ class Run:
             return "keep"
         return "reclaim_clean" if was_referenced and not folio.swapbacked else "reclaim"
 
-    # Reclaim (docs/model.md, section 6; facts, 2.8).
+    # Reclaim (docs/model.md, section 6; docs/kernel-rules.md, section 2.8).
 
     def shrink_folio_list(self, group: list[int], ignore_references: bool) -> list[str]:
         """Reclaim what can be of the isolated folios; return freed, activated or kept for each."""

@@ -22,7 +22,7 @@ from rmapfast.flags import TableState
 
 KIB, MIB = 1 << 10, 1 << 20
 
-# Facts, section 3, as printed there: page, PTEs per table, PMD size, contiguous block, deferral.
+# docs/kernel-rules.md, section 3, as printed there: page, PTEs per table, PMD size, contiguous block, deferral.
 FACTS = {
     "x86-64": (4 * KIB, 512, 2 * MIB, None, "only if other CPUs in cpumask"),
     "arm64-4k": (4 * KIB, 512, 2 * MIB, 64 * KIB, "always"),

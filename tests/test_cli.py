@@ -21,7 +21,7 @@ VECTORS = DATA / "conformance"
 CAPTURE = CAPTURES / "file64k_cow_memcg.before.npz"
 SMALL = ["reclaim", "--size", "4MiB"]
 
-# SPEC, section 3; more may be added, none may be missing.
+# The keys of a run in the document of --json. More may be added, none may be missing.
 RUN_KEYS = {
     "policy", "arch", "reclaimed_bytes", "reclaimed_pages", "events", "batch_lengths", "predicted_s",
     "predicted_interval_s", "breakdown_s", "simulated_ptes", "wall_s", "ptes_per_s", "peak_rss_bytes",

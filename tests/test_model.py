@@ -57,7 +57,7 @@ def test_batches_of_aligned_folios(kind, order, arch):
 
 @pytest.mark.parametrize("order", [0, 1, 2, 4, 6, 9])
 def test_walk_calls(order):
-    """Facts, section 8: F + 1 per page, 1 for a whole folio; order 0 takes 1 from v7.0 on and 2 before."""
+    """docs/kernel-rules.md, section 8: F + 1 per page, 1 for a whole folio; order 0: 1 from v7.0 on, 2 before."""
     pages, per_folio = 4096, 1 << order
     folios = pages // per_folio
 
@@ -131,7 +131,7 @@ def test_isolation(order):
 
 @pytest.mark.parametrize("order", range(14))
 def test_page_cache_slots(order):
-    """Facts, section 8: 1, 2, 4, 8, 16, 32, 1, 2 ... slots for orders 0, 1, 2 ..."""
+    """docs/kernel-rules.md, section 8: 1, 2, 4, 8, 16, 32, 1, 2 ... slots for orders 0, 1, 2 ..."""
     slots = (1, 2, 4, 8, 16, 32)[order % 6]
     for kind, expected in (("file", slots), ("shmem", slots), ("lazyfree", 0), ("anon", 0)):
         assert unmap_all(1 << 13, "v7.0", kind=kind, orders=order).events["page_cache_slots"] == (
@@ -233,7 +233,7 @@ def test_contpte_unfolds():
     ("cpumask", "deferred", "ipis"), [(0b01, False, 0), (0b10, True, 1), (0b11, True, 1), (0b1110, True, 3)]
 )
 def test_deferral_on_x86(cpumask, deferred, ipis):
-    """Facts, 2.7: deferred if and only if another CPU is in the mask; a flush signals each of those once."""
+    """docs/kernel-rules.md, section 2.7: deferred iff another CPU is in the mask; a flush signals each once."""
     pages = 512
     population = synthetic(pages, young=0)
     population.mm_cpumask[:] = cpumask
@@ -669,7 +669,7 @@ def test_rescan_costs_nr_minus_1_reads():
 
 
 def test_markers_are_read_twice():
-    """Facts, 2.2: a none slot costs the walker one read, a marker two (v7.3 against one that jumps)."""
+    """docs/kernel-rules.md, section 2.2: a none slot costs the walk one read, a marker two (v7.3 and a jump)."""
     words = np.array([pte.make("present", 64 + page, ["uffd_wp"]) for page in range(16)], np.uint64)
     words[8] = 0
     reads = {}
@@ -701,7 +701,7 @@ def test_rescan_costs_on_random_populations():
     assert compared > 30
 
 
-# Bugs (facts, section 5) and their fixes
+# Bugs (docs/kernel-rules.md, section 5) and their fixes
 
 FIXED = ("v7.0.12", "v7.3")
 

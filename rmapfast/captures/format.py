@@ -330,7 +330,7 @@ def encode(meta: dict, *, vma: dict, huge: tuple, pm: tuple, kf: tuple, kc: tupl
     Parameters
     ----------
     meta : dict
-        As ``captures/FORMAT.md`` says.
+        As docs/capture-format.md says.
     vma : dict of list
         ``start``, ``end`` (bytes), ``pgoff``, ``inode``.
     huge : tuple of array

@@ -1,7 +1,7 @@
 """Replay of recorded conformance vectors on the C library or the reference.
 
 A vector holds the input and the recorded outcome of one call of a real kernel function, for every kernel variant; the
-format is described in FORMAT.md beside the vectors. Every field of every ``expect`` is compared.
+format is described in docs/conformance-format.md. Every field of every ``expect`` is compared.
 """
 
 from __future__ import annotations
