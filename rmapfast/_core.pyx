@@ -211,7 +211,13 @@ cdef extern from "events.h" nogil:
     enum rmf_event:
         RMF_BATCH_PTE_READS
         RMF_NR_EVENTS
+    enum rmf_component:
+        RMF_NR_COMPONENTS
     const char *rmf_event_name(rmf_event event)
+    const char *rmf_event_description(rmf_event event)
+    rmf_component rmf_event_component(rmf_event event)
+    bint rmf_event_in_reference_check(rmf_event event)
+    const char *rmf_component_name(rmf_component component)
 
 cdef extern from "isa.h" nogil:
     struct rmf_lessons:
@@ -457,7 +463,18 @@ MM_OUTSIDE_MEMCG = RMF_MM_OUTSIDE_MEMCG
 MAX_ORDER = RMF_MAX_ORDER
 LAYOUT_BLOCK = RMF_LAYOUT_BLOCK
 
-EVENT_NAMES = tuple(rmf_event_name(<rmf_event>i).decode() for i in range(RMF_NR_EVENTS))
+# Of csrc/events.def: the components of a price, in order, and each event's (name, description, component, in_reference_check).
+COMPONENTS = tuple(rmf_component_name(<rmf_component>i).decode() for i in range(RMF_NR_COMPONENTS))
+EVENTS = tuple(
+    (
+        rmf_event_name(<rmf_event>i).decode(),
+        rmf_event_description(<rmf_event>i).decode(),
+        COMPONENTS[<int>rmf_event_component(<rmf_event>i)],
+        bool(rmf_event_in_reference_check(<rmf_event>i)),
+    )
+    for i in range(RMF_NR_EVENTS)
+)
+EVENT_NAMES = tuple(event[0] for event in EVENTS)
 
 FPB_FLAGS = {
     "RESPECT_DIRTY": RMF_FPB_RESPECT_DIRTY,
