@@ -1,7 +1,7 @@
 /* The body of rmf_populate(), compiled once for each instruction set: isa_generic.c and its like define RMF_POPULATE, the name of the function. */
 #include <string.h>
 
-#include "isa.h"
+#include "populate.h"
 
 /* Streams of random numbers; those of the rates are the order of STREAMS in rmapfast/_layout.py. */
 enum stream {

@@ -2,7 +2,7 @@
 #ifndef RMF_RECLAIM_H
 #define RMF_RECLAIM_H
 
-#include "shrink.h"
+#include "visit.h"
 
 enum {
 	RMF_SWAP_CLUSTER_MAX = 32, /* base pages of an isolation */

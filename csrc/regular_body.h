@@ -2,7 +2,7 @@
  * of the function, and RMF_VECTOR, the bytes of a vector. */
 #include <string.h>
 
-#include "isa.h"
+#include "regular.h"
 
 enum { LANES = RMF_VECTOR / sizeof(rmf_pte) };
 

@@ -1,6 +1,5 @@
 #include "shrink.h"
 
-#include "regular.h"
 #include "rmap.h"
 #include "unmap.h"
 
@@ -188,33 +187,4 @@ void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t 
 	run->flush_required = required;
 	run->tlb_writable = writable;
 	run->tlb_cpumask = cpumask;
-}
-
-bool rmf_visits_alike(const struct rmf_visits *a, const struct rmf_visits *b)
-{
-	return a->order == b->order && a->fate == b->fate && a->listed == b->listed && a->deferred == b->deferred && a->writable == b->writable &&
-	       a->writes_out == b->writes_out && a->cpumask == b->cpumask;
-}
-
-uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *out, uint64_t room,
-		   uint64_t *nr_out)
-{
-	uint64_t done = 0, used = *nr_out = 0;
-
-	while (done < n) {
-		struct rmf_visits visits;
-
-		if (!rmf_visit_regular(run, kind, folios + done, n - done, &visits))
-			rmf_visit_by_rules(run, kind, folios[done], &visits);
-		done += visits.nr;
-		if (used && rmf_visits_alike(&out[used - 1], &visits)) {
-			out[used - 1].nr += visits.nr;
-			continue;
-		}
-		out[used++] = visits;
-		if (used == room)
-			break;
-	}
-	*nr_out = used;
-	return done;
 }

@@ -34,17 +34,8 @@ struct rmf_visits {
 	bool writes_out; /* flushes then, if anything of its group is writable */
 };
 
-/* Visit folios[0] .. folios[n - 1], all different, until `room` entries of out[] are full; *nr_out of them were used. Returns how many folios were
- * visited. The run's deferred flushes are those of the group at hand: they are left as they are. Not all is counted before
- * rmf_settle_lessons(). */
-uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *out, uint64_t room,
-		   uint64_t *nr_out);
-
 /* Visit one folio by the rules, whatever it is like. */
 void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, struct rmf_visits *visit);
-
-/* Whether they could be one entry. */
-bool rmf_visits_alike(const struct rmf_visits *a, const struct rmf_visits *b);
 
 bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio);
 

@@ -209,10 +209,8 @@ static bool log_visits(struct rmf_stream *stream, const struct rmf_visits *visit
 {
 	struct rmf_visits *last = stream->nr_log ? &stream->log[stream->nr_log - 1] : NULL;
 
-	if (last && rmf_visits_alike(last, visits)) {
-		last->nr += visits->nr;
+	if (last && rmf_visits_join(last, visits))
 		return true;
-	}
 	if (stream->nr_log == stream->room) {
 		uint64_t room = stream->room ? 2 * stream->room : 1024;
 		struct rmf_visits *log = realloc(stream->log, room * sizeof(*log));

@@ -7,6 +7,7 @@
 #define RMF_STREAM_H
 
 #include "isa.h"
+#include "visit.h"
 
 /* The memory of one block, for one thread at a time. */
 struct rmf_stream;
