@@ -4,7 +4,7 @@
 
 #include "run.h"
 
-/* The pages of the folio at hand. While all are alike nothing is stored per page; the first step that makes them differ expands them into
+/* The pages of the folio at hand. While all are equal nothing is stored per page; the first step that makes them differ expands them into
  * the run's scratch buffer, and rmf_pages_close() settles them back (docs/model.md, section 2). */
 struct rmf_pages {
 	struct rmf_run *run;

@@ -3,11 +3,11 @@
 #define RMF_ISA_H
 
 #include "populate.h"
-#include "regular.h"
+#include "memo.h"
 
 struct rmf_isa {
 	const char *name;
-	rmf_visit_alike *visit_alike;
+	rmf_visit_same *visit_same;
 	rmf_populate *populate;
 };
 

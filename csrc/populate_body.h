@@ -234,7 +234,7 @@ static bool has_holes(const struct rmf_description *what)
 	return what->every || possible(&what->holes);
 }
 
-/* Whether a run of folios is mapped alike. */
+/* Whether all pages have the same number of mappings. */
 static bool mapped_evenly(const struct rmf_description *what)
 {
 	return !has_holes(what) && !random(&what->mapped);
@@ -261,7 +261,7 @@ static bool count_mappings(const struct rmf_description *what, uint64_t pages, u
 }
 
 /* Place, mapcounts, references and flags of nr folios whose orders are known, and the PFNs of those that are packed. Loop by loop, so that
- * each vectorises: where all folios are alike a block takes a few nanoseconds per folio. */
+ * each vectorises: where all folios are equal a block takes a few nanoseconds per folio. */
 static void fill_folios(const struct rmf_description *what, uint64_t first, uint64_t end, uint64_t number, uint64_t nr, struct rmf_populated *out)
 {
 	const uint64_t pages = end - first, mapped_key = stream_key(what->seed, STREAM_MAPPED), mlocked_key = stream_key(what->seed, STREAM_MLOCKED),

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "error.h"
-#include "regular.h"
+#include "memo.h"
 #include "tlb.h"
 
 enum {
@@ -21,7 +21,7 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* nr more folios of a group that went alike: what is deferred, the flush before a write-out, and the one of a full free batch. */
+/* Add nr folios of the same outcome to a group: what they deferred, the flush before a write-out, and the flush of a full free batch. */
 static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_visits *visits, uint64_t nr)
 {
 	uint64_t flushes;
@@ -38,7 +38,7 @@ static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_
 	run->tlb_cpumask |= visits->cpumask;
 	if (visits->writes_out)
 		rmf_try_to_unmap_flush_dirty(run);
-	if (visits->fate != RMF_FATE_FREED)
+	if (visits->outcome != RMF_OUTCOME_FREED)
 		return;
 	flushes = (*batch + nr) / RMF_PAGEVEC_SIZE;
 	*batch = (uint32_t)((*batch + nr) % RMF_PAGEVEC_SIZE);
@@ -94,7 +94,7 @@ bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim)
 	return !reclaim->ended;
 }
 
-/* nr groups alike are done: `folios` each, of which `pages` base pages were freed. */
+/* nr equal groups are done: each had `folios` folios, and `pages` base pages of it were freed. */
 static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios, uint64_t pages)
 {
 	rmf_count(reclaim->run, RMF_ISOLATION_CALLS, nr);
@@ -108,7 +108,7 @@ static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios
 }
 
 /* How many groups of `folios` such folios can be done as one: nothing between them changes what the next one is like. */
-static uint64_t groups_alike(const struct rmf_reclaim *reclaim, uint64_t folios, uint64_t pages)
+static uint64_t nr_equal_groups(const struct rmf_reclaim *reclaim, uint64_t folios, uint64_t pages)
 {
 	uint64_t nr = smaller(less(reclaim->round_left, 1) / folios, less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
 
@@ -130,8 +130,8 @@ static void end_group(struct rmf_reclaim *reclaim)
 
 uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits)
 {
-	const bool freed = visits->fate == RMF_FATE_FREED, kept = visits->fate == RMF_FATE_KEEP && visits->listed,
-		   activated = visits->fate == RMF_FATE_ACTIVATE && visits->listed;
+	const bool freed = visits->outcome == RMF_OUTCOME_FREED, kept = visits->outcome == RMF_OUTCOME_KEEP && visits->listed,
+		   activated = visits->outcome == RMF_OUTCOME_ACTIVATE && visits->listed;
 	const uint64_t pages = (uint64_t)1 << visits->order, full = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages;
 	struct rmf_group *group = &reclaim->group;
 	uint64_t left = visits->nr;
@@ -143,7 +143,7 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 			if (!rmf_reclaim_goes_on(reclaim) || !reclaim->inactive.n)
 				break;
 			count_passes(reclaim);
-			nr = visits->writes_out ? 0 : smaller(left / full, groups_alike(reclaim, full, freed * full * pages));
+			nr = visits->writes_out ? 0 : smaller(left / full, nr_equal_groups(reclaim, full, freed * full * pages));
 			if (nr) {
 				uint64_t flushes = freed && full > RMF_PAGEVEC_SIZE ? 2 : 1;
 
@@ -178,9 +178,9 @@ static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
 /* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody scans; what is freed goes nowhere. */
 static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits, const uint32_t *folios)
 {
-	struct rmf_lru_list *list = visits->fate == RMF_FATE_ACTIVATE ? &reclaim->active : &reclaim->inactive;
+	struct rmf_lru_list *list = visits->outcome == RMF_OUTCOME_ACTIVATE ? &reclaim->active : &reclaim->inactive;
 
-	if (visits->fate == RMF_FATE_FREED || !visits->listed)
+	if (visits->outcome == RMF_OUTCOME_FREED || !visits->listed)
 		return;
 	for (uint64_t i = 0; i < visits->nr; i++) {
 		list->folios[list->tail] = folios[i];
@@ -204,12 +204,12 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind, st
 			if (kind == RMF_VISIT_RECLAIM) {
 				rmf_reclaim_account(reclaim, &visits[i]);
 			} else if (visits[i].listed) {
-				reclaim->inactive.n += visits[i].nr * (visits[i].fate == RMF_FATE_KEEP);
-				reclaim->active.n += visits[i].nr * (visits[i].fate == RMF_FATE_ACTIVATE);
+				reclaim->inactive.n += visits[i].nr * (visits[i].outcome == RMF_OUTCOME_KEEP);
+				reclaim->active.n += visits[i].nr * (visits[i].outcome == RMF_OUTCOME_ACTIVATE);
 			}
 		}
 	}
-	rmf_settle_lessons(reclaim->run);
+	rmf_memo_settle(reclaim->run);
 }
 
 /* Models shrink_active_list() with isolate_lru_folios(): base pages are counted after a folio was taken. */
@@ -400,8 +400,8 @@ uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const ui
 		}
 		rmf_try_to_unmap_flush(run);
 		if (group % GROUPS_SETTLED == 0)
-			rmf_settle_lessons(run);
+			rmf_memo_settle(run);
 	}
-	rmf_settle_lessons(run);
+	rmf_memo_settle(run);
 	return group;
 }

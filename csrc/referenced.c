@@ -73,7 +73,7 @@ static bool clear_flush_young_pmd(const struct rmf_walk *walk)
 	return true;
 }
 
-/* nr entries from the walk's position on map the folio alike. */
+/* How many entries, from the walk's position on, are tested as one batch. */
 static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
 {
 	struct rmf_run *run = walk->slots.run;

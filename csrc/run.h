@@ -50,7 +50,7 @@ struct rmf_run {
 	struct rmf_policy policy;
 	enum rmf_guard guard;
 	struct rmf_trace *trace; /* or NULL */
-	struct rmf_lessons *lessons; /* or NULL, see regular.h */
+	struct rmf_memo *memo; /* or NULL, see memo.h */
 
 	uint64_t ev[RMF_NR_EVENTS];
 	uint64_t referenced_ev[RMF_NR_EVENTS]; /* the part of ev counted by rmf_folio_referenced_one() */

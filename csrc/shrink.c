@@ -96,7 +96,7 @@ static bool remove_mapping(struct rmf_run *run, uint64_t folio)
 }
 
 /* One folio of shrink_folio_list(). */
-static enum rmf_fate shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_references, bool *writes_out)
+static enum rmf_outcome shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_references, bool *writes_out)
 {
 	struct rmf_population *pop = &run->pop;
 	uint32_t *flags = &pop->folio_flags[folio], nr = rmf_folio_nr_pages(pop, folio);
@@ -105,42 +105,42 @@ static enum rmf_fate shrink_folio(struct rmf_run *run, uint64_t folio, bool igno
 	rmf_count(run, RMF_FOLIOS_SCANNED, 1);
 	rmf_count(run, RMF_PAGES_SCANNED, nr);
 	if (*flags & RMF_FOLIO_LOCKED)
-		return RMF_FATE_KEEP;
+		return RMF_OUTCOME_KEEP;
 	if (nr > 1 && (*flags & RMF_FOLIO_PAGE_FLAGS) && (pop->page_flags[pop->folio_page_base[folio]] & RMF_PAGE_HWPOISON))
-		return RMF_FATE_KEEP;
+		return RMF_OUTCOME_KEEP;
 	if (!rmf_folio_evictable(run, folio))
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	if (!ignore_references)
 		references = folio_check_references(run, folio);
 	if (references == REFERENCES_ACTIVATE)
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	if (references == REFERENCES_KEEP)
-		return RMF_FATE_KEEP;
+		return RMF_OUTCOME_KEEP;
 	if ((*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_SWAPCACHE)) == (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED) &&
 	    !add_to_swap(run, folio))
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	if (!unmap_mappings(run, folio) || (*flags & RMF_FOLIO_PINNED))
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	if ((*flags & RMF_FOLIO_DIRTY) && (*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) != RMF_FOLIO_ANON) {
 		if (!(*flags & RMF_FOLIO_SWAPBACKED))
-			return RMF_FATE_ACTIVATE;
+			return RMF_OUTCOME_ACTIVATE;
 		if (references == REFERENCES_RECLAIM_CLEAN)
-			return RMF_FATE_KEEP;
+			return RMF_OUTCOME_KEEP;
 		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio)) /* shmem goes to swap too */
-			return RMF_FATE_ACTIVATE;
+			return RMF_OUTCOME_ACTIVATE;
 		*writes_out = true; /* after try_to_unmap_flush_dirty(), which the loop models */
 		*flags &= ~(uint32_t)RMF_FOLIO_DIRTY;
 		rmf_count(run, RMF_FOLIOS_WRITTEN, 1);
 	}
-	return remove_mapping(run, folio) ? RMF_FATE_FREED : RMF_FATE_KEEP;
+	return remove_mapping(run, folio) ? RMF_OUTCOME_FREED : RMF_OUTCOME_KEEP;
 }
 
 /* A folio that was not freed loses the isolation reference; it is gone if that was the last one. */
-static void putback(struct rmf_run *run, uint64_t folio, enum rmf_fate fate)
+static void putback(struct rmf_run *run, uint64_t folio, enum rmf_outcome outcome)
 {
 	if (--run->pop.folio_refcount[folio] == 0 && run->pop.folio_mapcount[folio] == 0)
 		run->pop.folio_flags[folio] |= RMF_FOLIO_FREED;
-	if (fate == RMF_FATE_ACTIVATE) {
+	if (outcome == RMF_OUTCOME_ACTIVATE) {
 		run->pop.folio_flags[folio] |= RMF_FOLIO_ACTIVE;
 		rmf_count(run, RMF_FOLIOS_ACTIVATED, 1);
 	} else {
@@ -149,16 +149,16 @@ static void putback(struct rmf_run *run, uint64_t folio, enum rmf_fate fate)
 }
 
 /* One folio of shrink_active_list(): only a referenced executable file folio stays. */
-static enum rmf_fate shrink_active_folio(struct rmf_run *run, uint64_t folio)
+static enum rmf_outcome shrink_active_folio(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t *flags = &run->pop.folio_flags[folio], vm_flags;
 	int64_t referenced = rmf_folio_referenced(run, folio, &vm_flags);
 
 	if (referenced && (vm_flags & RMF_VMA_EXEC) && !(*flags & RMF_FOLIO_SWAPBACKED))
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	*flags &= ~(uint32_t)RMF_FOLIO_ACTIVE;
 	rmf_count(run, RMF_FOLIOS_DEACTIVATED, 1);
-	return RMF_FATE_KEEP;
+	return RMF_OUTCOME_KEEP;
 }
 
 void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, struct rmf_visits *visit)
@@ -166,20 +166,20 @@ void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t 
 	const bool required = run->flush_required, writable = run->tlb_writable;
 	const uint64_t cpumask = run->tlb_cpumask;
 	struct rmf_population *pop = &run->pop;
-	enum rmf_fate fate;
+	enum rmf_outcome outcome;
 
 	*visit = (struct rmf_visits){ .nr = 1, .order = pop->folio_order[folio] };
 	run->flush_required = run->tlb_writable = false;
 	run->tlb_cpumask = 0;
 	if (kind == RMF_VISIT_ACTIVE) {
-		fate = shrink_active_folio(run, folio);
+		outcome = shrink_active_folio(run, folio);
 	} else {
 		pop->folio_refcount[folio]++;
-		fate = shrink_folio(run, folio, kind == RMF_VISIT_PAGEOUT, &visit->writes_out);
-		if (fate != RMF_FATE_FREED)
-			putback(run, folio, fate);
+		outcome = shrink_folio(run, folio, kind == RMF_VISIT_PAGEOUT, &visit->writes_out);
+		if (outcome != RMF_OUTCOME_FREED)
+			putback(run, folio, outcome);
 	}
-	visit->fate = (uint8_t)fate;
+	visit->outcome = (uint8_t)outcome;
 	visit->listed = rmf_folio_evictable(run, folio) && !(pop->folio_flags[folio] & RMF_FOLIO_FREED);
 	visit->deferred = run->flush_required;
 	visit->writable = run->tlb_writable;

@@ -16,18 +16,18 @@ enum rmf_visit_kind {
 	RMF_NR_VISIT_KINDS,
 };
 
-enum rmf_fate {
-	RMF_FATE_FREED,
-	RMF_FATE_KEEP, /* goes to the inactive list */
-	RMF_FATE_ACTIVATE, /* goes to the active list */
+enum rmf_outcome {
+	RMF_OUTCOME_FREED,
+	RMF_OUTCOME_KEEP, /* goes to the inactive list */
+	RMF_OUTCOME_ACTIVATE, /* goes to the active list */
 };
 
-/* Visits in a row that went alike, of folios of one order. */
+/* Visits in a row, of folios of one order, that went the same way. */
 struct rmf_visits {
 	uint64_t nr;
 	uint64_t cpumask; /* of the deferred flushes */
 	uint8_t order;
-	uint8_t fate;
+	uint8_t outcome;
 	bool listed; /* back on a list: neither gone nor unevictable */
 	bool deferred; /* each left TLB flushes to be made */
 	bool writable; /* of a dirty PTE among them */

@@ -44,8 +44,8 @@ static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch 
 	run->policy = *policy;
 	run->swap_end = stream->swap ? UNLIMITED : 0;
 	if (fast) {
-		run->lessons = rmf_lessons_new(stream->isa->visit_alike);
-		*missing |= !run->lessons;
+		run->memo = rmf_memo_new(stream->isa->visit_same);
+		*missing |= !run->memo;
 	}
 	return run;
 }
@@ -134,7 +134,7 @@ struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const stru
 static void free_run(struct rmf_run *run)
 {
 	if (run)
-		rmf_lessons_free(run->lessons);
+		rmf_memo_free(run->memo);
 	free(run);
 }
 
@@ -235,7 +235,7 @@ static void repeat_pass(struct rmf_stream *stream)
 
 		done += rmf_visit(stream->earlier, RMF_VISIT_RECLAIM, folios, stream->nr_list - done, visits, NR_VISITS, &nr);
 		for (uint64_t i = 0; i < nr; folios += visits[i++].nr)
-			for (uint64_t j = 0; j < visits[i].nr && visits[i].fate == RMF_FATE_KEEP && visits[i].listed; j++)
+			for (uint64_t j = 0; j < visits[i].nr && visits[i].outcome == RMF_OUTCOME_KEEP && visits[i].listed; j++)
 				stream->list[kept++] = folios[j];
 	}
 	stream->nr_list = kept;
@@ -272,7 +272,7 @@ uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t en
 					return UINT64_MAX;
 		}
 	}
-	rmf_settle_lessons(run);
+	rmf_memo_settle(run);
 	return visited;
 }
 

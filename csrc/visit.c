@@ -1,10 +1,10 @@
 #include "visit.h"
 
-#include "regular.h"
+#include "memo.h"
 
 bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next)
 {
-	if (last->order != next->order || last->fate != next->fate || last->listed != next->listed ||
+	if (last->order != next->order || last->outcome != next->outcome || last->listed != next->listed ||
 	    last->deferred != next->deferred || last->writable != next->writable ||
 	    last->writes_out != next->writes_out || last->cpumask != next->cpumask)
 		return false;
@@ -20,7 +20,7 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
 	while (done < n) {
 		struct rmf_visits visits;
 
-		if (!rmf_visit_regular(run, kind, folios + done, n - done, &visits))
+		if (!rmf_visit_by_memo(run, kind, folios + done, n - done, &visits))
 			rmf_visit_by_rules(run, kind, folios[done], &visits);
 		done += visits.nr;
 		if (used && rmf_visits_join(&out[used - 1], &visits))

@@ -6,7 +6,7 @@
 
 /* Visit folios[0] .. folios[n - 1], all different, until `room` entries of out[] are full; *nr_out of them were used. Returns how many folios were
  * visited. The run's deferred flushes are those of the group at hand: they are left as they are. Not all is counted before
- * rmf_settle_lessons(). */
+ * rmf_memo_settle(). */
 uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *out, uint64_t room,
 		   uint64_t *nr_out);
 

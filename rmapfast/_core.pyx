@@ -220,17 +220,17 @@ cdef extern from "events.h" nogil:
     const char *rmf_component_name(rmf_component component)
 
 cdef extern from "isa.h" nogil:
-    struct rmf_lessons:
+    struct rmf_memo:
         pass
-    ctypedef uint64_t rmf_visit_alike()
+    ctypedef uint64_t rmf_visit_same()
     ctypedef void rmf_populate(const rmf_description *what, uint64_t first, uint64_t end, rmf_populated *out)
     struct rmf_isa:
         const char *name
-        rmf_visit_alike *visit_alike
+        rmf_visit_same *visit_same
         rmf_populate *populate
     const rmf_isa *rmf_isa_at "rmf_isa"(unsigned int n)
-    rmf_lessons *rmf_lessons_new(rmf_visit_alike *visit_alike)
-    void rmf_lessons_free(rmf_lessons *lessons)
+    rmf_memo *rmf_memo_new(rmf_visit_same *visit_same)
+    void rmf_memo_free(rmf_memo *memo)
 
 cdef extern from "run.h" nogil:
     enum rmf_guard:
@@ -251,7 +251,7 @@ cdef extern from "run.h" nogil:
         rmf_policy policy
         rmf_guard guard
         rmf_trace *trace
-        rmf_lessons *lessons
+        rmf_memo *memo
         uint64_t *ev
         uint64_t *referenced_ev
         uint64_t *batch_lengths
@@ -318,11 +318,11 @@ cdef extern from "referenced.h" nogil:
 
 cdef extern from "shrink.h" nogil:
     enum:
-        RMF_FATE_ACTIVATE
+        RMF_OUTCOME_ACTIVATE
     struct rmf_visits:
         uint64_t nr
         uint8_t order
-        uint8_t fate
+        uint8_t outcome
 
 cdef extern from "stream.h" nogil:
     struct rmf_stream:
@@ -662,7 +662,7 @@ cdef class Run:
     def __dealloc__(self):
         free(self.trace.entries)
         if self.run != NULL:
-            rmf_lessons_free(self.run.lessons)
+            rmf_memo_free(self.run.memo)
         PyMem_Free(self.run)
 
     def __init__(
@@ -694,8 +694,8 @@ cdef class Run:
             self.trace.grows = True
             self.run.trace = &self.trace
         if fast:
-            self.run.lessons = rmf_lessons_new(_isa().visit_alike)
-            if self.run.lessons == NULL:
+            self.run.memo = rmf_memo_new(_isa().visit_same)
+            if self.run.memo == NULL:
                 raise MemoryError
 
     cdef void *_data(self, population, str name, int typenum, bint writable, uint64_t *size, bint first) except? NULL:
@@ -1120,7 +1120,7 @@ cdef class Loop:
         cdef const rmf_visits *visits = <const rmf_visits *>cnp.PyArray_DATA(log)
         with nogil:
             for i in range(nr):
-                if visits[i].order > RMF_MAX_ORDER or visits[i].fate > RMF_FATE_ACTIVATE:
+                if visits[i].order > RMF_MAX_ORDER or visits[i].outcome > RMF_OUTCOME_ACTIVATE:
                     break
                 taken = rmf_reclaim_account(&self.reclaim, &visits[i])
                 done += taken

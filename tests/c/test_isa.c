@@ -65,7 +65,7 @@ static void test_every_isa(void)
 				expect(!memcmp(a->batch_lengths, b->batch_lengths, sizeof(a->batch_lengths)), isa->name);
 				rmf_stream_log(fast, &nr);
 				rmf_stream_log(rules, &nr_rules);
-				expect_eq((int64_t)nr, (int64_t)nr_rules, "visits alike");
+				expect_eq((int64_t)nr, (int64_t)nr_rules, "length of the log");
 			}
 			rmf_stream_free(fast);
 			rmf_stream_free(rules);

@@ -20,7 +20,7 @@ static void expect_gone(const struct world *world, int32_t refs_left)
 	expect_eq(pop->folio_mapcount[0], 0, "mapcount");
 	expect_eq(pop->folio_refcount[0], refs_left, "references");
 	expect_eq(pop->mm_rss[RMF_MM_FILEPAGES] + pop->mm_rss[RMF_MM_ANONPAGES] + pop->mm_rss[RMF_MM_SHMEMPAGES], 0, "rss");
-	expect(!(pop->folio_flags[0] & RMF_FOLIO_PAGE_MAPCOUNTS), "the pages are alike again");
+	expect(!(pop->folio_flags[0] & RMF_FOLIO_PAGE_MAPCOUNTS), "the pages are equal again");
 }
 
 /* N pages in one batch: everything once but the reads of the scan, the clears and the page mapcounts. */
@@ -66,7 +66,7 @@ static void test_per_page(void)
 	}
 }
 
-/* Runs of nr alike entries give NR / nr batches. The walk reads the nr - 1 cleared slots of each batch again, unless it skips them. */
+/* Runs of nr equal entries give NR / nr batches. The walk reads the nr - 1 cleared slots of each batch again, unless it skips them. */
 static void test_partial_batches(void)
 {
 	for (uint64_t nr = 1; nr < NR; nr *= 2) {
@@ -164,7 +164,7 @@ static void test_same_result(void)
 	}
 }
 
-/* A second VMA maps half the folio. Unmapped from that one only, the pages differ; unmapped from both they are alike again. */
+/* A second VMA maps half the folio. Unmapped from that one only, the pages differ; unmapped from both they are equal again. */
 static void test_page_mapcounts(void)
 {
 	struct world world = make_world(arch_x86(), policy_v7_0_12());
@@ -299,7 +299,7 @@ static void test_swap_batches(void)
 		expect_event(&world, RMF_BATCHES, 2);
 		for (uint64_t i = 0; i < NR; i++)
 			expect_eq((*pte_at(&world, 0, VPN + i) & RMF_PTE_EXCLUSIVE) != 0, i < cut, "exclusive swap entry");
-		expect(!(world.pop->folio_flags[0] & RMF_FOLIO_PAGE_FLAGS), "the pages are alike again");
+		expect(!(world.pop->folio_flags[0] & RMF_FOLIO_PAGE_FLAGS), "the pages are equal again");
 		free_world(&world);
 
 		world = mapped(policy_anon_swap(), FOLIO_SWAP | RMF_FOLIO_PAGE_FLAGS, RMF_VMA_ANON, 0);

@@ -1,16 +1,16 @@
-#include "regular.h"
+#include "memo.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LESSONS = 64, MAX_LENGTHS = 4 };
+enum { MAX_RESULTS = 64, MAX_LENGTHS = 4 };
 
-struct lesson {
+struct result {
 	struct rmf_regular regular;
 	struct rmf_visits visits;
 	enum rmf_visit_kind kind;
 	bool usable; /* else the rules decide each time */
-	uint64_t nr; /* folios since the last rmf_settle_lessons() */
+	uint64_t nr; /* folios since the last rmf_memo_settle() */
 
 	/* what one visit counts */
 	uint64_t ev[RMF_NR_EVENTS];
@@ -22,29 +22,29 @@ struct lesson {
 	uint64_t steps[MAX_LENGTHS];
 };
 
-struct rmf_lessons {
-	rmf_visit_alike *visit_alike;
+struct rmf_memo {
+	rmf_visit_same *visit_same;
 	uint32_t nr;
-	struct lesson *recent[RMF_NR_VISIT_KINDS][RMF_MAX_ORDER + 1];
-	struct lesson lessons[MAX_LESSONS];
-	/* what the run had counted before a lesson */
+	struct result *recent[RMF_NR_VISIT_KINDS][RMF_MAX_ORDER + 1];
+	struct result results[MAX_RESULTS];
+	/* what the run had counted before the visit whose result is being taken */
 	uint64_t ev[RMF_NR_EVENTS];
 	uint64_t referenced_ev[RMF_NR_EVENTS];
 	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
 };
 
-struct rmf_lessons *rmf_lessons_new(rmf_visit_alike *visit_alike)
+struct rmf_memo *rmf_memo_new(rmf_visit_same *visit_same)
 {
-	struct rmf_lessons *lessons = calloc(1, sizeof(*lessons));
+	struct rmf_memo *memo = calloc(1, sizeof(*memo));
 
-	if (lessons)
-		lessons->visit_alike = visit_alike;
-	return lessons;
+	if (memo)
+		memo->visit_same = visit_same;
+	return memo;
 }
 
-void rmf_lessons_free(struct rmf_lessons *lessons)
+void rmf_memo_free(struct rmf_memo *memo)
 {
-	free(lessons);
+	free(memo);
 }
 
 /* The numbers of a folio that one VMA maps. False if others map it too, or not the whole of it. */
@@ -76,11 +76,11 @@ static bool same_numbers(const struct rmf_regular *a, const struct rmf_regular *
 	return a->flags == b->flags && a->refcount == b->refcount && a->low == b->low && a->vma == b->vma && a->order == b->order;
 }
 
-static struct lesson *find_lesson(struct rmf_lessons *lessons, enum rmf_visit_kind kind, const struct rmf_regular *regular)
+static struct result *find_result(struct rmf_memo *memo, enum rmf_visit_kind kind, const struct rmf_regular *regular)
 {
-	for (uint32_t i = 0; i < lessons->nr; i++)
-		if (lessons->lessons[i].kind == kind && same_numbers(&lessons->lessons[i].regular, regular))
-			return &lessons->lessons[i];
+	for (uint32_t i = 0; i < memo->nr; i++)
+		if (memo->results[i].kind == kind && same_numbers(&memo->results[i].regular, regular))
+			return &memo->results[i];
 	return NULL;
 }
 
@@ -94,7 +94,7 @@ static bool is_regular(const struct rmf_run *run, uint32_t folio, const struct r
 	same.mapcount_after = same.nr_pages_mapped_after = (int32_t)1 << same.order;
 	same.entries_after = RMF_ENTRIES_STAY;
 	same.low_after = same.low;
-	return run->lessons->visit_alike(&run->pop, &same, run->arch.cont_ptes, 0, &folio, 1) == 1;
+	return run->memo->visit_same(&run->pop, &same, run->arch.cont_ptes, 0, &folio, 1) == 1;
 }
 
 /* Whether the entries are now what one of enum rmf_entries_after says. */
@@ -124,113 +124,114 @@ static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint
 	return (regular->entries_after == RMF_ENTRIES_SWAPPED) == (swap_taken > 0);
 }
 
-static bool lengths_since(const struct rmf_run *run, const struct rmf_lessons *lessons, struct lesson *lesson)
+/* The batch lengths that the visit counted; false if they are too many to keep. */
+static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo, struct result *result)
 {
 	for (uint32_t length = 0; length <= RMF_MAX_FOLIO_PAGES; length++) {
-		if (run->batch_lengths[length] == lessons->batch_lengths[length])
+		if (run->batch_lengths[length] == memo->batch_lengths[length])
 			continue;
-		if (lesson->nr_lengths == MAX_LENGTHS)
+		if (result->nr_lengths == MAX_LENGTHS)
 			return false;
-		lesson->length[lesson->nr_lengths] = length;
-		lesson->steps[lesson->nr_lengths++] = run->batch_lengths[length] - lessons->batch_lengths[length];
+		result->length[result->nr_lengths] = length;
+		result->steps[result->nr_lengths++] = run->batch_lengths[length] - memo->batch_lengths[length];
 	}
 	return true;
 }
 
-/* Visit a regular folio by the rules and keep what happened. */
-static void learn(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, const struct rmf_regular *regular, struct rmf_visits *visits)
+/* Visit a regular folio by the rules and keep the result. */
+static void add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, const struct rmf_regular *regular, struct rmf_visits *visits)
 {
-	struct rmf_lessons *lessons = run->lessons;
-	struct lesson *lesson = &lessons->lessons[lessons->nr++];
+	struct rmf_memo *memo = run->memo;
+	struct result *result = &memo->results[memo->nr++];
 	struct rmf_population *pop = &run->pop;
 	const int64_t *rss = pop->mm_rss + (uint64_t)pop->vma_mm[regular->vma] * RMF_NR_MM_COUNTERS;
 	const uint64_t swap_before = run->swap_next;
 	const int64_t stat_before = run->mapped_stat;
 	const int32_t mapped_before = pop->folio_nr_pages_mapped[folio];
 	int64_t rss_before[RMF_NR_MM_COUNTERS];
-	struct rmf_regular *after = &lesson->regular;
+	struct rmf_regular *after = &result->regular;
 
-	memcpy(lessons->ev, run->ev, sizeof(run->ev));
-	memcpy(lessons->referenced_ev, run->referenced_ev, sizeof(run->referenced_ev));
-	memcpy(lessons->batch_lengths, run->batch_lengths, sizeof(run->batch_lengths));
+	memcpy(memo->ev, run->ev, sizeof(run->ev));
+	memcpy(memo->referenced_ev, run->referenced_ev, sizeof(run->referenced_ev));
+	memcpy(memo->batch_lengths, run->batch_lengths, sizeof(run->batch_lengths));
 	memcpy(rss_before, rss, sizeof(rss_before));
 	rmf_visit_by_rules(run, kind, folio, visits);
 
-	*lesson = (struct lesson){ .regular = *regular, .visits = *visits, .kind = kind };
+	*result = (struct result){ .regular = *regular, .visits = *visits, .kind = kind };
 	after->flags_after = pop->folio_flags[folio];
 	after->refcount_after = pop->folio_refcount[folio];
 	after->mapcount_after = pop->folio_mapcount[folio];
 	after->nr_pages_mapped_after = pop->folio_nr_pages_mapped[folio];
 	for (int i = 0; i < RMF_NR_EVENTS; i++) {
-		lesson->ev[i] = run->ev[i] - lessons->ev[i];
-		lesson->referenced_ev[i] = run->referenced_ev[i] - lessons->referenced_ev[i];
+		result->ev[i] = run->ev[i] - memo->ev[i];
+		result->referenced_ev[i] = run->referenced_ev[i] - memo->referenced_ev[i];
 	}
 	for (int i = 0; i < RMF_NR_MM_COUNTERS; i++)
-		lesson->rss[i] = (uint64_t)(rss[i] - rss_before[i]);
-	lesson->mapped_stat = run->mapped_stat - stat_before;
-	lesson->usable = entries_after(pop, folio, run->swap_next - swap_before, after) && lengths_since(run, lessons, lesson) &&
+		result->rss[i] = (uint64_t)(rss[i] - rss_before[i]);
+	result->mapped_stat = run->mapped_stat - stat_before;
+	result->usable = entries_after(pop, folio, run->swap_next - swap_before, after) && lengths_since(run, memo, result) &&
 			 !(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
 			 (regular->order || after->nr_pages_mapped_after == mapped_before) &&
 			 /* what lies around the folio mattered */
-			 !lesson->ev[RMF_OOB_READS] && !lesson->ev[RMF_OOB_WRITES] && !lesson->ev[RMF_VMA_OVERRUN_READS] &&
-			 !lesson->ev[RMF_VMA_OVERRUN_WRITES] && !lesson->ev[RMF_TABLE_CROSSINGS] &&
+			 !result->ev[RMF_OOB_READS] && !result->ev[RMF_OOB_WRITES] && !result->ev[RMF_VMA_OVERRUN_READS] &&
+			 !result->ev[RMF_VMA_OVERRUN_WRITES] && !result->ev[RMF_TABLE_CROSSINGS] &&
 			 /* whether restored entries fold depends on the PFN */
-			 (run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED || !lesson->ev[RMF_PTES_SET]);
+			 (run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED || !result->ev[RMF_PTES_SET]);
 }
 
-bool rmf_visit_regular(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *visits)
+bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *visits)
 {
-	struct rmf_lessons *lessons = run->lessons;
+	struct rmf_memo *memo = run->memo;
 	const struct rmf_population *pop = &run->pop;
-	struct lesson **recent, *lesson;
+	struct result **recent, *result;
 	struct rmf_regular regular;
 
-	if (!lessons || run->trace || !regular_of(pop, folios[0], &regular))
+	if (!memo || run->trace || !regular_of(pop, folios[0], &regular))
 		return false;
-	recent = &lessons->recent[kind][regular.order];
-	lesson = *recent;
-	if (!lesson || !same_numbers(&lesson->regular, &regular)) {
-		lesson = find_lesson(lessons, kind, &regular);
-		if (!lesson) {
-			if (lessons->nr == MAX_LESSONS || !is_regular(run, folios[0], &regular))
+	recent = &memo->recent[kind][regular.order];
+	result = *recent;
+	if (!result || !same_numbers(&result->regular, &regular)) {
+		result = find_result(memo, kind, &regular);
+		if (!result) {
+			if (memo->nr == MAX_RESULTS || !is_regular(run, folios[0], &regular))
 				return false;
-			learn(run, kind, folios[0], &regular, visits);
+			add_result(run, kind, folios[0], &regular, visits);
 			return true;
 		}
-		*recent = lesson;
+		*recent = result;
 	}
-	if (!lesson->usable)
+	if (!result->usable)
 		return false;
-	if (lesson->regular.entries_after == RMF_ENTRIES_SWAPPED && n > (run->swap_end - run->swap_next) >> regular.order)
+	if (result->regular.entries_after == RMF_ENTRIES_SWAPPED && n > (run->swap_end - run->swap_next) >> regular.order)
 		n = (run->swap_end - run->swap_next) >> regular.order;
-	n = lessons->visit_alike(pop, &lesson->regular, run->arch.cont_ptes, run->swap_next, folios, n);
+	n = memo->visit_same(pop, &result->regular, run->arch.cont_ptes, run->swap_next, folios, n);
 	if (!n)
 		return false;
-	if (lesson->regular.entries_after == RMF_ENTRIES_SWAPPED)
+	if (result->regular.entries_after == RMF_ENTRIES_SWAPPED)
 		run->swap_next += n << regular.order;
-	lesson->nr += n;
-	*visits = lesson->visits;
+	result->nr += n;
+	*visits = result->visits;
 	visits->nr = n;
 	return true;
 }
 
-void rmf_settle_lessons(struct rmf_run *run)
+void rmf_memo_settle(struct rmf_run *run)
 {
-	for (uint32_t i = 0; run->lessons && i < run->lessons->nr; i++) {
-		struct lesson *lesson = &run->lessons->lessons[i];
-		int64_t *rss = run->pop.mm_rss + (uint64_t)run->pop.vma_mm[lesson->regular.vma] * RMF_NR_MM_COUNTERS;
+	for (uint32_t i = 0; run->memo && i < run->memo->nr; i++) {
+		struct result *result = &run->memo->results[i];
+		int64_t *rss = run->pop.mm_rss + (uint64_t)run->pop.vma_mm[result->regular.vma] * RMF_NR_MM_COUNTERS;
 
-		if (!lesson->nr)
+		if (!result->nr)
 			continue;
 		for (int event = 0; event < RMF_NR_EVENTS; event++) {
-			run->ev[event] += lesson->nr * lesson->ev[event];
-			run->referenced_ev[event] += lesson->nr * lesson->referenced_ev[event];
+			run->ev[event] += result->nr * result->ev[event];
+			run->referenced_ev[event] += result->nr * result->referenced_ev[event];
 		}
 		for (int counter = 0; counter < RMF_NR_MM_COUNTERS; counter++)
-			rss[counter] += (int64_t)(lesson->nr * lesson->rss[counter]);
-		for (uint32_t length = 0; length < lesson->nr_lengths; length++)
-			run->batch_lengths[lesson->length[length]] += lesson->nr * lesson->steps[length];
-		run->mapped_stat += (int64_t)lesson->nr * lesson->mapped_stat;
-		lesson->nr = 0;
+			rss[counter] += (int64_t)(result->nr * result->rss[counter]);
+		for (uint32_t length = 0; length < result->nr_lengths; length++)
+			run->batch_lengths[result->length[length]] += result->nr * result->steps[length];
+		run->mapped_stat += (int64_t)result->nr * result->mapped_stat;
+		result->nr = 0;
 	}
 }

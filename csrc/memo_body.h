@@ -1,8 +1,8 @@
-/* The body of rmf_visit_alike(), compiled once for each instruction set: isa_generic.c and its like define RMF_VISIT_ALIKE, the name
+/* The body of rmf_visit_same(), compiled once for each instruction set: isa_generic.c and its like define RMF_VISIT_SAME, the name
  * of the function, and RMF_VECTOR, the bytes of a vector. */
 #include <string.h>
 
-#include "regular.h"
+#include "memo.h"
 
 enum { LANES = RMF_VECTOR / sizeof(rmf_pte) };
 
@@ -100,7 +100,7 @@ static inline void flip(rmf_pte *ptes, uint64_t n, rmf_pte bits)
 }
 
 /* How many of m folios from `folio` on have the numbers of a regular one and the place in the VMA that follows from the first one's. */
-static inline uint64_t numbers_alike(const struct rmf_population *pop, const struct rmf_regular *regular, uint64_t folio, uint64_t m)
+static inline uint64_t nr_equal_numbers(const struct rmf_population *pop, const struct rmf_regular *regular, uint64_t folio, uint64_t m)
 {
 	const uint32_t *flags = pop->folio_flags + folio, *rmap_vma;
 	const int32_t *refcount = pop->folio_refcount + folio, *mapcount = pop->folio_mapcount + folio,
@@ -110,7 +110,7 @@ static inline uint64_t numbers_alike(const struct rmf_population *pop, const str
 	/* of an order-0 folio nr_pages_mapped is not defined */
 	const int32_t pages = (int32_t)nr, ignored = regular->order ? 0 : -1;
 	uint32_t differ = 0;
-	uint64_t differ64 = 0, alike;
+	uint64_t differ64 = 0, equal;
 
 	for (uint64_t i = 0; i < m; i++)
 		differ64 |= (index[i] ^ (first + (i << regular->order))) | (rmap[i + 1] ^ (row + i + 1));
@@ -122,19 +122,19 @@ static inline uint64_t numbers_alike(const struct rmf_population *pop, const str
 		if (!differ)
 			return m;
 	}
-	for (alike = 0; alike < m; alike++)
-		if (flags[alike] != regular->flags || refcount[alike] != regular->refcount || mapcount[alike] != pages ||
-		    ((mapped[alike] ^ pages) & ~ignored) || entire[alike] || index[alike] != first + (alike << regular->order) ||
-		    rmap[alike] != row + alike || rmap[alike + 1] != row + alike + 1 || pop->rmap_vma[row + alike] != regular->vma)
+	for (equal = 0; equal < m; equal++)
+		if (flags[equal] != regular->flags || refcount[equal] != regular->refcount || mapcount[equal] != pages ||
+		    ((mapped[equal] ^ pages) & ~ignored) || entire[equal] || index[equal] != first + (equal << regular->order) ||
+		    rmap[equal] != row + equal || rmap[equal + 1] != row + equal + 1 || pop->rmap_vma[row + equal] != regular->vma)
 			break;
-	return alike;
+	return equal;
 }
 
 /* How many of m folios with consecutive slots from ptes[0] on are mapped as a regular one is. *cleared: their entries are gone already. */
-static inline uint64_t entries_alike(rmf_pte *ptes, const uint64_t *pfn, uint64_t m, uint32_t order, rmf_pte low, bool *cleared)
+static inline uint64_t nr_equal_entries(rmf_pte *ptes, const uint64_t *pfn, uint64_t m, uint32_t order, rmf_pte low, bool *cleared)
 {
 	const uint64_t nr = (uint64_t)1 << order, first = pfn[0];
-	uint64_t differ = 0, alike;
+	uint64_t differ = 0, equal;
 
 	for (uint64_t i = 0; i < m; i++)
 		differ |= pfn[i] ^ (first + (i << order));
@@ -144,20 +144,20 @@ static inline uint64_t entries_alike(rmf_pte *ptes, const uint64_t *pfn, uint64_
 		return m;
 	*cleared = false;
 	if (!order) {
-		for (differ = 0, alike = 0; alike < m; alike++)
-			differ |= ptes[alike] ^ ((pfn[alike] << RMF_PFN_SHIFT) | low);
+		for (differ = 0, equal = 0; equal < m; equal++)
+			differ |= ptes[equal] ^ ((pfn[equal] << RMF_PFN_SHIFT) | low);
 		if (!differ)
 			return m;
 	}
-	for (alike = 0; alike < m; alike++)
-		if (!follow(ptes + (alike << order), nr, (pfn[alike] << RMF_PFN_SHIFT) | low))
+	for (equal = 0; equal < m; equal++)
+		if (!follow(ptes + (equal << order), nr, (pfn[equal] << RMF_PFN_SHIFT) | low))
 			break;
-	return alike;
+	return equal;
 }
 
-rmf_visit_alike RMF_VISIT_ALIKE;
+rmf_visit_same RMF_VISIT_SAME;
 
-uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regular *regular, uint32_t cont_ptes, uint64_t swap,
+uint64_t RMF_VISIT_SAME(const struct rmf_population *pop, const struct rmf_regular *regular, uint32_t cont_ptes, uint64_t swap,
 			 const uint32_t *folios, uint64_t n)
 {
 	const uint32_t order = regular->order;
@@ -180,7 +180,7 @@ uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regu
 			break;
 		while (m < left && folios[done + m] == folio + m && pop->folio_order[folio + m] == order)
 			m++;
-		m = numbers_alike(pop, regular, folio, m);
+		m = nr_equal_numbers(pop, regular, folio, m);
 		if (!m)
 			break;
 		ptes = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio], nr, &vpn);
@@ -192,7 +192,7 @@ uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regu
 		for (uint64_t i = 1; i < m; i += pop->ptrs_per_pte >> order)
 			if (!rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio + i], nr, &last_vpn))
 				m = i;
-		m = entries_alike(ptes, pop->folio_pfn + folio, m, order, regular->low, &cleared);
+		m = nr_equal_entries(ptes, pop->folio_pfn + folio, m, order, regular->low, &cleared);
 		if (!m)
 			break;
 		switch (regular->entries_after) {

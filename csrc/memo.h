@@ -1,13 +1,13 @@
-/* Regular folios, many at a time.
+/* The memo: regular folios are visited many at a time, with the result of the first one.
  *
  * A folio is regular if one VMA maps it, whole, in one page table, by entries that differ in nothing but the PFN, and nothing is stored for its
- * pages. What a visit does to it is then decided by a few numbers (struct rmf_regular, the first part). The first folio with given numbers
- * is visited by the rules, and what happened is the lesson: the events, and the state after it. Further ones get the same without a
- * walk, after each of their entries was compared. So there is no second statement of the rules here, and every policy and
- * architecture has its fast path.
+ * pages. A few numbers then decide what a visit does to it: the first part of struct rmf_regular. The first folio with given numbers
+ * is visited by the rules. The memo keeps the result: the events, and the state after the visit. Each further folio with these numbers
+ * gets the same result without a walk, after each of its entries was compared. So the rules are not stated a second time here, and every
+ * policy and architecture has a fast path.
  */
-#ifndef RMF_REGULAR_H
-#define RMF_REGULAR_H
+#ifndef RMF_MEMO_H
+#define RMF_MEMO_H
 
 #include <stddef.h>
 
@@ -20,7 +20,7 @@ enum rmf_entries_after {
 	RMF_ENTRIES_SWAPPED, /* to slots that are taken now */
 };
 
-/* Folios that a visit finds and leaves alike. */
+/* What regular folios have in common, before and after a visit. */
 struct rmf_regular {
 	/* as found; mapcount, and nr_pages_mapped of a large folio, are its pages */
 	uint32_t vma;
@@ -56,18 +56,19 @@ static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uin
 
 /* Compare and change the first of n folios that are as `regular` says and have consecutive numbers; returns how many. With RMF_ENTRIES_SWAPPED they
  * take the slots from `swap` on, and the caller sees to it that there are enough. */
-typedef uint64_t rmf_visit_alike(const struct rmf_population *pop, const struct rmf_regular *regular, uint32_t cont_ptes, uint64_t swap,
+typedef uint64_t rmf_visit_same(const struct rmf_population *pop, const struct rmf_regular *regular, uint32_t cont_ptes, uint64_t swap,
 				 const uint32_t *folios, uint64_t n);
 
-struct rmf_lessons;
+struct rmf_memo;
 
-/* Lessons for one run; NULL without memory. A run without lessons visits every folio by the rules. */
-struct rmf_lessons *rmf_lessons_new(rmf_visit_alike *visit_alike);
-void rmf_lessons_free(struct rmf_lessons *lessons);
+/* An empty memo for one run, or NULL without memory. A run without a memo visits every folio by the rules. */
+struct rmf_memo *rmf_memo_new(rmf_visit_same *visit_same);
+void rmf_memo_free(struct rmf_memo *memo);
 
-/* Visit the first of n folios if they are regular and a lesson says what happens to them; it may be the first that is taken. Their number is
- * visits->nr; false if there are none. Their events are counted by rmf_settle_lessons(). */
-bool rmf_visit_regular(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *visits);
-void rmf_settle_lessons(struct rmf_run *run);
+/* Visit folios[0] and those behind it whose result is the same; visits->nr says how many. False if the memo cannot be used for folios[0].
+ * If it is the first regular folio with its numbers, it alone is visited, by the rules. What the memo did is counted by
+ * rmf_memo_settle(). */
+bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *visits);
+void rmf_memo_settle(struct rmf_run *run);
 
 #endif
