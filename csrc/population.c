@@ -1,15 +1,7 @@
 #include "population.h"
 
-#include "error.h"
-
 /* Virtual page numbers, page offsets and PFNs stay below this, so that sums of two of them and a folio do not overflow. */
 static const uint64_t LIMIT = (uint64_t)1 << 52;
-
-static int fault_at(struct rmf_fault *fault, const char *array, uint64_t index, const char *rule)
-{
-	*fault = (struct rmf_fault){ array, rule, index };
-	return RMF_EPOPULATION;
-}
 
 static int check_vma(const struct rmf_population *pop, uint64_t i, struct rmf_fault *fault)
 {
@@ -18,25 +10,25 @@ static int check_vma(const struct rmf_population *pop, uint64_t i, struct rmf_fa
 	uint64_t first = start / pop->ptrs_per_pte, nr_tables;
 
 	if (start >= end || end > LIMIT)
-		return fault_at(fault, "vma_end", i, "must be above vma_start and at most 2^52");
+		return rmf_fault_at(fault, "population.vma_end", i, "must be above vma_start and at most 2^52");
 	if (window_start > start || window_end < end || window_end > LIMIT)
-		return fault_at(fault, "vma_window_start", i, "the window must hold the VMA and end at 2^52 at most");
+		return rmf_fault_at(fault, "population.vma_window_start", i, "the window must hold the VMA and end at 2^52 at most");
 	if (base < start - window_start || base > pop->nr_ptes || window_end - start > pop->nr_ptes - base)
-		return fault_at(fault, "vma_pte_base", i, "the window must lie in ptes");
+		return rmf_fault_at(fault, "population.vma_pte_base", i, "the window must lie in ptes");
 	if (pop->vma_pgoff[i] > LIMIT)
-		return fault_at(fault, "vma_pgoff", i, "must be at most 2^52");
+		return rmf_fault_at(fault, "population.vma_pgoff", i, "must be at most 2^52");
 	if (pop->vma_mm[i] >= pop->nr_mms)
-		return fault_at(fault, "vma_mm", i, "no such mm");
+		return rmf_fault_at(fault, "population.vma_mm", i, "no such mm");
 	nr_tables = (end - 1) / pop->ptrs_per_pte - first + 1;
 	if (table > pop->nr_tables || nr_tables > pop->nr_tables - table)
-		return fault_at(fault, "vma_table_base", i, "the VMA's tables must lie in table_state");
+		return rmf_fault_at(fault, "population.vma_table_base", i, "the VMA's tables must lie in table_state");
 	for (uint64_t t = 0; t < nr_tables; t++) {
 		uint64_t table_start = (first + t) * pop->ptrs_per_pte;
 
 		if (pop->table_state[table + t] > RMF_TABLE_PMD_LEAF)
-			return fault_at(fault, "table_state", table + t, "must be 0, 1 or 2");
+			return rmf_fault_at(fault, "population.table_state", table + t, "must be 0, 1 or 2");
 		if (pop->table_state[table + t] == RMF_TABLE_PMD_LEAF && (table_start < start || table_start + pop->ptrs_per_pte > end))
-			return fault_at(fault, "table_state", table + t, "a PMD leaf must lie in its VMA as a whole");
+			return rmf_fault_at(fault, "population.table_state", table + t, "a PMD leaf must lie in its VMA as a whole");
 	}
 	return 0;
 }
@@ -46,20 +38,20 @@ static int check_folio(const struct rmf_population *pop, uint64_t i, struct rmf_
 	uint64_t nr;
 
 	if (pop->folio_order[i] > RMF_MAX_ORDER)
-		return fault_at(fault, "folio_order", i, "must be at most 13");
+		return rmf_fault_at(fault, "population.folio_order", i, "must be at most 13");
 	nr = rmf_folio_nr_pages(pop, i);
 	if (pop->folio_pfn[i] > LIMIT - nr)
-		return fault_at(fault, "folio_pfn", i, "the folio must end at PFN 2^52 at most");
+		return rmf_fault_at(fault, "population.folio_pfn", i, "the folio must end at PFN 2^52 at most");
 	if (pop->folio_index[i] > LIMIT)
-		return fault_at(fault, "folio_index", i, "must be at most 2^52");
+		return rmf_fault_at(fault, "population.folio_index", i, "must be at most 2^52");
 	if (pop->folio_swap[i] > LIMIT - nr)
-		return fault_at(fault, "folio_swap", i, "the swap slots must end at 2^52 at most");
+		return rmf_fault_at(fault, "population.folio_swap", i, "the swap slots must end at 2^52 at most");
 	if (pop->nr_pages < nr || pop->folio_page_base[i] > pop->nr_pages - nr)
-		return fault_at(fault, "folio_page_base", i, "the folio's pages must lie in the page arrays");
+		return rmf_fault_at(fault, "population.folio_page_base", i, "the folio's pages must lie in the page arrays");
 	if (!(pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS) && (pop->folio_mapcount[i] - pop->folio_entire_mapcount[i]) % (int32_t)nr)
-		return fault_at(fault, "folio_mapcount", i, "without PAGE_MAPCOUNTS every page has as many mappings");
+		return rmf_fault_at(fault, "population.folio_mapcount", i, "without PAGE_MAPCOUNTS every page has as many mappings");
 	if (pop->rmap_start[i] > pop->rmap_start[i + 1] || pop->rmap_start[i + 1] > pop->nr_rmap)
-		return fault_at(fault, "rmap_start", i, "must not fall and must end inside rmap_vma");
+		return rmf_fault_at(fault, "population.rmap_start", i, "must not fall and must end inside rmap_vma");
 	return 0;
 }
 
@@ -86,9 +78,9 @@ int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fau
 	int error = 0;
 
 	if (pop->ptrs_per_pte < 2 || pop->ptrs_per_pte > 8192 || (pop->ptrs_per_pte & (pop->ptrs_per_pte - 1)))
-		return fault_at(fault, "ptrs_per_pte", 0, "must be a power of two from 2 to 8192");
+		return rmf_fault_at(fault, "population.ptrs_per_pte", 0, "must be a power of two from 2 to 8192");
 	if (pop->nr_folios > UINT32_MAX || pop->nr_vmas > UINT32_MAX)
-		return fault_at(fault, "folio_pfn", 0, "at most 2^32 - 1 folios and VMAs");
+		return rmf_fault_at(fault, "population.folio_pfn", 0, "at most 2^32 - 1 folios and VMAs");
 	for (uint64_t i = 0; i < pop->nr_vmas && !error; i++)
 		error = check_vma(pop, i, fault);
 	for (uint64_t first = 0; first < pop->nr_folios && !error; first += BLOCK) {
@@ -100,6 +92,6 @@ int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fau
 	}
 	for (uint64_t i = 0; i < pop->nr_rmap && !error; i++)
 		if (pop->rmap_vma[i] >= pop->nr_vmas)
-			error = fault_at(fault, "rmap_vma", i, "no such VMA");
+			error = rmf_fault_at(fault, "population.rmap_vma", i, "no such VMA");
 	return error;
 }

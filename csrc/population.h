@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "error.h"
 #include "pte.h"
 
 enum rmf_vma_flag {
@@ -110,14 +111,7 @@ struct rmf_population {
 	uint64_t nr_mms;
 };
 
-/* What is wrong with a population: an element of an array, named for the error message. */
-struct rmf_fault {
-	const char *array;
-	const char *rule;
-	uint64_t index;
-};
-
-/* 0, or RMF_EPOPULATION with *fault filled in. Reads every index once; the other functions rely on it. */
+/* 0, or RMF_EINVAL with *fault filled in. Reads every index once; the other functions rely on it. */
 int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fault);
 
 static inline uint32_t rmf_folio_nr_pages(const struct rmf_population *pop, uint64_t folio)

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "error.h"
 #include "memo.h"
 #include "tlb.h"
 
@@ -231,14 +230,10 @@ static int check_folios(const struct rmf_run *run, const uint32_t *folios, uint6
 	for (uint64_t i = 0; i < nr; i++) {
 		uint32_t folio = folios[i];
 
-		if (folio >= run->pop.nr_folios) {
-			*fault = (struct rmf_fault){ name, "no such folio", i };
-			return RMF_ELRU;
-		}
-		if (listed[folio / 64] >> folio % 64 & 1) {
-			*fault = (struct rmf_fault){ name, "the folio is listed already", i };
-			return RMF_ELRU;
-		}
+		if (folio >= run->pop.nr_folios)
+			return rmf_fault_at(fault, name, i, "no such folio");
+		if (listed[folio / 64] >> folio % 64 & 1)
+			return rmf_fault_at(fault, name, i, "the folio is listed already");
 		listed[folio / 64] |= (uint64_t)1 << folio % 64;
 	}
 	return 0;
@@ -249,10 +244,8 @@ static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_li
 	uint64_t nr_folios = reclaim->run->pop.nr_folios;
 
 	if (reclaim->inactive.n > list->capacity || reclaim->active.n > list->capacity - reclaim->inactive.n ||
-	    list->capacity > nr_folios) {
-		*fault = (struct rmf_fault){ name, "more entries than there are folios", list->n };
-		return RMF_ELRU;
-	}
+	    list->capacity > nr_folios)
+		return rmf_fault_at(fault, name, list->n, "more entries than there are folios");
 	return check_folios(reclaim->run, list->folios, list->n, name, listed, fault);
 }
 
@@ -297,9 +290,9 @@ int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
 
 	if (!listed)
 		return RMF_ENOMEM;
-	error = check_list(reclaim, &reclaim->inactive, "lru_inactive", listed, fault);
+	error = check_list(reclaim, &reclaim->inactive, "population.lru_inactive", listed, fault);
 	if (!error)
-		error = check_list(reclaim, &reclaim->active, "lru_active", listed, fault);
+		error = check_list(reclaim, &reclaim->active, "population.lru_active", listed, fault);
 	free(listed);
 	if (error)
 		return error;
@@ -374,10 +367,8 @@ int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t
 		uint64_t wanted = group == 0 ? 0 : group_start[group - 1];
 
 		if (group_start[group] < wanted || group_start[group] > nr || (group == 0 && group_start[0]) ||
-		    (group == nr_groups && group_start[group] != nr)) {
-			*fault = (struct rmf_fault){ "group_start", "offsets rise from 0 to the number of folios", group };
-			error = RMF_ELRU;
-		}
+		    (group == nr_groups && group_start[group] != nr))
+			error = rmf_fault_at(fault, "group_start", group, "offsets rise from 0 to the number of folios");
 	}
 	return error;
 }

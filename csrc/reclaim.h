@@ -48,7 +48,7 @@ struct rmf_reclaim {
 	uint32_t priority; /* of the pass; 0 also: the next isolation begins a round */
 };
 
-/* Check the lists (RMF_ELRU with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
+/* Check the lists (RMF_EINVAL with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault);
 
 /* Whether the loop goes on; no group is begun. */
@@ -64,7 +64,7 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
  * shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux v7.0. */
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
 
-/* 0, or RMF_ELRU with *fault: whether these are groups for rmf_shrink_groups(), each folio in one of them at most. */
+/* 0, or RMF_EINVAL with *fault: whether these are groups for rmf_shrink_groups(), each folio in one of them at most. */
 int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
 		     struct rmf_fault *fault);
 

@@ -31,6 +31,14 @@ cdef extern from "pte.h" nogil:
         RMF_KIND_MASK
     unsigned long long rmf_mk_marker()
 
+cdef extern from "error.h" nogil:
+    enum:
+        RMF_ENOMEM
+    struct rmf_fault:
+        const char *array
+        const char *rule
+        uint64_t index
+
 cdef extern from "population.h" nogil:
     enum:
         RMF_VMA_LOCKED
@@ -102,11 +110,6 @@ cdef extern from "population.h" nogil:
         const uint64_t *mm_cpumask
         const uint32_t *mm_flags
         uint64_t nr_mms
-
-    struct rmf_fault:
-        const char *array
-        const char *rule
-        uint64_t index
 
     int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
 
@@ -201,11 +204,6 @@ cdef extern from "policy.h" nogil:
         bint failure_swapbacked
         bint hwpoison_page0
         bint mismatch_restores
-
-cdef extern from "error.h" nogil:
-    enum:
-        RMF_ENOMEM
-    const char *rmf_strerror(int error)
 
 cdef extern from "events.h" nogil:
     enum rmf_event:
@@ -520,6 +518,15 @@ cdef const rmf_isa *_isa() except NULL:
     return rmf_isa_at(isas().index(isa()))
 
 
+cdef int _raise_error(int error, const rmf_fault *fault) except -1:
+    """Raise what an error code of C stands for; 0 raises nothing."""
+    if error == RMF_ENOMEM:
+        raise MemoryError
+    if error:
+        raise ValueError(f"{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+    return 0
+
+
 cdef object _checked(str name, object array, int typenum, bint writable, int ndim=1):
     """The array if C can use it as it is; the error says what would do."""
     cdef cnp.dtype want = cnp.PyArray_DescrFromType(typenum)
@@ -688,8 +695,7 @@ cdef class Run:
             )
         with nogil:
             error = rmf_population_check(&self.run.pop, &fault)
-        if error:
-            raise ValueError(f"population.{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+        _raise_error(error, &fault)
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
@@ -811,10 +817,7 @@ cdef class Run:
             error = rmf_groups_check(self.run, f, nr, g, n, &fault)
             if not error:
                 at = rmf_shrink_groups(self.run, f, g, at, n, b)
-        if error == RMF_ENOMEM:
-            raise MemoryError
-        if error:
-            raise ValueError(f"{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+        _raise_error(error, &fault)
         return at
 
     def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages):
@@ -835,10 +838,7 @@ cdef class Run:
         self.reclaim.target = target_pages
         with nogil:
             error = rmf_reclaim_start(&self.reclaim, &fault)
-        if error == RMF_ENOMEM:
-            raise MemoryError
-        if error:
-            raise ValueError(f"population.{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+        _raise_error(error, &fault)
 
     def reclaim_step(self, budget):
         """Call rmf_reclaim_step(); True while there is more to do."""

@@ -1,8 +1,6 @@
 /* rmf_population_check() finds each bad index and names it; what it accepts can be run, whatever the values are. */
 #include "testing.h"
 
-#include "error.h"
-
 enum { VPN = 1024, PFN = 0x1000 };
 
 static const uint64_t LIMIT = (uint64_t)1 << 52;
@@ -83,8 +81,9 @@ static void expect_fault(const char *set, uint64_t index, uint64_t value, const 
 	struct rmf_fault fault = { 0 };
 
 	put(&world, field_named(set), index, value);
-	expect_eq(rmf_population_check(world.pop, &fault), RMF_EPOPULATION, set);
-	expect_str(fault.array, array, "array of the fault");
+	expect_eq(rmf_population_check(world.pop, &fault), RMF_EINVAL, set);
+	expect(strncmp(fault.array, "population.", 11) == 0, "the fault names the population");
+	expect_str(fault.array + 11, array, "array of the fault");
 	expect_eq((int64_t)fault.index, (int64_t)at, "index of the fault");
 	expect(fault.rule != NULL, "and the rule");
 	free_world(&world);
@@ -137,7 +136,7 @@ static void test_page_table_size(void)
 		struct rmf_fault fault = { 0 };
 		bool valid = ptrs >= 2 && ptrs <= 8192 && __builtin_popcount(ptrs) == 1;
 
-		if ((rmf_population_check(&pop, &fault) == 0) != valid || (!valid && strcmp(fault.array, "ptrs_per_pte") != 0))
+		if ((rmf_population_check(&pop, &fault) == 0) != valid || (!valid && strcmp(fault.array, "population.ptrs_per_pte") != 0))
 			expect(false, "a power of two from 2 to 8192");
 	}
 	nr_checks++;
@@ -165,19 +164,19 @@ static void test_lru_lists(void)
 	struct rmf_fault fault;
 
 	expect_eq(start(&world, good, 3, good, 0, &fault), 0, "all on one list");
-	expect_eq(start(&world, bad, 3, good, 0, &fault), RMF_ELRU, "no such folio");
-	expect_str(fault.array, "lru_inactive", "list");
+	expect_eq(start(&world, bad, 3, good, 0, &fault), RMF_EINVAL, "no such folio");
+	expect_str(fault.array, "population.lru_inactive", "list");
 	expect_eq((int64_t)fault.index, 1, "index");
-	expect_eq(start(&world, good, 0, huge, 3, &fault), RMF_ELRU, "no such folio");
-	expect_str(fault.array, "lru_active", "list");
+	expect_eq(start(&world, good, 0, huge, 3, &fault), RMF_EINVAL, "no such folio");
+	expect_str(fault.array, "population.lru_active", "list");
 	expect_eq((int64_t)fault.index, 2, "index");
-	expect_eq(start(&world, twice, 3, good, 0, &fault), RMF_ELRU, "a folio twice on a list");
+	expect_eq(start(&world, twice, 3, good, 0, &fault), RMF_EINVAL, "a folio twice on a list");
 	expect_eq((int64_t)fault.index, 2, "index");
-	expect_eq(start(&world, good, 2, good, 1, &fault), RMF_ELRU, "a folio on both lists");
-	expect_str(fault.array, "lru_active", "list");
+	expect_eq(start(&world, good, 2, good, 1, &fault), RMF_EINVAL, "a folio on both lists");
+	expect_str(fault.array, "population.lru_active", "list");
 	expect_eq(start(&world, good, 3, good, 0, &fault), 0, "a refusal leaves no trace");
-	expect_eq(start(&world, good, 2, good, 2, &fault), RMF_ELRU, "four entries, three folios");
-	expect_eq(start(&world, good, 4, good, 0, &fault), RMF_ELRU, "four entries in one list");
+	expect_eq(start(&world, good, 2, good, 2, &fault), RMF_EINVAL, "four entries, three folios");
+	expect_eq(start(&world, good, 4, good, 0, &fault), RMF_EINVAL, "four entries in one list");
 	free_world(&world);
 }
 

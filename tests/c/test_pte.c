@@ -1,7 +1,6 @@
 /* The PTE word, and the names of events and errors. */
 #include "testing.h"
 
-#include "error.h"
 
 static void test_words(void)
 {
@@ -52,18 +51,16 @@ static void test_mkdirty(void)
 
 static void test_names(void)
 {
-	const int errors[] = { 0, RMF_ENOMEM, RMF_EPOPULATION, RMF_ELRU, RMF_EFOLIO, RMF_EARCH, RMF_ERANGE, -99 };
-	const int nr = sizeof(errors) / sizeof(errors[0]);
-
 	for (int i = 0; i < RMF_NR_EVENTS; i++) {
 		expect(rmf_event_name((enum rmf_event)i) != NULL, "every event has a name");
 		for (int j = 0; j < i; j++)
 			expect(strcmp(rmf_event_name((enum rmf_event)i), rmf_event_name((enum rmf_event)j)) != 0, "no two events share it");
 	}
 	expect(!rmf_event_name(RMF_NR_EVENTS), "no event of that number");
-	for (int i = 0; i < nr; i++)
-		for (int j = 0; j < i; j++)
-			expect(strcmp(rmf_strerror(errors[i]), rmf_strerror(errors[j])) != 0, "each error has a text of its own");
+	expect(!rmf_event_description(RMF_NR_EVENTS), "and no text of it");
+	for (int i = 0; i < RMF_NR_COMPONENTS; i++)
+		expect(rmf_component_name((enum rmf_component)i) != NULL, "every component has a name");
+	expect(!rmf_component_name(RMF_NR_COMPONENTS), "no component of that number");
 }
 
 int main(void)
