@@ -357,18 +357,21 @@ cdef extern from "reclaim.h" nogil:
                                uint64_t nr_groups, uint64_t budget)
 
 
-cdef extern from "check.h" nogil:
+cdef extern from "check_invariants.h" nogil:
     enum:
         RMF_NR_INVARIANTS
-        RMF_CHECK_SLOTS
-        RMF_CHECK_TABLE
     enum rmf_invariant:
         pass
+    const char *rmf_invariant_name(rmf_invariant invariant)
+
+cdef extern from "check_states.h" nogil:
+    enum:
+        RMF_CHECK_SLOTS
+        RMF_CHECK_TABLE
     enum rmf_check_kind:
         pass
     enum rmf_check_level:
         pass
-    const char *rmf_invariant_name(rmf_invariant invariant)
     struct rmf_check_family:
         uint8_t order
         rmf_check_kind kind
@@ -398,6 +401,8 @@ cdef extern from "check.h" nogil:
         uint32_t ttu
         bint guard_contiguous
     bint rmf_check_state_at(const rmf_check_family *family, uint64_t index, rmf_check_state *state)
+
+cdef extern from "check_run.h" nogil:
     struct rmf_check_found:
         uint64_t count
         uint64_t index
@@ -1148,46 +1153,3 @@ cdef class Loop:
     @property
     def events(self):
         return _counts(self.run.ev)
-
-
-# The machine's limits, for benchmarks (csrc/machine_limits.h)
-
-cdef extern from "machine_limits.h" nogil:
-    uint64_t rmf_limit_read(const uint64_t *words, size_t n)
-    uint64_t rmf_limit_read_clear(uint64_t *words, size_t n)
-    void rmf_limit_copy(uint64_t *to, const uint64_t *source, size_t n)
-
-
-def limit_read(array):
-    """Load each word of a uint64 array; returns their sum modulo 2^64."""
-    _checked("array", array, cnp.NPY_UINT64, False)
-    cdef const uint64_t *words = <uint64_t *>cnp.PyArray_DATA(array)
-    cdef size_t n = cnp.PyArray_SIZE(array)
-    cdef uint64_t total
-    with nogil:
-        total = rmf_limit_read(words, n)
-    return total
-
-
-def limit_read_clear(array):
-    """Load each word of a uint64 array and store 0 in its place; returns their sum modulo 2^64."""
-    _checked("array", array, cnp.NPY_UINT64, True)
-    cdef uint64_t *words = <uint64_t *>cnp.PyArray_DATA(array)
-    cdef size_t n = cnp.PyArray_SIZE(array)
-    cdef uint64_t total
-    with nogil:
-        total = rmf_limit_read_clear(words, n)
-    return total
-
-
-def limit_copy(dst, src):
-    """Copy a uint64 array into another one of the same size."""
-    _checked("dst", dst, cnp.NPY_UINT64, True)
-    _checked("src", src, cnp.NPY_UINT64, False)
-    if len(dst) != len(src) or np.may_share_memory(dst, src):
-        raise ValueError(f"dst: expected an array of {len(src)} elements apart from src")
-    cdef uint64_t *to = <uint64_t *>cnp.PyArray_DATA(dst)
-    cdef const uint64_t *source = <uint64_t *>cnp.PyArray_DATA(src)
-    cdef size_t n = cnp.PyArray_SIZE(src)
-    with nogil:
-        rmf_limit_copy(to, source, n)

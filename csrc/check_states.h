@@ -3,41 +3,26 @@
  * States are numbered: a family fixes the size of the folio, its kind and the kind of VMA; inside a family a state is a mixed-radix number. The
  * same number is the same state for ever, so work can be cut in ranges, resumed, and a counterexample named by two numbers.
  */
-#ifndef RMF_CHECK_H
-#define RMF_CHECK_H
+#ifndef RMF_CHECK_STATES_H
+#define RMF_CHECK_STATES_H
 
-#include "run.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "population.h"
 
 enum {
 	RMF_CHECK_MAX_PAGES = 8,
 	RMF_CHECK_TABLE = 8, /* slots of a page table */
 	RMF_CHECK_SLOTS = 2 * RMF_CHECK_TABLE,
+	RMF_CHECK_FIRST_VPN = RMF_CHECK_TABLE, /* of the two tables */
+	RMF_CHECK_FOLIO_PFN = 64, /* aligned to the largest folio */
+	RMF_CHECK_FOLIO_INDEX = 256, /* a multiple of the page table */
+	RMF_CHECK_SWAP_OFFSET = 4096, /* of swap entries */
 	RMF_CHECK_MAX_FAMILIES = 64,
 	RMF_CHECK_MAX_SYMBOLS = 80,
 	RMF_CHECK_MAX_CONDITIONS = 96,
 };
-
-/* What a run must keep. docs/checker.md has a sentence on each. */
-enum rmf_invariant {
-	RMF_INV_ACCOUNTING,
-	RMF_INV_SLOT_ONCE,
-	RMF_INV_FORWARD,
-	RMF_INV_OUT_OF_BOUNDS,
-	RMF_INV_UFFD_WP_LOST,
-	RMF_INV_RESTORE_WRITE,
-	RMF_INV_RESTORE_SOFT_DIRTY,
-	RMF_INV_RESTORE_YOUNG,
-	RMF_INV_DIRTY_LOST,
-	RMF_INV_TLB_FLUSH,
-	RMF_INV_NOTIFIER,
-	RMF_INV_MLOCK,
-	RMF_INV_FINAL_STATE,
-	RMF_INV_ABORT_WIDENED, /* documented, after an abort: dirty, young or soft-dirty spread over the batch */
-	RMF_INV_ABORT_LEFT_MAPPED, /* documented, after an abort: another set of pages left mapped */
-	RMF_NR_INVARIANTS,
-};
-
-const char *rmf_invariant_name(enum rmf_invariant invariant);
 
 enum rmf_check_kind {
 	RMF_CHECK_FILE,
@@ -68,7 +53,7 @@ struct rmf_check_family {
 	bool anon_vma;
 	bool uffd_wp;
 	bool unreachable; /* holds states that user space cannot make */
-	rmf_pte symbols[RMF_CHECK_MAX_SYMBOLS]; /* of a slot in the VMA; PFNs relative, see check.c */
+	rmf_pte symbols[RMF_CHECK_MAX_SYMBOLS]; /* of a slot in the VMA; PFNs relative, see place_symbol() */
 	uint32_t nr_symbols;
 	struct rmf_check_condition conditions[RMF_CHECK_MAX_CONDITIONS];
 	uint32_t nr_conditions;
@@ -104,25 +89,27 @@ struct rmf_check_state {
 /* State `index` of a family; false if it is the same as another one (then it is not counted). */
 bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index, struct rmf_check_state *state);
 
-struct rmf_check_found {
-	uint64_t count;
-	uint64_t index; /* smallest state that shows it, valid if count > 0 */
+/* Where the folio lies: its page-table border, the VMA's borders, and what is behind the first table. */
+struct rmf_check_geometry {
+	uint32_t border; /* pages before the border; 0: the folio begins at it */
+	uint32_t first, end; /* pages inside the VMA */
+	bool guard_contiguous;
 };
 
-struct rmf_check_policy {
-	struct rmf_policy policy;
-	uint64_t nr_violating; /* states with any violation but the two documented ones */
-	struct rmf_check_found found[RMF_NR_INVARIANTS];
+/* A geometry and the numbers of its states: a range walks through them in order. */
+struct rmf_check_cursor {
+	struct rmf_check_geometry geometry;
+	uint64_t slots; /* states of the slots */
+	uint64_t first, end; /* numbers of the geometry's states */
 };
 
-struct rmf_check;
+void rmf_check_cursor_start(const struct rmf_check_family *family, struct rmf_check_cursor *cursor);
 
-struct rmf_check *rmf_check_new(const struct rmf_arch *arch);
-void rmf_check_free(struct rmf_check *check);
+/* Go on to the geometry that holds `index`, which is not behind the cursor; false if there is none. */
+bool rmf_check_cursor_seek(const struct rmf_check_family *family, struct rmf_check_cursor *cursor, uint64_t index);
 
-/* Unmap states [first, end) of a family under the oracle and each policy, and add up what is violated. Returns how many distinct states
- * were tried. */
-uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family, uint64_t first, uint64_t end,
-			 const struct rmf_policy *oracle, struct rmf_check_policy *policies, uint32_t nr_policies);
+/* The state `index` at the cursor; false if it is the same as another. */
+bool rmf_check_state_at_cursor(const struct rmf_check_family *family, const struct rmf_check_cursor *cursor, uint64_t index,
+			       struct rmf_check_state *state);
 
 #endif
