@@ -1,5 +1,7 @@
 #include "population.h"
 
+#include <stdlib.h>
+
 /* Virtual page numbers, page offsets and PFNs stay below this, so that sums of two of them and a folio do not overflow. */
 static const uint64_t LIMIT = (uint64_t)1 << 52;
 
@@ -93,5 +95,40 @@ int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fau
 	for (uint64_t i = 0; i < pop->nr_rmap && !error; i++)
 		if (pop->rmap_vma[i] >= pop->nr_vmas)
 			error = rmf_fault_at(fault, "population.rmap_vma", i, "no such VMA");
+	return error;
+}
+
+uint64_t *rmf_folio_bits(const struct rmf_population *pop)
+{
+	return calloc(pop->nr_folios / 64 + 1, sizeof(uint64_t));
+}
+
+int rmf_folios_check(const struct rmf_population *pop, const uint32_t *folios, uint64_t nr, const char *name, uint64_t *listed,
+		     struct rmf_fault *fault)
+{
+	for (uint64_t i = 0; i < nr; i++) {
+		uint32_t folio = folios[i];
+
+		if (folio >= pop->nr_folios)
+			return rmf_fault_at(fault, name, i, "no such folio");
+		if (listed[folio / 64] >> folio % 64 & 1)
+			return rmf_fault_at(fault, name, i, "the folio is listed already");
+		listed[folio / 64] |= (uint64_t)1 << folio % 64;
+	}
+	return 0;
+}
+
+int rmf_lru_check(const struct rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive, const uint32_t *active,
+		  uint64_t nr_active, struct rmf_fault *fault)
+{
+	uint64_t *listed = rmf_folio_bits(pop);
+	int error;
+
+	if (!listed)
+		return RMF_ENOMEM;
+	error = rmf_folios_check(pop, inactive, nr_inactive, "population.lru_inactive", listed, fault);
+	if (!error)
+		error = rmf_folios_check(pop, active, nr_active, "population.lru_active", listed, fault);
+	free(listed);
 	return error;
 }

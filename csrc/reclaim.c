@@ -169,6 +169,24 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 	return visits->nr - left;
 }
 
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log, uint64_t nr)
+{
+	uint64_t done = 0;
+
+	for (uint64_t i = 0; i < nr; i++) {
+		uint64_t taken;
+
+		/* the log may come from another process */
+		if (log[i].order > RMF_MAX_ORDER || log[i].outcome > RMF_OUTCOME_ACTIVATE)
+			break;
+		taken = rmf_reclaim_account(reclaim, &log[i]);
+		done += taken;
+		if (taken < log[i].nr)
+			break;
+	}
+	return done;
+}
+
 static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
 {
 	return at < list->capacity ? at : at - list->capacity;
@@ -224,31 +242,6 @@ static void shrink_active(struct rmf_reclaim *reclaim)
 	visit_list(reclaim, RMF_VISIT_ACTIVE, list, nr);
 }
 
-/* Whether there are such folios, and none is there that `listed`, which has a bit for each folio, has already; it has them then. */
-static int check_folios(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const char *name, uint64_t *listed, struct rmf_fault *fault)
-{
-	for (uint64_t i = 0; i < nr; i++) {
-		uint32_t folio = folios[i];
-
-		if (folio >= run->pop.nr_folios)
-			return rmf_fault_at(fault, name, i, "no such folio");
-		if (listed[folio / 64] >> folio % 64 & 1)
-			return rmf_fault_at(fault, name, i, "the folio is listed already");
-		listed[folio / 64] |= (uint64_t)1 << folio % 64;
-	}
-	return 0;
-}
-
-static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_list *list, const char *name, uint64_t *listed, struct rmf_fault *fault)
-{
-	uint64_t nr_folios = reclaim->run->pop.nr_folios;
-
-	if (reclaim->inactive.n > list->capacity || reclaim->active.n > list->capacity - reclaim->inactive.n ||
-	    list->capacity > nr_folios)
-		return rmf_fault_at(fault, name, list->n, "more entries than there are folios");
-	return check_folios(reclaim->run, list->folios, list->n, name, listed, fault);
-}
-
 /* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap nobody looks at the swapbacked ones. */
 static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
@@ -283,27 +276,39 @@ static uint64_t max_pages(const struct rmf_population *pop)
 	return (uint64_t)1 << order;
 }
 
-int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
+int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive, uint64_t nr_inactive, uint32_t *active,
+		      uint64_t nr_active, uint64_t target, struct rmf_fault *fault)
 {
-	uint64_t *listed = calloc(reclaim->run->pop.nr_folios / 64 + 1, sizeof(*listed));
-	int error;
+	const uint64_t capacity = run->pop.nr_folios;
+	int error = rmf_lru_check(&run->pop, inactive, nr_inactive, active, nr_active, fault);
 
-	if (!listed)
-		return RMF_ENOMEM;
-	error = check_list(reclaim, &reclaim->inactive, "population.lru_inactive", listed, fault);
-	if (!error)
-		error = check_list(reclaim, &reclaim->active, "population.lru_active", listed, fault);
-	free(listed);
 	if (error)
 		return error;
-	drop_unscanned(reclaim->run, &reclaim->inactive);
-	drop_unscanned(reclaim->run, &reclaim->active);
+	*reclaim = (struct rmf_reclaim){
+		.run = run,
+		.inactive = { .folios = inactive, .capacity = capacity, .n = nr_inactive },
+		.active = { .folios = active, .capacity = capacity, .n = nr_active },
+		.target = target,
+	};
+	drop_unscanned(run, &reclaim->inactive);
+	drop_unscanned(run, &reclaim->active);
 	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
-	reclaim->lru_pages = list_pages(reclaim->run, &reclaim->inactive) + list_pages(reclaim->run, &reclaim->active);
+	reclaim->lru_pages = list_pages(run, &reclaim->inactive) + list_pages(run, &reclaim->active);
 	reclaim->inactive.tail = wrapped(&reclaim->inactive, reclaim->inactive.n);
 	reclaim->active.tail = wrapped(&reclaim->active, reclaim->active.n);
-	reclaim->max_pages = max_pages(&reclaim->run->pop);
+	reclaim->max_pages = max_pages(&run->pop);
 	return 0;
+}
+
+void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios, uint64_t pages, uint64_t target)
+{
+	*reclaim = (struct rmf_reclaim){
+		.run = run,
+		.inactive = { .n = folios },
+		.target = target,
+		.round_left = folios,
+		.lru_pages = pages,
+	};
 }
 
 /* What a run costs the simulation, whoever maps the folios and however often they are looked at. */
@@ -356,12 +361,12 @@ bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
 		     struct rmf_fault *fault)
 {
-	uint64_t *listed = calloc(run->pop.nr_folios / 64 + 1, sizeof(*listed));
+	uint64_t *listed = rmf_folio_bits(&run->pop);
 	int error;
 
 	if (!listed)
 		return RMF_ENOMEM;
-	error = check_folios(run, folios, nr, "folios", listed, fault);
+	error = rmf_folios_check(&run->pop, folios, nr, "folios", listed, fault);
 	free(listed);
 	for (uint64_t group = 0; !error && group <= nr_groups; group++) {
 		uint64_t wanted = group == 0 ? 0 : group_start[group - 1];

@@ -48,8 +48,15 @@ struct rmf_reclaim {
 	uint32_t priority; /* of the pass; 0 also: the next isolation begins a round */
 };
 
-/* Check the lists (RMF_EINVAL with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
-int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault);
+/* Begin a reclaim of `target` base pages. Each list is an array with room for every folio of the population, and its first nr_* entries.
+ * Folios that nobody would scan are taken off: freed and unevictable ones, and swapbacked ones if there is no swap space.
+ * Returns 0, or what rmf_lru_check() returns. */
+int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive, uint64_t nr_inactive, uint32_t *active,
+		      uint64_t nr_active, uint64_t target, struct rmf_fault *fault);
+
+/* Begin a reclaim whose visits are made elsewhere: only rmf_reclaim_account() and rmf_reclaim_goes_on() may follow. So many folios of
+ * `pages` base pages in all are on the inactive list, none on the active one. */
+void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios, uint64_t pages, uint64_t target);
 
 /* Whether the loop goes on; no group is begun. */
 bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim);
@@ -58,6 +65,9 @@ bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim);
  * is left on the lists (only rmf_lru_list.n). Returns how many of them the loop comes to: all, unless it ends or has to turn to the
  * active list before. Models shrink_inactive_list(), mm/vmscan.c, Linux v7.0. */
 uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits);
+
+/* Account for a log of visits, entry by entry, up to the folio at which the loop ends. Returns how many folios it came to. */
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log, uint64_t nr);
 
 /* Reclaim until the target is reached, nothing is left to try, or `budget` (1 or more) is used up: about one
  * for each PTE loaded. True while there is more to do. Models

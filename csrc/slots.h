@@ -37,6 +37,19 @@ static inline struct rmf_slots rmf_slots_of_vma(struct rmf_run *run, uint32_t vm
 	};
 }
 
+/* An array of `nr` entries as slots of one page table, whose first entry is at vpn 0. */
+static inline struct rmf_slots rmf_slots_of_table(struct rmf_run *run, rmf_pte *ptes, uint64_t nr)
+{
+	return (struct rmf_slots){
+		.run = run,
+		.ptes = ptes,
+		.window_end = nr,
+		.vma_end = nr,
+		.table_mask = UINT64_MAX,
+		.cont_mask = run->arch.cont_ptes - 1,
+	};
+}
+
 /* Slots left in the page table and in the VMA from vpn on; room(a) of the fact sheet. vpn lies in the VMA. */
 static inline uint64_t rmf_slots_room(const struct rmf_slots *slots, uint64_t vpn)
 {

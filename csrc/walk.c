@@ -173,3 +173,13 @@ next:
 			lock_ptl(walk);
 	}
 }
+
+void rmf_walk_folio(struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags)
+{
+	struct rmf_walk walk;
+
+	if (!rmf_walk_start(&walk, run, folio, vma, flags))
+		return;
+	while (rmf_page_vma_mapped_walk(&walk))
+		rmf_trace_add(run, RMF_TRACE_YIELD, walk.vpn, 0);
+}

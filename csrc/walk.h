@@ -30,6 +30,9 @@ bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, 
 /* Models page_vma_mapped_walk(), mm/page_vma_mapped.c, Linux v7.0. */
 bool rmf_page_vma_mapped_walk(struct rmf_walk *walk);
 
+/* Walk over a whole folio; each yield goes into the run's trace. */
+void rmf_walk_folio(struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags);
+
 /* State and first slot of the page table at the walk's position. */
 uint8_t *rmf_walk_table_state(const struct rmf_walk *walk);
 uint64_t rmf_walk_table_start(const struct rmf_walk *walk);

@@ -145,21 +145,17 @@ static void test_page_table_size(void)
 static int start(struct world *world, const uint32_t *inactive, uint64_t nr_inactive, const uint32_t *active, uint64_t nr_active,
 		 struct rmf_fault *fault)
 {
-	uint32_t lists[2][3] = { { 0 }, { 0 } };
-	struct rmf_reclaim reclaim = {
-		.run = world->run,
-		.inactive = { .folios = lists[0], .capacity = 3, .n = nr_inactive },
-		.active = { .folios = lists[1], .capacity = 3, .n = nr_active },
-	};
+	uint32_t lists[2][4] = { { 0 }, { 0 } };
+	struct rmf_reclaim reclaim;
 
-	memcpy(lists[0], inactive, (nr_inactive < 3 ? nr_inactive : 3) * sizeof(*inactive));
-	memcpy(lists[1], active, (nr_active < 3 ? nr_active : 3) * sizeof(*active));
-	return rmf_reclaim_start(&reclaim, fault);
+	memcpy(lists[0], inactive, nr_inactive * sizeof(*inactive));
+	memcpy(lists[1], active, nr_active * sizeof(*active));
+	return rmf_reclaim_start(&reclaim, world->run, lists[0], nr_inactive, lists[1], nr_active, UINT64_MAX, fault);
 }
 
 static void test_lru_lists(void)
 {
-	const uint32_t good[] = { 0, 1, 2 }, bad[] = { 0, 3, 2 }, twice[] = { 2, 0, 2 }, huge[] = { 0, 1, UINT32_MAX };
+	const uint32_t good[] = { 0, 1, 2, 0 }, bad[] = { 0, 3, 2 }, twice[] = { 2, 0, 2 }, huge[] = { 0, 1, UINT32_MAX };
 	struct world world = valid_world();
 	struct rmf_fault fault;
 
@@ -185,9 +181,7 @@ static void run_everything(struct world *world, uint64_t *seed)
 {
 	const struct rmf_policy policies[] = { policy_per_page(), policy_v6_15(), policy_v6_16(), policy_v7_0(), policy_v7_3(), policy_anon_swap() };
 	uint32_t inactive[3] = { 2, 0, 1 }, active[3] = { 0 };
-	struct rmf_reclaim reclaim = {
-		.run = world->run, .inactive = { inactive, 3, 0, 3 }, .active = { active, 3, 0, 0 }, .target = UINT64_MAX,
-	};
+	struct rmf_reclaim reclaim;
 	struct rmf_fault fault;
 
 	world->run->arch = next_random(seed) & 1 ? arch_arm64() : arch_x86();
@@ -199,7 +193,7 @@ static void run_everything(struct world *world, uint64_t *seed)
 			for (uint32_t vma = 0; vma < 2; vma++)
 				rmf_try_to_unmap_one(world->run, folio, vma, (uint32_t)next_random(seed) & 31);
 	}
-	expect_eq(rmf_reclaim_start(&reclaim, &fault), 0, "start");
+	expect_eq(rmf_reclaim_start(&reclaim, world->run, inactive, 3, active, 0, UINT64_MAX, &fault), 0, "start");
 	expect(!rmf_reclaim_step(&reclaim, UINT64_MAX), "reclaim ends");
 	expect(event(world, RMF_WALK_SLOTS) <= event(world, RMF_WALK_PTE_READS), "no slot without a read");
 	expect(event(world, RMF_WALK_YIELDS) <= event(world, RMF_WALK_CALLS), "no yield without a call");

@@ -3,11 +3,14 @@
 
 enum { VPN = 1024, PFN = 0x1000 };
 
-/* `nr` folios of `order`, one behind the other in one VMA, all on the inactive list. */
+/* `nr` folios of `order`, one behind the other in one VMA, all on one list. */
 struct lru {
 	struct world world;
 	struct rmf_reclaim reclaim;
+	uint32_t *folios; /* of both lists: twice `nr` */
 	uint64_t nr;
+	uint64_t target;
+	bool active; /* which list */
 };
 
 static struct lru make_lru(uint64_t nr, uint8_t order, uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte_flags, uint64_t swap)
@@ -23,28 +26,32 @@ static struct lru make_lru(uint64_t nr, uint8_t order, uint32_t folio_flags, uin
 		map_folio(&lru.world, vma, pte_flags);
 	}
 	lru.world.run->swap_end = swap;
-	lru.reclaim = (struct rmf_reclaim){
-		.run = lru.world.run,
-		.inactive = { .folios = folios, .capacity = nr, .n = nr },
-		.active = { .folios = folios + nr, .capacity = nr },
-		.target = UINT64_MAX,
-	};
+	lru.folios = folios;
+	lru.target = UINT64_MAX;
 	return lru;
+}
+
+static void start(struct lru *lru)
+{
+	uint64_t inactive = lru->active ? 0 : lru->nr;
+	uint32_t *empty = lru->folios + lru->nr;
+	struct rmf_fault fault;
+
+	expect_eq(rmf_reclaim_start(&lru->reclaim, lru->world.run, lru->active ? empty : lru->folios, inactive,
+				    lru->active ? lru->folios : empty, lru->nr - inactive, lru->target, &fault), 0, "start");
 }
 
 /* Begin, and go on in steps of `budget` pages until the end. */
 static void reclaim(struct lru *lru, uint64_t budget)
 {
-	struct rmf_fault fault;
-
-	expect_eq(rmf_reclaim_start(&lru->reclaim, &fault), 0, "start");
+	start(lru);
 	while (rmf_reclaim_step(&lru->reclaim, budget))
 		;
 }
 
 static void free_lru(struct lru *lru)
 {
-	free(lru->reclaim.inactive.folios < lru->reclaim.active.folios ? lru->reclaim.inactive.folios : lru->reclaim.active.folios);
+	free(lru->folios);
 	free_world(&lru->world);
 }
 
@@ -88,7 +95,7 @@ static void test_target(void)
 	for (uint64_t target = 0; target <= 256; target += 17) {
 		struct lru lru = make_lru(16, 4, FOLIO_FILE, 0, 0, 0);
 
-		lru.reclaim.target = target;
+		lru.target = target;
 		reclaim(&lru, ALL);
 		expect_event(&lru.world, RMF_PAGES_FREED, 32 * divided_up(target, 32));
 		free_lru(&lru);
@@ -113,7 +120,6 @@ static void test_budget(void)
 static void test_second_chance(void)
 {
 	struct lru lru = make_lru(8, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
-	struct rmf_fault fault;
 
 	reclaim(&lru, ALL);
 	expect_event(&lru.world, RMF_REFERENCED_CALLS, 16);
@@ -124,7 +130,7 @@ static void test_second_chance(void)
 	free_lru(&lru);
 	/* touched again between the two looks: activated */
 	lru = make_lru(1, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
-	expect_eq(rmf_reclaim_start(&lru.reclaim, &fault), 0, "start");
+	start(&lru);
 	expect(rmf_reclaim_step(&lru.reclaim, 1), "there is more to do");
 	expect(lru.world.pop->folio_flags[0] & RMF_FOLIO_REFERENCED, "marked");
 	*pte_at(&lru.world, 0, VPN) |= RMF_PTE_YOUNG;
@@ -185,10 +191,8 @@ static void test_active_list(void)
 {
 	for (int exec = 0; exec < 2; exec++) {
 		struct lru lru = make_lru(6, 4, RMF_FOLIO_ACTIVE, exec ? RMF_VMA_EXEC : 0, RMF_PTE_YOUNG, 0);
-		struct rmf_lru_list inactive = lru.reclaim.inactive;
 
-		lru.reclaim.inactive = lru.reclaim.active;
-		lru.reclaim.active = inactive;
+		lru.active = true;
 		reclaim(&lru, ALL);
 		expect_event(&lru.world, RMF_ACTIVE_PASSES, exec ? 6 : 3);
 		expect_event(&lru.world, RMF_FOLIOS_DEACTIVATED, 6);
@@ -240,7 +244,7 @@ static void test_free_batches(void)
 			struct lru lru = make_lru(nr, 0, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
 			const uint64_t half = groups == 2 ? nr / 2 : nr, starts[] = { 0, half, nr };
 
-			rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, groups, UINT64_MAX);
+			rmf_shrink_groups(lru.world.run, lru.folios, starts, 0, groups, UINT64_MAX);
 			expect_event(&lru.world, RMF_TLB_FLUSHES, divided_up(half, 31) + divided_up(nr - half, 31));
 			expect_event(&lru.world, RMF_SHRINK_CALLS, groups);
 			expect_event(&lru.world, RMF_FOLIOS_FREED, nr); /* young or not */
@@ -257,7 +261,7 @@ static void test_dirty_flush(void)
 	struct lru lru = make_lru(20, 0, FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 20);
 	const uint64_t starts[] = { 0, 20 };
 
-	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, 1, UINT64_MAX);
+	rmf_shrink_groups(lru.world.run, lru.folios, starts, 0, 1, UINT64_MAX);
 	expect_event(&lru.world, RMF_FOLIOS_WRITTEN, 20);
 	expect_event(&lru.world, RMF_FOLIOS_FREED, 20);
 	expect_event(&lru.world, RMF_TLB_FLUSHES, 20);
@@ -275,7 +279,7 @@ static void expect_outcome(uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte
 
 	if (folio_flags & RMF_FOLIO_PAGE_FLAGS)
 		lru.world.pop->page_flags[0] = RMF_PAGE_HWPOISON;
-	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, 1, UINT64_MAX);
+	rmf_shrink_groups(lru.world.run, lru.folios, starts, 0, 1, UINT64_MAX);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_FREED), want == FREED, what);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_KEPT), want == KEPT, what);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_ACTIVATED), want == ACTIVATED, what);
