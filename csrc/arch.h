@@ -1,4 +1,5 @@
-/* An architecture as the unmap path sees it; the fields are those of rmapfast.Arch, which documents them. */
+/* An architecture as the unmap path sees it; the fields are those of rmapfast.Arch, which documents
+ * them. */
 #ifndef RMF_ARCH_H
 #define RMF_ARCH_H
 

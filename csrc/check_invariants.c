@@ -27,7 +27,8 @@ const char *rmf_invariant_name(enum rmf_invariant invariant)
 
 static bool maps_folio(rmf_pte pte, uint32_t pages)
 {
-	return (rmf_pte_present(pte) || rmf_pte_is_device(pte)) && rmf_pte_pfn(pte) - RMF_CHECK_FOLIO_PFN < pages;
+	return (rmf_pte_present(pte) || rmf_pte_is_device(pte)) &&
+	       rmf_pte_pfn(pte) - RMF_CHECK_FOLIO_PFN < pages;
 }
 
 static uint32_t violated_if(bool condition, enum rmf_invariant invariant)
@@ -36,7 +37,8 @@ static uint32_t violated_if(bool condition, enum rmf_invariant invariant)
 }
 
 /* A bit for each slot that is not what it was. */
-static uint64_t changed_slots(const struct rmf_check_state *before, const struct rmf_check_state *after)
+static uint64_t changed_slots(const struct rmf_check_state *before,
+			      const struct rmf_check_state *after)
 {
 	uint64_t changed = 0;
 
@@ -46,7 +48,8 @@ static uint64_t changed_slots(const struct rmf_check_state *before, const struct
 }
 
 /* Slots that lost their mapping, against what was dropped for them. */
-static uint32_t check_accounting(const struct rmf_check_state *before, const struct rmf_check_state *after, uint64_t changed)
+static uint32_t check_accounting(const struct rmf_check_state *before,
+				 const struct rmf_check_state *after, uint64_t changed)
 {
 	uint32_t pages = 1u << before->order;
 	int32_t lost = 0, swapped = 0, by_page[RMF_CHECK_MAX_PAGES] = { 0 };
@@ -63,14 +66,18 @@ static uint32_t check_accounting(const struct rmf_check_state *before, const str
 	}
 	for (uint32_t page = 0; page < pages; page++)
 		wrong |= before->page_mapcount[page] - after->page_mapcount[page] != by_page[page];
-	wrong |= before->mapcount - after->mapcount != lost || before->refcount - after->refcount != lost;
-	wrong |= after->rss[RMF_MM_FILEPAGES] + after->rss[RMF_MM_ANONPAGES] + after->rss[RMF_MM_SHMEMPAGES] != -lost;
+	wrong |= before->mapcount - after->mapcount != lost ||
+		 before->refcount - after->refcount != lost;
+	wrong |= after->rss[RMF_MM_FILEPAGES] + after->rss[RMF_MM_ANONPAGES] +
+			 after->rss[RMF_MM_SHMEMPAGES] !=
+		 -lost;
 	wrong |= after->rss[RMF_MM_SWAPENTS] != swapped;
 	return violated_if(wrong, RMF_INV_ACCOUNTING);
 }
 
 /* Entries that were cleared or put back: bits that must survive. */
-static uint32_t check_entries(const struct rmf_check_state *before, const struct rmf_check_state *after, uint64_t changed)
+static uint32_t check_entries(const struct rmf_check_state *before,
+			      const struct rmf_check_state *after, uint64_t changed)
 {
 	uint32_t pages = 1u << before->order, wrong = 0;
 	bool markers = !(before->vma_flags & RMF_VMA_ANON) && (before->vma_flags & RMF_VMA_UFFD_WP);
@@ -82,8 +89,10 @@ static uint32_t check_entries(const struct rmf_check_state *before, const struct
 		if (!rmf_pte_present(was))
 			continue;
 		if (!rmf_pte_present(is)) {
-			wrong |= violated_if(markers && (was & RMF_PTE_UFFD_WP) && rmf_pte_none(is), RMF_INV_UFFD_WP_LOST);
-			wrong |= violated_if((was & RMF_PTE_DIRTY) && maps_folio(was, pages) && !(after->folio_flags & RMF_FOLIO_DIRTY),
+			wrong |= violated_if(markers && (was & RMF_PTE_UFFD_WP) && rmf_pte_none(is),
+					     RMF_INV_UFFD_WP_LOST);
+			wrong |= violated_if((was & RMF_PTE_DIRTY) && maps_folio(was, pages) &&
+						     !(after->folio_flags & RMF_FOLIO_DIRTY),
 					     RMF_INV_DIRTY_LOST);
 			continue;
 		}
@@ -97,7 +106,8 @@ static uint32_t check_entries(const struct rmf_check_state *before, const struct
 }
 
 /* The single steps: where they went, and whether flushes and the notifier range cover them. */
-static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_check_state *before, const struct rmf_check_state *after, uint64_t changed)
+static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_check_state *before,
+			    const struct rmf_check_state *after, uint64_t changed)
 {
 	uint64_t flushed = 0, done = 0;
 	int64_t last = -1, notified = 0, notified_end = 0;
@@ -106,7 +116,9 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 	for (uint64_t n = 0; n < trace->n; n++) {
 		const struct rmf_trace_entry *entry = &trace->entries[n];
 		uint64_t first = (uint64_t)entry->a - RMF_CHECK_FIRST_VPN, nr = (uint64_t)entry->b;
-		uint64_t bits = first < RMF_CHECK_SLOTS && nr < RMF_CHECK_SLOTS ? ((1ull << nr) - 1) << first : 0;
+		uint64_t bits = first < RMF_CHECK_SLOTS && nr < RMF_CHECK_SLOTS
+					? ((1ull << nr) - 1) << first
+					: 0;
 
 		switch ((enum rmf_trace_kind)entry->kind) {
 		case RMF_TRACE_STEP_NONPRESENT:
@@ -116,7 +128,9 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 		case RMF_TRACE_STEP:
 			wrong |= violated_if(entry->a <= last, RMF_INV_FORWARD);
 			wrong |= violated_if(done & bits, RMF_INV_SLOT_ONCE);
-			wrong |= violated_if(entry->a < notified || entry->a + (int64_t)nr > notified_end, RMF_INV_NOTIFIER);
+			wrong |= violated_if(entry->a < notified ||
+						     entry->a + (int64_t)nr > notified_end,
+					     RMF_INV_NOTIFIER);
 			last = entry->a;
 			done |= bits;
 			break;
@@ -137,7 +151,9 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 	for (changed &= ~flushed; changed; changed &= changed - 1) {
 		int i = __builtin_ctzll(changed);
 
-		wrong |= violated_if(rmf_pte_present(before->ptes[i]) && !rmf_pte_present(after->ptes[i]), RMF_INV_TLB_FLUSH);
+		wrong |= violated_if(rmf_pte_present(before->ptes[i]) &&
+					     !rmf_pte_present(after->ptes[i]),
+				     RMF_INV_TLB_FLUSH);
 	}
 	return wrong;
 }
@@ -145,7 +161,8 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 /* A folio may only be marked mlocked if all its pages were seen under one page-table lock. */
 static uint32_t check_mlock(const struct rmf_run *run, const struct rmf_check_state *before)
 {
-	uint64_t start = before->vma_start - RMF_CHECK_FIRST_VPN, end = before->vma_end - RMF_CHECK_FIRST_VPN, table = start / RMF_CHECK_TABLE;
+	uint64_t start = before->vma_start - RMF_CHECK_FIRST_VPN,
+		 end = before->vma_end - RMF_CHECK_FIRST_VPN, table = start / RMF_CHECK_TABLE;
 	uint32_t pages = 1u << before->order, seen = 0;
 
 	if (!run->ev[RMF_MLOCK_CALLS])
@@ -155,33 +172,43 @@ static uint32_t check_mlock(const struct rmf_run *run, const struct rmf_check_st
 	return violated_if(seen != pages, RMF_INV_MLOCK);
 }
 
-uint32_t rmf_check_invariants(const struct rmf_run *run, const struct rmf_check_state *before, const struct rmf_check_state *after)
+uint32_t rmf_check_invariants(const struct rmf_run *run, const struct rmf_check_state *before,
+			      const struct rmf_check_state *after)
 {
 	const uint64_t *ev = run->ev;
-	uint64_t outside = ev[RMF_OOB_READS] + ev[RMF_OOB_WRITES] + ev[RMF_VMA_OVERRUN_READS] + ev[RMF_VMA_OVERRUN_WRITES];
+	uint64_t outside = ev[RMF_OOB_READS] + ev[RMF_OOB_WRITES] + ev[RMF_VMA_OVERRUN_READS] +
+			   ev[RMF_VMA_OVERRUN_WRITES];
 	uint64_t changed = changed_slots(before, after);
 
 	return check_accounting(before, after, changed) | check_entries(before, after, changed) |
-	       check_steps(run->trace, before, after, changed) | check_mlock(run, before) | violated_if(outside, RMF_INV_OUT_OF_BOUNDS);
+	       check_steps(run->trace, before, after, changed) | check_mlock(run, before) |
+	       violated_if(outside, RMF_INV_OUT_OF_BOUNDS);
 }
 
-static bool same_folio(const struct rmf_check_state *one, const struct rmf_check_state *other, uint32_t ignored_flags)
+static bool same_folio(const struct rmf_check_state *one, const struct rmf_check_state *other,
+		       uint32_t ignored_flags)
 {
-	return !((one->folio_flags ^ other->folio_flags) & ~ignored_flags) && one->refcount == other->refcount && one->mapcount == other->mapcount &&
+	return !((one->folio_flags ^ other->folio_flags) & ~ignored_flags) &&
+	       one->refcount == other->refcount && one->mapcount == other->mapcount &&
 	       !memcmp(one->page_mapcount, other->page_mapcount, sizeof(one->page_mapcount)) &&
-	       !memcmp(one->page_flags, other->page_flags, sizeof(one->page_flags)) && !memcmp(one->rss, other->rss, sizeof(one->rss));
+	       !memcmp(one->page_flags, other->page_flags, sizeof(one->page_flags)) &&
+	       !memcmp(one->rss, other->rss, sizeof(one->rss));
 }
 
-uint32_t rmf_check_compare(const struct rmf_check_state *oracle, bool oracle_ret, const struct rmf_check_state *policy, bool policy_ret)
+uint32_t rmf_check_compare(const struct rmf_check_state *oracle, bool oracle_ret,
+			   const struct rmf_check_state *policy, bool policy_ret)
 {
-	/* a batch does not leave a folio partially mapped on its way: queueing for a deferred split is no part of the result */
+	/* a batch does not leave a folio partially mapped on its way: queueing for a deferred split
+	 * is no part of the result */
 	const uint32_t queued = RMF_FOLIO_PARTIALLY_MAPPED;
-	/* a batch that finds a dirty entry behind a clean one makes the folio dirty, and so swapbacked, one step earlier */
+	/* a batch that finds a dirty entry behind a clean one makes the folio dirty, and so
+	 * swapbacked, one step earlier */
 	const uint32_t dirtied = RMF_FOLIO_DIRTY | RMF_FOLIO_SWAPBACKED;
 	const rmf_pte widened = RMF_PTE_DIRTY | RMF_PTE_YOUNG | RMF_PTE_SOFT_DIRTY;
 	bool same_but_wider = true, same_mapped = true;
 	size_t size = (oracle->end_slot - oracle->first_slot) * sizeof(*oracle->ptes);
-	bool same_ptes = !memcmp(&oracle->ptes[oracle->first_slot], &policy->ptes[oracle->first_slot], size);
+	bool same_ptes =
+		!memcmp(&oracle->ptes[oracle->first_slot], &policy->ptes[oracle->first_slot], size);
 
 	if (same_ptes && policy_ret == oracle_ret && same_folio(oracle, policy, queued))
 		return 0;
@@ -191,12 +218,14 @@ uint32_t rmf_check_compare(const struct rmf_check_state *oracle, bool oracle_ret
 	for (uint32_t i = oracle->first_slot; i < oracle->end_slot; i++) {
 		rmf_pte a = oracle->ptes[i], b = policy->ptes[i];
 
-		same_but_wider &= a == b || (rmf_pte_present(a) && !((a ^ b) & ~widened) && !(a & ~b));
+		same_but_wider &= a == b ||
+				  (rmf_pte_present(a) && !((a ^ b) & ~widened) && !(a & ~b));
 		same_mapped &= rmf_pte_present(a) == rmf_pte_present(b);
 	}
 	if (!same_mapped)
 		return 1u << RMF_INV_ABORT_LEFT_MAPPED;
-	same_but_wider &= same_folio(oracle, policy, policy->folio_flags & RMF_FOLIO_DIRTY ? queued | dirtied : queued);
+	same_but_wider &= same_folio(
+		oracle, policy, policy->folio_flags & RMF_FOLIO_DIRTY ? queued | dirtied : queued);
 	same_but_wider &= !(oracle->folio_flags & ~policy->folio_flags & dirtied);
 	return same_but_wider ? 1u << RMF_INV_ABORT_WIDENED : 1u << RMF_INV_FINAL_STATE;
 }

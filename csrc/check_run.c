@@ -32,7 +32,8 @@ static struct rmf_check *new_runner(const struct rmf_arch *arch)
 		return NULL;
 	check->run.arch = *arch;
 	check->run.arch.ptrs_per_pte = RMF_CHECK_TABLE;
-	/* CONT says nothing that the entries do not say, so a state that differs in it alone is no other state */
+	/* CONT says nothing that the entries do not say, so a state that differs in it alone is no
+	 * other state */
 	check->run.arch.cont_ptes = 1;
 	check->trace = (struct rmf_trace){ .entries = check->entries, .capacity = MAX_TRACE };
 	check->run.trace = &check->trace;
@@ -106,7 +107,8 @@ void rmf_check_free(struct rmf_check *check)
 	free(check);
 }
 
-/* Write the per-page arrays out where the unmap has settled them, so that two states can be compared. */
+/* Write the per-page arrays out where the unmap has settled them, so that two states can be
+ * compared. */
 static void expand_pages(struct rmf_check_state *state)
 {
 	int32_t pages = 1 << state->order;
@@ -115,15 +117,21 @@ static void expand_pages(struct rmf_check_state *state)
 		for (int32_t page = 0; page < pages; page++)
 			state->page_mapcount[page] = state->mapcount / pages;
 	if (!(state->folio_flags & RMF_FOLIO_PAGE_FLAGS))
-		memset(state->page_flags, state->folio_flags & RMF_FOLIO_EXCLUSIVE ? RMF_PAGE_EXCLUSIVE : 0, (size_t)pages);
-	state->folio_flags &= ~(uint32_t)(RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS | RMF_FOLIO_EXCLUSIVE);
+		memset(state->page_flags,
+		       state->folio_flags & RMF_FOLIO_EXCLUSIVE ? RMF_PAGE_EXCLUSIVE : 0,
+		       (size_t)pages);
+	state->folio_flags &=
+		~(uint32_t)(RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS | RMF_FOLIO_EXCLUSIVE);
 }
 
 /* Unmap the state under a policy; check->now is what is left.
  *
- * The state is copied by the library's memmove(): what gcc makes of a struct of this size, "rep movs", took a tenth of the run. Inlined,
- * gcc knows that the two do not overlap and makes just that of the memmove() too. */
-static __attribute__((noinline)) bool run_state(struct rmf_check *check, const struct rmf_check_state *state, const struct rmf_policy *policy)
+ * The state is copied by the library's memmove(): what gcc makes of a struct of this size, "rep
+ * movs", took a tenth of the run. Inlined, gcc knows that the two do not overlap and makes just
+ * that of the memmove() too. */
+static __attribute__((noinline)) bool run_state(struct rmf_check *check,
+						const struct rmf_check_state *state,
+						const struct rmf_policy *policy)
 {
 	struct rmf_run *run = &check->run;
 	bool ret;
@@ -153,15 +161,17 @@ static void record(struct rmf_check_policy *policy, uint32_t violated, uint64_t 
 	}
 }
 
-uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family, uint64_t first, uint64_t end,
-			 const struct rmf_policy *oracle, struct rmf_check_policy *policies, uint32_t nr_policies)
+uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family,
+			 uint64_t first, uint64_t end, const struct rmf_policy *oracle,
+			 struct rmf_check_policy *policies, uint32_t nr_policies)
 {
 	struct rmf_check_state state;
 	struct rmf_check_cursor cursor;
 	uint64_t tried = 0;
 
 	rmf_check_cursor_start(family, &cursor);
-	for (uint64_t index = first; index < end && rmf_check_cursor_seek(family, &cursor, index); index++) {
+	for (uint64_t index = first; index < end && rmf_check_cursor_seek(family, &cursor, index);
+	     index++) {
 		bool expected_ret;
 
 		if (!rmf_check_state_at_cursor(family, &cursor, index, &state))
@@ -172,7 +182,10 @@ uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family 
 			bool ret = run_state(check, &state, &policies[i].policy);
 			uint32_t violated = rmf_check_invariants(&check->run, &state, &check->now);
 
-			record(&policies[i], violated | rmf_check_compare(&check->oracle->now, expected_ret, &check->now, ret), index);
+			record(&policies[i],
+			       violated | rmf_check_compare(&check->oracle->now, expected_ret,
+							    &check->now, ret),
+			       index);
 		}
 	}
 	return tried;

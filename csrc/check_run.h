@@ -1,4 +1,5 @@
-/* The bounded exhaustive check: states are unmapped under policies and under an oracle, and the outcomes are judged. docs/checker.md. */
+/* The bounded exhaustive check: states are unmapped under policies and under an oracle, and the
+ * outcomes are judged. docs/checker.md. */
 #ifndef RMF_CHECK_RUN_H
 #define RMF_CHECK_RUN_H
 
@@ -21,9 +22,10 @@ struct rmf_check;
 struct rmf_check *rmf_check_new(const struct rmf_arch *arch);
 void rmf_check_free(struct rmf_check *check);
 
-/* Unmap states [first, end) of a family under the oracle and each policy, and add up what is violated. Returns how many distinct states
- * were tried. */
-uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family, uint64_t first, uint64_t end,
-			 const struct rmf_policy *oracle, struct rmf_check_policy *policies, uint32_t nr_policies);
+/* Unmap states [first, end) of a family under the oracle and each policy, and add up what is
+ * violated. Returns how many distinct states were tried. */
+uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family,
+			 uint64_t first, uint64_t end, const struct rmf_policy *oracle,
+			 struct rmf_check_policy *policies, uint32_t nr_policies);
 
 #endif

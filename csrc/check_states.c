@@ -40,8 +40,10 @@ static rmf_pte reacting_bits(const struct rmf_check_family *family)
 
 	switch (family->kind) {
 	case RMF_CHECK_LAZYFREE:
-		/* a restore gives every bit back; soft-dirty and young do so without uffd-wp as with it */
-		return family->uffd_wp ? RMF_PTE_WRITE | RMF_PTE_DIRTY | RMF_PTE_UFFD_WP : mask | RMF_PTE_YOUNG;
+		/* a restore gives every bit back; soft-dirty and young do so without uffd-wp as
+		 * with it */
+		return family->uffd_wp ? RMF_PTE_WRITE | RMF_PTE_DIRTY | RMF_PTE_UFFD_WP
+				       : mask | RMF_PTE_YOUNG;
 	case RMF_CHECK_ANON:
 		/* swap entries carry soft-dirty and uffd-wp */
 		return family->uffd_wp ? RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP : mask;
@@ -92,13 +94,20 @@ static void add_condition(struct rmf_check_family *family, struct rmf_check_cond
 		family->conditions[family->nr_conditions++] = condition;
 }
 
-/* TTU flags as the kernel combines them: reclaim, the same with an immediate flush, and memory failure or offlining, which ignore mlock. */
+/* TTU flags as the kernel combines them: reclaim, the same with an immediate flush, and memory
+ * failure or offlining, which ignore mlock. */
 static const uint32_t reclaim_ttu = RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC;
-static const uint32_t ttus[] = { RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC, RMF_TTU_BATCH_FLUSH, RMF_TTU_SYNC, 0,
-				 RMF_TTU_SYNC | RMF_TTU_IGNORE_MLOCK, RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC | RMF_TTU_IGNORE_MLOCK };
+static const uint32_t ttus[] = { RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC,
+				 RMF_TTU_BATCH_FLUSH,
+				 RMF_TTU_SYNC,
+				 0,
+				 RMF_TTU_SYNC | RMF_TTU_IGNORE_MLOCK,
+				 RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC | RMF_TTU_IGNORE_MLOCK };
 
-/* Each folio condition in a VMA that is not locked, in one that is, and in one that is while mlock is ignored. */
-static void add_locked_variants(struct rmf_check_family *family, struct rmf_check_condition condition)
+/* Each folio condition in a VMA that is not locked, in one that is, and in one that is while mlock
+ * is ignored. */
+static void add_locked_variants(struct rmf_check_family *family,
+				struct rmf_check_condition condition)
 {
 	condition.ttu = reclaim_ttu;
 	add_condition(family, condition);
@@ -108,7 +117,8 @@ static void add_locked_variants(struct rmf_check_family *family, struct rmf_chec
 	add_condition(family, condition);
 }
 
-static void add_ttu_variants(struct rmf_check_family *family, struct rmf_check_condition condition, bool every)
+static void add_ttu_variants(struct rmf_check_family *family, struct rmf_check_condition condition,
+			     bool every)
 {
 	if (!every) {
 		add_locked_variants(family, condition);
@@ -129,21 +139,30 @@ static void add_file_conditions(struct rmf_check_family *family, uint32_t base)
 	bool every = family->level == RMF_CHECK_ALL_BITS;
 
 	if (!every && family->uffd_wp) {
-		/* markers do not react to the folio's flags, which the family without uffd-wp tries */
-		add_condition(family, (struct rmf_check_condition){ .folio_flags = base, .ttu = reclaim_ttu });
+		/* markers do not react to the folio's flags, which the family without
+		 * uffd-wp tries */
+		add_condition(family, (struct rmf_check_condition){ .folio_flags = base,
+								    .ttu = reclaim_ttu });
 		return;
 	}
 	for (uint32_t dirty = 0; dirty < 2; dirty++)
-		add_ttu_variants(family, (struct rmf_check_condition){ .folio_flags = base | (dirty ? RMF_FOLIO_DIRTY : 0) }, every);
-	add_ttu_variants(family, (struct rmf_check_condition){ .folio_flags = base, .external = 1 }, false);
+		add_ttu_variants(family,
+				 (struct rmf_check_condition){
+					 .folio_flags = base | (dirty ? RMF_FOLIO_DIRTY : 0) },
+				 every);
+	add_ttu_variants(family, (struct rmf_check_condition){ .folio_flags = base, .external = 1 },
+			 false);
 }
 
 static void add_lazyfree_conditions(struct rmf_check_family *family, uint32_t base)
 {
 	bool every = family->level == RMF_CHECK_ALL_BITS && family->order <= 1;
-	struct rmf_check_condition clean = { .folio_flags = base }, dirty = { .folio_flags = base | RMF_FOLIO_DIRTY };
+	struct rmf_check_condition clean = { .folio_flags = base },
+				   dirty = { .folio_flags = base | RMF_FOLIO_DIRTY };
 
-	struct rmf_check_condition held = { .folio_flags = base, .extra_refs = 1, .ttu = reclaim_ttu };
+	struct rmf_check_condition held = { .folio_flags = base,
+					    .extra_refs = 1,
+					    .ttu = reclaim_ttu };
 
 	add_ttu_variants(family, clean, every);
 	dirty.ttu = reclaim_ttu;
@@ -161,7 +180,9 @@ static void add_lazyfree_conditions(struct rmf_check_family *family, uint32_t ba
 		return;
 	add_condition(family, clean);
 	add_condition(family, held);
-	clean = (struct rmf_check_condition){ .folio_flags = base, .external = 1, .ttu = reclaim_ttu };
+	clean = (struct rmf_check_condition){ .folio_flags = base,
+					      .external = 1,
+					      .ttu = reclaim_ttu };
 	add_condition(family, clean);
 }
 
@@ -176,7 +197,8 @@ static void add_anon_conditions(struct rmf_check_family *family, uint32_t base)
 	add_condition(family, condition);
 	condition.folio_flags &= ~(uint32_t)RMF_FOLIO_PINNED;
 	/* with few bits the first and the last page stand for all */
-	for (uint32_t page = 1; page <= pages; page += family->level == RMF_CHECK_ALL_BITS ? 1 : pages - 1) {
+	for (uint32_t page = 1; page <= pages;
+	     page += family->level == RMF_CHECK_ALL_BITS ? 1 : pages - 1) {
 		condition.swap_dup_fails = (uint8_t)page;
 		add_condition(family, condition);
 	}
@@ -191,7 +213,9 @@ static void add_conditions(struct rmf_check_family *family)
 		[RMF_CHECK_ANON] = RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_SWAPCACHE,
 	};
 	uint32_t flags = base[family->kind];
-	struct rmf_check_condition poisoned = { .folio_flags = flags, .poisoned = 1, .ttu = RMF_TTU_HWPOISON | RMF_TTU_IGNORE_MLOCK };
+	struct rmf_check_condition poisoned = { .folio_flags = flags,
+						.poisoned = 1,
+						.ttu = RMF_TTU_HWPOISON | RMF_TTU_IGNORE_MLOCK };
 
 	if (family->kind == RMF_CHECK_LAZYFREE)
 		add_lazyfree_conditions(family, flags);
@@ -203,7 +227,9 @@ static void add_conditions(struct rmf_check_family *family)
 	if (family->order == 0 || family->unreachable)
 		add_condition(family, poisoned);
 	if (family->unreachable && family->kind == RMF_CHECK_ANON)
-		add_condition(family, (struct rmf_check_condition){ .folio_flags = RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED, .ttu = reclaim_ttu });
+		add_condition(family, (struct rmf_check_condition){
+					      .folio_flags = RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED,
+					      .ttu = reclaim_ttu });
 }
 
 static uint64_t power(uint64_t base, uint32_t exponent)
@@ -215,21 +241,25 @@ static uint64_t power(uint64_t base, uint32_t exponent)
 	return result;
 }
 
-/* Symbols of a slot outside the VMA: the neighbour's. With all bits every one of them, else none, the folio going on, a foreign page. */
+/* Symbols of a slot outside the VMA: the neighbour's. With all bits every one of them, else none,
+ * the folio going on, a foreign page. */
 static uint32_t nr_outside(const struct rmf_check_family *family)
 {
 	return family->level == RMF_CHECK_ALL_BITS && family->order <= 1 ? family->nr_symbols : 3;
 }
 
-static uint64_t nr_slot_states(const struct rmf_check_family *family, const struct rmf_check_geometry *geometry)
+static uint64_t nr_slot_states(const struct rmf_check_family *family,
+			       const struct rmf_check_geometry *geometry)
 {
 	uint32_t pages = 1u << family->order, inside = geometry->end - geometry->first;
 
 	return power(family->nr_symbols, inside) * power(nr_outside(family), pages - inside);
 }
 
-/* The geometry that comes after; false after the last. The VMA that holds the whole folio comes first, so that it gives the first example. */
-static bool next_geometry(const struct rmf_check_family *family, struct rmf_check_geometry *geometry)
+/* The geometry that comes after; false after the last. The VMA that holds the whole folio comes
+ * first, so that it gives the first example. */
+static bool next_geometry(const struct rmf_check_family *family,
+			  struct rmf_check_geometry *geometry)
 {
 	uint32_t pages = 1u << family->order;
 	bool border_inside = geometry->border > 0 && geometry->border < pages;
@@ -239,7 +269,8 @@ static bool next_geometry(const struct rmf_check_family *family, struct rmf_chec
 		return true;
 	}
 	geometry->guard_contiguous = false;
-	/* beginning at a border is as good as ending at it, but for a scan past the end; the small folios try both */
+	/* beginning at a border is as good as ending at it, but for a scan past the end; the small
+	 * folios try both */
 	if (geometry->border-- > (family->level == RMF_CHECK_ALL_BITS ? 0 : 1))
 		return true;
 	geometry->border = pages;
@@ -249,7 +280,8 @@ static bool next_geometry(const struct rmf_check_family *family, struct rmf_chec
 	return ++geometry->first < pages;
 }
 
-static void first_geometry(const struct rmf_check_family *family, struct rmf_check_geometry *geometry)
+static void first_geometry(const struct rmf_check_family *family,
+			   struct rmf_check_geometry *geometry)
 {
 	uint32_t pages = 1u << family->order;
 
@@ -279,12 +311,14 @@ static void add_family(struct rmf_check_scope *scope, struct rmf_check_family fa
 	add_conditions(&family);
 	family.nr_exclusive = 1;
 	if (family.kind == RMF_CHECK_ANON)
-		family.nr_exclusive = family.level == RMF_CHECK_ALL_BITS ? 1u << (1u << family.order) : 3;
+		family.nr_exclusive =
+			family.level == RMF_CHECK_ALL_BITS ? 1u << (1u << family.order) : 3;
 	count_states(&family);
 	scope->families[scope->nr_families++] = family;
 }
 
-static void add_families(struct rmf_check_scope *scope, uint8_t order, enum rmf_check_level level, bool unreachable)
+static void add_families(struct rmf_check_scope *scope, uint8_t order, enum rmf_check_level level,
+			 bool unreachable)
 {
 	for (int kind = 0; kind < RMF_CHECK_NR_KINDS; kind++) {
 		/* shmem differs from file in nothing but the counter: the small folios show it */
@@ -294,30 +328,34 @@ static void add_families(struct rmf_check_scope *scope, uint8_t order, enum rmf_
 			bool anon_vma = !(vma & 1), uffd_wp = vma & 2;
 			bool file = kind == RMF_CHECK_FILE || kind == RMF_CHECK_SHMEM;
 
-			/* MADV_FREE needs an anonymous VMA; a file folio cannot be in one; an anonymous one is in a private file VMA after
-			 * copy-on-write, which only uffd-wp tells from an anonymous VMA */
+			/* MADV_FREE needs an anonymous VMA; a file folio cannot be in one; an
+			 * anonymous one is in a private file VMA after copy-on-write, which only
+			 * uffd-wp tells from an anonymous VMA */
 			if ((file && anon_vma) || (!file && !anon_vma && !uffd_wp))
 				continue;
 			if (kind == RMF_CHECK_LAZYFREE && !anon_vma && !unreachable)
 				continue;
-			add_family(scope, (struct rmf_check_family){ .order = order,
-								     .kind = (enum rmf_check_kind)kind,
-								     .level = level,
-								     .anon_vma = anon_vma,
-								     .uffd_wp = uffd_wp,
-								     .unreachable = unreachable });
+			add_family(scope,
+				   (struct rmf_check_family){ .order = order,
+							      .kind = (enum rmf_check_kind)kind,
+							      .level = level,
+							      .anon_vma = anon_vma,
+							      .uffd_wp = uffd_wp,
+							      .unreachable = unreachable });
 		}
 	}
 }
 
-void rmf_check_scope_init(struct rmf_check_scope *scope, uint32_t max_pages, bool all_bits, bool unreachable)
+void rmf_check_scope_init(struct rmf_check_scope *scope, uint32_t max_pages, bool all_bits,
+			  bool unreachable)
 {
 	scope->nr_families = 0;
 	memset(scope->families, 0, sizeof(scope->families));
 	for (uint8_t order = 0; order <= 3 && 1u << order <= max_pages; order++) {
-		enum rmf_check_level level = order <= 1 || (order == 2 && all_bits) ? RMF_CHECK_ALL_BITS :
-					     order == 2				    ? RMF_CHECK_REACTING_BITS :
-										      RMF_CHECK_FEW;
+		enum rmf_check_level level = order <= 1 || (order == 2 && all_bits)
+						     ? RMF_CHECK_ALL_BITS
+					     : order == 2 ? RMF_CHECK_REACTING_BITS
+							  : RMF_CHECK_FEW;
 
 		add_families(scope, order, level, unreachable);
 	}
@@ -360,7 +398,9 @@ static rmf_pte outside_symbol(uint64_t digit, rmf_pte inside)
 	return present_symbol(OWN_PAGE, rmf_pte_present(inside) ? inside & (RMF_PFN_ONE - 1) : 0);
 }
 
-static void place_slots(const struct rmf_check_family *family, const struct rmf_check_geometry *geometry, uint64_t slots, struct rmf_check_state *state)
+static void place_slots(const struct rmf_check_family *family,
+			const struct rmf_check_geometry *geometry, uint64_t slots,
+			struct rmf_check_state *state)
 {
 	uint32_t pages = 1u << family->order, nr = nr_outside(family);
 	uint64_t at = BORDER_VPN - geometry->border - RMF_CHECK_FIRST_VPN;
@@ -370,7 +410,8 @@ static void place_slots(const struct rmf_check_family *family, const struct rmf_
 	for (uint32_t i = 0; i < RMF_CHECK_SLOTS; i++)
 		state->ptes[i] = 0;
 	state->first_slot = (uint32_t)at;
-	state->end_slot = at + 2 * pages < RMF_CHECK_SLOTS ? (uint32_t)at + 2 * pages : RMF_CHECK_SLOTS;
+	state->end_slot = at + 2 * pages < RMF_CHECK_SLOTS ? (uint32_t)at + 2 * pages
+							   : RMF_CHECK_SLOTS;
 	for (uint32_t page = pages; page-- > 0;) {
 		bool inside = page >= geometry->first && page < geometry->end;
 		uint32_t radix = inside ? family->nr_symbols : nr;
@@ -382,20 +423,24 @@ static void place_slots(const struct rmf_check_family *family, const struct rmf_
 	for (uint32_t page = 0; page < pages; page++) {
 		bool inside = page >= geometry->first && page < geometry->end;
 		uint32_t next = page < geometry->first ? geometry->first : geometry->end - 1;
-		rmf_pte symbol = inside || nr != 3 ? symbols[page] : outside_symbol(digits[page], symbols[next]);
+		rmf_pte symbol = inside || nr != 3 ? symbols[page]
+						   : outside_symbol(digits[page], symbols[next]);
 
 		state->ptes[at + page] = place_symbol(symbol, page, pages);
 	}
 }
 
 /* Mapcounts, references and marks that go with the entries. */
-static void place_folio(const struct rmf_check_family *family, const struct rmf_check_condition *condition, uint64_t exclusive,
+static void place_folio(const struct rmf_check_family *family,
+			const struct rmf_check_condition *condition, uint64_t exclusive,
 			struct rmf_check_state *state)
 {
 	static const uint8_t patterns[] = { 0xff, 0x00, 0x55 };
 	uint32_t pages = 1u << family->order;
-	uint8_t marks = family->level == RMF_CHECK_ALL_BITS ? (uint8_t)exclusive : patterns[exclusive];
-	bool cached = !(condition->folio_flags & RMF_FOLIO_ANON) || (condition->folio_flags & RMF_FOLIO_SWAPCACHE);
+	uint8_t marks = family->level == RMF_CHECK_ALL_BITS ? (uint8_t)exclusive
+							    : patterns[exclusive];
+	bool cached = !(condition->folio_flags & RMF_FOLIO_ANON) ||
+		      (condition->folio_flags & RMF_FOLIO_SWAPCACHE);
 
 	for (uint32_t page = 0; page < RMF_CHECK_MAX_PAGES; page++)
 		state->page_mapcount[page] = state->page_flags[page] = 0;
@@ -413,15 +458,19 @@ static void place_folio(const struct rmf_check_family *family, const struct rmf_
 	for (uint32_t page = 0; page < pages; page++) {
 		state->mapcount += state->page_mapcount[page];
 		state->nr_pages_mapped += state->page_mapcount[page] > 0;
-		state->page_flags[page] = marks >> page & 1 && family->kind == RMF_CHECK_ANON ? RMF_PAGE_EXCLUSIVE : 0;
+		state->page_flags[page] = marks >> page & 1 && family->kind == RMF_CHECK_ANON
+						  ? RMF_PAGE_EXCLUSIVE
+						  : 0;
 	}
 	if (condition->poisoned)
 		state->page_flags[0] |= RMF_PAGE_HWPOISON;
 	if (condition->swap_dup_fails)
 		state->page_flags[condition->swap_dup_fails - 1] |= RMF_PAGE_SWAP_DUP_FAIL;
 	/* isolated, mapped, and in the page cache or swap cache */
-	state->refcount = 1 + state->mapcount + (cached ? (int32_t)pages : 0) + condition->extra_refs;
-	state->folio_flags = condition->folio_flags | RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS;
+	state->refcount =
+		1 + state->mapcount + (cached ? (int32_t)pages : 0) + condition->extra_refs;
+	state->folio_flags = condition->folio_flags | RMF_FOLIO_PAGE_MAPCOUNTS |
+			     RMF_FOLIO_PAGE_FLAGS;
 }
 
 void rmf_check_cursor_start(const struct rmf_check_family *family, struct rmf_check_cursor *cursor)
@@ -432,7 +481,8 @@ void rmf_check_cursor_start(const struct rmf_check_family *family, struct rmf_ch
 	cursor->end = cursor->slots * nr_variants(family);
 }
 
-bool rmf_check_cursor_seek(const struct rmf_check_family *family, struct rmf_check_cursor *cursor, uint64_t index)
+bool rmf_check_cursor_seek(const struct rmf_check_family *family, struct rmf_check_cursor *cursor,
+			   uint64_t index)
 {
 	while (index >= cursor->end) {
 		if (!next_geometry(family, &cursor->geometry))
@@ -444,17 +494,22 @@ bool rmf_check_cursor_seek(const struct rmf_check_family *family, struct rmf_che
 	return true;
 }
 
-bool rmf_check_state_at_cursor(const struct rmf_check_family *family, const struct rmf_check_cursor *cursor, uint64_t index, struct rmf_check_state *state)
+bool rmf_check_state_at_cursor(const struct rmf_check_family *family,
+			       const struct rmf_check_cursor *cursor, uint64_t index,
+			       struct rmf_check_state *state)
 {
 	const struct rmf_check_geometry *geometry = &cursor->geometry;
-	uint64_t variant = (index - cursor->first) / cursor->slots, linear = BORDER_VPN - geometry->border;
-	const struct rmf_check_condition *condition = &family->conditions[variant / family->nr_exclusive];
+	uint64_t variant = (index - cursor->first) / cursor->slots,
+		 linear = BORDER_VPN - geometry->border;
+	const struct rmf_check_condition *condition =
+		&family->conditions[variant / family->nr_exclusive];
 
 	state->vma_start = linear + geometry->first;
 	state->vma_end = linear + geometry->end;
 	state->vma_pgoff = RMF_CHECK_FOLIO_INDEX + geometry->first;
 	state->order = family->order;
-	state->vma_flags = condition->vma_flags | (family->anon_vma ? RMF_VMA_ANON : 0) | (family->uffd_wp ? RMF_VMA_UFFD_WP : 0);
+	state->vma_flags = condition->vma_flags | (family->anon_vma ? RMF_VMA_ANON : 0) |
+			   (family->uffd_wp ? RMF_VMA_UFFD_WP : 0);
 	state->ttu = condition->ttu;
 	state->guard_contiguous = geometry->guard_contiguous;
 	place_slots(family, geometry, (index - cursor->first) % cursor->slots, state);
@@ -465,10 +520,12 @@ bool rmf_check_state_at_cursor(const struct rmf_check_family *family, const stru
 	return true;
 }
 
-bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index, struct rmf_check_state *state)
+bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index,
+			struct rmf_check_state *state)
 {
 	struct rmf_check_cursor cursor;
 
 	rmf_check_cursor_start(family, &cursor);
-	return rmf_check_cursor_seek(family, &cursor, index) && rmf_check_state_at_cursor(family, &cursor, index, state);
+	return rmf_check_cursor_seek(family, &cursor, index) &&
+	       rmf_check_state_at_cursor(family, &cursor, index, state);
 }

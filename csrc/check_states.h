@@ -1,7 +1,9 @@
-/* Bounded exhaustive check: every small state of one folio in one VMA, unmapped under a policy and under an oracle. docs/checker.md.
+/* Bounded exhaustive check: every small state of one folio in one VMA, unmapped under a policy and
+ * under an oracle. docs/checker.md.
  *
- * States are numbered: a family fixes the size of the folio, its kind and the kind of VMA; inside a family a state is a mixed-radix number. The
- * same number is the same state for ever, so work can be cut in ranges, resumed, and a counterexample named by two numbers.
+ * States are numbered: a family fixes the size of the folio, its kind and the kind of VMA; inside a
+ * family a state is a mixed-radix number. The same number is the same state for ever, so work can
+ * be cut in ranges, resumed, and a counterexample named by two numbers.
  */
 #ifndef RMF_CHECK_STATES_H
 #define RMF_CHECK_STATES_H
@@ -32,7 +34,8 @@ enum rmf_check_kind {
 	RMF_CHECK_NR_KINDS,
 };
 
-/* How much a slot varies: every bit and kind of entry; what the folio kind and the VMA can react to; a handful. */
+/* How much a slot varies: every bit and kind of entry; what the folio kind and the VMA can react
+ * to; a handful. */
 enum rmf_check_level { RMF_CHECK_ALL_BITS, RMF_CHECK_REACTING_BITS, RMF_CHECK_FEW };
 
 /* Everything about a state but its slots, its borders and the marks of its pages. */
@@ -53,7 +56,8 @@ struct rmf_check_family {
 	bool anon_vma;
 	bool uffd_wp;
 	bool unreachable; /* holds states that user space cannot make */
-	rmf_pte symbols[RMF_CHECK_MAX_SYMBOLS]; /* of a slot in the VMA; PFNs relative, see place_symbol() */
+	rmf_pte symbols[RMF_CHECK_MAX_SYMBOLS]; /* of a slot in the VMA; PFNs relative, see
+						   place_symbol() */
 	uint32_t nr_symbols;
 	struct rmf_check_condition conditions[RMF_CHECK_MAX_CONDITIONS];
 	uint32_t nr_conditions;
@@ -66,8 +70,10 @@ struct rmf_check_scope {
 	uint32_t nr_families;
 };
 
-/* All families of folios of up to max_pages pages (1, 2, 4 or 8), small to large. all_bits: 4 pages with every bit, for hours. */
-void rmf_check_scope_init(struct rmf_check_scope *scope, uint32_t max_pages, bool all_bits, bool unreachable);
+/* All families of folios of up to max_pages pages (1, 2, 4 or 8), small to large. all_bits: 4 pages
+ * with every bit, for hours. */
+void rmf_check_scope_init(struct rmf_check_scope *scope, uint32_t max_pages, bool all_bits,
+			  bool unreachable);
 
 /* A population of one folio, one VMA and one mm, and the arrays behind it. */
 struct rmf_check_state {
@@ -82,14 +88,17 @@ struct rmf_check_state {
 	uint32_t vma_flags;
 	uint32_t ttu;
 	bool guard_contiguous;
-	/* Slots that can change: the folio's, and as many behind it that a stale batch may reach. */
+	/* Slots that can change: the folio's, and as many behind it that a stale batch may
+	 * reach. */
 	uint32_t first_slot, end_slot;
 };
 
 /* State `index` of a family; false if it is the same as another one (then it is not counted). */
-bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index, struct rmf_check_state *state);
+bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index,
+			struct rmf_check_state *state);
 
-/* Where the folio lies: its page-table border, the VMA's borders, and what is behind the first table. */
+/* Where the folio lies: its page-table border, the VMA's borders, and what is behind the first
+ * table. */
 struct rmf_check_geometry {
 	uint32_t border; /* pages before the border; 0: the folio begins at it */
 	uint32_t first, end; /* pages inside the VMA */
@@ -105,11 +114,14 @@ struct rmf_check_cursor {
 
 void rmf_check_cursor_start(const struct rmf_check_family *family, struct rmf_check_cursor *cursor);
 
-/* Go on to the geometry that holds `index`, which is not behind the cursor; false if there is none. */
-bool rmf_check_cursor_seek(const struct rmf_check_family *family, struct rmf_check_cursor *cursor, uint64_t index);
+/* Go on to the geometry that holds `index`, which is not behind the cursor; false if there
+ * is none. */
+bool rmf_check_cursor_seek(const struct rmf_check_family *family, struct rmf_check_cursor *cursor,
+			   uint64_t index);
 
 /* The state `index` at the cursor; false if it is the same as another. */
-bool rmf_check_state_at_cursor(const struct rmf_check_family *family, const struct rmf_check_cursor *cursor, uint64_t index,
+bool rmf_check_state_at_cursor(const struct rmf_check_family *family,
+			       const struct rmf_check_cursor *cursor, uint64_t index,
 			       struct rmf_check_state *state);
 
 #endif

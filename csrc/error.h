@@ -16,7 +16,8 @@ struct rmf_fault {
 	uint64_t index;
 };
 
-static inline int rmf_fault_at(struct rmf_fault *fault, const char *array, uint64_t index, const char *rule)
+static inline int rmf_fault_at(struct rmf_fault *fault, const char *array, uint64_t index,
+			       const char *rule)
 {
 	*fault = (struct rmf_fault){ array, rule, index };
 	return RMF_EINVAL;

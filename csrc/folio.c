@@ -14,10 +14,12 @@ void rmf_pages_open(struct rmf_pages *pages, struct rmf_run *run, uint64_t folio
 		.nr = nr,
 		.mapcounts_expanded = flags & RMF_FOLIO_PAGE_MAPCOUNTS,
 		.flags_expanded = flags & RMF_FOLIO_PAGE_FLAGS,
-		.mapcount = (pop->folio_mapcount[folio] - pop->folio_entire_mapcount[folio]) / (int32_t)nr,
+		.mapcount = (pop->folio_mapcount[folio] - pop->folio_entire_mapcount[folio]) /
+			    (int32_t)nr,
 	};
 	if (pages->mapcounts_expanded)
-		memcpy(run->page_mapcount, pop->page_mapcount + base, nr * sizeof(*run->page_mapcount));
+		memcpy(run->page_mapcount, pop->page_mapcount + base,
+		       nr * sizeof(*run->page_mapcount));
 	if (pages->flags_expanded)
 		memcpy(run->page_flags, pop->page_flags + base, nr);
 }
@@ -45,7 +47,8 @@ static void settle_mapcounts(struct rmf_pages *pages)
 {
 	struct rmf_population *pop = &pages->run->pop;
 	const int32_t *mapcount = pages->run->page_mapcount;
-	int64_t sum = (int64_t)pop->folio_mapcount[pages->folio] - pop->folio_entire_mapcount[pages->folio];
+	int64_t sum = (int64_t)pop->folio_mapcount[pages->folio] -
+		      pop->folio_entire_mapcount[pages->folio];
 	bool uniform = mapcount[0] * (int64_t)pages->nr == sum;
 
 	for (uint32_t i = 1; uniform && i < pages->nr; i++)
@@ -55,7 +58,8 @@ static void settle_mapcounts(struct rmf_pages *pages)
 		return;
 	}
 	pop->folio_flags[pages->folio] |= RMF_FOLIO_PAGE_MAPCOUNTS;
-	memcpy(pop->page_mapcount + pop->folio_page_base[pages->folio], mapcount, pages->nr * sizeof(*mapcount));
+	memcpy(pop->page_mapcount + pop->folio_page_base[pages->folio], mapcount,
+	       pages->nr * sizeof(*mapcount));
 }
 
 static void settle_flags(struct rmf_pages *pages)
@@ -90,7 +94,8 @@ uint8_t rmf_pages_flags(const struct rmf_pages *pages, uint64_t page)
 		return 0;
 	if (pages->flags_expanded)
 		return pages->run->page_flags[page];
-	return pages->run->pop.folio_flags[pages->folio] & RMF_FOLIO_EXCLUSIVE ? RMF_PAGE_EXCLUSIVE : 0;
+	return pages->run->pop.folio_flags[pages->folio] & RMF_FOLIO_EXCLUSIVE ? RMF_PAGE_EXCLUSIVE
+									       : 0;
 }
 
 void rmf_pages_clear_flag(struct rmf_pages *pages, uint64_t page, uint8_t flag)
@@ -216,7 +221,8 @@ void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages, uint32_t vma)
 		mapped = (int32_t)pages->nr;
 	} else {
 		for (uint32_t i = 0; i < pages->nr; i++)
-			mapped += (pages->mapcounts_expanded ? run->page_mapcount[i] : pages->mapcount) > 0;
+			mapped += (pages->mapcounts_expanded ? run->page_mapcount[i]
+							     : pages->mapcount) > 0;
 	}
 	run->mapped_stat -= *before - mapped;
 	if (mapped > 0 && mapped < *before)

@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-rmf_visit_same rmf_visit_same_generic, rmf_visit_same_avx2, rmf_visit_same_avx512, rmf_visit_same_neon;
+rmf_visit_same rmf_visit_same_generic, rmf_visit_same_avx2, rmf_visit_same_avx512,
+	rmf_visit_same_neon;
 rmf_populate rmf_populate_generic, rmf_populate_avx2, rmf_populate_avx512, rmf_populate_neon;
 
 /* best first */
@@ -22,8 +23,8 @@ static bool has(const struct rmf_isa *isa)
 #ifdef __x86_64__
 	__builtin_cpu_init();
 	if (!strcmp(isa->name, "avx512"))
-		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-		       __builtin_cpu_supports("avx512vl");
+		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+		       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 	if (!strcmp(isa->name, "avx2"))
 		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
 #endif

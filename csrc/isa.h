@@ -1,4 +1,5 @@
-/* The loops over many entries or folios, once for each instruction set, and the choice between them at run time. */
+/* The loops over many entries or folios, once for each instruction set, and the choice between them
+ * at run time. */
 #ifndef RMF_ISA_H
 #define RMF_ISA_H
 

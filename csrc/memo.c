@@ -48,7 +48,8 @@ void rmf_memo_free(struct rmf_memo *memo)
 }
 
 /* The numbers of a folio that one VMA maps. False if others map it too, or not the whole of it. */
-static bool regular_of(const struct rmf_population *pop, uint32_t folio, struct rmf_regular *regular)
+static bool regular_of(const struct rmf_population *pop, uint32_t folio,
+		       struct rmf_regular *regular)
 {
 	const uint64_t row = pop->rmap_start[folio];
 	const rmf_pte *pte;
@@ -64,7 +65,8 @@ static bool regular_of(const struct rmf_population *pop, uint32_t folio, struct 
 	};
 	if (regular->flags & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS))
 		return false;
-	pte = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio], rmf_folio_nr_pages(pop, folio), &vpn);
+	pte = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio],
+				  rmf_folio_nr_pages(pop, folio), &vpn);
 	if (!pte || !rmf_pte_present(*pte))
 		return false;
 	regular->low = *pte & (RMF_PFN_ONE - 1);
@@ -73,13 +75,16 @@ static bool regular_of(const struct rmf_population *pop, uint32_t folio, struct 
 
 static bool same_numbers(const struct rmf_regular *a, const struct rmf_regular *b)
 {
-	return a->flags == b->flags && a->refcount == b->refcount && a->low == b->low && a->vma == b->vma && a->order == b->order;
+	return a->flags == b->flags && a->refcount == b->refcount && a->low == b->low &&
+	       a->vma == b->vma && a->order == b->order;
 }
 
-static struct result *find_result(struct rmf_memo *memo, enum rmf_visit_kind kind, const struct rmf_regular *regular)
+static struct result *find_result(struct rmf_memo *memo, enum rmf_visit_kind kind,
+				  const struct rmf_regular *regular)
 {
 	for (uint32_t i = 0; i < memo->nr; i++)
-		if (memo->results[i].kind == kind && same_numbers(&memo->results[i].regular, regular))
+		if (memo->results[i].kind == kind &&
+		    same_numbers(&memo->results[i].regular, regular))
 			return &memo->results[i];
 	return NULL;
 }
@@ -98,7 +103,8 @@ static bool is_regular(const struct rmf_run *run, uint32_t folio, const struct r
 }
 
 /* Whether the entries are now what one of enum rmf_entries_after says. */
-static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint64_t swap_taken, struct rmf_regular *regular)
+static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint64_t swap_taken,
+			  struct rmf_regular *regular)
 {
 	const uint64_t nr = rmf_folio_nr_pages(pop, folio);
 	const rmf_pte *ptes;
@@ -114,7 +120,8 @@ static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint
 		regular->entries_after = RMF_ENTRIES_CLEARED;
 	else if (rmf_pte_present(first) && rmf_pte_pfn(first) == pop->folio_pfn[folio])
 		regular->entries_after = RMF_ENTRIES_STAY;
-	else if (rmf_pte_kind(first) == RMF_KIND_SWAP && swap_taken == nr && rmf_pte_pfn(first) == pop->folio_swap[folio])
+	else if (rmf_pte_kind(first) == RMF_KIND_SWAP && swap_taken == nr &&
+		 rmf_pte_pfn(first) == pop->folio_swap[folio])
 		regular->entries_after = RMF_ENTRIES_SWAPPED;
 	else
 		return false;
@@ -125,7 +132,8 @@ static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint
 }
 
 /* The batch lengths that the visit counted; false if they are too many to keep. */
-static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo, struct result *result)
+static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo,
+			  struct result *result)
 {
 	for (uint32_t length = 0; length <= RMF_MAX_FOLIO_PAGES; length++) {
 		if (run->batch_lengths[length] == memo->batch_lengths[length])
@@ -133,13 +141,15 @@ static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo
 		if (result->nr_lengths == MAX_LENGTHS)
 			return false;
 		result->length[result->nr_lengths] = length;
-		result->steps[result->nr_lengths++] = run->batch_lengths[length] - memo->batch_lengths[length];
+		result->steps[result->nr_lengths++] =
+			run->batch_lengths[length] - memo->batch_lengths[length];
 	}
 	return true;
 }
 
 /* Visit a regular folio by the rules and keep the result. */
-static void add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, const struct rmf_regular *regular, struct rmf_visits *visits)
+static void add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
+		       const struct rmf_regular *regular, struct rmf_visits *visits)
 {
 	struct rmf_memo *memo = run->memo;
 	struct result *result = &memo->results[memo->nr++];
@@ -169,17 +179,22 @@ static void add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t f
 	for (int i = 0; i < RMF_NR_MM_COUNTERS; i++)
 		result->rss[i] = (uint64_t)(rss[i] - rss_before[i]);
 	result->mapped_stat = run->mapped_stat - stat_before;
-	result->usable = entries_after(pop, folio, run->swap_next - swap_before, after) && lengths_since(run, memo, result) &&
-			 !(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
-			 (regular->order || after->nr_pages_mapped_after == mapped_before) &&
-			 /* what lies around the folio mattered */
-			 !result->ev[RMF_OOB_READS] && !result->ev[RMF_OOB_WRITES] && !result->ev[RMF_VMA_OVERRUN_READS] &&
-			 !result->ev[RMF_VMA_OVERRUN_WRITES] && !result->ev[RMF_TABLE_CROSSINGS] &&
-			 /* whether restored entries fold depends on the PFN */
-			 (run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED || !result->ev[RMF_PTES_SET]);
+	result->usable =
+		entries_after(pop, folio, run->swap_next - swap_before, after) &&
+		lengths_since(run, memo, result) &&
+		!(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
+		(regular->order || after->nr_pages_mapped_after == mapped_before) &&
+		/* what lies around the folio mattered */
+		!result->ev[RMF_OOB_READS] && !result->ev[RMF_OOB_WRITES] &&
+		!result->ev[RMF_VMA_OVERRUN_READS] && !result->ev[RMF_VMA_OVERRUN_WRITES] &&
+		!result->ev[RMF_TABLE_CROSSINGS] &&
+		/* whether restored entries fold depends on the PFN */
+		(run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED ||
+		 !result->ev[RMF_PTES_SET]);
 }
 
-bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *visits)
+bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
+		       uint64_t n, struct rmf_visits *visits)
 {
 	struct rmf_memo *memo = run->memo;
 	const struct rmf_population *pop = &run->pop;
@@ -202,7 +217,8 @@ bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint
 	}
 	if (!result->usable)
 		return false;
-	if (result->regular.entries_after == RMF_ENTRIES_SWAPPED && n > (run->swap_end - run->swap_next) >> regular.order)
+	if (result->regular.entries_after == RMF_ENTRIES_SWAPPED &&
+	    n > (run->swap_end - run->swap_next) >> regular.order)
 		n = (run->swap_end - run->swap_next) >> regular.order;
 	n = memo->visit_same(pop, &result->regular, run->arch.cont_ptes, run->swap_next, folios, n);
 	if (!n)
@@ -219,7 +235,8 @@ void rmf_memo_settle(struct rmf_run *run)
 {
 	for (uint32_t i = 0; run->memo && i < run->memo->nr; i++) {
 		struct result *result = &run->memo->results[i];
-		int64_t *rss = run->pop.mm_rss + (uint64_t)run->pop.vma_mm[result->regular.vma] * RMF_NR_MM_COUNTERS;
+		int64_t *rss = run->pop.mm_rss +
+			       (uint64_t)run->pop.vma_mm[result->regular.vma] * RMF_NR_MM_COUNTERS;
 
 		if (!result->nr)
 			continue;
@@ -230,7 +247,8 @@ void rmf_memo_settle(struct rmf_run *run)
 		for (int counter = 0; counter < RMF_NR_MM_COUNTERS; counter++)
 			rss[counter] += (int64_t)(result->nr * result->rss[counter]);
 		for (uint32_t length = 0; length < result->nr_lengths; length++)
-			run->batch_lengths[result->length[length]] += result->nr * result->steps[length];
+			run->batch_lengths[result->length[length]] +=
+				result->nr * result->steps[length];
 		run->mapped_stat += (int64_t)result->nr * result->mapped_stat;
 		result->nr = 0;
 	}

@@ -1,10 +1,12 @@
 /* The memo: regular folios are visited many at a time, with the result of the first one.
  *
- * A folio is regular if one VMA maps it, whole, in one page table, by entries that differ in nothing but the PFN, and nothing is stored for its
- * pages. A few numbers then decide what a visit does to it: the first part of struct rmf_regular. The first folio with given numbers
- * is visited by the rules. The memo keeps the result: the events, and the state after the visit. Each further folio with these numbers
- * gets the same result without a walk, after each of its entries was compared. So the rules are not stated a second time here, and every
- * policy and architecture has a fast path.
+ * A folio is regular if one VMA maps it, whole, in one page table, by entries that differ in
+ * nothing but the PFN, and nothing is stored for its pages. A few numbers then decide what a visit
+ * does to it: the first part of struct rmf_regular. The first folio with given numbers is visited
+ * by the rules. The memo keeps the result: the events, and the state after the visit. Each further
+ * folio with these numbers gets the same result without a walk, after each of its entries was
+ * compared. So the rules are not stated a second time here, and every policy and architecture has a
+ * fast path.
  */
 #ifndef RMF_MEMO_H
 #define RMF_MEMO_H
@@ -38,10 +40,13 @@ struct rmf_regular {
 	rmf_pte low_after;
 };
 
-/* The slot of a folio's first page, if all of its slots are in the VMA and in one page table that is present; *vpn of it. */
-static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uint32_t vma, uint64_t index, uint64_t nr, uint64_t *vpn)
+/* The slot of a folio's first page, if all of its slots are in the VMA and in one page table that
+ * is present; *vpn of it. */
+static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uint32_t vma,
+					   uint64_t index, uint64_t nr, uint64_t *vpn)
 {
-	const uint64_t start = pop->vma_start[vma], size = pop->vma_end[vma] - start, at = index - pop->vma_pgoff[vma];
+	const uint64_t start = pop->vma_start[vma], size = pop->vma_end[vma] - start,
+		       at = index - pop->vma_pgoff[vma];
 	const int shift = __builtin_ctz(pop->ptrs_per_pte); /* a power of two */
 	uint64_t table;
 
@@ -49,26 +54,31 @@ static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uin
 		return NULL;
 	*vpn = start + at;
 	table = *vpn >> shift;
-	if ((*vpn + nr - 1) >> shift != table || pop->table_state[pop->vma_table_base[vma] + table - (start >> shift)] != RMF_TABLE_PTE)
+	if ((*vpn + nr - 1) >> shift != table ||
+	    pop->table_state[pop->vma_table_base[vma] + table - (start >> shift)] != RMF_TABLE_PTE)
 		return NULL;
 	return &pop->ptes[pop->vma_pte_base[vma] + at];
 }
 
-/* Compare and change the first of n folios that are as `regular` says and have consecutive numbers; returns how many. With RMF_ENTRIES_SWAPPED they
- * take the slots from `swap` on, and the caller sees to it that there are enough. */
-typedef uint64_t rmf_visit_same(const struct rmf_population *pop, const struct rmf_regular *regular, uint32_t cont_ptes, uint64_t swap,
-				 const uint32_t *folios, uint64_t n);
+/* Compare and change the first of n folios that are as `regular` says and have consecutive numbers;
+ * returns how many. With RMF_ENTRIES_SWAPPED they take the slots from `swap` on, and the caller
+ * sees to it that there are enough. */
+typedef uint64_t rmf_visit_same(const struct rmf_population *pop, const struct rmf_regular *regular,
+				uint32_t cont_ptes, uint64_t swap, const uint32_t *folios,
+				uint64_t n);
 
 struct rmf_memo;
 
-/* An empty memo for one run, or NULL without memory. A run without a memo visits every folio by the rules. */
+/* An empty memo for one run, or NULL without memory. A run without a memo visits every folio by the
+ * rules. */
 struct rmf_memo *rmf_memo_new(rmf_visit_same *visit_same);
 void rmf_memo_free(struct rmf_memo *memo);
 
-/* Visit folios[0] and those behind it whose result is the same; visits->nr says how many. False if the memo cannot be used for folios[0].
- * If it is the first regular folio with its numbers, it alone is visited, by the rules. What the memo did is counted by
- * rmf_memo_settle(). */
-bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *visits);
+/* Visit folios[0] and those behind it whose result is the same; visits->nr says how many. False if
+ * the memo cannot be used for folios[0]. If it is the first regular folio with its numbers, it
+ * alone is visited, by the rules. What the memo did is counted by rmf_memo_settle(). */
+bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
+		       uint64_t n, struct rmf_visits *visits);
 void rmf_memo_settle(struct rmf_run *run);
 
 #endif

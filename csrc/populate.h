@@ -1,4 +1,5 @@
-/* Described populations: one mapping, present in some processes, made block by block. docs/model.md, section 2. */
+/* Described populations: one mapping, present in some processes, made block by block.
+ * docs/model.md, section 2. */
 #ifndef RMF_POPULATE_H
 #define RMF_POPULATE_H
 
@@ -36,11 +37,13 @@ struct rmf_description {
 	int32_t external;
 	uint32_t rss_counter;
 	uint64_t every; /* every so many pages there is a hole, 0: nowhere */
-	struct rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked, folio_dirty;
+	struct rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked,
+		folio_dirty;
 };
 
-/* The arrays of a population that are filled. Those of folios have room for rmf_described_folios() of the range, rmap_vma and ptes `sharing`
- * times as much as folios and pages, mm_rss has a row for each process. */
+/* The arrays of a population that are filled. Those of folios have room for rmf_described_folios()
+ * of the range, rmap_vma and ptes `sharing` times as much as folios and pages, mm_rss has a row for
+ * each process. */
 struct rmf_populated {
 	rmf_pte *ptes;
 	uint64_t *folio_pfn;
@@ -60,19 +63,24 @@ struct rmf_populated {
 	uint64_t nr_lru;
 };
 
-/* Folios that begin in the first `page` pages, a border of blocks or the end; also those that do not exist, because nothing maps them. */
+/* Folios that begin in the first `page` pages, a border of blocks or the end; also those that do
+ * not exist, because nothing maps them. */
 uint64_t rmf_described_folios(const struct rmf_description *what, uint64_t page);
 
 /* How many of them are of each order. */
-void rmf_described_orders(const struct rmf_description *what, uint64_t page, uint64_t folios[RMF_MAX_ORDER + 1]);
+void rmf_described_orders(const struct rmf_description *what, uint64_t page,
+			  uint64_t folios[RMF_MAX_ORDER + 1]);
 
-/* How many of each order of the mix are in the block of `nr` pages from `page` on; returns the pages left, which no order of the mix can fill. */
-uint64_t rmf_described_block(const struct rmf_description *what, uint64_t page, uint64_t nr, uint64_t folios[RMF_MAX_ORDER + 1]);
+/* How many of each order of the mix are in the block of `nr` pages from `page` on; returns the
+ * pages left, which no order of the mix can fill. */
+uint64_t rmf_described_block(const struct rmf_description *what, uint64_t page, uint64_t nr,
+			     uint64_t folios[RMF_MAX_ORDER + 1]);
 
 /* Pages at the end that are filled with smaller folios than the mix has. */
 uint64_t rmf_described_fill(const struct rmf_description *what);
 
 /* Make the pages [first, end), borders of blocks or the end. Folio and VMA numbers count from 0. */
-typedef void rmf_populate(const struct rmf_description *what, uint64_t first, uint64_t end, struct rmf_populated *out);
+typedef void rmf_populate(const struct rmf_description *what, uint64_t first, uint64_t end,
+			  struct rmf_populated *out);
 
 #endif

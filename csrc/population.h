@@ -1,5 +1,6 @@
-/* The population that is unmapped: page tables, VMAs, folios, rmap, mms and LRU lists as a structure of arrays.
- * docs/model.md, section 2, defines every array. The memory belongs to the caller.
+/* The population that is unmapped: page tables, VMAs, folios, rmap, mms and LRU lists as a
+ * structure of arrays. docs/model.md, section 2, defines every array. The memory belongs to the
+ * caller.
  */
 #ifndef RMF_POPULATION_H
 #define RMF_POPULATION_H
@@ -111,17 +112,19 @@ struct rmf_population {
 	uint64_t nr_mms;
 };
 
-/* 0, or RMF_EINVAL with *fault filled in. Reads every index once; the other functions rely on it. */
+/* 0, or RMF_EINVAL with *fault filled in. Reads every index once; the other functions rely
+ * on it. */
 int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fault);
 
-/* 0, RMF_ENOMEM, or RMF_EINVAL with *fault filled in: whether the folios of the two LRU lists exist, and are listed once. */
-int rmf_lru_check(const struct rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive, const uint32_t *active,
-		  uint64_t nr_active, struct rmf_fault *fault);
+/* 0, RMF_ENOMEM, or RMF_EINVAL with *fault filled in: whether the folios of the two LRU lists
+ * exist, and are listed once. */
+int rmf_lru_check(const struct rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive,
+		  const uint32_t *active, uint64_t nr_active, struct rmf_fault *fault);
 
-/* The same of any list of folios, which the fault calls `name`. `listed` has a bit for each folio of the population: set if the folio was
- * listed before. The bits of those listed now are set. */
-int rmf_folios_check(const struct rmf_population *pop, const uint32_t *folios, uint64_t nr, const char *name, uint64_t *listed,
-		     struct rmf_fault *fault);
+/* The same of any list of folios, which the fault calls `name`. `listed` has a bit for each folio
+ * of the population: set if the folio was listed before. The bits of those listed now are set. */
+int rmf_folios_check(const struct rmf_population *pop, const uint32_t *folios, uint64_t nr,
+		     const char *name, uint64_t *listed, struct rmf_fault *fault);
 
 /* Bits for rmf_folios_check(), all clear, for free(); NULL without memory. */
 uint64_t *rmf_folio_bits(const struct rmf_population *pop);

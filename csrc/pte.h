@@ -1,7 +1,8 @@
 /* The PTE word: the one table of its bits. See docs/model.md, section 1.
  *
- * The word is ours, not an architecture's: flags low, page frame number from bit 12, so that "the next page with the same
- * flags" is one addition. Which architecture writes which bits is the business of arch.h.
+ * The word is ours, not an architecture's: flags low, page frame number from bit 12, so that "the
+ * next page with the same flags" is one addition. Which architecture writes which bits is the
+ * business of arch.h.
  */
 #ifndef RMF_PTE_H
 #define RMF_PTE_H

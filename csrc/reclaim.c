@@ -7,7 +7,8 @@
 
 enum {
 	NR_VISITS = 256,
-	GROUPS_SETTLED = 32, /* groups of a pageout between two looks at the budget that see what was done */
+	GROUPS_SETTLED = 32, /* groups of a pageout between two looks at the budget that see what
+				was done */
 };
 
 static uint64_t less(uint64_t a, uint64_t b)
@@ -20,8 +21,10 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* Add nr folios of the same outcome to a group: what they deferred, the flush before a write-out, and the flush of a full free batch. */
-static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_visits *visits, uint64_t nr)
+/* Add nr folios of the same outcome to a group: what they deferred, the flush before a write-out,
+ * and the flush of a full free batch. */
+static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_visits *visits,
+			 uint64_t nr)
 {
 	uint64_t flushes;
 
@@ -54,8 +57,9 @@ static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_
 	}
 }
 
-/* Models how memory.reclaim asks in rounds of a quarter of what is missing, and each round scans list size >> priority
- * in one pass after the other, memory_reclaim() and do_try_to_free_pages(), Linux v7.0.
+/* Models how memory.reclaim asks in rounds of a quarter of what is missing, and each round scans
+ * list size >> priority in one pass after the other, memory_reclaim() and do_try_to_free_pages(),
+ * Linux v7.0.
  * Deviation: the passes are counted only; they cut no isolation short. */
 static void count_passes(struct rmf_reclaim *reclaim)
 {
@@ -65,7 +69,8 @@ static void count_passes(struct rmf_reclaim *reclaim)
 		uint64_t quarter = (reclaim->target - reclaim->freed) / 4;
 
 		rmf_count(reclaim->run, RMF_RECLAIM_ROUNDS, 1);
-		reclaim->request_left = quarter > RMF_SWAP_CLUSTER_MAX ? quarter : RMF_SWAP_CLUSTER_MAX;
+		reclaim->request_left = quarter > RMF_SWAP_CLUSTER_MAX ? quarter
+								       : RMF_SWAP_CLUSTER_MAX;
 		reclaim->priority = RMF_DEF_PRIORITY + 1;
 	}
 	do {
@@ -74,8 +79,8 @@ static void count_passes(struct rmf_reclaim *reclaim)
 	} while (!reclaim->pass_left && reclaim->priority);
 }
 
-
-/* A round looks at as many folios as were on the lists when it began. Returns whether there is any use in going on. */
+/* A round looks at as many folios as were on the lists when it began. Returns whether there is any
+ * use in going on. */
 static bool next_round(struct rmf_reclaim *reclaim)
 {
 	if (reclaim->round_left)
@@ -89,7 +94,8 @@ static bool next_round(struct rmf_reclaim *reclaim)
 
 bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim)
 {
-	reclaim->ended = reclaim->ended || reclaim->freed >= reclaim->target || !(reclaim->inactive.n + reclaim->active.n) || !next_round(reclaim);
+	reclaim->ended = reclaim->ended || reclaim->freed >= reclaim->target ||
+			 !(reclaim->inactive.n + reclaim->active.n) || !next_round(reclaim);
 	return !reclaim->ended;
 }
 
@@ -106,13 +112,18 @@ static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios
 	reclaim->pass_left = less(reclaim->pass_left, nr * RMF_SWAP_CLUSTER_MAX);
 }
 
-/* How many groups of `folios` such folios can be done as one: nothing between them changes what the next one is like. */
+/* How many groups of `folios` such folios can be done as one: nothing between them changes what the
+ * next one is like. */
 static uint64_t nr_equal_groups(const struct rmf_reclaim *reclaim, uint64_t folios, uint64_t pages)
 {
-	uint64_t nr = smaller(less(reclaim->round_left, 1) / folios, less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
+	uint64_t nr = smaller(less(reclaim->round_left, 1) / folios,
+			      less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
 
 	if (pages)
-		nr = smaller(nr, less(smaller(reclaim->request_left, reclaim->target - reclaim->freed), 1) / pages);
+		nr = smaller(nr,
+			     less(smaller(reclaim->request_left, reclaim->target - reclaim->freed),
+				  1) /
+				     pages);
 	return smaller(nr + 1, reclaim->inactive.n / folios);
 }
 
@@ -129,9 +140,11 @@ static void end_group(struct rmf_reclaim *reclaim)
 
 uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits)
 {
-	const bool freed = visits->outcome == RMF_OUTCOME_FREED, kept = visits->outcome == RMF_OUTCOME_KEEP && visits->listed,
+	const bool freed = visits->outcome == RMF_OUTCOME_FREED,
+		   kept = visits->outcome == RMF_OUTCOME_KEEP && visits->listed,
 		   activated = visits->outcome == RMF_OUTCOME_ACTIVATE && visits->listed;
-	const uint64_t pages = (uint64_t)1 << visits->order, full = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages;
+	const uint64_t pages = (uint64_t)1 << visits->order,
+		       full = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages;
 	struct rmf_group *group = &reclaim->group;
 	uint64_t left = visits->nr;
 
@@ -142,11 +155,15 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 			if (!rmf_reclaim_goes_on(reclaim) || !reclaim->inactive.n)
 				break;
 			count_passes(reclaim);
-			nr = visits->writes_out ? 0 : smaller(left / full, nr_equal_groups(reclaim, full, freed * full * pages));
+			nr = visits->writes_out
+				     ? 0
+				     : smaller(left / full, nr_equal_groups(reclaim, full,
+									    freed * full * pages));
 			if (nr) {
 				uint64_t flushes = freed && full > RMF_PAGEVEC_SIZE ? 2 : 1;
 
-				rmf_tlb_count_flushes(reclaim->run, visits->cpumask, visits->deferred ? nr * flushes : 0);
+				rmf_tlb_count_flushes(reclaim->run, visits->cpumask,
+						      visits->deferred ? nr * flushes : 0);
 				reclaim->inactive.n -= nr * full * !kept;
 				reclaim->active.n += nr * full * activated;
 				end_groups(reclaim, nr, full, freed * full * pages);
@@ -154,7 +171,9 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 				continue;
 			}
 		}
-		nr = smaller(smaller(left, (RMF_SWAP_CLUSTER_MAX - group->pages + pages - 1) / pages), reclaim->inactive.n);
+		nr = smaller(smaller(left,
+				     (RMF_SWAP_CLUSTER_MAX - group->pages + pages - 1) / pages),
+			     reclaim->inactive.n);
 		add_to_group(reclaim->run, &group->batch, visits, nr);
 		reclaim->inactive.n -= nr;
 		group->folios += nr;
@@ -169,7 +188,8 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 	return visits->nr - left;
 }
 
-uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log, uint64_t nr)
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log,
+				 uint64_t nr)
 {
 	uint64_t done = 0;
 
@@ -192,10 +212,13 @@ static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
 	return at < list->capacity ? at : at - list->capacity;
 }
 
-/* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody scans; what is freed goes nowhere. */
-static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits, const uint32_t *folios)
+/* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody
+ * scans; what is freed goes nowhere. */
+static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits,
+		    const uint32_t *folios)
 {
-	struct rmf_lru_list *list = visits->outcome == RMF_OUTCOME_ACTIVATE ? &reclaim->active : &reclaim->inactive;
+	struct rmf_lru_list *list = visits->outcome == RMF_OUTCOME_ACTIVATE ? &reclaim->active
+									    : &reclaim->inactive;
 
 	if (visits->outcome == RMF_OUTCOME_FREED || !visits->listed)
 		return;
@@ -205,14 +228,18 @@ static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits
 	}
 }
 
-/* Visit the next n folios of a list, which are taken off it, and put them back where they belong. */
-static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind, struct rmf_lru_list *list, uint64_t n)
+/* Visit the next n folios of a list, which are taken off it, and put them back where they
+ * belong. */
+static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
+		       struct rmf_lru_list *list, uint64_t n)
 {
 	struct rmf_visits visits[NR_VISITS];
 
 	while (n) {
 		const uint32_t *folios = list->folios + list->head;
-		uint64_t nr, done = rmf_visit(reclaim->run, kind, folios, smaller(n, list->capacity - list->head), visits, NR_VISITS, &nr);
+		uint64_t nr, done = rmf_visit(reclaim->run, kind, folios,
+					      smaller(n, list->capacity - list->head), visits,
+					      NR_VISITS, &nr);
 
 		list->head = wrapped(list, list->head + done);
 		n -= done;
@@ -221,28 +248,33 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind, st
 			if (kind == RMF_VISIT_RECLAIM) {
 				rmf_reclaim_account(reclaim, &visits[i]);
 			} else if (visits[i].listed) {
-				reclaim->inactive.n += visits[i].nr * (visits[i].outcome == RMF_OUTCOME_KEEP);
-				reclaim->active.n += visits[i].nr * (visits[i].outcome == RMF_OUTCOME_ACTIVATE);
+				reclaim->inactive.n +=
+					visits[i].nr * (visits[i].outcome == RMF_OUTCOME_KEEP);
+				reclaim->active.n +=
+					visits[i].nr * (visits[i].outcome == RMF_OUTCOME_ACTIVATE);
 			}
 		}
 	}
 	rmf_memo_settle(reclaim->run);
 }
 
-/* Models shrink_active_list() with isolate_lru_folios(): base pages are counted after a folio was taken. */
+/* Models shrink_active_list() with isolate_lru_folios(): base pages are counted after a folio was
+ * taken. */
 static void shrink_active(struct rmf_reclaim *reclaim)
 {
 	struct rmf_lru_list *list = &reclaim->active;
 	uint64_t nr = 0;
 
 	for (uint64_t pages = 0; pages < RMF_SWAP_CLUSTER_MAX && nr < list->n; nr++)
-		pages += rmf_folio_nr_pages(&reclaim->run->pop, list->folios[wrapped(list, list->head + nr)]);
+		pages += rmf_folio_nr_pages(&reclaim->run->pop,
+					    list->folios[wrapped(list, list->head + nr)]);
 	rmf_count(reclaim->run, RMF_ACTIVE_PASSES, 1);
 	list->n -= nr;
 	visit_list(reclaim, RMF_VISIT_ACTIVE, list, nr);
 }
 
-/* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap nobody looks at the swapbacked ones. */
+/* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap
+ * nobody looks at the swapbacked ones. */
 static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
 	bool no_swap = run->swap_end == run->swap_next;
@@ -251,7 +283,8 @@ static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 	for (uint64_t i = 0; i < list->n; i++) {
 		uint32_t flags = run->pop.folio_flags[list->folios[i]];
 
-		if ((flags & RMF_FOLIO_FREED) || !rmf_folio_evictable(run, list->folios[i]) || (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
+		if ((flags & RMF_FOLIO_FREED) || !rmf_folio_evictable(run, list->folios[i]) ||
+		    (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
 			continue;
 		list->folios[n++] = list->folios[i];
 	}
@@ -276,8 +309,9 @@ static uint64_t max_pages(const struct rmf_population *pop)
 	return (uint64_t)1 << order;
 }
 
-int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive, uint64_t nr_inactive, uint32_t *active,
-		      uint64_t nr_active, uint64_t target, struct rmf_fault *fault)
+int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive,
+		      uint64_t nr_inactive, uint32_t *active, uint64_t nr_active, uint64_t target,
+		      struct rmf_fault *fault)
 {
 	const uint64_t capacity = run->pop.nr_folios;
 	int error = rmf_lru_check(&run->pop, inactive, nr_inactive, active, nr_active, fault);
@@ -293,14 +327,16 @@ int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t
 	drop_unscanned(run, &reclaim->inactive);
 	drop_unscanned(run, &reclaim->active);
 	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
-	reclaim->lru_pages = list_pages(run, &reclaim->inactive) + list_pages(run, &reclaim->active);
+	reclaim->lru_pages =
+		list_pages(run, &reclaim->inactive) + list_pages(run, &reclaim->active);
 	reclaim->inactive.tail = wrapped(&reclaim->inactive, reclaim->inactive.n);
 	reclaim->active.tail = wrapped(&reclaim->active, reclaim->active.n);
 	reclaim->max_pages = max_pages(&run->pop);
 	return 0;
 }
 
-void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios, uint64_t pages, uint64_t target)
+void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios,
+				  uint64_t pages, uint64_t target)
 {
 	*reclaim = (struct rmf_reclaim){
 		.run = run,
@@ -314,7 +350,8 @@ void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *r
 /* What a run costs the simulation, whoever maps the folios and however often they are looked at. */
 static uint64_t work_done(const struct rmf_run *run)
 {
-	return run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] + run->ev[RMF_RAW_PTE_LOADS] + run->ev[RMF_ACTIVE_PASSES];
+	return run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] + run->ev[RMF_RAW_PTE_LOADS] +
+	       run->ev[RMF_ACTIVE_PASSES];
 }
 
 static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
@@ -324,12 +361,13 @@ static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
 	return budget < UINT64_MAX - done ? done + budget : UINT64_MAX;
 }
 
-/* Folios that can be visited before it is decided whether the loop goes on: the group at hand is not finished, or no group that
- * begins with one of them can be the one at which it ends. */
+/* Folios that can be visited before it is decided whether the loop goes on: the group at hand is
+ * not finished, or no group that begins with one of them can be the one at which it ends. */
 static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budget_left)
 {
 	const struct rmf_group *group = &reclaim->group;
-	uint64_t missing = less(reclaim->target, reclaim->freed + group->freed), nr = reclaim->inactive.n;
+	uint64_t missing = less(reclaim->target, reclaim->freed + group->freed),
+		 nr = reclaim->inactive.n;
 
 	nr = smaller(nr, 1 + less(missing, 1) / reclaim->max_pages);
 	nr = smaller(nr, 1 + budget_left / reclaim->max_pages);
@@ -354,12 +392,13 @@ bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 				continue;
 			}
 		}
-		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive, folios_to_visit(reclaim, less(end, work_done(reclaim->run))));
+		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive,
+			   folios_to_visit(reclaim, less(end, work_done(reclaim->run))));
 	}
 }
 
-int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
-		     struct rmf_fault *fault)
+int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr,
+		     const uint64_t *group_start, uint64_t nr_groups, struct rmf_fault *fault)
 {
 	uint64_t *listed = rmf_folio_bits(&run->pop);
 	int error;
@@ -371,15 +410,17 @@ int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t
 	for (uint64_t group = 0; !error && group <= nr_groups; group++) {
 		uint64_t wanted = group == 0 ? 0 : group_start[group - 1];
 
-		if (group_start[group] < wanted || group_start[group] > nr || (group == 0 && group_start[0]) ||
+		if (group_start[group] < wanted || group_start[group] > nr ||
+		    (group == 0 && group_start[0]) ||
 		    (group == nr_groups && group_start[group] != nr))
-			error = rmf_fault_at(fault, "group_start", group, "offsets rise from 0 to the number of folios");
+			error = rmf_fault_at(fault, "group_start", group,
+					     "offsets rise from 0 to the number of folios");
 	}
 	return error;
 }
 
-uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,
-			   uint64_t budget)
+uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start,
+			   uint64_t first, uint64_t nr_groups, uint64_t budget)
 {
 	uint64_t end = end_of_budget(run, budget), group;
 
@@ -390,7 +431,8 @@ uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const ui
 
 		rmf_count(run, RMF_SHRINK_CALLS, 1);
 		while (at < group_start[group + 1]) {
-			at += rmf_visit(run, RMF_VISIT_PAGEOUT, folios + at, group_start[group + 1] - at, visits, NR_VISITS, &nr);
+			at += rmf_visit(run, RMF_VISIT_PAGEOUT, folios + at,
+					group_start[group + 1] - at, visits, NR_VISITS, &nr);
 			for (uint64_t i = 0; i < nr; i++)
 				add_to_group(run, &batch, &visits[i], visits[i].nr);
 		}

@@ -11,12 +11,14 @@ enum {
 	RMF_DEF_PRIORITY = 12,
 };
 
-/* A first-in-first-out list of folios in an array of the caller that has room for all of them; it begins at index 0 and wraps around. */
+/* A first-in-first-out list of folios in an array of the caller that has room for all of them; it
+ * begins at index 0 and wraps around. */
 struct rmf_lru_list {
 	uint32_t *folios;
 	uint64_t capacity;
 	uint64_t head; /* index of the first entry */
-	uint64_t tail; /* index behind the last one, of those of the group at hand too that go back on the list */
+	uint64_t tail; /* index behind the last one, of those of the group at hand too that go back
+			  on the list */
 	uint64_t n; /* without these */
 };
 
@@ -48,39 +50,48 @@ struct rmf_reclaim {
 	uint32_t priority; /* of the pass; 0 also: the next isolation begins a round */
 };
 
-/* Begin a reclaim of `target` base pages. Each list is an array with room for every folio of the population, and its first nr_* entries.
- * Folios that nobody would scan are taken off: freed and unevictable ones, and swapbacked ones if there is no swap space.
- * Returns 0, or what rmf_lru_check() returns. */
-int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive, uint64_t nr_inactive, uint32_t *active,
-		      uint64_t nr_active, uint64_t target, struct rmf_fault *fault);
+/* Begin a reclaim of `target` base pages. Each list is an array with room for every folio of the
+ * population, and its first nr_* entries. Folios that nobody would scan are taken off: freed and
+ * unevictable ones, and swapbacked ones if there is no swap space. Returns 0, or what
+ * rmf_lru_check() returns. */
+int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive,
+		      uint64_t nr_inactive, uint32_t *active, uint64_t nr_active, uint64_t target,
+		      struct rmf_fault *fault);
 
-/* Begin a reclaim whose visits are made elsewhere: only rmf_reclaim_account() and rmf_reclaim_goes_on() may follow. So many folios of
- * `pages` base pages in all are on the inactive list, none on the active one. */
-void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios, uint64_t pages, uint64_t target);
+/* Begin a reclaim whose visits are made elsewhere: only rmf_reclaim_account() and
+ * rmf_reclaim_goes_on() may follow. So many folios of `pages` base pages in all are on the inactive
+ * list, none on the active one. */
+void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios,
+				  uint64_t pages, uint64_t target);
 
 /* Whether the loop goes on; no group is begun. */
 bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim);
 
-/* Account for visits to the next folios of the inactive list, by RMF_VISIT_RECLAIM: isolations, free batches, flushes, rounds and passes, and what
- * is left on the lists (only rmf_lru_list.n). Returns how many of them the loop comes to: all, unless it ends or has to turn to the
- * active list before. Models shrink_inactive_list(), mm/vmscan.c, Linux v7.0. */
+/* Account for visits to the next folios of the inactive list, by RMF_VISIT_RECLAIM: isolations,
+ * free batches, flushes, rounds and passes, and what is left on the lists (only rmf_lru_list.n).
+ * Returns how many of them the loop comes to: all, unless it ends or has to turn to the active list
+ * before. Models shrink_inactive_list(), mm/vmscan.c, Linux v7.0. */
 uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits);
 
-/* Account for a log of visits, entry by entry, up to the folio at which the loop ends. Returns how many folios it came to. */
-uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log, uint64_t nr);
+/* Account for a log of visits, entry by entry, up to the folio at which the loop ends. Returns how
+ * many folios it came to. */
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log,
+				 uint64_t nr);
 
-/* Reclaim until the target is reached, nothing is left to try, or `budget` (1 or more) is used up: about one
- * for each PTE loaded. True while there is more to do. Models
- * shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux v7.0. */
+/* Reclaim until the target is reached, nothing is left to try, or `budget` (1 or more) is used up:
+ * about one for each PTE loaded. True while there is more to do. Models shrink_inactive_list() and
+ * shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux v7.0. */
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
 
-/* 0, or RMF_EINVAL with *fault: whether these are groups for rmf_shrink_groups(), each folio in one of them at most. */
-int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
-		     struct rmf_fault *fault);
+/* 0, or RMF_EINVAL with *fault: whether these are groups for rmf_shrink_groups(), each folio in one
+ * of them at most. */
+int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr,
+		     const uint64_t *group_start, uint64_t nr_groups, struct rmf_fault *fault);
 
-/* Models shrink_folio_list() as reclaim_folio_list() calls it for MADV_PAGEOUT, mm/vmscan.c, Linux v7.0: without reference check, once for each
- * group group_start[i] .. group_start[i + 1] of folios, from group `first` on until the budget is used up. Returns the group to go on with. */
-uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,
-			   uint64_t budget);
+/* Models shrink_folio_list() as reclaim_folio_list() calls it for MADV_PAGEOUT, mm/vmscan.c, Linux
+ * v7.0: without reference check, once for each group group_start[i] .. group_start[i + 1] of
+ * folios, from group `first` on until the budget is used up. Returns the group to go on with. */
+uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start,
+			   uint64_t first, uint64_t nr_groups, uint64_t budget);
 
 #endif

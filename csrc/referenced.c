@@ -6,8 +6,9 @@
 #include "tlb.h"
 #include "walk.h"
 
-/* Clear young in the present ones of nr entries; returns in how many it was set. Without branches, and without stores where there is nothing
- * to clear: on arm64 a per-page check looks at every block 16 times over, and mostly in vain. */
+/* Clear young in the present ones of nr entries; returns in how many it was set. Without branches,
+ * and without stores where there is nothing to clear: on arm64 a per-page check looks at every
+ * block 16 times over, and mostly in vain. */
 static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
 {
 	const int shift = __builtin_ctz(RMF_PTE_YOUNG);
@@ -28,8 +29,9 @@ static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
 	return young;
 }
 
-/* Models clear_flush_young_ptes(), Linux v7.0 (on arm64 contpte_clear_flush_young_ptes(): access is tracked per block, so the range is
- * widened to whole blocks where an edge is folded). Returns whether any entry was young. */
+/* Models clear_flush_young_ptes(), Linux v7.0 (on arm64 contpte_clear_flush_young_ptes(): access is
+ * tracked per block, so the range is widened to whole blocks where an edge is folded). Returns
+ * whether any entry was young. */
 static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
 {
 	struct rmf_run *run = slots->run;
@@ -85,8 +87,9 @@ static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
 	pte = rmf_ptep_get(&walk->slots, walk->vpn);
 	if (!rmf_pte_present(pte))
 		return 1;
-	return rmf_folio_pte_batch_flags(&walk->slots, walk->vpn, &pte, rmf_slots_room(&walk->slots, walk->vpn), folio_pfn, walk->nr_pages, 0,
-					 NULL);
+	return rmf_folio_pte_batch_flags(&walk->slots, walk->vpn, &pte,
+					 rmf_slots_room(&walk->slots, walk->vpn), folio_pfn,
+					 walk->nr_pages, 0, NULL);
 }
 
 static bool mlocked(struct rmf_run *run, uint64_t folio, struct rmf_reference *reference)
@@ -99,7 +102,8 @@ static bool mlocked(struct rmf_run *run, uint64_t folio, struct rmf_reference *r
 /* What happens at a yield in a locked VMA: 1 go on, 0 stop the walk and mlock, -1 stop the walk. */
 enum locked_yield { LOCKED_CONTINUE, LOCKED_MLOCK, LOCKED_STOP };
 
-static enum locked_yield locked_yield(const struct rmf_run *run, const struct rmf_walk *walk, uint64_t ptes)
+static enum locked_yield locked_yield(const struct rmf_run *run, const struct rmf_walk *walk,
+				      uint64_t ptes)
 {
 	if (walk->pmd)
 		return LOCKED_MLOCK;
@@ -110,7 +114,8 @@ static enum locked_yield locked_yield(const struct rmf_run *run, const struct rm
 	return walk->crossed ? LOCKED_STOP : LOCKED_MLOCK;
 }
 
-static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma, struct rmf_reference *reference)
+static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma,
+				 struct rmf_reference *reference)
 {
 	const struct rmf_population *pop = &run->pop;
 	bool locked = pop->vma_flags[vma] & RMF_VMA_LOCKED, batched = run->policy.young_batched;
@@ -164,9 +169,11 @@ static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t v
 	return reference->mapcount != 0;
 }
 
-/* The events that events.def marks ALSO and ONLY; tests/test_twins.py fails if one is missing. What others count too needs a
- * difference. In lists this short gcc -O3 unrolls the loops below: one loop over all 19 made a reclaim of order-0 folios 28% slower, these
- * make it 7% slower, and 4% over orders 0, 4 and 9 (the cases of bench/test_general_path.py on 512 MiB, where the difference is seen best). */
+/* The events that events.def marks ALSO and ONLY; tests/test_twins.py fails if one is missing. What
+ * others count too needs a difference. In lists this short gcc -O3 unrolls the loops below: one
+ * loop over all 19 made a reclaim of order-0 folios 28% slower, these make it 7% slower, and 4%
+ * over orders 0, 4 and 9 (the cases of bench/test_general_path.py on 512 MiB, where the difference
+ * is seen best). */
 #define SHARED_NEVER(event)
 #define SHARED_ALSO(event) event,
 #define SHARED_ONLY(event)
@@ -186,7 +193,8 @@ enum {
 	NR_OWN_EVENTS = sizeof(own_events) / sizeof(own_events[0]),
 };
 
-bool rmf_folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma, struct rmf_reference *reference)
+bool rmf_folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma,
+			      struct rmf_reference *reference)
 {
 	uint64_t *part = run->referenced_ev;
 	bool go_on;

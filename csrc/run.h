@@ -33,7 +33,8 @@ struct rmf_trace_entry {
 	int64_t b; /* nr; of BEYOND the new mapcount, of NOTIFIER the end vpn */
 };
 
-/* A record of single steps, for experiments. It grows if it may; where it is full, n goes on counting. */
+/* A record of single steps, for experiments. It grows if it may; where it is full, n goes on
+ * counting. */
 struct rmf_trace {
 	struct rmf_trace_entry *entries;
 	uint64_t capacity;
@@ -53,11 +54,13 @@ struct rmf_run {
 	struct rmf_memo *memo; /* or NULL, see memo.h */
 
 	uint64_t ev[RMF_NR_EVENTS];
-	uint64_t referenced_ev[RMF_NR_EVENTS]; /* the part of ev counted by rmf_folio_referenced_one() */
+	uint64_t referenced_ev[RMF_NR_EVENTS]; /* the part of ev counted by
+						  rmf_folio_referenced_one() */
 	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
 	int64_t mapped_stat; /* change of NR_FILE_MAPPED and NR_ANON_MAPPED */
 
-	/* TLB flushes deferred since the last try_to_unmap_flush(), by the group of folios at hand */
+	/* TLB flushes deferred since the last try_to_unmap_flush(), by the group of folios
+	 * at hand */
 	bool flush_required;
 	bool tlb_writable;
 	uint64_t tlb_cpumask;
@@ -65,7 +68,8 @@ struct rmf_run {
 	uint64_t swap_next; /* swap slots are handed out upwards */
 	uint64_t swap_end;
 
-	/* Pages of the folio at hand while they are not uniform, and of what follows it (see rmap.h) */
+	/* Pages of the folio at hand while they are not uniform, and of what follows it (see
+	 * rmap.h) */
 	int32_t page_mapcount[2 * RMF_MAX_FOLIO_PAGES];
 	uint8_t page_flags[RMF_MAX_FOLIO_PAGES];
 };
@@ -75,7 +79,8 @@ static inline void rmf_count(struct rmf_run *run, enum rmf_event event, uint64_t
 	run->ev[event] += nr;
 }
 
-static inline void rmf_trace_add(struct rmf_run *run, enum rmf_trace_kind kind, uint64_t a, int64_t b)
+static inline void rmf_trace_add(struct rmf_run *run, enum rmf_trace_kind kind, uint64_t a,
+				 int64_t b)
 {
 	struct rmf_trace *trace = run->trace;
 

@@ -3,7 +3,12 @@
 #include "rmap.h"
 #include "unmap.h"
 
-enum references { REFERENCES_RECLAIM, REFERENCES_RECLAIM_CLEAN, REFERENCES_KEEP, REFERENCES_ACTIVATE };
+enum references {
+	REFERENCES_RECLAIM,
+	REFERENCES_RECLAIM_CLEAN,
+	REFERENCES_KEEP,
+	REFERENCES_ACTIVATE
+};
 
 /* Models folio_check_references(), classic LRU. */
 static enum references folio_check_references(struct rmf_run *run, uint64_t folio)
@@ -43,7 +48,8 @@ static bool alloc_swap(struct rmf_run *run, uint64_t folio)
 	return true;
 }
 
-/* An anonymous folio goes to the swap cache, unless somebody else holds it: then it could not be unmapped to the end. */
+/* An anonymous folio goes to the swap cache, unless somebody else holds it: then it could not be
+ * unmapped to the end. */
 static bool add_to_swap(struct rmf_run *run, uint64_t folio)
 {
 	struct rmf_population *pop = &run->pop;
@@ -85,18 +91,21 @@ static bool remove_mapping(struct rmf_run *run, uint64_t folio)
 	if (!lazyfree && (flags & RMF_FOLIO_DIRTY))
 		return false;
 	pop->folio_refcount[folio] = 0;
-	pop->folio_flags[folio] &= ~(uint32_t)(RMF_FOLIO_SWAPCACHE | RMF_FOLIO_ACTIVE | RMF_FOLIO_REFERENCED);
+	pop->folio_flags[folio] &=
+		~(uint32_t)(RMF_FOLIO_SWAPCACHE | RMF_FOLIO_ACTIVE | RMF_FOLIO_REFERENCED);
 	pop->folio_flags[folio] |= RMF_FOLIO_FREED;
 	rmf_count(run, RMF_FOLIOS_FREED, 1);
 	rmf_count(run, RMF_PAGES_FREED, nr);
-	/* slots that the page cache's xarray gives up: 2^(order mod 6), counted from real kernels */
+	/* slots that the page cache's xarray gives up: 2^(order mod 6), counted from real
+	 * kernels */
 	if (!(flags & RMF_FOLIO_ANON))
 		rmf_count(run, RMF_PAGE_CACHE_SLOTS, (uint64_t)1 << (pop->folio_order[folio] % 6));
 	return true;
 }
 
 /* One folio of shrink_folio_list(). */
-static enum rmf_outcome shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_references, bool *writes_out)
+static enum rmf_outcome shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_references,
+				     bool *writes_out)
 {
 	struct rmf_population *pop = &run->pop;
 	uint32_t *flags = &pop->folio_flags[folio], nr = rmf_folio_nr_pages(pop, folio);
@@ -106,7 +115,8 @@ static enum rmf_outcome shrink_folio(struct rmf_run *run, uint64_t folio, bool i
 	rmf_count(run, RMF_PAGES_SCANNED, nr);
 	if (*flags & RMF_FOLIO_LOCKED)
 		return RMF_OUTCOME_KEEP;
-	if (nr > 1 && (*flags & RMF_FOLIO_PAGE_FLAGS) && (pop->page_flags[pop->folio_page_base[folio]] & RMF_PAGE_HWPOISON))
+	if (nr > 1 && (*flags & RMF_FOLIO_PAGE_FLAGS) &&
+	    (pop->page_flags[pop->folio_page_base[folio]] & RMF_PAGE_HWPOISON))
 		return RMF_OUTCOME_KEEP;
 	if (!rmf_folio_evictable(run, folio))
 		return RMF_OUTCOME_ACTIVATE;
@@ -116,17 +126,20 @@ static enum rmf_outcome shrink_folio(struct rmf_run *run, uint64_t folio, bool i
 		return RMF_OUTCOME_ACTIVATE;
 	if (references == REFERENCES_KEEP)
 		return RMF_OUTCOME_KEEP;
-	if ((*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_SWAPCACHE)) == (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED) &&
+	if ((*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_SWAPCACHE)) ==
+		    (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED) &&
 	    !add_to_swap(run, folio))
 		return RMF_OUTCOME_ACTIVATE;
 	if (!unmap_mappings(run, folio) || (*flags & RMF_FOLIO_PINNED))
 		return RMF_OUTCOME_ACTIVATE;
-	if ((*flags & RMF_FOLIO_DIRTY) && (*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) != RMF_FOLIO_ANON) {
+	if ((*flags & RMF_FOLIO_DIRTY) &&
+	    (*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) != RMF_FOLIO_ANON) {
 		if (!(*flags & RMF_FOLIO_SWAPBACKED))
 			return RMF_OUTCOME_ACTIVATE;
 		if (references == REFERENCES_RECLAIM_CLEAN)
 			return RMF_OUTCOME_KEEP;
-		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio)) /* shmem goes to swap too */
+		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio)) /* shmem goes to swap too
+									    */
 			return RMF_OUTCOME_ACTIVATE;
 		*writes_out = true; /* after try_to_unmap_flush_dirty(), which the loop models */
 		*flags &= ~(uint32_t)RMF_FOLIO_DIRTY;
@@ -161,7 +174,8 @@ static enum rmf_outcome shrink_active_folio(struct rmf_run *run, uint64_t folio)
 	return RMF_OUTCOME_KEEP;
 }
 
-void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, struct rmf_visits *visit)
+void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
+			struct rmf_visits *visit)
 {
 	const bool required = run->flush_required, writable = run->tlb_writable;
 	const uint64_t cpumask = run->tlb_cpumask;
@@ -180,7 +194,8 @@ void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t 
 			putback(run, folio, outcome);
 	}
 	visit->outcome = (uint8_t)outcome;
-	visit->listed = rmf_folio_evictable(run, folio) && !(pop->folio_flags[folio] & RMF_FOLIO_FREED);
+	visit->listed = rmf_folio_evictable(run, folio) &&
+			!(pop->folio_flags[folio] & RMF_FOLIO_FREED);
 	visit->deferred = run->flush_required;
 	visit->writable = run->tlb_writable;
 	visit->cpumask = run->tlb_cpumask;

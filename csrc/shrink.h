@@ -1,8 +1,10 @@
-/* One visit of the reclaim loop to a folio: what it does to the folio, and what the loop needs to know of it. docs/model.md, section 6.
+/* One visit of the reclaim loop to a folio: what it does to the folio, and what the loop needs to
+ * know of it. docs/model.md, section 6.
  *
- * A visit depends on nothing but the folio and its mappings. What depends on the order of the visits (isolations, free batches, when the
- * deferred TLB flushes are made, when the target is reached) is the loop's business, reclaim.h: so visits can be made in any order, by
- * several threads, and many at a time.
+ * A visit depends on nothing but the folio and its mappings. What depends on the order of the
+ * visits (isolations, free batches, when the deferred TLB flushes are made, when the target is
+ * reached) is the loop's business, reclaim.h: so visits can be made in any order, by several
+ * threads, and many at a time.
  */
 #ifndef RMF_SHRINK_H
 #define RMF_SHRINK_H
@@ -35,7 +37,8 @@ struct rmf_visits {
 };
 
 /* Visit one folio by the rules, whatever it is like. */
-void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, struct rmf_visits *visit);
+void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
+			struct rmf_visits *visit);
 
 bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio);
 

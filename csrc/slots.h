@@ -1,7 +1,8 @@
 /* The page-table slots that one VMA's walk can reach, addressed by virtual page number.
  *
- * A buggy scan may leave the page table or the VMA. Inside the window the neighbour's entries are there; everything else reads as
- * none (or as the guard says) and swallows writes, so that an out-of-bounds access of the model is an event and never a real one.
+ * A buggy scan may leave the page table or the VMA. Inside the window the neighbour's entries are
+ * there; everything else reads as none (or as the guard says) and swallows writes, so that an
+ * out-of-bounds access of the model is an event and never a real one.
  */
 #ifndef RMF_SLOTS_H
 #define RMF_SLOTS_H
@@ -50,7 +51,8 @@ static inline struct rmf_slots rmf_slots_of_table(struct rmf_run *run, rmf_pte *
 	};
 }
 
-/* Slots left in the page table and in the VMA from vpn on; room(a) of the fact sheet. vpn lies in the VMA. */
+/* Slots left in the page table and in the VMA from vpn on; room(a) of the fact sheet. vpn lies in
+ * the VMA. */
 static inline uint64_t rmf_slots_room(const struct rmf_slots *slots, uint64_t vpn)
 {
 	uint64_t table_end = (vpn | slots->table_mask) + 1;
@@ -76,7 +78,8 @@ enum rmf_reach {
 	RMF_REACH_BEYOND, /* behind the table */
 };
 
-static inline enum rmf_reach rmf_slots_reach(const struct rmf_slots *slots, uint64_t first, uint64_t vpn, enum rmf_event oob,
+static inline enum rmf_reach rmf_slots_reach(const struct rmf_slots *slots, uint64_t first,
+					     uint64_t vpn, enum rmf_event oob,
 					     enum rmf_event overrun)
 {
 	if ((first ^ vpn) & ~slots->table_mask) {
@@ -93,7 +96,8 @@ static inline rmf_pte rmf_slots_guard(const struct rmf_slots *slots, uint64_t fi
 {
 	uint64_t last = first | slots->table_mask;
 
-	if (slots->run->guard != RMF_GUARD_CONTIGUOUS || !rmf_slots_in_window(slots, last) || !rmf_pte_present(*rmf_slots_at(slots, last)))
+	if (slots->run->guard != RMF_GUARD_CONTIGUOUS || !rmf_slots_in_window(slots, last) ||
+	    !rmf_pte_present(*rmf_slots_at(slots, last)))
 		return 0;
 	return rmf_pte_advance(*rmf_slots_at(slots, last), vpn - last);
 }

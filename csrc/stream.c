@@ -13,7 +13,8 @@ struct rmf_stream {
 	const struct rmf_isa *isa;
 	bool swap;
 	struct rmf_populated made;
-	/* VMAs of the block, one per process, and what else describes it; const in the population */
+	/* VMAs of the block, one per process, and what else describes it; const in the
+	 * population */
 	uint64_t *vma[7];
 	uint32_t *vma_flags, *vma_mm;
 	struct rmf_population pop;
@@ -34,7 +35,8 @@ static void *array(uint64_t nr, size_t size, bool *missing)
 	return memory;
 }
 
-static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch *arch, const struct rmf_policy *policy, bool fast, bool *missing)
+static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch *arch,
+			       const struct rmf_policy *policy, bool fast, bool *missing)
 {
 	struct rmf_run *run = array(1, sizeof(*run), missing);
 
@@ -50,10 +52,12 @@ static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch 
 	return run;
 }
 
-struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const struct rmf_arch *arch, const struct rmf_policy *policy, bool swap,
-				  uint64_t cpumask, const struct rmf_isa *isa, bool fast)
+struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const struct rmf_arch *arch,
+				  const struct rmf_policy *policy, bool swap, uint64_t cpumask,
+				  const struct rmf_isa *isa, bool fast)
 {
-	const uint64_t pages = RMF_LAYOUT_BLOCK, mms = what->sharing, tables = mms * (pages / what->ptrs_per_pte + 2);
+	const uint64_t pages = RMF_LAYOUT_BLOCK, mms = what->sharing,
+		       tables = mms * (pages / what->ptrs_per_pte + 2);
 	struct rmf_stream *stream = calloc(1, sizeof(*stream));
 	struct rmf_populated *made = &stream->made;
 	uint64_t *cpumasks;
@@ -180,11 +184,13 @@ void rmf_stream_free(struct rmf_stream *stream)
 static void make_block(struct rmf_stream *stream, uint64_t first, uint64_t end)
 {
 	const struct rmf_description *what = &stream->what;
-	const uint64_t pages = end - first, start = what->vpn + first, table = start / what->ptrs_per_pte;
+	const uint64_t pages = end - first, start = what->vpn + first,
+		       table = start / what->ptrs_per_pte;
 	const uint64_t tables = (start + pages - 1) / what->ptrs_per_pte - table + 1;
 	struct rmf_population *pop = &stream->pop;
 
-	memset(stream->made.mm_rss, 0, what->sharing * RMF_NR_MM_COUNTERS * sizeof(*stream->made.mm_rss));
+	memset(stream->made.mm_rss, 0,
+	       what->sharing * RMF_NR_MM_COUNTERS * sizeof(*stream->made.mm_rss));
 	stream->isa->populate(what, first, end, &stream->made);
 	for (uint32_t mm = 0; mm < what->sharing; mm++) {
 		stream->vma[0][mm] = stream->vma[4][mm] = start;
@@ -233,9 +239,13 @@ static void repeat_pass(struct rmf_stream *stream)
 	while (done < stream->nr_list) {
 		const uint32_t *folios = stream->list + done;
 
-		done += rmf_visit(stream->earlier, RMF_VISIT_RECLAIM, folios, stream->nr_list - done, visits, NR_VISITS, &nr);
+		done += rmf_visit(stream->earlier, RMF_VISIT_RECLAIM, folios,
+				  stream->nr_list - done, visits, NR_VISITS, &nr);
 		for (uint64_t i = 0; i < nr; folios += visits[i++].nr)
-			for (uint64_t j = 0; j < visits[i].nr && visits[i].outcome == RMF_OUTCOME_KEEP && visits[i].listed; j++)
+			for (uint64_t j = 0;
+			     j < visits[i].nr && visits[i].outcome == RMF_OUTCOME_KEEP &&
+			     visits[i].listed;
+			     j++)
 				stream->list[kept++] = folios[j];
 	}
 	stream->nr_list = kept;
@@ -246,7 +256,8 @@ static uint64_t end_of_block(uint64_t page, uint64_t end)
 	return end - page < RMF_LAYOUT_BLOCK ? end : page + RMF_LAYOUT_BLOCK;
 }
 
-uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t end, uint32_t pass, uint64_t limit)
+uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t end, uint32_t pass,
+			  uint64_t limit)
 {
 	struct rmf_run *run = stream->run;
 	uint64_t visited = 0;
@@ -263,8 +274,9 @@ uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t en
 			struct rmf_visits visits[NR_VISITS];
 			uint64_t left = stream->nr_list - done, n;
 
-			n = rmf_visit(run, RMF_VISIT_RECLAIM, stream->list + done, left < limit - visited ? left : limit - visited, visits, NR_VISITS,
-				      &nr);
+			n = rmf_visit(run, RMF_VISIT_RECLAIM, stream->list + done,
+				      left < limit - visited ? left : limit - visited, visits,
+				      NR_VISITS, &nr);
 			done += n;
 			visited += n;
 			for (uint64_t i = 0; i < nr; i++)

@@ -48,7 +48,8 @@ static bool should_defer(const struct rmf_run *run, uint32_t mm)
 	return false;
 }
 
-/* nr flushes on the other CPUs of the mask: an IPI to each, or INVLPGB and TLBSYNC, which no CPU need answer. */
+/* nr flushes on the other CPUs of the mask: an IPI to each, or INVLPGB and TLBSYNC, which no CPU
+ * need answer. */
 static void flush_others(struct rmf_run *run, uint64_t cpumask, uint64_t nr)
 {
 	if (!run->arch.invlpgb) {
@@ -76,7 +77,8 @@ void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_
 	flush_others(run, cpumask, 1);
 }
 
-void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte, uint64_t vpn, uint64_t nr)
+void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte,
+			   uint64_t vpn, uint64_t nr)
 {
 	if (!batch_flush || !should_defer(run, mm)) {
 		rmf_tlb_flush_range(run, mm, vpn, nr);

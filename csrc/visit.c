@@ -4,16 +4,17 @@
 
 bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next)
 {
-	if (last->order != next->order || last->outcome != next->outcome || last->listed != next->listed ||
-	    last->deferred != next->deferred || last->writable != next->writable ||
-	    last->writes_out != next->writes_out || last->cpumask != next->cpumask)
+	if (last->order != next->order || last->outcome != next->outcome ||
+	    last->listed != next->listed || last->deferred != next->deferred ||
+	    last->writable != next->writable || last->writes_out != next->writes_out ||
+	    last->cpumask != next->cpumask)
 		return false;
 	last->nr += next->nr;
 	return true;
 }
 
-uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *out, uint64_t room,
-		   uint64_t *nr_out)
+uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
+		   uint64_t n, struct rmf_visits *out, uint64_t room, uint64_t *nr_out)
 {
 	uint64_t done = 0, used = *nr_out = 0;
 

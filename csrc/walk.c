@@ -2,7 +2,8 @@
 
 #include "contpte.h"
 
-bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags)
+bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, uint32_t vma,
+		    uint32_t flags)
 {
 	const struct rmf_population *pop = &run->pop;
 	uint64_t start = pop->vma_start[vma], end = pop->vma_end[vma], pgoff = pop->vma_pgoff[vma];
@@ -40,7 +41,8 @@ uint64_t rmf_walk_table_start(const struct rmf_walk *walk)
 uint8_t *rmf_walk_table_state(const struct rmf_walk *walk)
 {
 	const struct rmf_population *pop = &walk->slots.run->pop;
-	uint64_t table = walk->vpn / pop->ptrs_per_pte - pop->vma_start[walk->vma] / pop->ptrs_per_pte;
+	uint64_t table =
+		walk->vpn / pop->ptrs_per_pte - pop->vma_start[walk->vma] / pop->ptrs_per_pte;
 
 	return &pop->table_state[pop->vma_table_base[walk->vma] + table];
 }
@@ -108,7 +110,8 @@ static bool syncs_with_pmd_lock(const struct rmf_walk *walk)
 		return false;
 	if (table < walk->slots.vma_start || table + nr > walk->slots.vma_end)
 		return false;
-	return (pop->vma_flags[walk->vma] & RMF_VMA_ANON) || (walk->slots.vma_start - pop->vma_pgoff[walk->vma]) % nr == 0;
+	return (pop->vma_flags[walk->vma] & RMF_VMA_ANON) ||
+	       (walk->slots.vma_start - pop->vma_pgoff[walk->vma]) % nr == 0;
 }
 
 static bool not_found(struct rmf_walk *walk)
@@ -156,7 +159,7 @@ restart:
 	for (;;) {
 		if (check_pte(walk))
 			return found(walk);
-next:
+	next:
 		do {
 			walk->vpn++;
 			if (walk->vpn >= walk->end)

@@ -24,8 +24,10 @@ struct rmf_walk {
 	bool crossed; /* PVMW_PGTABLE_CROSSED */
 };
 
-/* Models vma_address() and vma_address_end(), mm/internal.h and mm/rmap.c, Linux v7.0. False if the VMA does not map the folio. */
-bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags);
+/* Models vma_address() and vma_address_end(), mm/internal.h and mm/rmap.c, Linux v7.0. False if the
+ * VMA does not map the folio. */
+bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, uint32_t vma,
+		    uint32_t flags);
 
 /* Models page_vma_mapped_walk(), mm/page_vma_mapped.c, Linux v7.0. */
 bool rmf_page_vma_mapped_walk(struct rmf_walk *walk);
