@@ -36,7 +36,7 @@ static uint32_t violated_if(bool condition, enum rmf_invariant invariant)
 	return condition ? 1u << invariant : 0;
 }
 
-/* A bit for each slot that is not what it was. */
+/* A bit for each slot that changed. */
 static uint64_t changed_slots(const struct rmf_check_state *before,
 			      const struct rmf_check_state *after)
 {
@@ -47,7 +47,7 @@ static uint64_t changed_slots(const struct rmf_check_state *before,
 	return changed;
 }
 
-/* Slots that lost their mapping, against what was dropped for them. */
+/* Whether what was dropped fits the slots that lost their mapping. */
 static uint32_t check_accounting(const struct rmf_check_state *before,
 				 const struct rmf_check_state *after, uint64_t changed)
 {
@@ -75,7 +75,8 @@ static uint32_t check_accounting(const struct rmf_check_state *before,
 	return violated_if(wrong, RMF_INV_ACCOUNTING);
 }
 
-/* Entries that were cleared or put back: bits that must survive. */
+/* Whether the bits survived that must: in entries that were cleared, and in entries that were put
+ * back. */
 static uint32_t check_entries(const struct rmf_check_state *before,
 			      const struct rmf_check_state *after, uint64_t changed)
 {
@@ -105,7 +106,8 @@ static uint32_t check_entries(const struct rmf_check_state *before,
 	return wrong;
 }
 
-/* The single steps: where they went, and whether flushes and the notifier range cover them. */
+/* Whether the steps went forward, touched a slot once, and lay in the notifier range; and whether
+ * flushes cover what was cleared. */
 static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_check_state *before,
 			    const struct rmf_check_state *after, uint64_t changed)
 {
@@ -158,7 +160,7 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 	return wrong;
 }
 
-/* A folio may only be marked mlocked if all its pages were seen under one page-table lock. */
+/* A folio may become mlocked only if all its pages were seen under one page-table lock. */
 static uint32_t check_mlock(const struct rmf_run *run, const struct rmf_check_state *before)
 {
 	uint64_t start = before->vma_start - RMF_CHECK_FIRST_VPN,
@@ -198,8 +200,8 @@ static bool same_folio(const struct rmf_check_state *one, const struct rmf_check
 uint32_t rmf_check_compare(const struct rmf_check_state *oracle, bool oracle_ret,
 			   const struct rmf_check_state *policy, bool policy_ret)
 {
-	/* a batch does not leave a folio partially mapped on its way: queueing for a deferred split
-	 * is no part of the result */
+	/* a batch never leaves a folio partially mapped on its way, so the result is the same
+	 * without the queue for deferred splits */
 	const uint32_t queued = RMF_FOLIO_PARTIALLY_MAPPED;
 	/* a batch that finds a dirty entry behind a clean one makes the folio dirty, and so
 	 * swapbacked, one step earlier */

@@ -1,5 +1,5 @@
-/* What an unmap must keep, and whether one unmapped state kept it. docs/checker.md has a sentence
- * on each. */
+/* What an unmap must keep, and whether an unmapped state kept it. docs/checker.md has a sentence on
+ * each invariant. */
 #ifndef RMF_CHECK_INVARIANTS_H
 #define RMF_CHECK_INVARIANTS_H
 
@@ -20,26 +20,25 @@ enum rmf_invariant {
 	RMF_INV_NOTIFIER,
 	RMF_INV_MLOCK,
 	RMF_INV_FINAL_STATE,
-	RMF_INV_ABORT_WIDENED, /* documented, after an abort: dirty, young or soft-dirty spread over
-				  the batch */
-	RMF_INV_ABORT_LEFT_MAPPED, /* documented, after an abort: another set of pages left mapped
-				    */
+	RMF_INV_ABORT_WIDENED, /* documented: after an abort, dirty, young or soft-dirty have spread
+				  over the batch */
+	RMF_INV_ABORT_LEFT_MAPPED, /* documented: after an abort, another set of pages is left
+				      mapped */
 	RMF_NR_INVARIANTS,
 };
 
-/* The bits of those that are no violation. */
+/* The bits of the two that are no violation. */
 enum { RMF_INV_DOCUMENTED = 1 << RMF_INV_ABORT_WIDENED | 1 << RMF_INV_ABORT_LEFT_MAPPED };
 
 const char *rmf_invariant_name(enum rmf_invariant invariant);
 
-/* The invariants, a bit each, that the unmap of `before` to `after` broke; the run has its trace
- * and events. */
+/* The invariants that the unmap of `before` to `after` broke, a bit each. The run has the trace and
+ * the events of the unmap. */
 uint32_t rmf_check_invariants(const struct rmf_run *run, const struct rmf_check_state *before,
 			      const struct rmf_check_state *after);
 
-/* The bits of the difference between what the oracle left and returned, and what a policy
- * did: 0 if there is none. After an abort two differences are documented; any other is
- * RMF_INV_FINAL_STATE. */
+/* Compare what the oracle left and returned with what a policy did. Returns 0 if there is no
+ * difference. After an abort two differences are documented; any other is RMF_INV_FINAL_STATE. */
 uint32_t rmf_check_compare(const struct rmf_check_state *oracle, bool oracle_ret,
 			   const struct rmf_check_state *policy, bool policy_ret);
 

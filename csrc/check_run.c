@@ -11,7 +11,8 @@ struct rmf_check {
 	struct rmf_run run;
 	struct rmf_trace trace;
 	struct rmf_trace_entry entries[MAX_TRACE];
-	struct rmf_check *oracle; /* another one, so that its outcome need not be copied */
+	struct rmf_check *oracle; /* a second one, so that the outcome of the oracle need not be
+				     copied */
 	/* the arrays of the population that `run` works on */
 	struct rmf_check_state now;
 	uint64_t pte_base, window_start, window_end, table_base;
@@ -32,8 +33,8 @@ static struct rmf_check *new_runner(const struct rmf_arch *arch)
 		return NULL;
 	check->run.arch = *arch;
 	check->run.arch.ptrs_per_pte = RMF_CHECK_TABLE;
-	/* CONT says nothing that the entries do not say, so a state that differs in it alone is no
-	 * other state */
+	/* the CONT bits follow from the entries, so a state that differed only in them would be no
+	 * new state */
 	check->run.arch.cont_ptes = 1;
 	check->trace = (struct rmf_trace){ .entries = check->entries, .capacity = MAX_TRACE };
 	check->run.trace = &check->trace;
@@ -107,8 +108,7 @@ void rmf_check_free(struct rmf_check *check)
 	free(check);
 }
 
-/* Write the per-page arrays out where the unmap has settled them, so that two states can be
- * compared. */
+/* Write the per-page arrays out if the unmap dropped them, so that two states can be compared. */
 static void expand_pages(struct rmf_check_state *state)
 {
 	int32_t pages = 1 << state->order;
@@ -126,9 +126,9 @@ static void expand_pages(struct rmf_check_state *state)
 
 /* Unmap the state under a policy; check->now is what is left.
  *
- * The state is copied by the library's memmove(): what gcc makes of a struct of this size, "rep
- * movs", took a tenth of the run. Inlined, gcc knows that the two do not overlap and makes just
- * that of the memmove() too. */
+ * The state is copied by memmove() of the C library. For a struct of this size gcc makes "rep movs"
+ * of an assignment, which took a tenth of the run. If this function were inlined, gcc would know
+ * that source and target do not overlap, and make "rep movs" of the memmove() too. */
 static __attribute__((noinline)) bool run_state(struct rmf_check *check,
 						const struct rmf_check_state *state,
 						const struct rmf_policy *policy)
@@ -139,7 +139,7 @@ static __attribute__((noinline)) bool run_state(struct rmf_check *check,
 	memmove(&check->now, state, sizeof(*state));
 	check->pte_base = state->vma_start - RMF_CHECK_FIRST_VPN;
 	check->trace.n = 0;
-	/* of the events only these are looked at */
+	/* only these events are looked at */
 	run->ev[RMF_MLOCK_CALLS] = run->ev[RMF_OOB_READS] = run->ev[RMF_OOB_WRITES] = 0;
 	run->ev[RMF_VMA_OVERRUN_READS] = run->ev[RMF_VMA_OVERRUN_WRITES] = 0;
 	run->flush_required = run->tlb_writable = false;

@@ -8,12 +8,12 @@
 
 struct rmf_check_found {
 	uint64_t count;
-	uint64_t index; /* smallest state that shows it, valid if count > 0 */
+	uint64_t index; /* the smallest state that shows it; valid if count > 0 */
 };
 
 struct rmf_check_policy {
 	struct rmf_policy policy;
-	uint64_t nr_violating; /* states with any violation but the two documented ones */
+	uint64_t nr_violating; /* states with a violation that is not documented */
 	struct rmf_check_found found[RMF_NR_INVARIANTS];
 };
 
@@ -22,8 +22,8 @@ struct rmf_check;
 struct rmf_check *rmf_check_new(const struct rmf_arch *arch);
 void rmf_check_free(struct rmf_check *check);
 
-/* Unmap states [first, end) of a family under the oracle and each policy, and add up what is
- * violated. Returns how many distinct states were tried. */
+/* Unmap the states [first, end) of a family under the oracle and under each policy, and add up the
+ * violations. Returns how many distinct states were tried. */
 uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family,
 			 uint64_t first, uint64_t end, const struct rmf_policy *oracle,
 			 struct rmf_check_policy *policies, uint32_t nr_policies);

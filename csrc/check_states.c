@@ -9,7 +9,8 @@ enum {
 	BORDER_VPN = RMF_CHECK_FIRST_VPN + RMF_CHECK_TABLE, /* between the two tables */
 };
 
-/* In a symbol the PFN field says which page an entry names; state_at() puts the real one in. */
+/* The PFN field of a symbol says which page the entry maps. place_symbol() replaces it by
+ * the PFN. */
 enum { OWN_PAGE, FOREIGN_PAGE, OTHER_PAGE };
 
 static rmf_pte present_symbol(uint64_t page, rmf_pte flags)
@@ -22,7 +23,8 @@ static void add_symbol(struct rmf_check_family *family, rmf_pte symbol)
 	family->symbols[family->nr_symbols++] = symbol;
 }
 
-/* Every combination of the bits in `mask` on an entry of the folio's own page. */
+/* Add a symbol for each combination of the bits in `mask`, on an entry that maps the right page of
+ * the folio. */
 static void add_mappings(struct rmf_check_family *family, rmf_pte mask)
 {
 	rmf_pte flags = 0;
@@ -33,15 +35,15 @@ static void add_mappings(struct rmf_check_family *family, rmf_pte mask)
 	} while (flags);
 }
 
-/* Bits of a present entry that can make a difference for this kind of folio in this VMA. */
+/* The bits of a present entry that can make a difference for this kind of folio in this VMA. */
 static rmf_pte reacting_bits(const struct rmf_check_family *family)
 {
 	const rmf_pte mask = RMF_PTE_WRITE | RMF_PTE_SOFT_DIRTY | RMF_PTE_DIRTY;
 
 	switch (family->kind) {
 	case RMF_CHECK_LAZYFREE:
-		/* a restore gives every bit back; soft-dirty and young do so without uffd-wp as
-		 * with it */
+		/* a restore puts every bit back; uffd-wp makes no difference to soft-dirty and
+		 * young */
 		return family->uffd_wp ? RMF_PTE_WRITE | RMF_PTE_DIRTY | RMF_PTE_UFFD_WP
 				       : mask | RMF_PTE_YOUNG;
 	case RMF_CHECK_ANON:
@@ -94,8 +96,8 @@ static void add_condition(struct rmf_check_family *family, struct rmf_check_cond
 		family->conditions[family->nr_conditions++] = condition;
 }
 
-/* TTU flags as the kernel combines them: reclaim, the same with an immediate flush, and memory
- * failure or offlining, which ignore mlock. */
+/* TTU flags as the kernel combines them: reclaim; reclaim with an immediate flush; memory failure
+ * or offlining, which ignore mlock. */
 static const uint32_t reclaim_ttu = RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC;
 static const uint32_t ttus[] = { RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC,
 				 RMF_TTU_BATCH_FLUSH,
@@ -104,8 +106,8 @@ static const uint32_t ttus[] = { RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC,
 				 RMF_TTU_SYNC | RMF_TTU_IGNORE_MLOCK,
 				 RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC | RMF_TTU_IGNORE_MLOCK };
 
-/* Each folio condition in a VMA that is not locked, in one that is, and in one that is while mlock
- * is ignored. */
+/* Add the condition in a VMA that is not locked, in one that is, and in a locked one with mlock
+ * ignored. */
 static void add_locked_variants(struct rmf_check_family *family,
 				struct rmf_check_condition condition)
 {
@@ -139,8 +141,8 @@ static void add_file_conditions(struct rmf_check_family *family, uint32_t base)
 	bool every = family->level == RMF_CHECK_ALL_BITS;
 
 	if (!every && family->uffd_wp) {
-		/* markers do not react to the folio's flags, which the family without
-		 * uffd-wp tries */
+		/* markers do not depend on the folio's flags; the family without uffd-wp tries
+		 * these */
 		add_condition(family, (struct rmf_check_condition){ .folio_flags = base,
 								    .ttu = reclaim_ttu });
 		return;
@@ -196,7 +198,7 @@ static void add_anon_conditions(struct rmf_check_family *family, uint32_t base)
 	condition.folio_flags |= RMF_FOLIO_PINNED;
 	add_condition(family, condition);
 	condition.folio_flags &= ~(uint32_t)RMF_FOLIO_PINNED;
-	/* with few bits the first and the last page stand for all */
+	/* at the lower levels the first and the last page stand for all */
 	for (uint32_t page = 1; page <= pages;
 	     page += family->level == RMF_CHECK_ALL_BITS ? 1 : pages - 1) {
 		condition.swap_dup_fails = (uint8_t)page;
@@ -241,8 +243,9 @@ static uint64_t power(uint64_t base, uint32_t exponent)
 	return result;
 }
 
-/* Symbols of a slot outside the VMA: the neighbour's. With all bits every one of them, else none,
- * the folio going on, a foreign page. */
+/* The number of symbols of a slot outside the VMA, which belongs to a neighbour. In small folios
+ * with all bits it is every symbol. Else there are three: none, the mapping going on, and a foreign
+ * page. */
 static uint32_t nr_outside(const struct rmf_check_family *family)
 {
 	return family->level == RMF_CHECK_ALL_BITS && family->order <= 1 ? family->nr_symbols : 3;
@@ -256,7 +259,7 @@ static uint64_t nr_slot_states(const struct rmf_check_family *family,
 	return power(family->nr_symbols, inside) * power(nr_outside(family), pages - inside);
 }
 
-/* The geometry that comes after; false after the last. The VMA that holds the whole folio comes
+/* Go to the next geometry; false after the last one. The VMA that holds the whole folio comes
  * first, so that it gives the first example. */
 static bool next_geometry(const struct rmf_check_family *family,
 			  struct rmf_check_geometry *geometry)
@@ -269,8 +272,8 @@ static bool next_geometry(const struct rmf_check_family *family,
 		return true;
 	}
 	geometry->guard_contiguous = false;
-	/* beginning at a border is as good as ending at it, but for a scan past the end; the small
-	 * folios try both */
+	/* to begin at a border is the same as to end at it, except for a scan that runs past the
+	 * end; the small folios try both */
 	if (geometry->border-- > (family->level == RMF_CHECK_ALL_BITS ? 0 : 1))
 		return true;
 	geometry->border = pages;
@@ -321,16 +324,16 @@ static void add_families(struct rmf_check_scope *scope, uint8_t order, enum rmf_
 			 bool unreachable)
 {
 	for (int kind = 0; kind < RMF_CHECK_NR_KINDS; kind++) {
-		/* shmem differs from file in nothing but the counter: the small folios show it */
+		/* shmem and file differ only in the counter; the small folios show it */
 		if (kind == RMF_CHECK_SHMEM && level != RMF_CHECK_ALL_BITS)
 			continue;
 		for (int vma = 0; vma < 4; vma++) {
 			bool anon_vma = !(vma & 1), uffd_wp = vma & 2;
 			bool file = kind == RMF_CHECK_FILE || kind == RMF_CHECK_SHMEM;
 
-			/* MADV_FREE needs an anonymous VMA; a file folio cannot be in one; an
-			 * anonymous one is in a private file VMA after copy-on-write, which only
-			 * uffd-wp tells from an anonymous VMA */
+			/* A file folio cannot be in an anonymous VMA. MADV_FREE needs an anonymous
+			 * VMA. An anonymous folio is in a private file VMA after copy-on-write, but
+			 * only uffd-wp makes a difference there. */
 			if ((file && anon_vma) || (!file && !anon_vma && !uffd_wp))
 				continue;
 			if (kind == RMF_CHECK_LAZYFREE && !anon_vma && !unreachable)
@@ -361,7 +364,7 @@ void rmf_check_scope_init(struct rmf_check_scope *scope, uint32_t max_pages, boo
 	}
 }
 
-/* The word of a symbol in the slot of page `page`. */
+/* The entry that a symbol stands for in the slot of page `page`. */
 static rmf_pte place_symbol(rmf_pte symbol, uint32_t page, uint32_t pages)
 {
 	rmf_pte flags = symbol & (RMF_PFN_ONE - 1);
@@ -388,7 +391,8 @@ static rmf_pte place_symbol(rmf_pte symbol, uint32_t page, uint32_t pages)
 	return value << RMF_PFN_SHIFT | flags;
 }
 
-/* Outside the VMA: none, the mapping of the slot next to it going on, or a foreign page. */
+/* The symbol of a slot outside the VMA: none, the mapping of the slot next to it going on, or a
+ * foreign page. */
 static rmf_pte outside_symbol(uint64_t digit, rmf_pte inside)
 {
 	if (digit == 0)
@@ -430,7 +434,7 @@ static void place_slots(const struct rmf_check_family *family,
 	}
 }
 
-/* Mapcounts, references and marks that go with the entries. */
+/* Set the mapcounts, references and marks that go with the entries. */
 static void place_folio(const struct rmf_check_family *family,
 			const struct rmf_check_condition *condition, uint64_t exclusive,
 			struct rmf_check_state *state)
@@ -513,7 +517,8 @@ bool rmf_check_state_at_cursor(const struct rmf_check_family *family,
 	state->ttu = condition->ttu;
 	state->guard_contiguous = geometry->guard_contiguous;
 	place_slots(family, geometry, (index - cursor->first) % cursor->slots, state);
-	/* the guard continues the table's last entry: without one it is no guard */
+	/* the guard continues the table's last entry; if that is not present, there is nothing to
+	 * continue */
 	if (geometry->guard_contiguous && !rmf_pte_present(state->ptes[RMF_CHECK_TABLE - 1]))
 		return false;
 	place_folio(family, condition, variant % family->nr_exclusive, state);

@@ -1,10 +1,9 @@
-/* Bounded exhaustive check: every small state of one folio in one VMA, unmapped under a policy and
- * under an oracle. docs/checker.md.
+/* The states of the bounded exhaustive check: every small state of one folio in one VMA.
+ * docs/checker.md.
  *
- * States are numbered: a family fixes the size of the folio, its kind and the kind of VMA; inside a
- * family a state is a mixed-radix number. The same number is the same state for ever, so work can
- * be cut in ranges, resumed, and a counterexample named by two numbers.
- */
+ * States are numbered. A family fixes the size of the folio, its kind and the kind of VMA. Inside a
+ * family a state is a mixed-radix number. A number always means the same state. So work can be cut
+ * into ranges and resumed, and two numbers name a counterexample. */
 #ifndef RMF_CHECK_STATES_H
 #define RMF_CHECK_STATES_H
 
@@ -34,19 +33,19 @@ enum rmf_check_kind {
 	RMF_CHECK_NR_KINDS,
 };
 
-/* How much a slot varies: every bit and kind of entry; what the folio kind and the VMA can react
- * to; a handful. */
+/* How much a slot varies: every bit and kind of entry; the bits that the kind of folio and the VMA
+ * can react to; a handful of entries. */
 enum rmf_check_level { RMF_CHECK_ALL_BITS, RMF_CHECK_REACTING_BITS, RMF_CHECK_FEW };
 
-/* Everything about a state but its slots, its borders and the marks of its pages. */
+/* Everything about a state except its slots, its borders and the marks of its pages. */
 struct rmf_check_condition {
 	uint32_t folio_flags;
 	uint32_t vma_flags;
 	uint32_t ttu;
 	uint8_t extra_refs;
 	uint8_t external; /* mappings of page 0 outside the population */
-	uint8_t poisoned; /* page 0 is */
-	uint8_t swap_dup_fails; /* 1 + the page for which it does */
+	uint8_t poisoned; /* page 0 is poisoned */
+	uint8_t swap_dup_fails; /* 1 + the page whose swap reference fails; 0 for none */
 };
 
 struct rmf_check_family {
@@ -56,7 +55,7 @@ struct rmf_check_family {
 	bool anon_vma;
 	bool uffd_wp;
 	bool unreachable; /* holds states that user space cannot make */
-	rmf_pte symbols[RMF_CHECK_MAX_SYMBOLS]; /* of a slot in the VMA; PFNs relative, see
+	rmf_pte symbols[RMF_CHECK_MAX_SYMBOLS]; /* of a slot in the VMA; PFNs are relative, see
 						   place_symbol() */
 	uint32_t nr_symbols;
 	struct rmf_check_condition conditions[RMF_CHECK_MAX_CONDITIONS];
@@ -70,12 +69,12 @@ struct rmf_check_scope {
 	uint32_t nr_families;
 };
 
-/* All families of folios of up to max_pages pages (1, 2, 4 or 8), small to large. all_bits: 4 pages
- * with every bit, for hours. */
+/* Make all families of folios of up to max_pages pages (1, 2, 4 or 8), small folios first. With
+ * all_bits the folios of 4 pages vary in every bit, which takes hours to check. */
 void rmf_check_scope_init(struct rmf_check_scope *scope, uint32_t max_pages, bool all_bits,
 			  bool unreachable);
 
-/* A population of one folio, one VMA and one mm, and the arrays behind it. */
+/* A population of one folio, one VMA and one mm, with its arrays. */
 struct rmf_check_state {
 	rmf_pte ptes[RMF_CHECK_SLOTS];
 	uint64_t vma_start, vma_end, vma_pgoff;
@@ -88,38 +87,40 @@ struct rmf_check_state {
 	uint32_t vma_flags;
 	uint32_t ttu;
 	bool guard_contiguous;
-	/* Slots that can change: the folio's, and as many behind it that a stale batch may
-	 * reach. */
+	/* The slots that can change: those of the folio, and as many behind them, which a stale nr
+	 * may reach. */
 	uint32_t first_slot, end_slot;
 };
 
-/* State `index` of a family; false if it is the same as another one (then it is not counted). */
+/* The state `index` of a family. Returns false if it is the same as another state, and is not
+ * counted. */
 bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index,
 			struct rmf_check_state *state);
 
-/* Where the folio lies: its page-table border, the VMA's borders, and what is behind the first
- * table. */
+/* Where the folio lies: the border of its page table, the borders of the VMA, and what lies behind
+ * the first table. */
 struct rmf_check_geometry {
-	uint32_t border; /* pages before the border; 0: the folio begins at it */
+	uint32_t border; /* pages before the border; at 0 the folio begins at the border */
 	uint32_t first, end; /* pages inside the VMA */
 	bool guard_contiguous;
 };
 
-/* A geometry and the numbers of its states: a range walks through them in order. */
+/* A geometry and the numbers of its states. A range goes through them in order. */
 struct rmf_check_cursor {
 	struct rmf_check_geometry geometry;
-	uint64_t slots; /* states of the slots */
+	uint64_t slots; /* how many states the slots have */
 	uint64_t first, end; /* numbers of the geometry's states */
 };
 
 void rmf_check_cursor_start(const struct rmf_check_family *family, struct rmf_check_cursor *cursor);
 
-/* Go on to the geometry that holds `index`, which is not behind the cursor; false if there
- * is none. */
+/* Go on to the geometry that holds `index`, which does not lie behind the cursor. Returns false if
+ * there is none. */
 bool rmf_check_cursor_seek(const struct rmf_check_family *family, struct rmf_check_cursor *cursor,
 			   uint64_t index);
 
-/* The state `index` at the cursor; false if it is the same as another. */
+/* The state `index`, which lies in the geometry of the cursor. Returns false if it is the same as
+ * another state. */
 bool rmf_check_state_at_cursor(const struct rmf_check_family *family,
 			       const struct rmf_check_cursor *cursor, uint64_t index,
 			       struct rmf_check_state *state);

@@ -15,8 +15,8 @@ static rmf_pte ignored_bits(uint32_t flags)
 	return ignored;
 }
 
-/* Read the entry at vpn; *hint is how many entries it stands for. Memory behind the table has no
- * contpte blocks. */
+/* Read the entry at vpn. *hint is the number of entries that it stands for: memory behind the table
+ * has no contpte blocks. */
 static rmf_pte read_entry(const struct rmf_slots *slots, uint64_t first, uint64_t vpn,
 			  uint64_t *hint)
 {

@@ -6,7 +6,7 @@ rmf_visit_same rmf_visit_same_generic, rmf_visit_same_avx2, rmf_visit_same_avx51
 	rmf_visit_same_neon;
 rmf_populate rmf_populate_generic, rmf_populate_avx2, rmf_populate_avx512, rmf_populate_neon;
 
-/* best first */
+/* the best first */
 static const struct rmf_isa isas[] = {
 #ifdef __x86_64__
 	{ "avx512", rmf_visit_same_avx512, rmf_populate_avx512 },

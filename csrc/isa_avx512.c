@@ -1,4 +1,4 @@
-/* The loops for AVX-512; the flags are those of setup.py and the Makefile. */
+/* The loops for AVX-512. setup.py and the Makefile have the compiler flags. */
 #ifdef __x86_64__
 #define RMF_VISIT_SAME rmf_visit_same_avx512
 #define RMF_POPULATE rmf_populate_avx512

@@ -1,5 +1,5 @@
-/* The loops for any processor of the architecture; the flags are those of setup.py and the
- * Makefile. */
+/* The loops for any processor of the architecture. setup.py and the Makefile have the compiler
+ * flags. */
 #define RMF_VISIT_SAME rmf_visit_same_generic
 #define RMF_POPULATE rmf_populate_generic
 #define RMF_VECTOR 16

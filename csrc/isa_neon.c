@@ -1,4 +1,4 @@
-/* The loops for NEON; the flags are those of setup.py and the Makefile. */
+/* The loops for NEON. setup.py and the Makefile have the compiler flags. */
 #ifdef __ARM_NEON
 #define RMF_VISIT_SAME rmf_visit_same_neon
 #define RMF_POPULATE rmf_populate_neon

@@ -10,7 +10,7 @@ struct result {
 	struct rmf_visits visits;
 	enum rmf_visit_kind kind;
 	bool usable; /* else the rules decide each time */
-	uint64_t nr; /* folios since the last rmf_memo_settle() */
+	uint64_t nr; /* folios that it was used for since the last rmf_memo_settle() */
 
 	/* what one visit counts */
 	uint64_t ev[RMF_NR_EVENTS];
@@ -47,7 +47,8 @@ void rmf_memo_free(struct rmf_memo *memo)
 	free(memo);
 }
 
-/* The numbers of a folio that one VMA maps. False if others map it too, or not the whole of it. */
+/* Read the numbers of a folio that one VMA maps. False if other VMAs map it too, or if the VMA maps
+ * only a part of it. */
 static bool regular_of(const struct rmf_population *pop, uint32_t folio,
 		       struct rmf_regular *regular)
 {
@@ -89,7 +90,7 @@ static struct result *find_result(struct rmf_memo *memo, enum rmf_visit_kind kin
 	return NULL;
 }
 
-/* Whether the folio is regular: comparing it with what it is changes nothing. */
+/* Whether the folio is regular. It is compared with its own numbers, which changes nothing. */
 static bool is_regular(const struct rmf_run *run, uint32_t folio, const struct rmf_regular *regular)
 {
 	struct rmf_regular same = *regular;
@@ -102,7 +103,7 @@ static bool is_regular(const struct rmf_run *run, uint32_t folio, const struct r
 	return run->memo->visit_same(&run->pop, &same, run->arch.cont_ptes, 0, &folio, 1) == 1;
 }
 
-/* Whether the entries are now what one of enum rmf_entries_after says. */
+/* Find out which of enum rmf_entries_after has become of the entries. False if none of them has. */
 static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint64_t swap_taken,
 			  struct rmf_regular *regular)
 {
@@ -131,7 +132,7 @@ static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint
 	return (regular->entries_after == RMF_ENTRIES_SWAPPED) == (swap_taken > 0);
 }
 
-/* The batch lengths that the visit counted; false if they are too many to keep. */
+/* Take the batch lengths that the visit counted. False if they are too many to keep. */
 static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo,
 			  struct result *result)
 {
@@ -184,11 +185,11 @@ static void add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t f
 		lengths_since(run, memo, result) &&
 		!(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
 		(regular->order || after->nr_pages_mapped_after == mapped_before) &&
-		/* what lies around the folio mattered */
+		/* false if what lies around the folio mattered */
 		!result->ev[RMF_OOB_READS] && !result->ev[RMF_OOB_WRITES] &&
 		!result->ev[RMF_VMA_OVERRUN_READS] && !result->ev[RMF_VMA_OVERRUN_WRITES] &&
 		!result->ev[RMF_TABLE_CROSSINGS] &&
-		/* whether restored entries fold depends on the PFN */
+		/* restored entries fold or do not fold by their PFN */
 		(run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED ||
 		 !result->ev[RMF_PTES_SET]);
 }

@@ -1,13 +1,11 @@
-/* The memo: regular folios are visited many at a time, with the result of the first one.
+/* The memo: many regular folios are visited at a time, with the result of the first one.
  *
- * A folio is regular if one VMA maps it, whole, in one page table, by entries that differ in
- * nothing but the PFN, and nothing is stored for its pages. A few numbers then decide what a visit
- * does to it: the first part of struct rmf_regular. The first folio with given numbers is visited
- * by the rules. The memo keeps the result: the events, and the state after the visit. Each further
- * folio with these numbers gets the same result without a walk, after each of its entries was
- * compared. So the rules are not stated a second time here, and every policy and architecture has a
- * fast path.
- */
+ * A folio is regular if one VMA maps all of it in one page table by entries that differ only in the
+ * PFN, and if nothing is stored for its pages. A few numbers then decide what a visit does to it:
+ * the first part of struct rmf_regular. The rules visit the first folio with given numbers. The
+ * memo keeps the result: the events, and the state after the visit. Each further folio with these
+ * numbers gets the same result without a walk, after all its entries were compared. So the rules
+ * are not stated a second time here, and every policy and architecture has a fast path. */
 #ifndef RMF_MEMO_H
 #define RMF_MEMO_H
 
@@ -17,21 +15,21 @@
 
 /* What becomes of the entries. */
 enum rmf_entries_after {
-	RMF_ENTRIES_STAY, /* but for the low bits */
+	RMF_ENTRIES_STAY, /* except for their low bits */
 	RMF_ENTRIES_CLEARED,
-	RMF_ENTRIES_SWAPPED, /* to slots that are taken now */
+	RMF_ENTRIES_SWAPPED, /* by swap entries, whose slots are taken now */
 };
 
-/* What regular folios have in common, before and after a visit. */
+/* What regular folios of the same result have in common, before and after a visit. */
 struct rmf_regular {
-	/* as found; mapcount, and nr_pages_mapped of a large folio, are its pages */
+	/* before; the mapcount, and nr_pages_mapped of a large folio, are its number of pages */
 	uint32_t vma;
 	uint32_t flags;
 	int32_t refcount;
 	uint32_t order;
 	rmf_pte low; /* bits of each entry below the PFN */
 
-	/* as left */
+	/* after */
 	uint32_t flags_after;
 	int32_t refcount_after;
 	int32_t mapcount_after;
@@ -40,8 +38,8 @@ struct rmf_regular {
 	rmf_pte low_after;
 };
 
-/* The slot of a folio's first page, if all of its slots are in the VMA and in one page table that
- * is present; *vpn of it. */
+/* The slot of a folio's first page, and *vpn of that slot. NULL unless all its slots lie in the VMA
+ * and in one page table that is present. */
 static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uint32_t vma,
 					   uint64_t index, uint64_t nr, uint64_t *vpn)
 {
@@ -60,9 +58,9 @@ static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uin
 	return &pop->ptes[pop->vma_pte_base[vma] + at];
 }
 
-/* Compare and change the first of n folios that are as `regular` says and have consecutive numbers;
- * returns how many. With RMF_ENTRIES_SWAPPED they take the slots from `swap` on, and the caller
- * sees to it that there are enough. */
+/* Compare the first of n folios with `regular`, and change those that fit, as it says. Only folios
+ * with consecutive numbers are taken. Returns how many were changed. With RMF_ENTRIES_SWAPPED they
+ * take the swap slots from `swap` on, of which the caller has enough. */
 typedef uint64_t rmf_visit_same(const struct rmf_population *pop, const struct rmf_regular *regular,
 				uint32_t cont_ptes, uint64_t swap, const uint32_t *folios,
 				uint64_t n);
@@ -74,9 +72,10 @@ struct rmf_memo;
 struct rmf_memo *rmf_memo_new(rmf_visit_same *visit_same);
 void rmf_memo_free(struct rmf_memo *memo);
 
-/* Visit folios[0] and those behind it whose result is the same; visits->nr says how many. False if
- * the memo cannot be used for folios[0]. If it is the first regular folio with its numbers, it
- * alone is visited, by the rules. What the memo did is counted by rmf_memo_settle(). */
+/* Visit folios[0] and the folios behind it that have the same result; visits->nr says how many.
+ * Returns false if the memo cannot be used for folios[0]. If folios[0] is the first regular folio
+ * with its numbers, it alone is visited, by the rules. The events of the memo are counted when
+ * rmf_memo_settle() is called. */
 bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
 		       uint64_t n, struct rmf_visits *visits);
 void rmf_memo_settle(struct rmf_run *run);

@@ -1,5 +1,5 @@
-/* The body of rmf_visit_same(), compiled once for each instruction set: isa_generic.c and its like
- * define RMF_VISIT_SAME, the name of the function, and RMF_VECTOR, the bytes of a vector. */
+/* The body of rmf_visit_same(), compiled once for each instruction set: isa_generic.c and the
+ * others define RMF_VISIT_SAME, the name of the function, and RMF_VECTOR, the bytes of a vector. */
 #include <string.h>
 
 #include "memo.h"
@@ -8,8 +8,8 @@ enum { LANES = RMF_VECTOR / sizeof(rmf_pte) };
 
 typedef rmf_pte vector __attribute__((vector_size(RMF_VECTOR), aligned(8), may_alias));
 
-/* Folios at a time, and entries: so that what was compared is still in the first-level cache when
- * it is changed. */
+/* So many folios and entries are compared at a time that they are still in the first-level cache
+ * when they are changed. */
 enum { MAX_FOLIOS = 128, MAX_ENTRIES = 2048 };
 
 static inline vector running(rmf_pte first)
@@ -21,7 +21,7 @@ static inline vector running(rmf_pte first)
 	return words;
 }
 
-/* Whether n entries are first and its successors. */
+/* Whether n entries are `first` and its successors. */
 static inline bool follow(const rmf_pte *ptes, uint64_t n, rmf_pte first)
 {
 	rmf_pte differ = 0;
@@ -56,7 +56,7 @@ static inline void clear(rmf_pte *ptes, uint64_t n)
 		ptes[i] = 0;
 }
 
-/* first and its successors. */
+/* Write `first` and its successors. */
 static inline void fill(rmf_pte *ptes, uint64_t n, rmf_pte first)
 {
 	vector words = running(first);
@@ -68,8 +68,8 @@ static inline void fill(rmf_pte *ptes, uint64_t n, rmf_pte first)
 		ptes[i] = first + (i << RMF_PFN_SHIFT);
 }
 
-/* Clear n entries if they are first and its successors, in one pass: what was cleared too early is
- * known, and put back. */
+/* Clear n entries if they are `first` and its successors, in one pass. What was cleared too early
+ * is known, and is put back. */
 static inline bool clear_following(rmf_pte *ptes, uint64_t n, rmf_pte first)
 {
 	const rmf_pte step = (rmf_pte)LANES << RMF_PFN_SHIFT;
@@ -104,8 +104,8 @@ static inline void flip(rmf_pte *ptes, uint64_t n, rmf_pte bits)
 		ptes[i] ^= bits;
 }
 
-/* How many of m folios from `folio` on have the numbers of a regular one and the place in the VMA
- * that follows from the first one's. */
+/* How many of m folios from `folio` on have the numbers of a regular one, and lie behind each other
+ * in the VMA. */
 static inline uint64_t nr_equal_numbers(const struct rmf_population *pop,
 					const struct rmf_regular *regular, uint64_t folio,
 					uint64_t m)
@@ -117,7 +117,7 @@ static inline uint64_t nr_equal_numbers(const struct rmf_population *pop,
 		      *entire = pop->folio_entire_mapcount + folio;
 	const uint64_t *index = pop->folio_index + folio, *rmap = pop->rmap_start + folio;
 	const uint64_t nr = (uint64_t)1 << regular->order, row = rmap[0], first = index[0];
-	/* of an order-0 folio nr_pages_mapped is not defined */
+	/* an order-0 folio has no nr_pages_mapped */
 	const int32_t pages = (int32_t)nr, ignored = regular->order ? 0 : -1;
 	uint32_t differ = 0;
 	uint64_t differ64 = 0, equal;
@@ -146,8 +146,8 @@ static inline uint64_t nr_equal_numbers(const struct rmf_population *pop,
 	return equal;
 }
 
-/* How many of m folios with consecutive slots from ptes[0] on are mapped as a regular one is.
- * *cleared: their entries are gone already. */
+/* How many of m folios, which have consecutive slots from ptes[0] on, are mapped as a regular one
+ * is. If *cleared was set and still is, their entries are cleared already. */
 static inline uint64_t nr_equal_entries(rmf_pte *ptes, const uint64_t *pfn, uint64_t m,
 					uint32_t order, rmf_pte low, bool *cleared)
 {
@@ -183,14 +183,14 @@ uint64_t RMF_VISIT_SAME(const struct rmf_population *pop, const struct rmf_regul
 	const uint64_t nr = (uint64_t)1 << order, most = MAX_ENTRIES >> order;
 	uint64_t done = 0;
 
-	/* a block that is larger than the folio, or begins elsewhere, has other folios' entries */
+	/* a larger block, or one that begins elsewhere, has entries of other folios */
 	if ((regular->low & RMF_PTE_CONT) && nr < cont_ptes)
 		return 0;
 	if (n > MAX_FOLIOS)
 		n = MAX_FOLIOS;
 	while (done < n) {
 		const uint64_t folio = folios[done];
-		/* in one pass, where the entries are most of what is read */
+		/* compare and clear in one pass where the entries are most of what is read */
 		bool cleared = regular->entries_after == RMF_ENTRIES_CLEARED && order >= 6;
 		uint64_t m = 1, vpn, last_vpn, left = n - done < most ? n - done : most;
 		rmf_pte *ptes;
@@ -206,8 +206,7 @@ uint64_t RMF_VISIT_SAME(const struct rmf_population *pop, const struct rmf_regul
 		ptes = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio], nr, &vpn);
 		if (!ptes || ((regular->low & RMF_PTE_CONT) && (vpn & (cont_ptes - 1))))
 			break;
-		/* aligned folios cross no border of a table: the tables from the first to the last
-		 * one's need a look */
+		/* aligned folios cross no border of a table, so only their tables need a look */
 		if (m > 1 && ((vpn & (nr - 1)) ||
 			      !rmf_slot_of_regular(pop, regular->vma,
 						   pop->folio_index[folio + m - 1], nr, &last_vpn)))

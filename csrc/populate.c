@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-/* Folios of each order of the mix in the first `page` pages, as far as the mix is met: each order
- * has its share of what the larger ones leave, rounded down, so no count falls when there are more
- * pages. */
+/* How many folios of each order of the mix lie in the first `page` pages, as far as the mix can be
+ * met. Each order has its share of what the larger orders leave, rounded down. So more pages never
+ * mean fewer folios of an order. */
 static void shares(const struct rmf_description *what, uint64_t page,
 		   uint64_t folios[RMF_MAX_ORDER + 1])
 {

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-/* Virtual page numbers, page offsets and PFNs stay below this, so that sums of two of them and a
- * folio do not overflow. */
+/* Virtual page numbers, page offsets and PFNs stay below this limit, so that the sum of two of them
+ * and a folio does not overflow. */
 static const uint64_t LIMIT = (uint64_t)1 << 52;
 
 static int check_vma(const struct rmf_population *pop, uint64_t i, struct rmf_fault *fault)
@@ -73,8 +73,8 @@ static int check_folio(const struct rmf_population *pop, uint64_t i, struct rmf_
 	return 0;
 }
 
-/* Whether any of nr folios from `first` on may be wrong: the rules of check_folio() without
- * branches, so that they vectorise. */
+/* Whether one of nr folios from `first` on may break a rule of check_folio(). The rules are written
+ * without branches here, so that they vectorise. */
 static bool suspicious(const struct rmf_population *pop, uint64_t first, uint64_t nr)
 {
 	uint64_t wrong = 0;

@@ -7,8 +7,7 @@
 
 enum {
 	NR_VISITS = 256,
-	GROUPS_SETTLED = 32, /* groups of a pageout between two looks at the budget that see what
-				was done */
+	GROUPS_SETTLED = 32, /* a pageout settles the memo once for so many groups */
 };
 
 static uint64_t less(uint64_t a, uint64_t b)
@@ -19,6 +18,11 @@ static uint64_t less(uint64_t a, uint64_t b)
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
 }
 
 /* Add nr folios of the same outcome to a group: what they deferred, the flush before a write-out,
@@ -57,10 +61,12 @@ static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_
 	}
 }
 
-/* Models how memory.reclaim asks in rounds of a quarter of what is missing, and each round scans
- * list size >> priority in one pass after the other, memory_reclaim() and do_try_to_free_pages(),
- * Linux v7.0.
- * Deviation: the passes are counted only; they cut no isolation short. */
+/* Models the rounds and passes of memory.reclaim, memory_reclaim() and do_try_to_free_pages(),
+ * mm/memcontrol.c and mm/vmscan.c, Linux v7.0. Each round asks for a quarter of what is missing. In
+ * a round, each pass scans list size >> priority.
+ *
+ * Deviation: the passes are only counted. In the kernel they also cut some isolations short
+ * (docs/model.md, section 6). */
 static void count_passes(struct rmf_reclaim *reclaim)
 {
 	if (reclaim->request_left && reclaim->pass_left)
@@ -69,8 +75,7 @@ static void count_passes(struct rmf_reclaim *reclaim)
 		uint64_t quarter = (reclaim->target - reclaim->freed) / 4;
 
 		rmf_count(reclaim->run, RMF_RECLAIM_ROUNDS, 1);
-		reclaim->request_left = quarter > RMF_SWAP_CLUSTER_MAX ? quarter
-								       : RMF_SWAP_CLUSTER_MAX;
+		reclaim->request_left = larger(quarter, RMF_SWAP_CLUSTER_MAX);
 		reclaim->priority = RMF_DEF_PRIORITY + 1;
 	}
 	do {
@@ -79,8 +84,8 @@ static void count_passes(struct rmf_reclaim *reclaim)
 	} while (!reclaim->pass_left && reclaim->priority);
 }
 
-/* A round looks at as many folios as were on the lists when it began. Returns whether there is any
- * use in going on. */
+/* Begin a round if the last one is over. A round scans as many folios as were on the lists when it
+ * began. Returns false if there is no use in going on. */
 static bool next_round(struct rmf_reclaim *reclaim)
 {
 	if (reclaim->round_left)
@@ -99,7 +104,8 @@ bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim)
 	return !reclaim->ended;
 }
 
-/* nr equal groups are done: each had `folios` folios, and `pages` base pages of it were freed. */
+/* Account for nr equal groups that are done. Each had `folios` folios, and `pages` base pages of it
+ * were freed. */
 static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios, uint64_t pages)
 {
 	rmf_count(reclaim->run, RMF_ISOLATION_CALLS, nr);
@@ -112,18 +118,18 @@ static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios
 	reclaim->pass_left = less(reclaim->pass_left, nr * RMF_SWAP_CLUSTER_MAX);
 }
 
-/* How many groups of `folios` such folios can be done as one: nothing between them changes what the
- * next one is like. */
+/* How many groups of `folios` such folios can be done as one. Nothing that happens between them
+ * makes the next one differ. */
 static uint64_t nr_equal_groups(const struct rmf_reclaim *reclaim, uint64_t folios, uint64_t pages)
 {
 	uint64_t nr = smaller(less(reclaim->round_left, 1) / folios,
 			      less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
 
-	if (pages)
-		nr = smaller(nr,
-			     less(smaller(reclaim->request_left, reclaim->target - reclaim->freed),
-				  1) /
-				     pages);
+	if (pages) {
+		uint64_t wanted = smaller(reclaim->request_left, reclaim->target - reclaim->freed);
+
+		nr = smaller(nr, less(wanted, 1) / pages);
+	}
 	return smaller(nr + 1, reclaim->inactive.n / folios);
 }
 
@@ -155,10 +161,10 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 			if (!rmf_reclaim_goes_on(reclaim) || !reclaim->inactive.n)
 				break;
 			count_passes(reclaim);
-			nr = visits->writes_out
-				     ? 0
-				     : smaller(left / full, nr_equal_groups(reclaim, full,
-									    freed * full * pages));
+			nr = 0;
+			if (!visits->writes_out)
+				nr = smaller(left / full,
+					     nr_equal_groups(reclaim, full, freed * full * pages));
 			if (nr) {
 				uint64_t flushes = freed && full > RMF_PAGEVEC_SIZE ? 2 : 1;
 
@@ -212,14 +218,15 @@ static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
 	return at < list->capacity ? at : at - list->capacity;
 }
 
-/* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody
- * scans; what is freed goes nowhere. */
+/* Models lru_add(), mm/swap.c, Linux v7.0. A folio that became mlocked goes to the unevictable
+ * list, which nobody scans. A freed folio goes nowhere. */
 static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits,
 		    const uint32_t *folios)
 {
-	struct rmf_lru_list *list = visits->outcome == RMF_OUTCOME_ACTIVATE ? &reclaim->active
-									    : &reclaim->inactive;
+	struct rmf_lru_list *list = &reclaim->inactive;
 
+	if (visits->outcome == RMF_OUTCOME_ACTIVATE)
+		list = &reclaim->active;
 	if (visits->outcome == RMF_OUTCOME_FREED || !visits->listed)
 		return;
 	for (uint64_t i = 0; i < visits->nr; i++) {
@@ -228,8 +235,7 @@ static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits
 	}
 }
 
-/* Visit the next n folios of a list, which are taken off it, and put them back where they
- * belong. */
+/* Take the next n folios off a list, visit them, and put them back where they belong. */
 static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 		       struct rmf_lru_list *list, uint64_t n)
 {
@@ -258,8 +264,8 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 	rmf_memo_settle(reclaim->run);
 }
 
-/* Models shrink_active_list() with isolate_lru_folios(): base pages are counted after a folio was
- * taken. */
+/* Models shrink_active_list() with isolate_lru_folios(), mm/vmscan.c, Linux v7.0. Base pages are
+ * counted after a folio was taken. */
 static void shrink_active(struct rmf_reclaim *reclaim)
 {
 	struct rmf_lru_list *list = &reclaim->active;
@@ -273,8 +279,8 @@ static void shrink_active(struct rmf_reclaim *reclaim)
 	visit_list(reclaim, RMF_VISIT_ACTIVE, list, nr);
 }
 
-/* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap
- * nobody looks at the swapbacked ones. */
+/* Take off a list what the kernel would not scan. Freed and unevictable folios are on no list.
+ * Without swap space nobody looks at swapbacked ones. */
 static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
 	bool no_swap = run->swap_end == run->swap_next;
@@ -347,7 +353,7 @@ void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *r
 	};
 }
 
-/* What a run costs the simulation, whoever maps the folios and however often they are looked at. */
+/* What a run has cost the simulation so far. The memo does not change it. */
 static uint64_t work_done(const struct rmf_run *run)
 {
 	return run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] + run->ev[RMF_RAW_PTE_LOADS] +
@@ -361,8 +367,8 @@ static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
 	return budget < UINT64_MAX - done ? done + budget : UINT64_MAX;
 }
 
-/* Folios that can be visited before it is decided whether the loop goes on: the group at hand is
- * not finished, or no group that begins with one of them can be the one at which it ends. */
+/* How many folios can be visited before it has to be decided whether the loop goes on. Either the
+ * group at hand is not finished, or the loop cannot end at a group that begins with one of them. */
 static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budget_left)
 {
 	const struct rmf_group *group = &reclaim->group;
@@ -371,7 +377,7 @@ static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budg
 
 	nr = smaller(nr, 1 + less(missing, 1) / reclaim->max_pages);
 	nr = smaller(nr, 1 + budget_left / reclaim->max_pages);
-	/* with this round the retries may be used up */
+	/* the retries may be used up with this round */
 	if (reclaim->idle_rounds + 1 == RMF_MAX_RECLAIM_RETRIES)
 		nr = smaller(nr, 1 + less(less(reclaim->round_left, group->folios), 1));
 	return nr;

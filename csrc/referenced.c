@@ -6,9 +6,9 @@
 #include "tlb.h"
 #include "walk.h"
 
-/* Clear young in the present ones of nr entries; returns in how many it was set. Without branches,
- * and without stores where there is nothing to clear: on arm64 a per-page check looks at every
- * block 16 times over, and mostly in vain. */
+/* Clear young in those of nr entries that are present. Returns in how many it was set. The loops
+ * have no branches, and nothing is stored if there is nothing to clear: a per-page check on arm64
+ * looks at every block 16 times, mostly in vain. */
 static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
 {
 	const int shift = __builtin_ctz(RMF_PTE_YOUNG);
@@ -29,9 +29,9 @@ static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
 	return young;
 }
 
-/* Models clear_flush_young_ptes(), Linux v7.0 (on arm64 contpte_clear_flush_young_ptes(): access is
- * tracked per block, so the range is widened to whole blocks where an edge is folded). Returns
- * whether any entry was young. */
+/* Models clear_flush_young_ptes(), include/linux/pgtable.h, and contpte_clear_flush_young_ptes(),
+ * arch/arm64/mm/contpte.c, Linux v7.0. arm64 tracks access per block, so a range is widened to
+ * whole blocks where an edge is folded. Returns whether any entry was young. */
 static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
 {
 	struct rmf_run *run = slots->run;
@@ -56,13 +56,14 @@ static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, 
 	return cleared;
 }
 
-/* Models pmdp_clear_flush_young(). */
+/* Models pmdp_clear_flush_young(), mm/pgtable-generic.c, Linux v7.0. */
 static bool clear_flush_young_pmd(const struct rmf_walk *walk)
 {
 	struct rmf_run *run = walk->slots.run;
 	uint64_t table = rmf_walk_table_start(walk);
 	rmf_pte *pmd = rmf_slots_at(&walk->slots, table);
-	bool young = rmf_pte_present(*pmd) && (*pmd & RMF_PTE_YOUNG); /* a device entry has none */
+	bool young = rmf_pte_present(*pmd) && (*pmd & RMF_PTE_YOUNG); /* a device entry has no young
+									 bit */
 
 	rmf_count(run, RMF_YOUNG_CALLS, 1);
 	rmf_count(run, RMF_YOUNG_TESTS, 1);
@@ -75,7 +76,8 @@ static bool clear_flush_young_pmd(const struct rmf_walk *walk)
 	return true;
 }
 
-/* How many entries, from the walk's position on, are tested as one batch. */
+/* How many entries from the walk's position on are tested as one batch. Models the scan in
+ * folio_referenced_one(), mm/rmap.c, Linux v7.0 (52e054f71840). */
 static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
 {
 	struct rmf_run *run = walk->slots.run;
@@ -99,7 +101,8 @@ static bool mlocked(struct rmf_run *run, uint64_t folio, struct rmf_reference *r
 	return false;
 }
 
-/* What happens at a yield in a locked VMA: 1 go on, 0 stop the walk and mlock, -1 stop the walk. */
+/* What happens at a yield in a locked VMA: the walk goes on, it stops and the folio becomes
+ * mlocked, or it stops. */
 enum locked_yield { LOCKED_CONTINUE, LOCKED_MLOCK, LOCKED_STOP };
 
 static enum locked_yield locked_yield(const struct rmf_run *run, const struct rmf_walk *walk,
@@ -131,7 +134,7 @@ static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t v
 		if (locked) {
 			enum locked_yield what = locked_yield(run, &walk, ++ptes);
 
-			/* v6.14 leaves the mapcount alone where it stops at once */
+			/* v6.14 leaves the mapcount alone if it stops at once */
 			reference->mapcount -= batched || what == LOCKED_CONTINUE;
 			if (what == LOCKED_CONTINUE)
 				continue;
@@ -169,11 +172,11 @@ static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t v
 	return reference->mapcount != 0;
 }
 
-/* The events that events.def marks ALSO and ONLY; tests/test_twins.py fails if one is missing. What
- * others count too needs a difference. In lists this short gcc -O3 unrolls the loops below: one
- * loop over all 19 made a reclaim of order-0 folios 28% slower, these make it 7% slower, and 4%
- * over orders 0, 4 and 9 (the cases of bench/test_general_path.py on 512 MiB, where the difference
- * is seen best). */
+/* The events that events.def marks ALSO and ONLY. tests/test_twins.py fails if one is missing. What
+ * others count too needs a difference. In lists as short as these gcc -O3 unrolls the loops below.
+ * One loop over all 19 events made a reclaim of order-0 folios 28% slower; these lists make it 7%
+ * slower, and 4% over orders 0, 4 and 9 (the cases of bench/test_kernels.py with engine "general"
+ * on 512 MiB, where the difference is seen best). */
 #define SHARED_NEVER(event)
 #define SHARED_ALSO(event) event,
 #define SHARED_ONLY(event)

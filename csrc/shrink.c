@@ -10,7 +10,7 @@ enum references {
 	REFERENCES_ACTIVATE
 };
 
-/* Models folio_check_references(), classic LRU. */
+/* Models folio_check_references() of the classic LRU, mm/vmscan.c, Linux v7.0. */
 static enum references folio_check_references(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t *flags = &run->pop.folio_flags[folio], vm_flags;
@@ -35,7 +35,7 @@ bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio)
 	return !(run->pop.folio_flags[folio] & (RMF_FOLIO_UNEVICTABLE | RMF_FOLIO_MLOCKED));
 }
 
-/* Models folio_alloc_swap(): slots for all pages, or none. */
+/* Models folio_alloc_swap(), mm/swapfile.c, Linux v7.0: slots for all pages, or none. */
 static bool alloc_swap(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t nr = rmf_folio_nr_pages(&run->pop, folio);
@@ -48,8 +48,9 @@ static bool alloc_swap(struct rmf_run *run, uint64_t folio)
 	return true;
 }
 
-/* An anonymous folio goes to the swap cache, unless somebody else holds it: then it could not be
- * unmapped to the end. */
+/* Put an anonymous folio into the swap cache. False if somebody else holds it, because it could not
+ * be unmapped completely then, or if swap space is missing. Models shrink_folio_list(),
+ * mm/vmscan.c, Linux v7.0. */
 static bool add_to_swap(struct rmf_run *run, uint64_t folio)
 {
 	struct rmf_population *pop = &run->pop;
@@ -61,7 +62,8 @@ static bool add_to_swap(struct rmf_run *run, uint64_t folio)
 	return true;
 }
 
-/* False if the folio is still mapped. */
+/* Unmap the folio everywhere. False if it is still mapped. Models shrink_folio_list(), mm/vmscan.c,
+ * Linux v7.0. */
 static bool unmap_mappings(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t nr = rmf_folio_nr_pages(&run->pop, folio), ttu = RMF_TTU_BATCH_FLUSH;
@@ -79,7 +81,8 @@ static bool unmap_mappings(struct rmf_run *run, uint64_t folio)
 	return false;
 }
 
-/* Models __remove_mapping() and the lazyfree branch: whether nobody else holds the folio. */
+/* Free the folio. False if somebody else holds it. Models __remove_mapping(), mm/vmscan.c, Linux
+ * v7.0, and the branch of shrink_folio_list() for lazyfree folios. */
 static bool remove_mapping(struct rmf_run *run, uint64_t folio)
 {
 	struct rmf_population *pop = &run->pop;
@@ -96,14 +99,14 @@ static bool remove_mapping(struct rmf_run *run, uint64_t folio)
 	pop->folio_flags[folio] |= RMF_FOLIO_FREED;
 	rmf_count(run, RMF_FOLIOS_FREED, 1);
 	rmf_count(run, RMF_PAGES_FREED, nr);
-	/* slots that the page cache's xarray gives up: 2^(order mod 6), counted from real
-	 * kernels */
+	/* the slots of the page cache's xarray that become free: 2^(order mod 6), as counted on
+	 * real kernels */
 	if (!(flags & RMF_FOLIO_ANON))
 		rmf_count(run, RMF_PAGE_CACHE_SLOTS, (uint64_t)1 << (pop->folio_order[folio] % 6));
 	return true;
 }
 
-/* One folio of shrink_folio_list(). */
+/* Models shrink_folio_list(), mm/vmscan.c, Linux v7.0, for one folio. */
 static enum rmf_outcome shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_references,
 				     bool *writes_out)
 {
@@ -138,17 +141,18 @@ static enum rmf_outcome shrink_folio(struct rmf_run *run, uint64_t folio, bool i
 			return RMF_OUTCOME_ACTIVATE;
 		if (references == REFERENCES_RECLAIM_CLEAN)
 			return RMF_OUTCOME_KEEP;
-		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio)) /* shmem goes to swap too
-									    */
+		/* shmem goes to swap too */
+		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio))
 			return RMF_OUTCOME_ACTIVATE;
-		*writes_out = true; /* after try_to_unmap_flush_dirty(), which the loop models */
+		*writes_out = true; /* the loop flushes before */
 		*flags &= ~(uint32_t)RMF_FOLIO_DIRTY;
 		rmf_count(run, RMF_FOLIOS_WRITTEN, 1);
 	}
 	return remove_mapping(run, folio) ? RMF_OUTCOME_FREED : RMF_OUTCOME_KEEP;
 }
 
-/* A folio that was not freed loses the isolation reference; it is gone if that was the last one. */
+/* Give back the isolation reference of a folio that was not freed. The folio is gone if that was
+ * the last reference. */
 static void putback(struct rmf_run *run, uint64_t folio, enum rmf_outcome outcome)
 {
 	if (--run->pop.folio_refcount[folio] == 0 && run->pop.folio_mapcount[folio] == 0)
@@ -161,7 +165,8 @@ static void putback(struct rmf_run *run, uint64_t folio, enum rmf_outcome outcom
 	}
 }
 
-/* One folio of shrink_active_list(): only a referenced executable file folio stays. */
+/* Models shrink_active_list(), mm/vmscan.c, Linux v7.0, for one folio. Only a referenced executable
+ * file folio stays active. */
 static enum rmf_outcome shrink_active_folio(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t *flags = &run->pop.folio_flags[folio], vm_flags;

@@ -1,11 +1,10 @@
-/* One visit of the reclaim loop to a folio: what it does to the folio, and what the loop needs to
- * know of it. docs/model.md, section 6.
+/* One visit of the reclaim loop to a folio: what it does to the folio, and what the loop has to
+ * know about it. docs/model.md, section 6.
  *
- * A visit depends on nothing but the folio and its mappings. What depends on the order of the
- * visits (isolations, free batches, when the deferred TLB flushes are made, when the target is
- * reached) is the loop's business, reclaim.h: so visits can be made in any order, by several
- * threads, and many at a time.
- */
+ * A visit depends on nothing but the folio, its mappings and the swap slots that are left. Other
+ * things depend on the order of the visits: isolations, free batches, when the deferred TLB flushes
+ * are made, when the target is reached. These are the business of the loop, reclaim.h. So visits
+ * can be made in any order, by several threads, and many at a time. */
 #ifndef RMF_SHRINK_H
 #define RMF_SHRINK_H
 
@@ -24,19 +23,20 @@ enum rmf_outcome {
 	RMF_OUTCOME_ACTIVATE, /* goes to the active list */
 };
 
-/* Visits in a row, of folios of one order, that went the same way. */
+/* Visits in a row to folios of one order that went the same way. */
 struct rmf_visits {
 	uint64_t nr;
 	uint64_t cpumask; /* of the deferred flushes */
 	uint8_t order;
 	uint8_t outcome;
-	bool listed; /* back on a list: neither gone nor unevictable */
-	bool deferred; /* each left TLB flushes to be made */
-	bool writable; /* of a dirty PTE among them */
-	bool writes_out; /* flushes then, if anything of its group is writable */
+	bool listed; /* the folio is back on a list: neither gone nor unevictable */
+	bool deferred; /* each visit left TLB flushes to be made */
+	bool writable; /* a dirty PTE is among those to be flushed */
+	bool writes_out; /* each visit writes its folio out; what its group deferred is flushed
+			    before, if any of it is writable */
 };
 
-/* Visit one folio by the rules, whatever it is like. */
+/* Visit one folio by the rules, whether it is regular or not. */
 void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
 			struct rmf_visits *visit);
 

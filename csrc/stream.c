@@ -13,14 +13,14 @@ struct rmf_stream {
 	const struct rmf_isa *isa;
 	bool swap;
 	struct rmf_populated made;
-	/* VMAs of the block, one per process, and what else describes it; const in the
-	 * population */
-	uint64_t *vma[7];
+	/* the VMAs of the block, one for each process; const in the population */
+	uint64_t *vma_start, *vma_end, *vma_pgoff, *vma_pte_base;
+	uint64_t *vma_window_start, *vma_window_end, *vma_table_base;
 	uint32_t *vma_flags, *vma_mm;
 	struct rmf_population pop;
 	struct rmf_run *run;
-	struct rmf_run *earlier; /* of the passes before */
-	uint32_t *list; /* what a pass comes to */
+	struct rmf_run *earlier; /* visits the folios in the passes before */
+	uint32_t *list; /* the folios that a pass comes to */
 	uint64_t nr_list;
 	struct rmf_visits *log;
 	uint64_t nr_log;
@@ -82,8 +82,13 @@ struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const stru
 	made->rmap_vma = array(mms * pages, sizeof(*made->rmap_vma), &missing);
 	made->mm_rss = array(mms * RMF_NR_MM_COUNTERS, sizeof(*made->mm_rss), &missing);
 	made->lru = array(pages, sizeof(*made->lru), &missing);
-	for (int i = 0; i < 7; i++)
-		stream->vma[i] = array(mms, sizeof(*stream->vma[i]), &missing);
+	stream->vma_start = array(mms, sizeof(*stream->vma_start), &missing);
+	stream->vma_end = array(mms, sizeof(*stream->vma_end), &missing);
+	stream->vma_pgoff = array(mms, sizeof(*stream->vma_pgoff), &missing);
+	stream->vma_pte_base = array(mms, sizeof(*stream->vma_pte_base), &missing);
+	stream->vma_window_start = array(mms, sizeof(*stream->vma_window_start), &missing);
+	stream->vma_window_end = array(mms, sizeof(*stream->vma_window_end), &missing);
+	stream->vma_table_base = array(mms, sizeof(*stream->vma_table_base), &missing);
 	stream->vma_flags = array(mms, sizeof(*stream->vma_flags), &missing);
 	stream->vma_mm = array(mms, sizeof(*stream->vma_mm), &missing);
 	stream->list = array(pages, sizeof(*stream->list), &missing);
@@ -91,15 +96,15 @@ struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const stru
 	stream->pop = (struct rmf_population){
 		.ptrs_per_pte = what->ptrs_per_pte,
 		.ptes = made->ptes,
-		.vma_start = stream->vma[0],
-		.vma_end = stream->vma[1],
-		.vma_pgoff = stream->vma[2],
+		.vma_start = stream->vma_start,
+		.vma_end = stream->vma_end,
+		.vma_pgoff = stream->vma_pgoff,
 		.vma_flags = stream->vma_flags,
 		.vma_mm = stream->vma_mm,
-		.vma_pte_base = stream->vma[3],
-		.vma_window_start = stream->vma[4],
-		.vma_window_end = stream->vma[5],
-		.vma_table_base = stream->vma[6],
+		.vma_pte_base = stream->vma_pte_base,
+		.vma_window_start = stream->vma_window_start,
+		.vma_window_end = stream->vma_window_end,
+		.vma_table_base = stream->vma_table_base,
 		.nr_vmas = mms,
 		.table_state = array(tables, 1, &missing),
 		.folio_pfn = made->folio_pfn,
@@ -163,8 +168,13 @@ void rmf_stream_free(struct rmf_stream *stream)
 	free(made->rmap_vma);
 	free(made->mm_rss);
 	free(made->lru);
-	for (int i = 0; i < 7; i++)
-		free(stream->vma[i]);
+	free(stream->vma_start);
+	free(stream->vma_end);
+	free(stream->vma_pgoff);
+	free(stream->vma_pte_base);
+	free(stream->vma_window_start);
+	free(stream->vma_window_end);
+	free(stream->vma_table_base);
 	free(stream->vma_flags);
 	free(stream->vma_mm);
 	free(stream->list);
@@ -180,7 +190,7 @@ void rmf_stream_free(struct rmf_stream *stream)
 	free(stream);
 }
 
-/* Make the pages [first, end) of one block, and the list of their folios. */
+/* Make the pages [first, end) of one block, and the list of its folios. */
 static void make_block(struct rmf_stream *stream, uint64_t first, uint64_t end)
 {
 	const struct rmf_description *what = &stream->what;
@@ -193,11 +203,11 @@ static void make_block(struct rmf_stream *stream, uint64_t first, uint64_t end)
 	       what->sharing * RMF_NR_MM_COUNTERS * sizeof(*stream->made.mm_rss));
 	stream->isa->populate(what, first, end, &stream->made);
 	for (uint32_t mm = 0; mm < what->sharing; mm++) {
-		stream->vma[0][mm] = stream->vma[4][mm] = start;
-		stream->vma[1][mm] = stream->vma[5][mm] = start + pages;
-		stream->vma[2][mm] = what->pgoff + first;
-		stream->vma[3][mm] = mm * pages;
-		stream->vma[6][mm] = mm * tables;
+		stream->vma_start[mm] = stream->vma_window_start[mm] = start;
+		stream->vma_end[mm] = stream->vma_window_end[mm] = start + pages;
+		stream->vma_pgoff[mm] = what->pgoff + first;
+		stream->vma_pte_base[mm] = mm * pages;
+		stream->vma_table_base[mm] = mm * tables;
 	}
 	pop->nr_ptes = what->sharing * pages;
 	pop->nr_tables = what->sharing * tables;
@@ -230,7 +240,7 @@ static bool log_visits(struct rmf_stream *stream, const struct rmf_visits *visit
 	return true;
 }
 
-/* A pass before: only what it kept is still on the list. */
+/* Repeat an earlier pass: only what it kept is still on the list. */
 static void repeat_pass(struct rmf_stream *stream)
 {
 	struct rmf_visits visits[NR_VISITS];

@@ -106,7 +106,7 @@ cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
 def isas():
-    """Instruction sets that this processor has and the build knows, best first."""
+    """Return the instruction sets that this processor has and the build knows, the best first."""
     cdef list found = []
     while rmf_isa_at(len(found)) != NULL:
         found.append(rmf_isa_at(len(found)).name.decode())
@@ -114,7 +114,7 @@ def isas():
 
 
 def isa():
-    """Instruction set of the fast loops: the best one, or what the environment's RMAPFAST_ISA says."""
+    """Return the instruction set of the fast loops: the best one, or the one that RMAPFAST_ISA names."""
     known = isas()
     wanted = os.environ.get("RMAPFAST_ISA") or known[0]
     if wanted not in known:
@@ -136,7 +136,7 @@ cdef int _raise_error(int error, const rmf_fault *fault) except -1:
 
 
 cdef object _checked(str name, object array, int typenum, bint writable, int ndim=1):
-    """The array if C can use it as it is; the error says what would do."""
+    """Return the array if C can use it as it is. The error says how to convert it."""
     cdef cnp.dtype want = cnp.PyArray_DescrFromType(typenum)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array of {want}, got {type(array).__name__}")
@@ -177,7 +177,7 @@ cdef _fill_rate(rmf_rate *rate, double value):
 
 
 cdef _fill_description(rmf_description *what, dict fields):
-    """struct rmf_description of :meth:`rmapfast.description.Description.fields`, which has checked them."""
+    """Take the fields of a description, which were checked when it was made."""
     memset(what, 0, sizeof(what[0]))
     what.pages, what.seed, what.vpn, what.pgoff = fields["pages"], fields["seed"], fields["vpn"], fields["pgoff"]
     what.pfn_base, what.ptrs_per_pte, what.cont_ptes = fields["pfn_base"], fields["ptrs_per_pte"], fields["cont_ptes"]
@@ -200,7 +200,7 @@ cdef _fill_description(rmf_description *what, dict fields):
 
 
 def described_orders(dict fields, page=None):
-    """Folios of each order that begin in the first `page` pages (default: all), a border of blocks."""
+    """Count the folios of each order that begin in the first `page` pages, which end with a block; default: all."""
     cdef rmf_description what
     cdef uint64_t folios[RMF_MAX_ORDER + 1]
     _fill_description(&what, fields)
@@ -209,13 +209,14 @@ def described_orders(dict fields, page=None):
 
 
 def described_fill(dict fields):
-    """Pages at the end that do not fit the mix."""
+    """Count the pages at the end that do not fit the mix."""
     cdef rmf_description what
     _fill_description(&what, fields)
     return rmf_described_fill(&what)
 
 
 cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) except? NULL:
+    """The memory of an array that is to be filled."""
     array = _checked(name, arrays[name], typenum, True, ndim)
     if cnp.PyArray_SIZE(array) < <cnp.npy_intp>size:
         raise ValueError(f"{name}: expected {size} elements or more, got {cnp.PyArray_SIZE(array)}")
@@ -223,9 +224,9 @@ cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) 
 
 
 def populate(dict fields, first, end, dict arrays):
-    """Make the pages [first, end) of a described population, borders of blocks or the end.
+    """Make the pages [first, end) of a described population. Both are borders of blocks, or the end.
 
-    `arrays` holds what struct rmf_populated names. Returns the number of folios and of those on the LRU list.
+    `arrays` has the arrays that struct rmf_populated names. Returns the number of folios and of those on the LRU list.
     """
     cdef rmf_description what
     cdef rmf_populated out
@@ -259,8 +260,8 @@ def populate(dict fields, first, end, dict arrays):
 cdef class Run:
     """A population under one policy on one architecture, and what was counted in it.
 
-    The arrays of the population are changed in place. Their indices are checked when the run is made, so nobody else
-    may change them while the run lives. With `fast`, regular folios are visited many at a time; the result is the same.
+    The arrays of the population are changed in place. Their indices are checked when the run is made and must not
+    change while it lives. With `fast`, regular folios are visited many at a time; the result is the same.
     """
 
     cdef rmf_run *run
@@ -301,7 +302,7 @@ cdef class Run:
                 raise MemoryError
 
     cdef void *_data(self, population, str name, int typenum, bint writable, uint64_t *size, bint first) except? NULL:
-        """The array's memory. `size` is set by the first array of a kind; the others must have as many elements."""
+        """The memory of an array. The first array of a kind sets `size`; the others must have as many elements."""
         writable = writable and not self._read_only
         ndim = 2 if name == "mm_rss" else 1
         array = _checked("population." + name, getattr(population, name), typenum, writable, ndim)
@@ -414,7 +415,7 @@ cdef class Run:
         return bool(ret), reference.mapcount, reference.referenced, reference.vm_flags
 
     def page_vma_mapped_walk(self, folio, vma, *, sync=False, migration=False):
-        """Walk to the end; every yield goes into the trace."""
+        """Call rmf_walk_folio(): walk to the end; each yield goes into the trace."""
         self._check_pair(folio, vma)
         cdef uint64_t f = folio
         cdef uint32_t v = vma, flags = (RMF_PVMW_SYNC if sync else 0) | (RMF_PVMW_MIGRATION if migration else 0)
@@ -484,12 +485,12 @@ cdef class Run:
 
     @property
     def referenced_events(self):
-        """Of each count the part that folio_referenced_one() counted, as a new uint64 array."""
+        """The part of each count that folio_referenced_one() counted, as a new uint64 array."""
         return _counts(self.run.referenced_ev)
 
     @property
     def batch_lengths(self):
-        """Steps by the number of entries that they cleared, as a dict without zeros."""
+        """How many steps cleared how many entries, as {entries: steps}."""
         return _lengths(self.run.batch_lengths)
 
     @property
@@ -605,7 +606,7 @@ cdef class CheckScope:
         }
 
     def state(self, family, index):
-        """State `index` of a family as plain numbers, or None if it is the same as another."""
+        """State `index` of a family as plain numbers, or None if it is the same as another state."""
         cdef rmf_check_state state
         cdef rmf_check_family *f = self._family(family)
         cdef Py_ssize_t i
@@ -735,7 +736,7 @@ cdef class Stream:
 
 @cython.final
 cdef class Loop:
-    """The reclaim loop without the visits. It begins with `folios` of `pages` in all, which are on the inactive list."""
+    """The reclaim loop without the visits. At first `folios` of `pages` in all are on its inactive list."""
 
     cdef rmf_run *run
     cdef rmf_reclaim reclaim

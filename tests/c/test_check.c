@@ -7,7 +7,7 @@
 
 static struct rmf_check_scope scope; /* too large for the stack */
 
-/* A family's states are numbered without gaps, and each is a valid population. */
+/* The states of a family are numbered without gaps, and each is a valid population. */
 static void test_states(void)
 {
 	rmf_check_scope_init(&scope, 8, false, true);
@@ -36,8 +36,8 @@ static void test_states(void)
 	}
 }
 
-/* Ranges add up, whatever they are cut into, and the mended edition shows nothing but the
- * documented differences. */
+/* Ranges add up, whatever they are cut into. The mended edition shows only the documented
+ * differences. */
 static void test_ranges(void)
 {
 	const struct rmf_arch arch = arch_x86();

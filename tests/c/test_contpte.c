@@ -1,19 +1,19 @@
-/* arm64 contpte blocks: gathers, unfolds, folds, and what a block of 16 costs per page and in a
- * batch. */
+/* arm64 contpte blocks: gathers, unfolds and folds, and what a block of 16 costs per page and in a
+ * batch. Rules such as section 2.6 are those of docs/kernel-rules.md. */
 #include "testing.h"
 
 #include "contpte.h"
 
 enum { VPN = 1024, PFN = 0x1000, BLOCK = 16 };
 
-/* One folio of `order` in folded blocks, old and clean. */
+/* A folio of `order` in folded blocks, old and clean. */
 static struct world folded(uint8_t order)
 {
 	return make_mapped(arch_arm64(), policy_v7_0_12(), VPN, order, FOLIO_FILE, 0, RMF_PTE_CONT);
 }
 
-/* Raw loads of one logical read: 1, and with CONT those from the block's start until a young and a
- * dirty entry were seen. */
+/* The raw loads of one logical read: 1. With CONT also those from the block's start until a young
+ * and a dirty entry were seen. */
 static void test_gather(void)
 {
 	for (uint64_t young = 0; young <= BLOCK; young++) {
@@ -35,7 +35,7 @@ static void test_gather(void)
 				     1 + (last < BLOCK ? last + 1 : BLOCK));
 			expect_eq((int64_t)rmf_pte_batch_hint(&slots, VPN + 7, want), BLOCK - 7,
 				  "hint: the rest of the block");
-			/* the second block is none of its business */
+			/* the second block does not matter */
 			expect_eq((int64_t)rmf_ptep_get(&slots, VPN + 20),
 				  (int64_t)mk_pte(PFN + 20, RMF_PTE_PRESENT | RMF_PTE_CONT),
 				  "next block");
@@ -62,8 +62,8 @@ static void test_no_block(void)
 	free_world(&world);
 }
 
-/* Of three blocks exactly those are unfolded that [vpn, vpn + nr) covers in part; young and dirty
- * spread over each. */
+/* Those of three blocks are unfolded that [vpn, vpn + nr) covers only in part. Young and dirty
+ * spread over each of them. */
 static void test_unfold_edges(void)
 {
 	for (uint64_t from = 0; from < 3 * BLOCK; from++) {
@@ -103,7 +103,8 @@ static void test_unfold_edges(void)
 	}
 }
 
-/* set_ptes(): CONT in each whole block, aligned in both spaces; no flush. */
+/* set_ptes() sets CONT in each whole block that is aligned by slot and by PFN. It does not
+ * flush. */
 static void test_fold_range(void)
 {
 	for (uint64_t skew = 0; skew < 2; skew++) {
@@ -136,8 +137,8 @@ static void test_fold_range(void)
 	}
 }
 
-/* set_pte() of one entry: a fold if it is the block's last and all 16 are one translation of one
- * folio. */
+/* set_pte() of one entry folds if the entry is the last of its block and all 16 are one translation
+ * of one folio. */
 static void expect_fold_one(struct world *world, uint64_t slot, uint64_t folio_nr, bool folds,
 			    const char *what)
 {
@@ -182,8 +183,8 @@ static void test_fold_one(void)
 	expect_fold_one(&world, 15, 8, false, "nor the folio end in the block");
 }
 
-/* A block that the window cuts, which only hand-made arrays have: nothing outside the window is
- * touched (the sanitizers watch). */
+/* A block that the window cuts, which only arrays made by hand have. Nothing outside the window is
+ * touched; the sanitizers watch. */
 static void test_cut_block(void)
 {
 	struct world world = make_world(arch_arm64(), policy_v7_0_12());
@@ -206,8 +207,9 @@ static void test_cut_block(void)
 	free_world(&world);
 }
 
-/* The unmap of one old, clean block of 16 (fact sheet, 2.6): per page two gathers, an unfold, three
- * loads for each further page and 16 TLBIs; in a batch two gathers and one TLBI. */
+/* The unmap of one old, clean block of 16 (section 2.6). Page by page: two gathers for each
+ * page, an unfold, three loads for each further page and 16 TLBIs. In a batch: two gathers
+ * and one TLBI. */
 static void test_block_cost(void)
 {
 	struct world batch = folded(4), pages = folded(4);
@@ -229,8 +231,8 @@ static void test_block_cost(void)
 	free_world(&pages);
 }
 
-/* A lazyfree batch that is put back folds again; page by page it stays unfolded until the last
- * entry. */
+/* A lazyfree batch that is put back folds again. Page by page the block stays unfolded until the
+ * last entry is put back. */
 static void test_restore_folds(void)
 {
 	const struct rmf_policy policies[] = { policy_v7_0_12(), policy_per_page() };
@@ -253,8 +255,8 @@ static void test_restore_folds(void)
 	}
 }
 
-/* A batch that runs out of its table (v6.15, entries go on behind it) meets no block there: the
- * next table's own block stays folded. */
+/* A batch that runs out of its table (v6.15, where the entries go on behind it) meets no block
+ * there. The block of the next table stays folded. */
 static void test_behind_table(void)
 {
 	struct world world = make_mapped(arch_arm64(), policy_v6_15(), VPN + 512 - 8, 4,

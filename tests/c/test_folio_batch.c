@@ -3,7 +3,7 @@
 
 enum { VPN = 8192, PFN = 0x1000 };
 
-/* nr from the entry at vpn of VMA 0 on, for folio 0 */
+/* the scan from the entry at vpn of VMA 0 on, for folio 0 */
 static uint64_t scan(const struct world *world, uint64_t vpn, rmf_pte *pte, uint64_t max_nr,
 		     uint32_t flags, rmf_pte *later)
 {
@@ -39,8 +39,8 @@ static void test_aligned(void)
 	}
 }
 
-/* The entry at `at` becomes `word`: the batch is `stop` long, and the scan has read the entry that
- * stopped it. */
+/* The entry at `at` becomes `word`. The batch is then `stop` long, and the scan has read the entry
+ * that stopped it. */
 static void expect_stop(rmf_pte base, uint64_t at, rmf_pte word, uint32_t flags, bool stops,
 			const char *what)
 {
@@ -88,8 +88,8 @@ static void test_stop_causes(void)
 	}
 }
 
-/* PFNs go on behind the folio: a cut scan does not look at them, the one of v6.14 reads one entry
- * to see it. */
+/* The PFNs go on behind the folio. A scan that is cut does not look there. The scan of v6.14 reads
+ * one entry to see it. */
 static void test_folio_end(void)
 {
 	struct world world = make_world(arch_x86(), policy_v7_0_12());
@@ -146,8 +146,8 @@ static void test_merge(void)
 	free_world(&world);
 }
 
-/* A folded block is read once: an aligned folio of B blocks costs B - 1 reads, and a start inside a
- * block no more. */
+/* A folded block is read once. An aligned folio of B blocks costs B - 1 reads, and so does one that
+ * begins inside a block. */
 static void test_contpte_hint(void)
 {
 	for (uint8_t order = 4; order <= 9; order++) {
@@ -160,8 +160,7 @@ static void test_contpte_hint(void)
 			expect_eq((int64_t)scan(&world, VPN + page, &pte, nr - page, 0, NULL),
 				  (int64_t)(nr - page), "over all blocks");
 			expect_event(&world, RMF_BATCH_PTE_READS, nr / 16 - page / 16 - 1);
-			/* each a young and dirty entry: one load to find CONT, one to see
-			 * both bits */
+			/* each entry is young and dirty: one load finds CONT, one sees both bits */
 			expect_event(&world, RMF_RAW_PTE_LOADS, 2 * (nr / 16 - page / 16 - 1));
 		}
 		for (uint64_t max_nr = 1; max_nr <= nr; max_nr += 3)
@@ -185,7 +184,7 @@ static void test_contpte_meets_unfolded(void)
 	free_world(&world);
 }
 
-/* Reads outside the table, the VMA and the window are counted as such and see none. */
+/* Reads outside the table, the VMA and the window are counted as such, and find none. */
 static void test_out_of_bounds(void)
 {
 	struct world world = make_world(arch_x86(), policy_v6_15());

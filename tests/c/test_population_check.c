@@ -1,4 +1,4 @@
-/* rmf_population_check() finds each bad index and names it; what it accepts can be run, whatever
+/* rmf_population_check() finds each bad index and names it. What it accepts can be run, whatever
  * the values are. */
 #include "testing.h"
 
@@ -6,8 +6,8 @@ enum { VPN = 1024, PFN = 0x1000 };
 
 static const uint64_t LIMIT = (uint64_t)1 << 52;
 
-/* Two adjacent VMAs of three tables in all, the first table a PMD leaf; a folio in both, an order-0
- * one, a PMD-mapped one. */
+/* Two adjacent VMAs with three tables in all, of which the first is a PMD leaf. A folio in both
+ * VMAs, an order-0 folio, and a PMD-mapped one. */
 static struct world valid_world(void)
 {
 	struct world world = make_world(arch_x86(), policy_v7_0_12());
@@ -41,7 +41,7 @@ static void test_valid(void)
 	free_world(&empty);
 }
 
-/* An array of a population, by name; the width in bytes of its elements. */
+/* An array of a population by name, and the width of its elements in bytes. */
 struct field {
 	const char *name;
 	size_t offset;
@@ -82,8 +82,8 @@ static const struct field *field_named(const char *name)
 	abort();
 }
 
-/* The element set to `value` is a fault at `array`[`at`]; where that differs from what was set, the
- * check tells the other side of a rule. */
+/* With the element set to `value` there is a fault at `array`[`at`]. That may be another element
+ * than the one set, where the rule concerns two. */
 static void expect_fault(const char *set, uint64_t index, uint64_t value, const char *array,
 			 uint64_t at)
 {
@@ -120,11 +120,12 @@ static void test_each_index(void)
 	expect_fault("vma_end", 0, VPN, "vma_end", 0); /* empty */
 	expect_fault("vma_pte_base", 1, 519, "vma_pte_base", 1); /* the window begins 520 slots
 								    before the VMA */
-	expect_fault("vma_pte_base", 1, 521, "vma_pte_base", 1); /* one too far for its end */
+	expect_fault("vma_pte_base", 1, 521, "vma_pte_base", 1); /* one too many for its end */
 	expect_fault("vma_pte_base", 0, 1, "vma_pte_base", 0);
 	expect_fault("vma_mm", 1, 2, "vma_mm", 1);
 	expect_fault("vma_mm", 0, UINT32_MAX, "vma_mm", 0);
-	expect_fault("vma_table_base", 0, 2, "vma_table_base", 0); /* two tables of three: 1 fits, 2
+	expect_fault("vma_table_base", 0, 2, "vma_table_base", 0); /* it has two of the three
+								      tables: base 1 fits, base 2
 								      does not */
 	expect_fault("table_state", 1, 3, "table_state", 1);
 	expect_fault("table_state", 1, RMF_TABLE_PMD_LEAF, "table_state", 1); /* the VMA covers 8 of
@@ -136,7 +137,7 @@ static void test_each_index(void)
 	expect_fault("folio_pfn", 2, LIMIT - 511, "folio_pfn", 2);
 	expect_fault("folio_swap", 2, LIMIT - 511, "folio_swap", 2);
 	expect_fault("folio_page_base", 2, 18, "folio_page_base", 2);
-	expect_fault("rmap_start", 1, 4, "rmap_start", 1); /* falls behind it */
+	expect_fault("rmap_start", 1, 4, "rmap_start", 1); /* the next one is lower */
 	expect_fault("rmap_start", 3, 5, "rmap_start", 2); /* one pair too many */
 	expect_fault("rmap_vma", 3, 2, "rmap_vma", 3);
 	expect_fault("rmap_vma", 0, UINT32_MAX, "rmap_vma", 0);
@@ -193,7 +194,7 @@ static void test_lru_lists(void)
 	free_world(&world);
 }
 
-/* Unmap every folio from every VMA, then reclaim; a budget that would overflow is none. */
+/* Unmap every folio from every VMA, then reclaim. A budget that would overflow means no limit. */
 static void run_everything(struct world *world, uint64_t *seed)
 {
 	const struct rmf_policy policies[] = {
@@ -224,9 +225,8 @@ static void run_everything(struct world *world, uint64_t *seed)
 	       "no yield without a call");
 }
 
-/* Hostile values, one to four at a time, in any array, and any words in the page tables:
- * what the check accepts runs without an access outside the arrays, which the sanitizers
- * and valgrind watch. */
+/* Hostile values, one to four at a time, in any array, and any words in the page tables. What the
+ * check accepts runs without an access outside the arrays; the sanitizers and valgrind watch. */
 static void test_hostile_values(void)
 {
 	const uint64_t values[] = { 0,
@@ -257,7 +257,7 @@ static void test_hostile_values(void)
 	for (int round = 0; round < 3000; round++) {
 		struct world world = valid_world();
 		struct rmf_population *pop = world.pop;
-		const uint64_t sizes[NR_FIELDS] = { 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4 };
+		const uint8_t sizes[NR_FIELDS] = { 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4 };
 		struct rmf_fault fault = { 0 };
 
 		for (uint64_t n = next_random(&seed) % 4 + 1; n; n--) {

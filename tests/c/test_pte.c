@@ -1,4 +1,4 @@
-/* The PTE word, and the names of events and errors. */
+/* The PTE word, and the names of events and components. */
 #include "testing.h"
 
 static void test_words(void)

@@ -8,10 +8,10 @@ enum { VPN = 1024, PFN = 0x1000 };
 struct lru {
 	struct world world;
 	struct rmf_reclaim reclaim;
-	uint32_t *folios; /* of both lists: twice `nr` */
+	uint32_t *folios; /* of both lists: 2 * nr */
 	uint64_t nr;
 	uint64_t target;
-	bool active; /* which list */
+	bool active; /* on the active list */
 };
 
 static struct lru make_lru(uint64_t nr, uint8_t order, uint32_t folio_flags, uint32_t vma_flags,
@@ -88,11 +88,10 @@ static void test_isolation_groups(void)
 		expect_event(&lru.world, RMF_PAGES_FREED, nr * pages);
 		expect_event(&lru.world, RMF_REFERENCED_CALLS, nr);
 		expect_event(&lru.world, RMF_UNMAP_CALLS, nr);
-		/* two for the reference check, two for the unmap, one less with the SYNC of large
-		 * folios */
+		/* two for the reference check and two for the unmap; SYNC saves large folios one */
 		expect_event(&lru.world, RMF_WALK_PTE_READS, nr * (order ? 3 : 4));
 		expect_event(&lru.world, RMF_PAGE_CACHE_SLOTS, nr << (order % 6));
-		/* a group of 32 folios fills one free batch of 31 and flushes again at its end */
+		/* a group of 32 folios fills one free batch of 31, and flushes again at its end */
 		expect_event(&lru.world, RMF_TLB_FLUSHES,
 			     order ? divided_up(nr, group) : 2 * (nr / 32) + 1);
 		for (uint64_t i = 0; i < nr; i++)
@@ -103,7 +102,7 @@ static void test_isolation_groups(void)
 	}
 }
 
-/* Whole groups are handled: freed is the target rounded up to one. */
+/* Only whole groups are reclaimed: the target is rounded up to one. */
 static void test_target(void)
 {
 	for (uint64_t target = 0; target <= 256; target += 17) {
@@ -116,7 +115,7 @@ static void test_target(void)
 	}
 }
 
-/* However it is cut into steps, the run is the same. */
+/* The run is the same however it is cut into steps. */
 static void test_budget(void)
 {
 	struct lru whole = make_lru(40, 2, FOLIO_SHMEM, 0, RMF_PTE_YOUNG | RMF_PTE_DIRTY, 1000);
@@ -131,7 +130,7 @@ static void test_budget(void)
 	free_lru(&steps);
 }
 
-/* A young folio is kept once, and freed at the second look if nobody touched it. */
+/* A young folio is kept once. At the second look it is freed, unless it was touched again. */
 static void test_second_chance(void)
 {
 	struct lru lru = make_lru(8, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
@@ -143,7 +142,7 @@ static void test_second_chance(void)
 	expect_event(&lru.world, RMF_FOLIOS_ACTIVATED, 0);
 	expect_event(&lru.world, RMF_FOLIOS_FREED, 8);
 	free_lru(&lru);
-	/* touched again between the two looks: activated */
+	/* touched again between the two looks, it is activated */
 	lru = make_lru(1, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
 	start(&lru);
 	expect(rmf_reclaim_step(&lru.reclaim, 1), "there is more to do");
@@ -154,8 +153,8 @@ static void test_second_chance(void)
 	free_lru(&lru);
 }
 
-/* Referenced before, or young in executable file memory: activated, deactivated by an active pass
- * once old, and freed. */
+/* A folio that was referenced before, or that is young and executable file memory, is activated.
+ * Once it is old, an active pass deactivates it, and it is freed. */
 static void test_activation(void)
 {
 	for (int exec = 0; exec < 2; exec++) {
@@ -168,13 +167,13 @@ static void test_activation(void)
 		expect_event(&lru.world, RMF_ACTIVE_PASSES, 3);
 		expect_event(&lru.world, RMF_FOLIOS_DEACTIVATED, 6);
 		expect_event(&lru.world, RMF_FOLIOS_FREED, 6);
-		/* inactive, active, inactive */
+		/* on the inactive list, on the active one, on the inactive one */
 		expect_event(&lru.world, RMF_REFERENCED_CALLS, 18);
 		free_lru(&lru);
 	}
 }
 
-/* Referenced from two VMAs: activated at once. */
+/* A folio that two VMAs referenced is activated at once. */
 static void test_two_references(void)
 {
 	struct lru lru = make_lru(1, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
@@ -188,7 +187,7 @@ static void test_two_references(void)
 	free_lru(&lru);
 }
 
-/* A file folio of a PMD's size goes without any work per page. */
+/* A PMD-mapped file folio is reclaimed without any work per page. */
 static void test_pmd_mapped(void)
 {
 	struct lru lru = make_lru(1, 9, FOLIO_FILE, 0, 0, 0);
@@ -204,8 +203,8 @@ static void test_pmd_mapped(void)
 	free_lru(&lru);
 }
 
-/* An active list: referenced executable file folios go round once more, all others are deactivated,
- * referenced or not. */
+/* From an active list, referenced executable file folios go round once more. All others are
+ * deactivated, whether referenced or not. */
 static void test_active_list(void)
 {
 	for (int exec = 0; exec < 2; exec++) {
@@ -231,8 +230,8 @@ static void test_no_swap(void)
 	free_lru(&lru);
 }
 
-/* Anonymous folios take swap slots in order; where there are too few, the rest stays: 16 rounds
- * without progress end the run. */
+/* Anonymous folios take swap slots in order. Folios that find too few slots stay: 16 rounds without
+ * progress end the run. */
 static void test_swap(void)
 {
 	for (uint64_t fit = 0; fit <= 4; fit++) {
@@ -263,8 +262,8 @@ static void test_swap(void)
 	free_lru(&lru);
 }
 
-/* shrink_folio_list on one group of n order-0 folios, all mapped and all freed: a flush after each
- * 31st, one for the rest. */
+/* shrink_folio_list() on one group of n order-0 folios, all mapped and all freed, flushes after
+ * each 31st folio and once for the rest. */
 static void test_free_batches(void)
 {
 	for (uint64_t nr = 1; nr <= 130; nr += 3) {
@@ -284,8 +283,8 @@ static void test_free_batches(void)
 	}
 }
 
-/* A dirty PTE that is still in a TLB must be flushed before its folio is written: no batching of
- * flushes then. */
+/* A dirty PTE that may still be in a TLB must be flushed before its folio is written, so no flushes
+ * are batched then. */
 static void test_dirty_flush(void)
 {
 	struct lru lru = make_lru(20, 0, FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 20);
@@ -300,7 +299,7 @@ static void test_dirty_flush(void)
 
 enum outcome { FREED, KEPT, ACTIVATED };
 
-/* What becomes of one folio with these flags and references. */
+/* The outcome of one folio with these flags and references. */
 static void expect_outcome(uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte_flags,
 			   int32_t refs, enum outcome want, const char *what)
 {
@@ -348,7 +347,8 @@ static void test_outcomes(void)
 	expect_outcome(FOLIO_FILE, RMF_VMA_LOCKED, 0, 0, ACTIVATED, "in a locked VMA");
 }
 
-/* What is freed or unevictable is taken off at the start, what the run mlocks on the way. */
+/* Folios that are freed or unevictable are taken off the list at the start, and folios that the run
+ * mlocks when it does so. */
 static void test_taken_off(void)
 {
 	struct lru lru = make_lru(8, 4, RMF_FOLIO_UNEVICTABLE, 0, 0, 0);

@@ -20,14 +20,14 @@ static struct rmf_reference check_one(const struct world *world, uint32_t vma, b
 	struct rmf_reference reference = { .mapcount = world->pop->folio_mapcount[0] };
 
 	*go_on = rmf_folio_referenced_one(world->run, 0, vma, &reference);
-	for (int i = 0; i < RMF_NR_EVENTS; i++) /* there was nothing but reference checks */
+	for (int i = 0; i < RMF_NR_EVENTS; i++) /* there were only reference checks */
 		expect_eq((int64_t)world->run->referenced_ev[i], (int64_t)world->run->ev[i],
 			  rmf_event_name((enum rmf_event)i));
 	return reference;
 }
 
-/* One batch, or a test and a walk per page; either way one referencing VMA and no young
- * entry left. */
+/* One batch, or a test and a walk step for each page. Either way one VMA referenced the folio, and
+ * no entry is young any more. */
 static void test_whole_folio(void)
 {
 	for (int batched = 0; batched < 2; batched++) {
@@ -51,7 +51,8 @@ static void test_whole_folio(void)
 			expect_event(&world, RMF_ENTRY_PTE_READS, batched ? 1 : 0);
 			expect_event(&world, RMF_BATCH_PTE_READS, batched ? NR - 1 : 0);
 			expect_event(&world, RMF_BATCH_SCANS, batched ? 1 : 0);
-			expect_event(&world, RMF_YOUNG_FLUSHES, 0); /* x86 never flushes for it */
+			expect_event(&world, RMF_YOUNG_FLUSHES, 0); /* x86 never flushes for a young
+								       bit */
 			for (uint64_t i = 0; i < NR; i++)
 				expect_eq((int64_t)*pte_at(&world, 0, VPN + i),
 					  (int64_t)mk_pte(PFN + i, RMF_PTE_PRESENT),
@@ -61,8 +62,8 @@ static void test_whole_folio(void)
 	}
 }
 
-/* Alternating protection in runs of nr: NR / nr batches, and none of the skipped slots is read by
- * the walk. */
+/* Alternating protection in runs of nr: NR / nr batches. The walk reads none of the slots that it
+ * skips. */
 static void test_partial_batches(void)
 {
 	for (uint64_t nr = 1; nr <= 8; nr *= 2) {
@@ -147,8 +148,8 @@ static void test_mlock(void)
 	}
 }
 
-/* A folded block is tested whole: 16 tests in a batch of 16, 16 tests for each of 16 pages. One
- * range TLBI for each test that found young. */
+/* A folded block is tested whole: 16 tests in a batch of 16, and 16 tests for each of 16 pages.
+ * Each test that found young issues one range TLBI. */
 static void test_contpte(void)
 {
 	for (int batched = 0; batched < 2; batched++) {
@@ -164,8 +165,8 @@ static void test_contpte(void)
 		expect_event(&world, RMF_TLBI_OPS, 1);
 		expect_event(&world, RMF_TLBI_RANGE_OPS, 1);
 		expect_event(&world, RMF_DSB_OPS, 0);
-		/* without SYNC two reads by the walk for each yield, one by the batched form; 1 +
-		 * 16 loads behind each; 16 by each test */
+		/* without SYNC: two reads by the walk for each yield, one by the batched form; 1 +
+		 * 16 loads for each of these reads; 16 loads for each test */
 		expect_event(&world, RMF_RAW_PTE_LOADS,
 			     batched ? 3 * 17 + NR : 2 * NR * 17 + NR * NR);
 		free_world(&world);
@@ -196,8 +197,8 @@ static void test_pmd_leaf(void)
 	}
 }
 
-/* The walk over VMAs: each that references counts once; it ends where all mappings were seen; an mm
- * outside the memcg is passed over. */
+/* The walk over VMAs. Each VMA that referenced the folio counts once. The walk ends when all
+ * mappings were seen. An mm outside the memcg is skipped. */
 static void test_many_vmas(void)
 {
 	struct world world = make_world(arch_x86(), young_policy(true));
@@ -219,12 +220,11 @@ static void test_many_vmas(void)
 	expect(*pte_at(&world, 1, 2 * VPN) & RMF_PTE_YOUNG, "the other mm stays young");
 	world.pop->folio_mapcount[0] = NR;
 	rmf_folio_referenced(world.run, 0, &vm_flags);
-	expect_event(&world, RMF_REFERENCED_CALLS, 3); /* one more: the first VMA holds all mappings
-							*/
+	expect_event(&world, RMF_REFERENCED_CALLS, 3); /* the first VMA has all mappings */
 	free_world(&world);
 }
 
-/* What an unmap counts between two checks is not theirs. */
+/* What an unmap counts between two checks is not part of theirs. */
 static void test_part_of_the_counts(void)
 {
 	struct world world =

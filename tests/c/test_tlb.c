@@ -3,12 +3,12 @@
 
 #include "tlb.h"
 
-/* The fewest steps of the closed form: one op for each scale that has units, one for an odd
+/* The fewest instructions of the closed form: one for each scale that has units, and one for an odd
  * page. */
 static void test_range_ops(void)
 {
 	const struct rmf_arch arch = arch_arm64();
-	/* pages, ops, those of them that cover a range */
+	/* pages, instructions, those of them that cover a range */
 	const uint64_t known[][3] = {
 		{ 1, 1, 0 },
 		{ 2, 1, 1 },
@@ -67,7 +67,7 @@ static void test_no_range_tlbi(void)
 	}
 }
 
-/* One range of nr pages of an mm with this mask is flushed, then what was deferred. */
+/* Flush one range of nr pages of an mm with this mask, then what was deferred. */
 static struct world flushed(enum rmf_tlb_kind tlb, uint64_t cpumask, bool batch_flush, rmf_pte pte,
 			    uint64_t nr)
 {
@@ -105,8 +105,8 @@ static void test_deferral(void)
 	}
 }
 
-/* x86, riscv and none: INVLPG per page up to the ceiling, then one full flush; each other CPU is
- * signalled. */
+/* x86, riscv and none: an INVLPG for each page up to the ceiling, above it one full flush. Each
+ * other CPU is signalled. */
 static void test_immediate_ceiling(void)
 {
 	const enum rmf_tlb_kind kinds[] = { RMF_TLB_NONE, RMF_TLB_X86, RMF_TLB_RISCV };
@@ -129,7 +129,7 @@ static void test_immediate_ceiling(void)
 	free_world(&world);
 }
 
-/* The deferred ranges of x86 are forgotten: one full flush of the union of the masks. */
+/* x86 does not keep deferred ranges: there is one full flush of the union of the masks. */
 static void test_x86_collects_masks(void)
 {
 	struct world world = make_world(arch_x86(), policy_per_page());
@@ -153,8 +153,8 @@ static void test_x86_collects_masks(void)
 	free_world(&world);
 }
 
-/* INVLPGB takes the place of all IPIs, and in a full flush of the CPU's own too: it is one of those
- * that are reached. */
+/* INVLPGB takes the place of all IPIs. In a full flush it also takes the place of the CPU's own
+ * flush, because it reaches that CPU too. */
 static void test_invlpgb(void)
 {
 	for (uint64_t cpumask = 0; cpumask < 16; cpumask++) {
@@ -188,8 +188,8 @@ static void test_invlpgb(void)
 	}
 }
 
-/* arm64 issues the TLBIs at once and waits for them once: nr ranges, one DSB. Not deferred: a DSB
- * each. */
+/* arm64 issues TLBIs at once and waits for them once: one DSB for all ranges. Without deferral
+ * there is a DSB for each range. */
 static void test_arm64(void)
 {
 	for (int deferred = 0; deferred < 2; deferred++) {
@@ -221,8 +221,8 @@ static void test_flush_dirty(void)
 	free_world(&dirty);
 }
 
-/* arm64 flushes for a cleared young bit without DSB, the others not at all; a contpte conversion
- * waits unless the CPU has BBML2. */
+/* arm64 flushes for a cleared young bit without a DSB, and the others do not flush. A contpte
+ * conversion waits unless the CPU has BBML2. */
 static void test_young_and_contpte(void)
 {
 	struct world arm64 = make_world(arch_arm64(), policy_per_page()),

@@ -1,5 +1,5 @@
 /* The unmap of one folio from one VMA: batches, what is put back or left behind, and the bugs of
- * past editions. */
+ * past editions. Rules such as bug 4 are those of docs/kernel-rules.md. */
 #include "testing.h"
 
 #include "rmap.h"
@@ -13,8 +13,8 @@ static struct world mapped(struct rmf_policy policy, uint32_t folio_flags, uint3
 	return make_mapped(arch_x86(), policy, VPN, 4, folio_flags, vma_flags, pte_flags);
 }
 
-/* All of the folio's pages are gone from VMA 0: references, mapcounts and rss fell by as many as
- * were there. */
+/* All pages of the folio are gone from VMA 0. References, mapcounts and rss fell by as many as
+ * there were. */
 static void expect_gone(const struct world *world, int32_t refs_left)
 {
 	const struct rmf_population *pop = world->pop;
@@ -28,8 +28,8 @@ static void expect_gone(const struct world *world, int32_t refs_left)
 	expect(!(pop->folio_flags[0] & RMF_FOLIO_PAGE_MAPCOUNTS), "the pages are equal again");
 }
 
-/* N pages in one batch: everything once but the reads of the scan, the clears and the page
- * mapcounts. */
+/* N pages in one batch: everything happens once, except the reads of the scan, the clears and the
+ * page mapcounts. */
 static void test_whole_folio_batch(void)
 {
 	for (uint8_t order = 1; order <= 9; order++) {
@@ -137,7 +137,7 @@ static void test_partial_batches(void)
 	}
 }
 
-/* A hole at h gives a batch before and one behind it. */
+/* A hole at h gives one batch before it and one behind it. */
 static void test_hole(void)
 {
 	for (uint64_t hole = 1; hole + 1 < NR; hole++) {
@@ -153,9 +153,11 @@ static void test_hole(void)
 		rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
 		expect_event(&world, RMF_BATCHES, 2);
 		expect_event(&world, RMF_PTES_CLEARED, NR - 1);
-		/* first scan: up to and with the hole; second: to the folio's end */
+		/* the first scan reads up to the hole, the hole included; the second to the end of
+		 * the folio */
 		expect_event(&world, RMF_BATCH_PTE_READS, hole + (NR - hole - 2));
-		/* found, hole - 1 cleared slots and the hole, found again, its cleared slots */
+		/* the first entry; hole - 1 cleared slots and the hole; the entry behind it twice;
+		 * its cleared slots */
 		expect_event(&world, RMF_WALK_PTE_READS, 1 + hole + 2 + (NR - hole - 2));
 		expect_gone(&world, NR + 1);
 		expect_eq(world.pop->folio_nr_pages_mapped[0], 0, "pages mapped");
@@ -163,9 +165,8 @@ static void test_hole(void)
 	}
 }
 
-/* On any file folio the editions that batch and those that do not leave the same state, and each
- * step drops as many mappings, references and rss pages as it cleared entries (fact sheet, 5, I1
- * and I8). */
+/* On any file folio, editions with batches leave the same state as those without. Each step drops
+ * as many mappings, references and rss pages as it cleared entries (I1, I8). */
 static void test_same_result(void)
 {
 	const struct rmf_policy policies[] = { policy_per_page(), policy_v6_15(), policy_v6_16(),
@@ -214,8 +215,8 @@ static void test_same_result(void)
 	}
 }
 
-/* A second VMA maps half the folio. Unmapped from that one only, the pages differ; unmapped from
- * both they are equal again. */
+/* A second VMA maps half of the folio. After an unmap from that VMA only, the pages differ. After
+ * an unmap from both they are equal again. */
 static void test_page_mapcounts(void)
 {
 	struct world world = make_world(arch_x86(), policy_v7_0_12());
@@ -238,8 +239,7 @@ static void test_page_mapcounts(void)
 	free_world(&world);
 }
 
-/* Page by page a lazyfree folio is queued as partially mapped, in one batch it is not (fact sheet,
- * 5, bug 6). */
+/* Page by page a lazyfree folio is queued as partially mapped. In one batch it is not (bug 6). */
 static void test_deferred_split(void)
 {
 	struct world pages = mapped(policy_per_page(), FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
@@ -257,7 +257,7 @@ static void test_deferred_split(void)
 }
 
 /* A dirty lazyfree folio is put back and becomes swapbacked. Dirty spreads over the batch, and
- * where dirtying sets it, soft-dirty. */
+ * soft-dirty too where dirty sets it. */
 static void test_lazyfree_dirty(void)
 {
 	for (int x86 = 0; x86 < 2; x86++) {
@@ -292,8 +292,8 @@ static void test_lazyfree_dirty(void)
 	free_world(&world);
 }
 
-/* An unexpected reference: restored, and lazyfree still; up to v6.14 swapbacked without need (bug
- * 7). */
+/* With an unexpected reference the folio is put back and stays lazyfree. Up to v6.14 it becomes
+ * swapbacked without need (bug 7). */
 static void test_lazyfree_extra_reference(void)
 {
 	for (int v6_14 = 0; v6_14 < 2; v6_14++) {
@@ -316,8 +316,8 @@ static void test_lazyfree_extra_reference(void)
 	}
 }
 
-/* Half of the entries writable: v6.16 restores the first entry's write bit everywhere, v7.0 keeps
- * each (bug 3). */
+/* Half of the entries are writable. v6.16 gives all of them the write bit of the first entry; v7.0
+ * restores each one (bug 3). */
 static void test_restore_write(void)
 {
 	for (int fixed = 0; fixed < 2; fixed++) {
@@ -334,8 +334,8 @@ static void test_restore_write(void)
 	}
 }
 
-/* Swap-out: an entry per page with its offset and bits, one reference per page or one for the
- * batch. */
+/* Swap-out writes an entry for each page, with its offset and bits. It takes one reference for each
+ * page, or one for the batch. */
 static void test_swap_out(void)
 {
 	for (int batched = 0; batched < 2; batched++) {
@@ -356,15 +356,15 @@ static void test_swap_out(void)
 		expect_eq(world.pop->mm_rss[RMF_MM_SWAPENTS], NR, "swap entries of the mm");
 		expect(!(world.pop->folio_flags[0] & RMF_FOLIO_EXCLUSIVE),
 		       "no page is exclusive any more");
-		/* swap entries are not none: without a skip each is read twice more */
+		/* swap entries are not none, so without a skip each is read twice more */
 		expect_event(&world, RMF_WALK_PTE_READS, batched ? 1 : 2 * NR - 1);
 		expect_gone(&world, NR + 1);
 		free_world(&world);
 	}
 }
 
-/* A batch ends where the pages' exclusive mark changes; one whose swap reference fails, or that is
- * pinned, is put back whole. */
+/* A batch ends where the exclusive mark of the pages changes. A batch whose swap reference fails,
+ * or that is pinned, is put back whole. */
 static void test_swap_batches(void)
 {
 	for (uint64_t cut = 1; cut < NR; cut++) {
@@ -414,8 +414,8 @@ static void test_swapcache_mismatch(void)
 	}
 }
 
-/* Markers: in the first slot of a batch only (bug 2), page by page, or in each slot. None in an
- * anonymous VMA or without the bit. */
+/* Markers are written into the first slot of a batch only (bug 2), page by page, or into each slot.
+ * There are none in an anonymous VMA, or without the bit. */
 static void test_uffd_wp(void)
 {
 	const struct rmf_policy policies[] = { policy_file_v5(), policy_v7_0_12(), policy_v7_3() };
@@ -447,7 +447,7 @@ static void test_uffd_wp(void)
 	}
 }
 
-/* After a partial batch the walk reads a marker twice where it reads a none slot once. */
+/* After a partial batch the walk reads a marker twice, but a none slot once. */
 static void test_markers_are_read_twice(void)
 {
 	struct world world = mapped(policy_v7_3(), FOLIO_FILE, RMF_VMA_UFFD_WP, RMF_PTE_UFFD_WP);
@@ -460,8 +460,7 @@ static void test_markers_are_read_twice(void)
 	free_world(&world);
 }
 
-/* A lazyfree folio whose first 8 pages end a table, and whose other 8 begin the next one
- * (bug 1). */
+/* A lazyfree folio whose first 8 pages end a table and whose other 8 begin the next one (bug 1). */
 static struct world at_table_end(struct rmf_policy policy, enum rmf_guard guard)
 {
 	struct world world =
@@ -476,14 +475,15 @@ static void test_out_of_bounds(void)
 {
 	struct world world = at_table_end(policy_v6_15(), RMF_GUARD_NONE);
 
-	expect_event(&world, RMF_OOB_READS, 1); /* of none behind the table; then page by page */
+	expect_event(&world, RMF_OOB_READS, 1); /* it found none behind the table; then it went page
+						   by page */
 	expect_event(&world, RMF_OOB_WRITES, 0);
 	expect_event(&world, RMF_BATCHES, NR);
 	expect_gone(&world, 1);
 	free_world(&world);
 
-	/* entries behind the table that go on: the whole folio is "cleared", half of it in foreign
-	 * memory. The next table keeps its own. */
+	/* The entries behind the table go on. The whole folio is "cleared", but half of it in
+	 * foreign memory. The next table keeps its own entries. */
 	world = at_table_end(policy_v6_15(), RMF_GUARD_CONTIGUOUS);
 	expect_event(&world, RMF_OOB_READS, 8);
 	expect_event(&world, RMF_OOB_WRITES, 8);
@@ -500,7 +500,8 @@ static void test_out_of_bounds(void)
 	free_world(&world);
 }
 
-/* The same table, but the VMA ends: v6.15 takes the neighbour's entries along, v6.16 does not. */
+/* The table goes on but the VMA ends. v6.15 clears the entries of the neighbour too; v6.16 does
+ * not. */
 static void test_vma_overrun(void)
 {
 	for (int fixed = 0; fixed < 2; fixed++) {
@@ -526,8 +527,8 @@ static void test_vma_overrun(void)
 	}
 }
 
-/* A droppable lazyfree folio of 16 whose last page is device-exclusive: without a reset the one
- * entry drops 15 mappings (bug 4). */
+/* A droppable lazyfree folio of 16 pages, of which the last is device-exclusive. If nr is not
+ * reset, that one entry drops 15 mappings (bug 4). */
 static void test_stale_nr(void)
 {
 	for (int fixed = 0; fixed < 2; fixed++) {
@@ -545,7 +546,7 @@ static void test_stale_nr(void)
 		for (uint64_t i = 0; i < trace.n; i++)
 			beyond += entries[i].kind == RMF_TRACE_BEYOND && entries[i].b == -1;
 		expect_event(&world, RMF_PTES_CLEARED, NR);
-		expect_event(&world, RMF_TLB_DEFERRED, 1); /* a device entry is in no TLB */
+		expect_event(&world, RMF_TLB_DEFERRED, 1); /* no TLB holds a device entry */
 		expect_eq(world.pop->folio_refcount[0], NR + 1 - dropped, "references");
 		expect_eq(world.pop->folio_mapcount[0], NR - dropped, "mapcount");
 		expect_eq(world.pop->mm_rss[RMF_MM_ANONPAGES], NR - dropped, "rss");
@@ -556,8 +557,8 @@ static void test_stale_nr(void)
 	}
 }
 
-/* In a locked VMA nothing is unmapped; the folio is mlocked if all its pages were seen under one
- * PTL (bug 10). */
+/* In a locked VMA nothing is unmapped. The folio becomes mlocked if all its pages were seen under
+ * one PTL (bug 10). */
 static void test_mlock(void)
 {
 	for (int crossing = 0; crossing < 2; crossing++) {
@@ -593,8 +594,8 @@ static void test_mlock(void)
 	}
 }
 
-/* A poisoned page gets its entry; from v7.3 page 0's mark decides for all. TTU_HWPOISON forces nr =
- * 1. */
+/* A poisoned page gets a hwpoison entry. From v7.3 on the mark of page 0 decides for all pages.
+ * TTU_HWPOISON forces nr = 1. */
 static void test_hwpoison(void)
 {
 	for (int page0 = 0; page0 < 2; page0++) {
@@ -616,8 +617,8 @@ static void test_hwpoison(void)
 	}
 }
 
-/* An entry that s390 marks as unused is dropped alone, and needs no lazyfree test; with userfaultfd
- * armed it is one as any other. */
+/* An entry that s390 marks as unused is dropped alone, and without the test of a lazyfree folio.
+ * With userfaultfd armed it is an entry like any other. */
 static void test_unused(void)
 {
 	struct world world = mapped(policy_v7_0_12(), FOLIO_LAZYFREE, RMF_VMA_ANON, RMF_PTE_UNUSED);
@@ -651,7 +652,7 @@ static void test_pmd_leaf(void)
 {
 	struct world world = pmd_mapped(FOLIO_FILE, RMF_PTE_DIRTY);
 
-	/* file: cleared whole, at no cost per page */
+	/* a file leaf is cleared whole, at no cost per page */
 	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED | RMF_TTU_SPLIT_HUGE_PMD),
 	       "file leaf");
 	expect_only(&world,
@@ -675,7 +676,8 @@ static void test_pmd_leaf(void)
 	expect_gone(&world, 512 + 1);
 	free_world(&world);
 
-	/* swapbacked anonymous: a table of 512 entries, swapped out page by page */
+	/* a swapbacked anonymous leaf becomes a table of 512 entries, which is swapped out page by
+	 * page */
 	world = pmd_mapped(FOLIO_SWAP, 0);
 	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED | RMF_TTU_SPLIT_HUGE_PMD),
 	       "anonymous leaf");
@@ -688,7 +690,7 @@ static void test_pmd_leaf(void)
 	expect_gone(&world, 512 + 1);
 	free_world(&world);
 
-	/* lazyfree: discarded whole, or not at all */
+	/* a lazyfree leaf is discarded whole, or not at all */
 	world = pmd_mapped(FOLIO_LAZYFREE, 0);
 	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "lazyfree leaf");
 	expect_event(&world, RMF_PMDS_CLEARED, 1);
@@ -709,7 +711,7 @@ static void test_pmd_leaf(void)
 	free_world(&world);
 }
 
-/* The walk over VMAs ends where one call fails, or where nothing is mapped any more. */
+/* The walk over VMAs ends where one call fails, or when nothing is mapped any more. */
 static void test_many_vmas(void)
 {
 	for (int locked = 0; locked < 4; locked++) {
@@ -723,7 +725,7 @@ static void test_many_vmas(void)
 		add_folio(&world, (struct folio_spec){ .pfn = PFN, .order = 4 });
 		for (uint32_t vma = 0; vma < 3; vma++)
 			map_folio(&world, vma, 0);
-		add_rmap(&world, 3); /* may map it, and does not */
+		add_rmap(&world, 3); /* may map the folio, but does not */
 		rmf_try_to_unmap(world.run, 0, DEFERRED);
 		expect_event(&world, RMF_UNMAP_CALLS, locked < 3 ? (uint64_t)locked + 1 : 3);
 		expect_eq(world.pop->folio_mapcount[0], locked < 3 ? (3 - locked) * NR : 0,

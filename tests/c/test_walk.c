@@ -1,9 +1,10 @@
-/* The walk over one VMA's entries: what it yields, what it reads, which locks it takes. */
+/* The walk over the entries of one VMA: what it yields, what it reads, which locks it takes. Rules
+ * such as room(a) are those of docs/kernel-rules.md. */
 #include "testing.h"
 
 enum { VPN = 1024, PFN = 0x1000 };
 
-/* Walk to the end without skipping, and return how often it yielded; *first is where it did so
+/* Walk to the end without a skip. Returns how often the walk yielded; *first is where it yielded
  * first. */
 static uint64_t walk_all(const struct world *world, uint32_t vma, uint32_t flags,
 			 struct rmf_walk *walk, uint64_t *first)
@@ -35,8 +36,8 @@ static void expect_walk(const struct world *world, uint32_t vma, uint32_t flags,
 	expect_event(world, RMF_PTL_LOCKS, locks);
 }
 
-/* Per page: one read to see that it is not none, one to check it. The first is not tested for none,
- * but without SYNC read before locking. */
+/* For each page one read to see that the entry is not none, and one to check it. The first entry is
+ * not tested for none; without SYNC it is read before the lock. */
 static void test_per_page(void)
 {
 	for (uint8_t order = 0; order <= 9; order++) {
@@ -50,7 +51,7 @@ static void test_per_page(void)
 	}
 }
 
-/* A none slot costs one read, any other slot that does not match two. */
+/* A none slot costs one read. Any other slot that does not match costs two. */
 static void test_skipped_slots(void)
 {
 	const rmf_pte words[] = {
@@ -65,7 +66,7 @@ static void test_skipped_slots(void)
 	};
 
 	for (size_t word = 0; word < sizeof(words) / sizeof(words[0]); word++) {
-		/* the first k slots do not match; then k of the later ones */
+		/* the first k slots do not match; after that k of the later slots */
 		for (uint64_t k = 1; k < 16; k++) {
 			struct world world = make_mapped(arch_x86(), policy_per_page(), VPN, 4,
 							 FOLIO_FILE, 0, 0);
@@ -75,8 +76,8 @@ static void test_skipped_slots(void)
 
 			for (uint64_t i = 0; i < k; i++)
 				*pte_at(&world, 0, VPN + i) = words[word];
-			/* the first one: SYNC checks it; otherwise it is read, and checked if it
-			 * could match */
+			/* SYNC checks the first slot; otherwise it is read, and checked if it could
+			 * match */
 			expect_walk(&world, 0, RMF_PVMW_SYNC, 16 - k,
 				    1 + (k - 1) * each + 2 * (16 - k), 16, 1);
 			expect_walk(&world, 0, 0, 16 - k,
@@ -101,7 +102,7 @@ static void test_nothing_there(void)
 	free_world(&world);
 }
 
-/* Any page of the folio matches, wherever it is mapped; device entries too. */
+/* Any page of the folio matches, wherever it is mapped. Device entries match too. */
 static void test_what_matches(void)
 {
 	struct world world = make_mapped(arch_x86(), policy_per_page(), VPN, 4, FOLIO_FILE, 0, 0);
@@ -111,7 +112,7 @@ static void test_what_matches(void)
 	*pte_at(&world, 0, VPN + 4) = rmf_mk_nonpresent(RMF_KIND_DEVICE_EXCLUSIVE, PFN + 9, 0);
 	*pte_at(&world, 0, VPN + 5) = rmf_mk_nonpresent(RMF_KIND_DEVICE_PRIVATE, PFN + 9, 0);
 	expect_walk(&world, 0, RMF_PVMW_SYNC, 16, 31, 16, 1);
-	/* with MIGRATION only migration entries of the folio do */
+	/* with MIGRATION only migration entries of the folio match */
 	*pte_at(&world, 0, VPN + 7) = rmf_mk_nonpresent(RMF_KIND_MIGRATION, PFN + 3, 0);
 	*pte_at(&world, 0, VPN + 8) = rmf_mk_nonpresent(RMF_KIND_MIGRATION, 0x9999, 0);
 	expect_walk(&world, 0, RMF_PVMW_SYNC | RMF_PVMW_MIGRATION, 1, 31, 16, 1);
@@ -128,7 +129,7 @@ static void test_table_crossing(void)
 		struct rmf_walk walk;
 		uint64_t first = 0;
 
-		/* each table's first entry is not tested for none */
+		/* the first entry of each table is not tested for none */
 		expect_walk(&world, 0, RMF_PVMW_SYNC, 16, 30, 16, 2);
 		expect_walk(&world, 0, 0, 16, 32, 16, 2);
 		expect_event(&world, RMF_TABLE_CROSSINGS, 1);
@@ -147,7 +148,7 @@ static void test_table_crossing(void)
 	}
 }
 
-/* With SYNC a PMD-sized folio takes the PMD lock where no table is. */
+/* With SYNC a PMD-sized folio takes the PMD lock where there is no table. */
 static void test_absent_pmd_lock(void)
 {
 	for (uint8_t order = 8; order <= 10; order++) {
@@ -163,8 +164,8 @@ static void test_absent_pmd_lock(void)
 	}
 }
 
-/* The VMA covers pages [from, from + nr) of the folio: the walk begins at the VMA's start or at the
- * folio's. */
+/* The VMA covers the pages [from, from + nr) of the folio. The walk begins at the start of the VMA
+ * or of the folio. */
 static void test_partly_mapped(void)
 {
 	for (uint64_t from = 0; from < 16; from++) {
@@ -230,7 +231,7 @@ static void test_pmd_leaf(void)
 	free_world(&world);
 }
 
-/* room(a): to the end of the table or of the VMA. A skip stays in the table. */
+/* room(a) reaches to the end of the table or of the VMA. A skip stays in the table. */
 static void test_room_and_skip(void)
 {
 	struct world world =

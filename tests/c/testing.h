@@ -1,7 +1,7 @@
-/* What the C tests share: checks that report and go on, the policies and architectures they need,
- * and a world to unmap.
+/* What the C tests share: checks that report a failure and go on, the policies and architectures
+ * that they need, and a world to unmap.
  *
- * Every array of a world is allocated with exactly its size, so that valgrind and the address
+ * Every array of a world has exactly the size that it needs, so that valgrind and the address
  * sanitizer see each access outside. */
 #ifndef RMF_TESTING_H
 #define RMF_TESTING_H
@@ -50,14 +50,14 @@ static inline void run_test(const char *name, void (*test)(void))
 	test();
 }
 
-/* The last line of each main(): its exit status. */
+/* The last line of each main(): prints the result and returns the exit status. */
 static inline int report(const char *file)
 {
 	printf("%s: %u checks, %u failed\n", file, nr_checks, nr_failures);
 	return nr_failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* xorshift64: the same numbers everywhere */
+/* xorshift64: gives the same numbers everywhere */
 static inline uint64_t next_random(uint64_t *state)
 {
 	*state ^= *state << 13;
@@ -88,7 +88,7 @@ static inline struct rmf_arch arch_arm64(void)
 				  .page_mapcount = true };
 }
 
-/* The editions of rmapfast/policy.py, each as the change to the one before. */
+/* The editions of rmapfast/policy.py, each as a change to the one before. */
 static inline struct rmf_policy policy_per_page(void)
 {
 	return (struct rmf_policy){ .clip = true, .nr_reset = true, .walk_done = RMF_DONE_WHOLE };
@@ -173,7 +173,7 @@ struct folio_spec {
 	uint64_t index;
 	uint8_t order;
 	uint32_t flags;
-	int32_t refs; /* beyond those of its mappings and of the page or swap cache */
+	int32_t refs; /* references besides those of the mappings and of the page or swap cache */
 };
 
 enum { FOLIO_LAZYFREE = RMF_FOLIO_ANON, FOLIO_FILE = 0, FOLIO_SHMEM = RMF_FOLIO_SWAPBACKED };
@@ -208,7 +208,7 @@ static inline uint32_t add_mm(struct world *world, uint64_t cpumask, uint32_t fl
 	return (uint32_t)n;
 }
 
-/* A world with mm 0, which runs on the CPU that reclaims and on one other: TLB flushes are
+/* A world with mm 0, which runs on the CPU that reclaims and on one other. So TLB flushes are
  * deferred. */
 static inline struct world make_world(struct rmf_arch arch, struct rmf_policy policy)
 {
@@ -265,7 +265,7 @@ static inline void free_world(struct world *world)
 	free(world->run);
 }
 
-/* A VMA whose window is the VMA itself, all its tables there, its entries none. */
+/* Add a VMA whose window is the VMA itself. All its tables are there, and its entries are none. */
 static inline uint32_t add_vma(struct world *world, struct vma_spec vma)
 {
 	struct rmf_population *pop = world->pop;
@@ -292,14 +292,15 @@ static inline uint32_t add_vma(struct world *world, struct vma_spec vma)
 	return (uint32_t)n;
 }
 
-/* Make VMAs a and a + 1, which are adjacent and of one mm, see each other's entries. */
+/* Let VMAs a and a + 1, which are adjacent and of one mm, see the entries of each other. */
 static inline void join_windows(struct world *world, uint32_t a)
 {
 	((uint64_t *)world->pop->vma_window_end)[a] = world->pop->vma_end[a + 1];
 	((uint64_t *)world->pop->vma_window_start)[a + 1] = world->pop->vma_start[a];
 }
 
-/* An unmapped folio with the references of the page cache or the swap cache and `refs` more. */
+/* Add an unmapped folio with the references of the page cache or the swap cache, and `refs`
+ * more. */
 static inline uint32_t add_folio(struct world *world, struct folio_spec folio)
 {
 	struct rmf_population *pop = world->pop;
@@ -339,7 +340,7 @@ static inline rmf_pte mk_pte(uint64_t pfn, rmf_pte flags)
 	return (pfn << RMF_PFN_SHIFT) | flags;
 }
 
-/* A further VMA that may map the folio added last. */
+/* Add a VMA that may map the folio added last. */
 static inline void add_rmap(struct world *world, uint32_t vma)
 {
 	struct rmf_population *pop = world->pop;
@@ -359,8 +360,9 @@ static inline int64_t *rss_of(const struct world *world, uint32_t folio, uint32_
 	return &world->pop->mm_rss[mm * RMF_NR_MM_COUNTERS + counter];
 }
 
-/* Map what the VMA covers of the folio added last, with one mapcount, reference and rss page each.
- * Page mapcounts become valid if only a part is mapped. Returns the number of pages. */
+/* Map what the VMA covers of the folio added last, with one mapcount, reference and rss
+ * page for each page. If that is only a part, the page mapcounts become valid. Returns the
+ * number of pages. */
 static inline uint32_t map_folio(struct world *world, uint32_t vma, rmf_pte flags)
 {
 	struct rmf_population *pop = world->pop;
@@ -387,8 +389,8 @@ static inline uint32_t map_folio(struct world *world, uint32_t vma, rmf_pte flag
 	return mapped;
 }
 
-/* One VMA at `vpn` and one folio of `order` at PFN 0x1000 that it maps whole, with an isolation
- * reference. */
+/* A world with one VMA at `vpn`, and one folio of `order` at PFN 0x1000 that the VMA maps whole.
+ * The folio has an isolation reference. */
 static inline struct world make_mapped(struct rmf_arch arch, struct rmf_policy policy, uint64_t vpn,
 				       uint8_t order, uint32_t folio_flags, uint32_t vma_flags,
 				       rmf_pte pte_flags)
@@ -419,7 +421,7 @@ struct event_count {
 	uint64_t nr;
 };
 
-/* These events, and not a single other one. */
+/* Expect these events and no others. */
 static inline void expect_only(const struct world *world, const struct event_count *wanted,
 			       size_t nr)
 {
@@ -431,7 +433,7 @@ static inline void expect_only(const struct world *world, const struct event_cou
 		expect_event(world, (enum rmf_event)i, want[i]);
 }
 
-/* Number of slots of a VMA that are present. */
+/* The number of slots of a VMA that are present. */
 static inline uint64_t nr_present(const struct world *world, uint32_t vma)
 {
 	uint64_t nr = 0;
