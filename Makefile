@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What the compiled module is made from.
-COMPILED := setup.py rmapfast/_core.pyx $(wildcard csrc/*.c csrc/*.h)
+COMPILED := setup.py rmapfast/_core.pyx rmapfast/_csrc.pxd $(wildcard csrc/*.c csrc/*.h csrc/*.def)
 BUILD_TOOLS := "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
 
 run: $(VENV)/built

@@ -13,7 +13,7 @@ import rmapfast as rf
 from bench.conftest import MIX, groups_of
 from rmapfast import _core, arch, policy
 
-# Engine by policy: with regular folios visited by lessons both would cost the same.
+# Engine by policy: with regular folios visited by the memo both would cost the same.
 ENGINES = {"v7.0": "c", "per-page": "general"}
 # Of each size of page table, what the population maps and the part of it that is unmapped.
 SIZES = {"256KiB": ("128MiB", 96 << 20), "20MiB": ("10GiB", 8 << 30)}

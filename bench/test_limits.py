@@ -1,9 +1,9 @@
-"""What the machine's memory allows in this process, one thread: the passes of csrc/machine_limits.c."""
+"""What the machine's memory allows in this process, one thread: the passes of limits.c."""
 
 import numpy as np
 import pytest
 
-from rmapfast import _core
+from bench import limits
 
 SIZES = {"256KiB": 256 << 10, "20MiB": 20 << 20, "512MiB": 512 << 20}
 
@@ -16,7 +16,7 @@ def test_limit(benchmark, what, size):
     words = np.ones(SIZES[size] // 8, np.uint64)
     arguments = (np.zeros_like(words), words) if what == "copy" else (words,)
     iterations = max((32 << 20) // SIZES[size], 1)
-    call = getattr(_core, f"limit_{what}")
+    call = getattr(limits, what)
     benchmark.pedantic(call, args=arguments, rounds=9, iterations=iterations, warmup_rounds=1)
     if benchmark.stats:
         seconds = benchmark.stats.stats.median

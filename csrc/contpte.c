@@ -2,7 +2,8 @@
 
 #include "tlb.h"
 
-/* The part of vpn's block that lies in the window. Blocks lie there whole unless the arrays were edited by hand. */
+/* The part of vpn's block that lies in the window. A block lies there whole unless somebody edited
+ * the arrays by hand. */
 static void block_of(const struct rmf_slots *slots, uint64_t vpn, uint64_t *start, uint64_t *end)
 {
 	*start = vpn & ~slots->cont_mask;
@@ -23,8 +24,9 @@ rmf_pte rmf_contpte_gather(const struct rmf_slots *slots, uint64_t vpn, rmf_pte 
 	block_of(slots, vpn, &start, &end);
 	block = rmf_slots_at(slots, start);
 	loads = end - start;
-	/* The kernel stops at the first entry by which both were seen. A clean or old block has none, so OR it whole first, which
-	 * vectorises, and look for that entry only if there is one: per-page mode spends half of its time here on arm64. */
+	/* The kernel stops at the first entry by which it has seen both bits. A clean or old block
+	 * has no such entry. So OR the whole block first, which vectorises, and look for the entry
+	 * only if both bits are there. Per-page mode on arm64 spends half of its time here. */
 	for (uint64_t i = 0; i < loads; i++)
 		seen |= block[i];
 	seen &= both;
@@ -49,7 +51,7 @@ static void unfold(const struct rmf_slots *slots, uint64_t vpn)
 	for (at = start; at < end; at++) {
 		rmf_pte *pte = rmf_slots_at(slots, at);
 
-		/* a hand-made block may hold entries that are not part of it */
+		/* a block made by hand may hold entries that are not part of it */
 		if (rmf_pte_present(*pte) && (*pte & RMF_PTE_CONT))
 			*pte = (*pte & ~(rmf_pte)RMF_PTE_CONT) | seen;
 	}
@@ -81,16 +83,20 @@ void rmf_contpte_unfold_edges(const struct rmf_slots *slots, uint64_t vpn, uint6
 		unfold(slots, last);
 }
 
-/* Models contpte_try_fold(): the last entry of a block was set, and the block is one translation. */
-static void try_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t folio_pfn, uint64_t folio_nr)
+/* Models contpte_try_fold(), arch/arm64/mm/contpte.c, Linux v7.0. A block folds when its last entry
+ * is set and the block is one translation. */
+static void try_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t folio_pfn,
+		     uint64_t folio_nr)
 {
 	const rmf_pte ignored = RMF_PTE_YOUNG | RMF_PTE_DIRTY;
 	rmf_pte last = *rmf_slots_at(slots, vpn), seen = 0;
 	uint64_t start = vpn & ~slots->cont_mask, pfn = rmf_pte_pfn(last) & ~slots->cont_mask, at;
 
-	if ((vpn & slots->cont_mask) != slots->cont_mask || (rmf_pte_pfn(last) & slots->cont_mask) != slots->cont_mask)
+	if ((vpn & slots->cont_mask) != slots->cont_mask ||
+	    (rmf_pte_pfn(last) & slots->cont_mask) != slots->cont_mask)
 		return;
-	if (pfn < folio_pfn || pfn + slots->cont_mask >= folio_pfn + folio_nr || start < slots->window_start)
+	if (pfn < folio_pfn || pfn + slots->cont_mask >= folio_pfn + folio_nr ||
+	    start < slots->window_start)
 		return;
 	for (at = start; at < vpn; at++) {
 		rmf_pte expected = rmf_pte_advance(last & 0xfff, pfn + (at - start));
@@ -106,13 +112,14 @@ static void try_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t folio
 	rmf_tlb_flush_contpte_block(slots->run);
 }
 
-void rmf_contpte_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr, uint64_t folio_pfn, uint64_t folio_nr)
+void rmf_contpte_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr, uint64_t folio_pfn,
+		      uint64_t folio_nr)
 {
 	uint64_t at, block = slots->cont_mask + 1, end = (vpn | slots->table_mask) + 1;
 
 	if (!slots->cont_mask || !rmf_pte_present(*rmf_slots_at(slots, vpn)))
 		return;
-	/* entries out of the table or the window were not written */
+	/* entries outside the table or the window were not written */
 	if (end > vpn + nr)
 		end = vpn + nr;
 	if (end > slots->window_end)
@@ -123,7 +130,8 @@ void rmf_contpte_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr, 
 		try_fold(slots, vpn, folio_pfn, folio_nr);
 		return;
 	}
-	/* set_ptes() of a run writes CONT directly in every whole block that is aligned in both spaces */
+	/* set_ptes() of several entries sets CONT at once in each whole block that is aligned by
+	 * slot and by PFN */
 	for (at = (vpn + slots->cont_mask) & ~slots->cont_mask; at + block <= end; at += block) {
 		if (rmf_pte_pfn(*rmf_slots_at(slots, at)) & slots->cont_mask)
 			continue;

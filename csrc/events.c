@@ -2,78 +2,51 @@
 
 #include <stddef.h>
 
-static const char *const names[RMF_NR_EVENTS] = {
-	[RMF_UNMAP_CALLS] = "unmap_calls",
-	[RMF_REFERENCED_CALLS] = "referenced_calls",
-	[RMF_WALK_CALLS] = "walk_calls",
-	[RMF_WALK_YIELDS] = "walk_yields",
-	[RMF_WALK_PTE_READS] = "walk_pte_reads",
-	[RMF_WALK_SLOTS] = "walk_slots",
-	[RMF_BATCH_PTE_READS] = "batch_pte_reads",
-	[RMF_BATCH_SCANS] = "batch_scans",
-	[RMF_ENTRY_PTE_READS] = "entry_pte_reads",
-	[RMF_RAW_PTE_LOADS] = "raw_pte_loads",
-	[RMF_PTL_LOCKS] = "ptl_locks",
-	[RMF_PMD_LOCKS] = "pmd_locks",
-	[RMF_TABLE_CROSSINGS] = "table_crossings",
-	[RMF_BATCHES] = "batches",
-	[RMF_BATCHED_PAGES] = "batched_pages",
-	[RMF_PTES_CLEARED] = "ptes_cleared",
-	[RMF_PTES_SET] = "ptes_set",
-	[RMF_PMDS_CLEARED] = "pmds_cleared",
-	[RMF_PMD_SPLITS] = "pmd_splits",
-	[RMF_CONTPTE_UNFOLDS] = "contpte_unfolds",
-	[RMF_CONTPTE_FOLDS] = "contpte_folds",
-	[RMF_TLB_DEFERRED] = "tlb_deferred",
-	[RMF_TLB_IMMEDIATE] = "tlb_immediate",
-	[RMF_TLB_FLUSHES] = "tlb_flushes",
-	[RMF_TLBI_OPS] = "tlbi_ops",
-	[RMF_TLBI_RANGE_OPS] = "tlbi_range_ops",
-	[RMF_DSB_OPS] = "dsb_ops",
-	[RMF_DSB_ISHST_OPS] = "dsb_ishst_ops",
-	[RMF_IPIS] = "ipis",
-	[RMF_RMAP_REMOVE_CALLS] = "rmap_remove_calls",
-	[RMF_PAGE_MAPCOUNT_ATOMICS] = "page_mapcount_atomics",
-	[RMF_FOLIO_MAPCOUNT_ATOMICS] = "folio_mapcount_atomics",
-	[RMF_REF_PUTS] = "ref_puts",
-	[RMF_RSS_UPDATES] = "rss_updates",
-	[RMF_DEFERRED_SPLITS] = "deferred_splits",
-	[RMF_MARKERS_SET] = "markers_set",
-	[RMF_SWAP_DUPS] = "swap_dups",
-	[RMF_SWAP_PUTS] = "swap_puts",
-	[RMF_MLOCK_CALLS] = "mlock_calls",
-	[RMF_MUNLOCK_CALLS] = "munlock_calls",
-	[RMF_FOLIOS_DIRTIED] = "folios_dirtied",
-	[RMF_NOTIFIER_RANGES] = "notifier_ranges",
-	[RMF_OOB_READS] = "oob_reads",
-	[RMF_OOB_WRITES] = "oob_writes",
-	[RMF_VMA_OVERRUN_READS] = "vma_overrun_reads",
-	[RMF_VMA_OVERRUN_WRITES] = "vma_overrun_writes",
-	[RMF_WARNS] = "warns",
-	[RMF_YOUNG_CALLS] = "young_calls",
-	[RMF_YOUNG_TESTS] = "young_tests",
-	[RMF_YOUNG_CLEARS] = "young_clears",
-	[RMF_YOUNG_FLUSHES] = "young_flushes",
-	[RMF_ISOLATION_CALLS] = "isolation_calls",
-	[RMF_SHRINK_CALLS] = "shrink_calls",
-	[RMF_ACTIVE_PASSES] = "active_passes",
-	[RMF_PRIORITY_PASSES] = "priority_passes",
-	[RMF_RECLAIM_ROUNDS] = "reclaim_rounds",
-	[RMF_FOLIOS_SCANNED] = "folios_scanned",
-	[RMF_PAGES_SCANNED] = "pages_scanned",
-	[RMF_FOLIOS_ACTIVATED] = "folios_activated",
-	[RMF_FOLIOS_KEPT] = "folios_kept",
-	[RMF_FOLIOS_DEACTIVATED] = "folios_deactivated",
-	[RMF_UNMAP_FAILURES] = "unmap_failures",
-	[RMF_FOLIOS_FREED] = "folios_freed",
-	[RMF_PAGES_FREED] = "pages_freed",
-	[RMF_PAGE_CACHE_SLOTS] = "page_cache_slots",
-	[RMF_SWAP_ALLOCS] = "swap_allocs",
-	[RMF_FOLIOS_WRITTEN] = "folios_written",
-	[RMF_FOLIO_SPLITS] = "folio_splits",
+/* The values of CHECK in events.def. */
+enum { CHECK_NEVER = false, CHECK_ALSO = true, CHECK_ONLY = true };
+
+static const struct {
+	const char *name;
+	const char *description;
+	enum rmf_component component;
+	bool in_reference_check;
+} events[RMF_NR_EVENTS] = {
+#define RMF_EVENT(event, name, component, check, text) \
+	[RMF_##event] = { name, text, RMF_COMPONENT_##component, CHECK_##check },
+#include "events.def"
 };
+
+static const char *const components[RMF_NR_COMPONENTS] = {
+#define RMF_COMPONENT(component, name) [RMF_COMPONENT_##component] = name,
+#include "events.def"
+};
+
+static bool exists(enum rmf_event event)
+{
+	return (unsigned)event < RMF_NR_EVENTS;
+}
 
 const char *rmf_event_name(enum rmf_event event)
 {
-	return (unsigned)event < RMF_NR_EVENTS ? names[event] : NULL;
+	return exists(event) ? events[event].name : NULL;
+}
+
+const char *rmf_event_description(enum rmf_event event)
+{
+	return exists(event) ? events[event].description : NULL;
+}
+
+enum rmf_component rmf_event_component(enum rmf_event event)
+{
+	return exists(event) ? events[event].component : RMF_NR_COMPONENTS;
+}
+
+bool rmf_event_in_reference_check(enum rmf_event event)
+{
+	return exists(event) && events[event].in_reference_check;
+}
+
+const char *rmf_component_name(enum rmf_component component)
+{
+	return (unsigned)component < RMF_NR_COMPONENTS ? components[component] : NULL;
 }

@@ -1,80 +1,37 @@
-/* The events that the model counts, each named after what the kernel does. docs/model.md, section 4, defines every one. */
+/* The events that the model counts. Each has the name of what the kernel does. events.def lists
+ * them; docs/model.md, section 4, defines each. */
 #ifndef RMF_EVENTS_H
 #define RMF_EVENTS_H
 
+#include <stdbool.h>
+
 enum rmf_event {
-	RMF_UNMAP_CALLS,
-	RMF_REFERENCED_CALLS,
-	RMF_WALK_CALLS,
-	RMF_WALK_YIELDS,
-	RMF_WALK_PTE_READS,
-	RMF_WALK_SLOTS,
-	RMF_BATCH_PTE_READS,
-	RMF_BATCH_SCANS,
-	RMF_ENTRY_PTE_READS,
-	RMF_RAW_PTE_LOADS,
-	RMF_PTL_LOCKS,
-	RMF_PMD_LOCKS,
-	RMF_TABLE_CROSSINGS,
-	RMF_BATCHES,
-	RMF_BATCHED_PAGES,
-	RMF_PTES_CLEARED,
-	RMF_PTES_SET,
-	RMF_PMDS_CLEARED,
-	RMF_PMD_SPLITS,
-	RMF_CONTPTE_UNFOLDS,
-	RMF_CONTPTE_FOLDS,
-	RMF_TLB_DEFERRED,
-	RMF_TLB_IMMEDIATE,
-	RMF_TLB_FLUSHES,
-	RMF_TLBI_OPS,
-	RMF_TLBI_RANGE_OPS,
-	RMF_DSB_OPS,
-	RMF_DSB_ISHST_OPS,
-	RMF_IPIS,
-	RMF_RMAP_REMOVE_CALLS,
-	RMF_PAGE_MAPCOUNT_ATOMICS,
-	RMF_FOLIO_MAPCOUNT_ATOMICS,
-	RMF_REF_PUTS,
-	RMF_RSS_UPDATES,
-	RMF_DEFERRED_SPLITS,
-	RMF_MARKERS_SET,
-	RMF_SWAP_DUPS,
-	RMF_SWAP_PUTS,
-	RMF_MLOCK_CALLS,
-	RMF_MUNLOCK_CALLS,
-	RMF_FOLIOS_DIRTIED,
-	RMF_NOTIFIER_RANGES,
-	RMF_OOB_READS,
-	RMF_OOB_WRITES,
-	RMF_VMA_OVERRUN_READS,
-	RMF_VMA_OVERRUN_WRITES,
-	RMF_WARNS,
-	RMF_YOUNG_CALLS,
-	RMF_YOUNG_TESTS,
-	RMF_YOUNG_CLEARS,
-	RMF_YOUNG_FLUSHES,
-	RMF_ISOLATION_CALLS,
-	RMF_SHRINK_CALLS,
-	RMF_ACTIVE_PASSES,
-	RMF_PRIORITY_PASSES,
-	RMF_RECLAIM_ROUNDS,
-	RMF_FOLIOS_SCANNED,
-	RMF_PAGES_SCANNED,
-	RMF_FOLIOS_ACTIVATED,
-	RMF_FOLIOS_KEPT,
-	RMF_FOLIOS_DEACTIVATED,
-	RMF_UNMAP_FAILURES,
-	RMF_FOLIOS_FREED,
-	RMF_PAGES_FREED,
-	RMF_PAGE_CACHE_SLOTS,
-	RMF_SWAP_ALLOCS,
-	RMF_FOLIOS_WRITTEN,
-	RMF_FOLIO_SPLITS,
+#define RMF_EVENT(event, name, component, check, text) RMF_##event,
+#include "events.def"
 	RMF_NR_EVENTS,
 };
 
-/* Name of an event in lower case, or NULL if there is none of that number. */
+/* The parts of a price. */
+enum rmf_component {
+#define RMF_COMPONENT(component, name) RMF_COMPONENT_##component,
+#include "events.def"
+	RMF_NR_COMPONENTS,
+};
+
+/* The name of an event in lower case, or NULL if there is no event of that number. */
 const char *rmf_event_name(enum rmf_event event);
+
+/* What the event counts, in one line, or NULL if there is no such event. */
+const char *rmf_event_description(enum rmf_event event);
+
+/* The component that the event's cost belongs to, or RMF_NR_COMPONENTS if there is no such
+ * event. */
+enum rmf_component rmf_event_component(enum rmf_event event);
+
+/* Whether folio_referenced_one() may count the event. */
+bool rmf_event_in_reference_check(enum rmf_event event);
+
+/* The name of a component, or NULL if there is no component of that number. */
+const char *rmf_component_name(enum rmf_component component);
 
 #endif

@@ -14,14 +14,17 @@ void rmf_pages_open(struct rmf_pages *pages, struct rmf_run *run, uint64_t folio
 		.nr = nr,
 		.mapcounts_expanded = flags & RMF_FOLIO_PAGE_MAPCOUNTS,
 		.flags_expanded = flags & RMF_FOLIO_PAGE_FLAGS,
-		.mapcount = (pop->folio_mapcount[folio] - pop->folio_entire_mapcount[folio]) / (int32_t)nr,
+		.mapcount = (pop->folio_mapcount[folio] - pop->folio_entire_mapcount[folio]) /
+			    (int32_t)nr,
 	};
 	if (pages->mapcounts_expanded)
-		memcpy(run->page_mapcount, pop->page_mapcount + base, nr * sizeof(*run->page_mapcount));
+		memcpy(run->page_mapcount, pop->page_mapcount + base,
+		       nr * sizeof(*run->page_mapcount));
 	if (pages->flags_expanded)
 		memcpy(run->page_flags, pop->page_flags + base, nr);
 }
 
+/* Give every page a mapcount of its own. */
 static void expand_mapcounts(struct rmf_pages *pages)
 {
 	if (pages->mapcounts_expanded)
@@ -31,6 +34,7 @@ static void expand_mapcounts(struct rmf_pages *pages)
 	pages->mapcounts_expanded = true;
 }
 
+/* Give every page flags of its own. */
 static void expand_flags(struct rmf_pages *pages)
 {
 	bool exclusive = pages->run->pop.folio_flags[pages->folio] & RMF_FOLIO_EXCLUSIVE;
@@ -41,11 +45,13 @@ static void expand_flags(struct rmf_pages *pages)
 	pages->flags_expanded = true;
 }
 
+/* Store the mapcounts of the pages, or one for all if they are equal. */
 static void settle_mapcounts(struct rmf_pages *pages)
 {
 	struct rmf_population *pop = &pages->run->pop;
 	const int32_t *mapcount = pages->run->page_mapcount;
-	int64_t sum = (int64_t)pop->folio_mapcount[pages->folio] - pop->folio_entire_mapcount[pages->folio];
+	int64_t sum = (int64_t)pop->folio_mapcount[pages->folio] -
+		      pop->folio_entire_mapcount[pages->folio];
 	bool uniform = mapcount[0] * (int64_t)pages->nr == sum;
 
 	for (uint32_t i = 1; uniform && i < pages->nr; i++)
@@ -55,9 +61,11 @@ static void settle_mapcounts(struct rmf_pages *pages)
 		return;
 	}
 	pop->folio_flags[pages->folio] |= RMF_FOLIO_PAGE_MAPCOUNTS;
-	memcpy(pop->page_mapcount + pop->folio_page_base[pages->folio], mapcount, pages->nr * sizeof(*mapcount));
+	memcpy(pop->page_mapcount + pop->folio_page_base[pages->folio], mapcount,
+	       pages->nr * sizeof(*mapcount));
 }
 
+/* Store the flags of the pages, or one for all if they are equal. */
 static void settle_flags(struct rmf_pages *pages)
 {
 	struct rmf_population *pop = &pages->run->pop;
@@ -90,7 +98,8 @@ uint8_t rmf_pages_flags(const struct rmf_pages *pages, uint64_t page)
 		return 0;
 	if (pages->flags_expanded)
 		return pages->run->page_flags[page];
-	return pages->run->pop.folio_flags[pages->folio] & RMF_FOLIO_EXCLUSIVE ? RMF_PAGE_EXCLUSIVE : 0;
+	return pages->run->pop.folio_flags[pages->folio] & RMF_FOLIO_EXCLUSIVE ? RMF_PAGE_EXCLUSIVE
+									       : 0;
 }
 
 void rmf_pages_clear_flag(struct rmf_pages *pages, uint64_t page, uint8_t flag)
@@ -110,7 +119,7 @@ void rmf_pages_add_mapcount(struct rmf_pages *pages, int32_t nr)
 		pages->run->page_mapcount[i] += nr;
 }
 
-/* Pages past the folio's end start at mapcount 0. */
+/* Models what a stale nr does to the pages behind the folio. Their mapcounts start at 0. */
 static void decrement_beyond(struct rmf_pages *pages, uint64_t page)
 {
 	struct rmf_run *run = pages->run;
@@ -123,7 +132,7 @@ static void decrement_beyond(struct rmf_pages *pages, uint64_t page)
 	rmf_trace_add(run, RMF_TRACE_BEYOND, page, run->page_mapcount[page]);
 }
 
-/* Decrement the page mapcounts; returns how many pages lost their last mapping. */
+/* Decrement the mapcounts of nr pages. Returns how many of them lost their last mapping. */
 static uint32_t remove_page_mappings(struct rmf_pages *pages, uint64_t page, uint64_t nr)
 {
 	uint32_t unmapped = 0;
@@ -143,6 +152,7 @@ static uint32_t remove_page_mappings(struct rmf_pages *pages, uint64_t page, uin
 	return unmapped;
 }
 
+/* Models munlock_vma_folio(), mm/internal.h, Linux v7.0. */
 static void munlock_vma_folio(struct rmf_run *run, uint64_t folio, uint32_t vma)
 {
 	if (!(run->pop.vma_flags[vma] & RMF_VMA_LOCKED))
@@ -157,6 +167,7 @@ void rmf_mlock_vma_folio(struct rmf_run *run, uint64_t folio)
 	run->pop.folio_flags[folio] |= RMF_FOLIO_MLOCKED;
 }
 
+/* Models deferred_split_folio(), mm/huge_memory.c, Linux v7.0. */
 static void queue_deferred_split(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t *flags = &run->pop.folio_flags[folio];
@@ -167,7 +178,8 @@ static void queue_deferred_split(struct rmf_run *run, uint64_t folio)
 	rmf_count(run, RMF_DEFERRED_SPLITS, 1);
 }
 
-/* Pages lost their last PTE mapping; they are still mapped while a PMD maps the folio. */
+/* Account for nr pages that lost their last PTE mapping. If a PMD maps the folio, they are still
+ * mapped. */
 static void pages_unmapped(const struct rmf_pages *pages, uint32_t nr)
 {
 	struct rmf_population *pop = &pages->run->pop;
@@ -216,7 +228,8 @@ void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages, uint32_t vma)
 		mapped = (int32_t)pages->nr;
 	} else {
 		for (uint32_t i = 0; i < pages->nr; i++)
-			mapped += (pages->mapcounts_expanded ? run->page_mapcount[i] : pages->mapcount) > 0;
+			mapped += (pages->mapcounts_expanded ? run->page_mapcount[i]
+							     : pages->mapcount) > 0;
 	}
 	run->mapped_stat -= *before - mapped;
 	if (mapped > 0 && mapped < *before)

@@ -1,11 +1,12 @@
-/* The folio at hand: its pages' mapcounts and marks, and the removal of mappings. */
+/* The folio at hand: the mapcounts and marks of its pages, and the removal of mappings. */
 #ifndef RMF_FOLIO_H
 #define RMF_FOLIO_H
 
 #include "run.h"
 
-/* The pages of the folio at hand. While all are alike nothing is stored per page; the first step that makes them differ expands them into
- * the run's scratch buffer, and rmf_pages_close() settles them back (docs/model.md, section 2). */
+/* The pages of the folio at hand. While all pages are equal, nothing is stored per page. The first
+ * step that makes them differ expands them into the run's scratch buffer. rmf_pages_close() stores
+ * them, or drops what is stored if they are equal again (docs/model.md, section 2). */
 struct rmf_pages {
 	struct rmf_run *run;
 	uint64_t folio;
@@ -13,27 +14,29 @@ struct rmf_pages {
 	bool mapcounts_expanded;
 	bool flags_expanded;
 	int32_t mapcount; /* of every page, while not expanded */
-	uint32_t nr_beyond; /* decremented pages past the folio's end are below this index */
+	uint32_t nr_beyond; /* pages behind the folio's end that were decremented have numbers below
+			       this one */
 };
 
 void rmf_pages_open(struct rmf_pages *pages, struct rmf_run *run, uint64_t folio);
 void rmf_pages_close(struct rmf_pages *pages);
 
-/* RMF_PAGE_* flags of one page; none past the folio's end. */
+/* The RMF_PAGE_* flags of one page. A page behind the folio's end has none. */
 uint8_t rmf_pages_flags(const struct rmf_pages *pages, uint64_t page);
 void rmf_pages_clear_flag(struct rmf_pages *pages, uint64_t page, uint8_t flag);
 
-/* Add to every page's PTE mapcount, as the split of a PMD leaf does. */
+/* Add nr to the PTE mapcount of every page, as the split of a PMD leaf does. */
 void rmf_pages_add_mapcount(struct rmf_pages *pages, int32_t nr);
 
-/* Models folio_remove_rmap_ptes() and __folio_remove_rmap(), mm/rmap.c, Linux v7.0: nr pages from `page` on lose one mapping each.
- * page + nr may pass the folio's end (stale nr): a warning, and the pages behind are decremented. */
+/* Models folio_remove_rmap_ptes() and __folio_remove_rmap(), mm/rmap.c, Linux v7.0: nr pages from
+ * `page` on lose one mapping each. With a stale nr, page + nr may pass the folio's end. That is a
+ * warning, and the pages behind the folio are decremented too. */
 void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint32_t vma, uint64_t page, uint64_t nr);
 
-/* Models folio_remove_rmap_pmd(). */
+/* Models folio_remove_rmap_pmd(), mm/rmap.c, Linux v7.0. */
 void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages, uint32_t vma);
 
-/* Models mlock_vma_folio(). */
+/* Models mlock_vma_folio(), mm/internal.h, Linux v7.0. */
 void rmf_mlock_vma_folio(struct rmf_run *run, uint64_t folio);
 
 #endif

@@ -15,8 +15,10 @@ static rmf_pte ignored_bits(uint32_t flags)
 	return ignored;
 }
 
-/* Read the entry at vpn; *hint is how many entries it stands for. Memory behind the table has no contpte blocks. */
-static rmf_pte read_entry(const struct rmf_slots *slots, uint64_t first, uint64_t vpn, uint64_t *hint)
+/* Read the entry at vpn. *hint is the number of entries that it stands for: memory behind the table
+ * has no contpte blocks. */
+static rmf_pte read_entry(const struct rmf_slots *slots, uint64_t first, uint64_t vpn,
+			  uint64_t *hint)
 {
 	enum rmf_reach reach;
 	rmf_pte pte;
@@ -33,8 +35,9 @@ static rmf_pte read_entry(const struct rmf_slots *slots, uint64_t first, uint64_
 	return reach == RMF_REACH_BEYOND ? rmf_slots_guard(slots, first, vpn) : 0;
 }
 
-uint64_t rmf_folio_pte_batch_flags(const struct rmf_slots *slots, uint64_t vpn, rmf_pte *pte, uint64_t max_nr, uint64_t folio_pfn,
-				   uint64_t folio_nr, uint32_t flags, rmf_pte *later)
+uint64_t rmf_folio_pte_batch_flags(const struct rmf_slots *slots, uint64_t vpn, rmf_pte *pte,
+				   uint64_t max_nr, uint64_t folio_pfn, uint64_t folio_nr,
+				   uint32_t flags, rmf_pte *later)
 {
 	const rmf_pte ignored = ignored_bits(flags);
 	const uint64_t left = folio_pfn + folio_nr - rmf_pte_pfn(*pte);

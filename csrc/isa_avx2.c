@@ -1,8 +1,8 @@
-/* The loops for AVX2; the flags are those of setup.py and the Makefile. */
+/* The loops for AVX2. setup.py and the Makefile have the compiler flags. */
 #ifdef __x86_64__
-#define RMF_VISIT_ALIKE rmf_visit_alike_avx2
+#define RMF_VISIT_SAME rmf_visit_same_avx2
 #define RMF_POPULATE rmf_populate_avx2
 #define RMF_VECTOR 32
 #include "populate_body.h"
-#include "regular_body.h"
+#include "memo_body.h"
 #endif

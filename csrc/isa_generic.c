@@ -1,6 +1,7 @@
-/* The loops for any processor of the architecture; the flags are those of setup.py and the Makefile. */
-#define RMF_VISIT_ALIKE rmf_visit_alike_generic
+/* The loops for any processor of the architecture. setup.py and the Makefile have the compiler
+ * flags. */
+#define RMF_VISIT_SAME rmf_visit_same_generic
 #define RMF_POPULATE rmf_populate_generic
 #define RMF_VECTOR 16
 #include "populate_body.h"
-#include "regular_body.h"
+#include "memo_body.h"

@@ -1,8 +1,8 @@
-/* The loops for NEON; the flags are those of setup.py and the Makefile. */
+/* The loops for NEON. setup.py and the Makefile have the compiler flags. */
 #ifdef __ARM_NEON
-#define RMF_VISIT_ALIKE rmf_visit_alike_neon
+#define RMF_VISIT_SAME rmf_visit_same_neon
 #define RMF_POPULATE rmf_populate_neon
 #define RMF_VECTOR 16
 #include "populate_body.h"
-#include "regular_body.h"
+#include "memo_body.h"
 #endif

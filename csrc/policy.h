@@ -1,4 +1,4 @@
-/* A batching policy; the fields are those of rmapfast.Policy, which documents them. */
+/* A batching policy. The fields are those of rmapfast.Policy, which documents them. */
 #ifndef RMF_POLICY_H
 #define RMF_POLICY_H
 
@@ -24,7 +24,7 @@ struct rmf_policy {
 	bool all_or_nothing;
 	bool clip;
 	enum rmf_uffd_rule uffd_wp;
-	uint32_t respect; /* FPB flags of the unmap scan */
+	uint32_t respect; /* RMF_FPB_* flags of the scan before an unmap */
 	bool nr_reset;
 	bool young_batched;
 	bool skip_batch; /* the walk does not read the slots of a batch again */

@@ -2,9 +2,11 @@
 
 #include <string.h>
 
-/* Folios of each order of the mix in the first `page` pages, as far as the mix is met: each order has its share of what the larger
- * ones leave, rounded down, so no count falls when there are more pages. */
-static void shares(const struct rmf_description *what, uint64_t page, uint64_t folios[RMF_MAX_ORDER + 1])
+/* How many folios of each order of the mix lie in the first `page` pages, as far as the mix can be
+ * met. Each order has its share of what the larger orders leave, rounded down. So more pages never
+ * mean fewer folios of an order. */
+static void shares(const struct rmf_description *what, uint64_t page,
+		   uint64_t folios[RMF_MAX_ORDER + 1])
 {
 	uint64_t weights = 0;
 
@@ -20,7 +22,8 @@ static void shares(const struct rmf_description *what, uint64_t page, uint64_t f
 	}
 }
 
-uint64_t rmf_described_block(const struct rmf_description *what, uint64_t page, uint64_t nr, uint64_t folios[RMF_MAX_ORDER + 1])
+uint64_t rmf_described_block(const struct rmf_description *what, uint64_t page, uint64_t nr,
+			     uint64_t folios[RMF_MAX_ORDER + 1])
 {
 	uint64_t before[RMF_MAX_ORDER + 1], left = nr;
 
@@ -49,7 +52,8 @@ uint64_t rmf_described_fill(const struct rmf_description *what)
 	return last ? rmf_described_block(what, what->pages - last, last, folios) : 0;
 }
 
-void rmf_described_orders(const struct rmf_description *what, uint64_t page, uint64_t folios[RMF_MAX_ORDER + 1])
+void rmf_described_orders(const struct rmf_description *what, uint64_t page,
+			  uint64_t folios[RMF_MAX_ORDER + 1])
 {
 	uint64_t counts[RMF_MAX_ORDER + 1], last = last_block(what, page), fill = 0;
 

@@ -1,4 +1,5 @@
-/* Described populations: one mapping, present in some processes, made block by block. docs/model.md, section 2. */
+/* Described populations: one mapping, present in some processes, made block by block.
+ * docs/model.md, section 2. */
 #ifndef RMF_POPULATE_H
 #define RMF_POPULATE_H
 
@@ -6,10 +7,12 @@
 
 #include <stdbool.h>
 
-/* Pages. The folios of a block depend on nothing outside of it, and none straddles its border. */
+/* The pages of a block. Its folios depend on nothing outside the block, and none crosses its
+ * border. */
 enum { RMF_LAYOUT_BLOCK = 1 << 14 };
 
-/* Numbers are chosen if `always`, or if their hash is below `below`: 2^64 times the rate. */
+/* A number is chosen if `always` is set, or if its hash is below `below`, which is 2^64 times the
+ * rate. */
 struct rmf_rate {
 	uint64_t below;
 	bool always;
@@ -23,10 +26,10 @@ struct rmf_description {
 	uint64_t pgoff; /* of the first page */
 	uint64_t pfn_base;
 	uint32_t ptrs_per_pte;
-	uint32_t cont_ptes; /* 1: no CONT bits */
+	uint32_t cont_ptes; /* 1 means no CONT bits */
 	uint32_t nr_orders;
 	uint8_t order[RMF_MAX_ORDER + 1]; /* falling */
-	uint64_t weight[RMF_MAX_ORDER + 1]; /* shares of memory; their sum is at most 2^32 */
+	uint64_t weight[RMF_MAX_ORDER + 1]; /* shares of memory; they add up to at most 2^32 */
 	bool aligned;
 	bool anon;
 	bool exclusive; /* every page is anon-exclusive */
@@ -35,12 +38,14 @@ struct rmf_description {
 	uint32_t sharing;
 	int32_t external;
 	uint32_t rss_counter;
-	uint64_t every; /* every so many pages there is a hole, 0: nowhere */
-	struct rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked, folio_dirty;
+	uint64_t every; /* there is a hole every so many pages; 0 means none */
+	struct rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked,
+		folio_dirty;
 };
 
-/* The arrays of a population that are filled. Those of folios have room for rmf_described_folios() of the range, rmap_vma and ptes `sharing`
- * times as much as folios and pages, mm_rss has a row for each process. */
+/* The arrays of a population that are filled. The arrays of folios have room for
+ * rmf_described_folios() of the range. rmap_vma and ptes have `sharing` times as much room as there
+ * are folios and pages. mm_rss has a row for each process. */
 struct rmf_populated {
 	rmf_pte *ptes;
 	uint64_t *folio_pfn;
@@ -60,19 +65,25 @@ struct rmf_populated {
 	uint64_t nr_lru;
 };
 
-/* Folios that begin in the first `page` pages, a border of blocks or the end; also those that do not exist, because nothing maps them. */
+/* How many folios begin in the first `page` pages, which end at the border of a block or at the
+ * end. Folios that nothing maps, and that therefore do not exist, are counted too. */
 uint64_t rmf_described_folios(const struct rmf_description *what, uint64_t page);
 
-/* How many of them are of each order. */
-void rmf_described_orders(const struct rmf_description *what, uint64_t page, uint64_t folios[RMF_MAX_ORDER + 1]);
+/* How many of these folios there are of each order. */
+void rmf_described_orders(const struct rmf_description *what, uint64_t page,
+			  uint64_t folios[RMF_MAX_ORDER + 1]);
 
-/* How many of each order of the mix are in the block of `nr` pages from `page` on; returns the pages left, which no order of the mix can fill. */
-uint64_t rmf_described_block(const struct rmf_description *what, uint64_t page, uint64_t nr, uint64_t folios[RMF_MAX_ORDER + 1]);
+/* How many folios of each order of the mix lie in the block of `nr` pages that begins at `page`.
+ * Returns the number of pages that no order of the mix can fill. */
+uint64_t rmf_described_block(const struct rmf_description *what, uint64_t page, uint64_t nr,
+			     uint64_t folios[RMF_MAX_ORDER + 1]);
 
-/* Pages at the end that are filled with smaller folios than the mix has. */
+/* How many pages at the end are filled with smaller folios than the mix has. */
 uint64_t rmf_described_fill(const struct rmf_description *what);
 
-/* Make the pages [first, end), borders of blocks or the end. Folio and VMA numbers count from 0. */
-typedef void rmf_populate(const struct rmf_description *what, uint64_t first, uint64_t end, struct rmf_populated *out);
+/* Make the pages [first, end), which are borders of blocks or the end. Folio and VMA numbers count
+ * from 0. */
+typedef void rmf_populate(const struct rmf_description *what, uint64_t first, uint64_t end,
+			  struct rmf_populated *out);
 
 #endif

@@ -1,21 +1,22 @@
-/* The body of rmf_populate(), compiled once for each instruction set: isa_generic.c and its like define RMF_POPULATE, the name of the function. */
+/* The body of rmf_populate(), compiled once for each instruction set: isa_generic.c and the others
+ * define RMF_POPULATE, the name of the function. */
 #include <string.h>
 
-#include "isa.h"
+#include "populate.h"
 
-/* Streams of random numbers; those of the rates are the order of STREAMS in rmapfast/_layout.py. */
-enum stream {
-	STREAM_MAPPED,
-	STREAM_HOLES,
-	STREAM_YOUNG,
-	STREAM_DIRTY,
-	STREAM_WRITE,
-	STREAM_SOFT_DIRTY,
-	STREAM_UFFD_WP,
-	STREAM_MLOCKED,
-	STREAM_FOLIO_DIRTY,
-	STREAM_SLOTS = 256, /* one for each order of the mix */
-	STREAM_SEQUENCE = 512,
+/* What is drawn at random. The rates come in the order in which rmapfast numbers its draws. */
+enum draw {
+	DRAW_MAPPED,
+	DRAW_HOLES,
+	DRAW_YOUNG,
+	DRAW_DIRTY,
+	DRAW_WRITE,
+	DRAW_SOFT_DIRTY,
+	DRAW_UFFD_WP,
+	DRAW_MLOCKED,
+	DRAW_FOLIO_DIRTY,
+	DRAW_SLOTS = 256, /* one for each order of the mix */
+	DRAW_SEQUENCE = 512,
 };
 
 static const uint64_t GOLDEN = 0x9E3779B97F4A7C15;
@@ -28,10 +29,11 @@ static inline uint64_t mix64(uint64_t x)
 	return x ^ x >> 31;
 }
 
-/* hash64(seed, stream, counter) of _layout.py is random_at(stream_key(seed, stream), counter): nothing depends on what was drawn before. */
-static uint64_t stream_key(uint64_t seed, uint32_t stream)
+/* The Python hash64(seed, draw, counter) is random_at(draw_key(seed, draw), counter). No number
+ * depends on what was drawn before. */
+static uint64_t draw_key(uint64_t seed, uint32_t draw)
 {
-	return mix64(seed + (stream + 1) * GOLDEN) + GOLDEN;
+	return mix64(seed + (draw + 1) * GOLDEN) + GOLDEN;
 }
 
 static inline uint64_t random_at(uint64_t key, uint64_t counter)
@@ -39,7 +41,7 @@ static inline uint64_t random_at(uint64_t key, uint64_t counter)
 	return mix64(counter * GOLDEN + key);
 }
 
-/* 0 to n - 1, for n up to 2^32. */
+/* A number from 0 to n - 1, for n up to 2^32. */
 static inline uint64_t random_below(uint64_t key, uint64_t counter, uint64_t n)
 {
 	return (random_at(key, counter) >> 32) * n >> 32;
@@ -55,13 +57,14 @@ static bool possible(const struct rmf_rate *rate)
 	return rate->always || rate->below;
 }
 
-/* Chosen for some numbers and not for others. */
+/* Whether some numbers are chosen and others are not. */
 static bool random(const struct rmf_rate *rate)
 {
 	return !rate->always && rate->below;
 }
 
-/* A block whose slots are being cut: of those of each order, how many are to come and how many of them will be folios. */
+/* A block that is being cut into slots. For each order of the mix: how many slots are still to
+ * come, and how many of these will be folios. */
 struct cut {
 	const struct rmf_description *what;
 	uint64_t left[RMF_MAX_ORDER + 1];
@@ -69,7 +72,8 @@ struct cut {
 	uint64_t key[RMF_MAX_ORDER + 1];
 };
 
-/* Cut the pages [page, end) in slots of the k-th order, and those that are no folios in slots of the next. Writes the folios' orders. */
+/* Cut the pages [page, end) into slots of the k-th order, and those slots that are no folios into
+ * slots of the next order. Writes the orders of the folios. */
 static uint8_t *cut_slots(struct cut *cut, uint32_t k, uint64_t page, uint64_t end, uint8_t *orders)
 {
 	const uint8_t order = cut->what->order[k];
@@ -100,10 +104,13 @@ static uint8_t *cut_slots(struct cut *cut, uint32_t k, uint64_t page, uint64_t e
 	return orders;
 }
 
-/* Orders of the folios of one block, in address order; their PFNs, if they are not placed naturally aligned. */
-static uint64_t lay_out_block(const struct rmf_description *what, uint64_t page, uint64_t nr, uint64_t number, uint8_t *orders, uint64_t *pfn)
+/* Write the orders of the folios of one block, in address order, and their PFNs if they are not
+ * placed naturally aligned. Returns the number of folios. */
+static uint64_t lay_out_block(const struct rmf_description *what, uint64_t page, uint64_t nr,
+			      uint64_t number, uint8_t *orders, uint64_t *pfn)
 {
-	uint64_t folios[RMF_MAX_ORDER + 1], rest = rmf_described_block(what, page, nr, folios), left = nr;
+	uint64_t folios[RMF_MAX_ORDER + 1], rest = rmf_described_block(what, page, nr, folios),
+					    left = nr;
 	uint8_t *end = orders;
 
 	if (what->aligned || what->nr_orders == 1) {
@@ -112,12 +119,12 @@ static uint64_t lay_out_block(const struct rmf_description *what, uint64_t page,
 		for (uint32_t k = 0; k < what->nr_orders; k++) {
 			cut.left[k] = left >> what->order[k];
 			cut.want[k] = folios[k];
-			cut.key[k] = stream_key(what->seed, STREAM_SLOTS + k);
+			cut.key[k] = draw_key(what->seed, DRAW_SLOTS + k);
 			left -= folios[k] << what->order[k];
 		}
 		end = cut_slots(&cut, 0, page, page + nr, orders);
 	} else {
-		const uint64_t key = stream_key(what->seed, STREAM_SEQUENCE);
+		const uint64_t key = draw_key(what->seed, DRAW_SEQUENCE);
 		uint64_t packed[RMF_MAX_ORDER + 1], at = what->pfn_base + page, all = 0;
 
 		for (uint32_t k = 0; k < what->nr_orders; k++) {
@@ -154,28 +161,32 @@ static void fill_words(rmf_pte *ptes, uint64_t nr, rmf_pte first)
 		ptes[i] = first + (i << RMF_PFN_SHIFT);
 }
 
-static void set_some(rmf_pte *ptes, uint64_t nr, const struct rmf_rate *rate, uint64_t key, uint64_t number, rmf_pte bit)
+static void set_some(rmf_pte *ptes, uint64_t nr, const struct rmf_rate *rate, uint64_t key,
+		     uint64_t number, rmf_pte bit)
 {
 	if (random(rate))
 		for (uint64_t i = 0; i < nr; i++)
 			ptes[i] |= random_at(key, number + i) < rate->below ? bit : 0;
 }
 
-/* The entries of one process for pages [first, end); *out has the orders and PFNs of all nr folios. */
-static void fill_ptes(const struct rmf_description *what, uint32_t mm, uint64_t first, uint64_t end, uint64_t number, uint64_t nr,
-		      struct rmf_populated *out)
+/* Write the entries of one process for the pages [first, end). *out has the orders and PFNs of all
+ * nr folios. */
+static void fill_ptes(const struct rmf_description *what, uint32_t mm, uint64_t first, uint64_t end,
+		      uint64_t number, uint64_t nr, struct rmf_populated *out)
 {
 	static const struct {
-		enum stream stream;
+		enum draw draw;
 		rmf_pte bit;
-	} bits[] = { { STREAM_YOUNG, RMF_PTE_YOUNG },
-		     { STREAM_DIRTY, RMF_PTE_DIRTY },
-		     { STREAM_WRITE, RMF_PTE_WRITE },
-		     { STREAM_SOFT_DIRTY, RMF_PTE_SOFT_DIRTY },
-		     { STREAM_UFFD_WP, RMF_PTE_UFFD_WP } };
-	const struct rmf_rate *rates[] = { &what->young, &what->dirty, &what->write, &what->soft_dirty, &what->uffd_wp };
-	const uint64_t pages = end - first, entry = mm * what->pages + first, mapped_key = stream_key(what->seed, STREAM_MAPPED),
-		       holes_key = stream_key(what->seed, STREAM_HOLES);
+	} bits[] = { { DRAW_YOUNG, RMF_PTE_YOUNG },
+		     { DRAW_DIRTY, RMF_PTE_DIRTY },
+		     { DRAW_WRITE, RMF_PTE_WRITE },
+		     { DRAW_SOFT_DIRTY, RMF_PTE_SOFT_DIRTY },
+		     { DRAW_UFFD_WP, RMF_PTE_UFFD_WP } };
+	const struct rmf_rate *rates[] = { &what->young, &what->dirty, &what->write,
+					   &what->soft_dirty, &what->uffd_wp };
+	const uint64_t pages = end - first, entry = mm * what->pages + first,
+		       mapped_key = draw_key(what->seed, DRAW_MAPPED),
+		       holes_key = draw_key(what->seed, DRAW_HOLES);
 	rmf_pte *ptes = out->ptes + mm * pages, always = RMF_PTE_PRESENT;
 	uint64_t present = pages;
 
@@ -185,19 +196,23 @@ static void fill_ptes(const struct rmf_description *what, uint32_t mm, uint64_t 
 		fill_words(ptes, pages, ((what->pfn_base + first) << RMF_PFN_SHIFT) | always);
 	} else {
 		for (uint64_t i = 0, at = 0; i < nr; at += (uint64_t)1 << out->folio_order[i++])
-			fill_words(ptes + at, (uint64_t)1 << out->folio_order[i], (out->folio_pfn[i] << RMF_PFN_SHIFT) | always);
+			fill_words(ptes + at, (uint64_t)1 << out->folio_order[i],
+				   (out->folio_pfn[i] << RMF_PFN_SHIFT) | always);
 	}
 	for (uint32_t i = 0; i < 5; i++)
-		set_some(ptes, pages, rates[i], stream_key(what->seed, bits[i].stream), entry, bits[i].bit);
+		set_some(ptes, pages, rates[i], draw_key(what->seed, bits[i].draw), entry,
+			 bits[i].bit);
 	if (possible(&what->uffd_wp) && possible(&what->write))
 		for (uint64_t i = 0; i < pages; i++)
-			ptes[i] &= ptes[i] & RMF_PTE_UFFD_WP ? ~(rmf_pte)RMF_PTE_WRITE : ~(rmf_pte)0;
+			ptes[i] &= ptes[i] & RMF_PTE_UFFD_WP ? ~(rmf_pte)RMF_PTE_WRITE
+							     : ~(rmf_pte)0;
 	if (!what->mapped.always)
 		for (uint64_t i = 0, at = 0; i < nr; at += (uint64_t)1 << out->folio_order[i++])
 			if (!chosen(&what->mapped, mapped_key, number + i))
 				memset(ptes + at, 0, sizeof(*ptes) << out->folio_order[i]);
 	if (what->every) {
-		for (uint64_t i = (what->every - first % what->every) % what->every; i < pages; i += what->every)
+		for (uint64_t i = (what->every - first % what->every) % what->every; i < pages;
+		     i += what->every)
 			ptes[i] = 0;
 	} else if (possible(&what->holes)) {
 		for (uint64_t i = 0; i < pages; i++)
@@ -211,8 +226,10 @@ static void fill_ptes(const struct rmf_description *what, uint32_t mm, uint64_t 
 	out->mm_rss[(uint64_t)mm * RMF_NR_MM_COUNTERS + what->rss_counter] += (int64_t)present;
 }
 
-/* Set CONT in the blocks of a folio that the kernel folds: aligned in both spaces, whole, present, equal but for young and dirty. */
-static void fold(const struct rmf_description *what, rmf_pte *ptes, uint64_t vpn, uint64_t pfn, uint64_t nr)
+/* Set CONT in the blocks of a folio that the kernel folds. Such a block is aligned by slot and by
+ * PFN, whole and present, and its entries are equal but for young and dirty. */
+static void fold(const struct rmf_description *what, rmf_pte *ptes, uint64_t vpn, uint64_t pfn,
+		 uint64_t nr)
 {
 	const uint64_t block = what->cont_ptes;
 	const rmf_pte ignored = RMF_PTE_YOUNG | RMF_PTE_DIRTY;
@@ -234,14 +251,16 @@ static bool has_holes(const struct rmf_description *what)
 	return what->every || possible(&what->holes);
 }
 
-/* Whether a run of folios is mapped alike. */
+/* Whether all pages have the same number of mappings. */
 static bool mapped_evenly(const struct rmf_description *what)
 {
 	return !has_holes(what) && !random(&what->mapped);
 }
 
-/* Mapcounts of one folio of `nr` pages from page `at` of the range on, by counting; returns whether its pages differ. */
-static bool count_mappings(const struct rmf_description *what, uint64_t pages, uint64_t at, uint64_t nr, int32_t *page_mapcount, const rmf_pte *ptes,
+/* Count the mappings of one folio of `nr` pages that begins at page `at` of the range. Returns
+ * whether its pages differ. */
+static bool count_mappings(const struct rmf_description *what, uint64_t pages, uint64_t at,
+			   uint64_t nr, int32_t *page_mapcount, const rmf_pte *ptes,
 			   int32_t *mapcount, int32_t *pages_mapped)
 {
 	bool differ = false;
@@ -260,18 +279,25 @@ static bool count_mappings(const struct rmf_description *what, uint64_t pages, u
 	return differ;
 }
 
-/* Place, mapcounts, references and flags of nr folios whose orders are known, and the PFNs of those that are packed. Loop by loop, so that
- * each vectorises: where all folios are alike a block takes a few nanoseconds per folio. */
-static void fill_folios(const struct rmf_description *what, uint64_t first, uint64_t end, uint64_t number, uint64_t nr, struct rmf_populated *out)
+/* Write the place, mapcounts, references and flags of nr folios whose orders are known, and the
+ * PFNs of those that are not packed. There is one loop for each array, so that each vectorises:
+ * where all folios are equal, a block takes a few nanoseconds per folio. */
+static void fill_folios(const struct rmf_description *what, uint64_t first, uint64_t end,
+			uint64_t number, uint64_t nr, struct rmf_populated *out)
 {
-	const uint64_t pages = end - first, mapped_key = stream_key(what->seed, STREAM_MAPPED), mlocked_key = stream_key(what->seed, STREAM_MLOCKED),
-		       dirty_key = stream_key(what->seed, STREAM_FOLIO_DIRTY);
-	const int32_t per_page = what->external + (what->mapped.always ? (int32_t)what->sharing : 0);
+	const uint64_t pages = end - first, mapped_key = draw_key(what->seed, DRAW_MAPPED),
+		       mlocked_key = draw_key(what->seed, DRAW_MLOCKED),
+		       dirty_key = draw_key(what->seed, DRAW_FOLIO_DIRTY);
+	const int32_t per_page =
+		what->external + (what->mapped.always ? (int32_t)what->sharing : 0);
 	const int32_t cached = what->anon ? 0 : 1;
-	const uint32_t flags = what->folio_flags | (what->exclusive ? RMF_FOLIO_EXCLUSIVE : 0) | (what->folio_dirty.always ? RMF_FOLIO_DIRTY : 0);
+	const uint32_t flags = what->folio_flags | (what->exclusive ? RMF_FOLIO_EXCLUSIVE : 0) |
+			       (what->folio_dirty.always ? RMF_FOLIO_DIRTY : 0);
 	const uint8_t *orders = out->folio_order;
-	uint64_t *base = out->folio_page_base, *pfn = out->folio_pfn, *index = out->folio_index, at = 0;
-	int32_t *mapcount = out->folio_mapcount, *mapped = out->folio_nr_pages_mapped, *refcount = out->folio_refcount;
+	uint64_t *base = out->folio_page_base, *pfn = out->folio_pfn, *index = out->folio_index,
+		 at = 0;
+	int32_t *mapcount = out->folio_mapcount, *mapped = out->folio_nr_pages_mapped,
+		*refcount = out->folio_refcount;
 	uint32_t *folio_flags = out->folio_flags;
 
 	for (uint64_t i = 0; i < nr; i++) {
@@ -299,10 +325,14 @@ static void fill_folios(const struct rmf_description *what, uint64_t first, uint
 		const int32_t size = mapped[i];
 
 		if (has_holes(what)) {
-			if (count_mappings(what, pages, base[i], (uint64_t)size, out->page_mapcount, out->ptes, &mapcount[i], &mapped[i]))
+			if (count_mappings(what, pages, base[i], (uint64_t)size, out->page_mapcount,
+					   out->ptes, &mapcount[i], &mapped[i]))
 				folio_flags[i] |= RMF_FOLIO_PAGE_MAPCOUNTS;
 		} else {
-			mapcount[i] = size * (what->external + (chosen(&what->mapped, mapped_key, number + i) ? (int32_t)what->sharing : 0));
+			mapcount[i] = size * (what->external +
+					      (chosen(&what->mapped, mapped_key, number + i)
+						       ? (int32_t)what->sharing
+						       : 0));
 			mapped[i] = mapcount[i] ? size : 0;
 		}
 		refcount[i] = mapcount[i] + size * cached;
@@ -310,14 +340,18 @@ static void fill_folios(const struct rmf_description *what, uint64_t first, uint
 			folio_flags[i] |= RMF_FOLIO_PARTIALLY_MAPPED;
 	}
 	for (uint64_t i = 0; i < nr && random(&what->folio_dirty); i++)
-		folio_flags[i] |= chosen(&what->folio_dirty, dirty_key, number + i) ? RMF_FOLIO_DIRTY : 0;
+		folio_flags[i] |=
+			chosen(&what->folio_dirty, dirty_key, number + i) ? RMF_FOLIO_DIRTY : 0;
 	for (uint64_t i = 0; i < nr && possible(&what->mlocked); i++)
 		if (chosen(&what->mlocked, mlocked_key, number + i))
-			folio_flags[i] = (folio_flags[i] & ~(uint32_t)RMF_FOLIO_ACTIVE) | RMF_FOLIO_MLOCKED | RMF_FOLIO_UNEVICTABLE;
+			folio_flags[i] = (folio_flags[i] & ~(uint32_t)RMF_FOLIO_ACTIVE) |
+					 RMF_FOLIO_MLOCKED | RMF_FOLIO_UNEVICTABLE;
 }
 
-/* An anonymous folio that nothing maps does not exist: the others move up. Returns their number. */
-static uint64_t drop_unmapped(const struct rmf_description *what, uint64_t nr, struct rmf_populated *out)
+/* Drop the anonymous folios that nothing maps, because they do not exist, and move the others up.
+ * Returns how many are left. */
+static uint64_t drop_unmapped(const struct rmf_description *what, uint64_t nr,
+			      struct rmf_populated *out)
 {
 	uint64_t kept = 0;
 
@@ -340,21 +374,25 @@ static uint64_t drop_unmapped(const struct rmf_description *what, uint64_t nr, s
 
 rmf_populate RMF_POPULATE;
 
-void RMF_POPULATE(const struct rmf_description *what, uint64_t first, uint64_t end, struct rmf_populated *out)
+void RMF_POPULATE(const struct rmf_description *what, uint64_t first, uint64_t end,
+		  struct rmf_populated *out)
 {
-	const uint64_t pages = end - first, number = rmf_described_folios(what, first), sharing = what->sharing;
+	const uint64_t pages = end - first, number = rmf_described_folios(what, first),
+		       sharing = what->sharing;
 	uint64_t nr = 0, nr_lru, *rmap_start = out->rmap_start;
 	uint32_t *lru = out->lru, *rmap_vma = out->rmap_vma;
 
 	for (uint64_t page = first; page < end; page += RMF_LAYOUT_BLOCK)
-		nr += lay_out_block(what, page, end - page < RMF_LAYOUT_BLOCK ? end - page : RMF_LAYOUT_BLOCK, number + nr, out->folio_order + nr,
-				    out->folio_pfn + nr);
+		nr += lay_out_block(what, page,
+				    end - page < RMF_LAYOUT_BLOCK ? end - page : RMF_LAYOUT_BLOCK,
+				    number + nr, out->folio_order + nr, out->folio_pfn + nr);
 	for (uint32_t mm = 0; mm < what->sharing; mm++)
 		fill_ptes(what, mm, first, end, number, nr, out);
 	fill_folios(what, first, end, number, nr, out);
 	for (uint32_t mm = 0; mm < what->sharing && what->cont_ptes > 1; mm++)
 		for (uint64_t i = 0; i < nr; i++)
-			fold(what, out->ptes + mm * pages + out->folio_page_base[i], what->vpn + first + out->folio_page_base[i], out->folio_pfn[i],
+			fold(what, out->ptes + mm * pages + out->folio_page_base[i],
+			     what->vpn + first + out->folio_page_base[i], out->folio_pfn[i],
 			     (uint64_t)1 << out->folio_order[i]);
 	nr = drop_unmapped(what, nr, out);
 	out->nr_folios = nr;

@@ -1,42 +1,46 @@
 #include "population.h"
 
-#include "error.h"
+#include <stdlib.h>
 
-/* Virtual page numbers, page offsets and PFNs stay below this, so that sums of two of them and a folio do not overflow. */
+/* Virtual page numbers, page offsets and PFNs stay below this limit, so that the sum of two of them
+ * and a folio does not overflow. */
 static const uint64_t LIMIT = (uint64_t)1 << 52;
-
-static int fault_at(struct rmf_fault *fault, const char *array, uint64_t index, const char *rule)
-{
-	*fault = (struct rmf_fault){ array, rule, index };
-	return RMF_EPOPULATION;
-}
 
 static int check_vma(const struct rmf_population *pop, uint64_t i, struct rmf_fault *fault)
 {
 	uint64_t start = pop->vma_start[i], end = pop->vma_end[i], base = pop->vma_pte_base[i];
-	uint64_t window_start = pop->vma_window_start[i], window_end = pop->vma_window_end[i], table = pop->vma_table_base[i];
+	uint64_t window_start = pop->vma_window_start[i], window_end = pop->vma_window_end[i],
+		 table = pop->vma_table_base[i];
 	uint64_t first = start / pop->ptrs_per_pte, nr_tables;
 
 	if (start >= end || end > LIMIT)
-		return fault_at(fault, "vma_end", i, "must be above vma_start and at most 2^52");
+		return rmf_fault_at(fault, "population.vma_end", i,
+				    "must be above vma_start and at most 2^52");
 	if (window_start > start || window_end < end || window_end > LIMIT)
-		return fault_at(fault, "vma_window_start", i, "the window must hold the VMA and end at 2^52 at most");
-	if (base < start - window_start || base > pop->nr_ptes || window_end - start > pop->nr_ptes - base)
-		return fault_at(fault, "vma_pte_base", i, "the window must lie in ptes");
+		return rmf_fault_at(fault, "population.vma_window_start", i,
+				    "the window must hold the VMA and end at 2^52 at most");
+	if (base < start - window_start || base > pop->nr_ptes ||
+	    window_end - start > pop->nr_ptes - base)
+		return rmf_fault_at(fault, "population.vma_pte_base", i,
+				    "the window must lie in ptes");
 	if (pop->vma_pgoff[i] > LIMIT)
-		return fault_at(fault, "vma_pgoff", i, "must be at most 2^52");
+		return rmf_fault_at(fault, "population.vma_pgoff", i, "must be at most 2^52");
 	if (pop->vma_mm[i] >= pop->nr_mms)
-		return fault_at(fault, "vma_mm", i, "no such mm");
+		return rmf_fault_at(fault, "population.vma_mm", i, "no such mm");
 	nr_tables = (end - 1) / pop->ptrs_per_pte - first + 1;
 	if (table > pop->nr_tables || nr_tables > pop->nr_tables - table)
-		return fault_at(fault, "vma_table_base", i, "the VMA's tables must lie in table_state");
+		return rmf_fault_at(fault, "population.vma_table_base", i,
+				    "the VMA's tables must lie in table_state");
 	for (uint64_t t = 0; t < nr_tables; t++) {
 		uint64_t table_start = (first + t) * pop->ptrs_per_pte;
 
 		if (pop->table_state[table + t] > RMF_TABLE_PMD_LEAF)
-			return fault_at(fault, "table_state", table + t, "must be 0, 1 or 2");
-		if (pop->table_state[table + t] == RMF_TABLE_PMD_LEAF && (table_start < start || table_start + pop->ptrs_per_pte > end))
-			return fault_at(fault, "table_state", table + t, "a PMD leaf must lie in its VMA as a whole");
+			return rmf_fault_at(fault, "population.table_state", table + t,
+					    "must be 0, 1 or 2");
+		if (pop->table_state[table + t] == RMF_TABLE_PMD_LEAF &&
+		    (table_start < start || table_start + pop->ptrs_per_pte > end))
+			return rmf_fault_at(fault, "population.table_state", table + t,
+					    "a PMD leaf must lie in its VMA as a whole");
 	}
 	return 0;
 }
@@ -46,35 +50,47 @@ static int check_folio(const struct rmf_population *pop, uint64_t i, struct rmf_
 	uint64_t nr;
 
 	if (pop->folio_order[i] > RMF_MAX_ORDER)
-		return fault_at(fault, "folio_order", i, "must be at most 13");
+		return rmf_fault_at(fault, "population.folio_order", i, "must be at most 13");
 	nr = rmf_folio_nr_pages(pop, i);
 	if (pop->folio_pfn[i] > LIMIT - nr)
-		return fault_at(fault, "folio_pfn", i, "the folio must end at PFN 2^52 at most");
+		return rmf_fault_at(fault, "population.folio_pfn", i,
+				    "the folio must end at PFN 2^52 at most");
 	if (pop->folio_index[i] > LIMIT)
-		return fault_at(fault, "folio_index", i, "must be at most 2^52");
+		return rmf_fault_at(fault, "population.folio_index", i, "must be at most 2^52");
 	if (pop->folio_swap[i] > LIMIT - nr)
-		return fault_at(fault, "folio_swap", i, "the swap slots must end at 2^52 at most");
+		return rmf_fault_at(fault, "population.folio_swap", i,
+				    "the swap slots must end at 2^52 at most");
 	if (pop->nr_pages < nr || pop->folio_page_base[i] > pop->nr_pages - nr)
-		return fault_at(fault, "folio_page_base", i, "the folio's pages must lie in the page arrays");
-	if (!(pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS) && (pop->folio_mapcount[i] - pop->folio_entire_mapcount[i]) % (int32_t)nr)
-		return fault_at(fault, "folio_mapcount", i, "without PAGE_MAPCOUNTS every page has as many mappings");
+		return rmf_fault_at(fault, "population.folio_page_base", i,
+				    "the folio's pages must lie in the page arrays");
+	if (!(pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS) &&
+	    (pop->folio_mapcount[i] - pop->folio_entire_mapcount[i]) % (int32_t)nr)
+		return rmf_fault_at(fault, "population.folio_mapcount", i,
+				    "without PAGE_MAPCOUNTS every page has as many mappings");
 	if (pop->rmap_start[i] > pop->rmap_start[i + 1] || pop->rmap_start[i + 1] > pop->nr_rmap)
-		return fault_at(fault, "rmap_start", i, "must not fall and must end inside rmap_vma");
+		return rmf_fault_at(fault, "population.rmap_start", i,
+				    "must not fall and must end inside rmap_vma");
 	return 0;
 }
 
-/* Whether any of nr folios from `first` on may be wrong: the rules of check_folio() without branches, so that they vectorise. */
+/* Whether one of nr folios from `first` on may break a rule of check_folio(). The rules are written
+ * without branches here, so that they vectorise. */
 static bool suspicious(const struct rmf_population *pop, uint64_t first, uint64_t nr)
 {
 	uint64_t wrong = 0;
 
 	for (uint64_t i = first; i < first + nr; i++) {
-		uint64_t order = pop->folio_order[i] <= RMF_MAX_ORDER ? pop->folio_order[i] : 0, pages = (uint64_t)1 << order;
-		uint32_t rest = (uint32_t)(pop->folio_mapcount[i] - pop->folio_entire_mapcount[i]) & (uint32_t)(pages - 1);
+		uint64_t order = pop->folio_order[i] <= RMF_MAX_ORDER ? pop->folio_order[i] : 0,
+			 pages = (uint64_t)1 << order;
+		uint32_t rest = (uint32_t)(pop->folio_mapcount[i] - pop->folio_entire_mapcount[i]) &
+				(uint32_t)(pages - 1);
 
-		wrong |= (pop->folio_order[i] > RMF_MAX_ORDER) | (pop->folio_pfn[i] > LIMIT - pages) | (pop->folio_index[i] > LIMIT) |
-			 (pop->folio_swap[i] > LIMIT - pages) | (pop->nr_pages < pages) | (pop->folio_page_base[i] > pop->nr_pages - pages) |
-			 (rest && !(pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS)) | (pop->rmap_start[i] > pop->rmap_start[i + 1]) |
+		wrong |= (pop->folio_order[i] > RMF_MAX_ORDER) |
+			 (pop->folio_pfn[i] > LIMIT - pages) | (pop->folio_index[i] > LIMIT) |
+			 (pop->folio_swap[i] > LIMIT - pages) | (pop->nr_pages < pages) |
+			 (pop->folio_page_base[i] > pop->nr_pages - pages) |
+			 (rest && !(pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS)) |
+			 (pop->rmap_start[i] > pop->rmap_start[i + 1]) |
 			 (pop->rmap_start[i + 1] > pop->nr_rmap);
 	}
 	return wrong;
@@ -85,10 +101,13 @@ int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fau
 	enum { BLOCK = 512 };
 	int error = 0;
 
-	if (pop->ptrs_per_pte < 2 || pop->ptrs_per_pte > 8192 || (pop->ptrs_per_pte & (pop->ptrs_per_pte - 1)))
-		return fault_at(fault, "ptrs_per_pte", 0, "must be a power of two from 2 to 8192");
+	if (pop->ptrs_per_pte < 2 || pop->ptrs_per_pte > 8192 ||
+	    (pop->ptrs_per_pte & (pop->ptrs_per_pte - 1)))
+		return rmf_fault_at(fault, "population.ptrs_per_pte", 0,
+				    "must be a power of two from 2 to 8192");
 	if (pop->nr_folios > UINT32_MAX || pop->nr_vmas > UINT32_MAX)
-		return fault_at(fault, "folio_pfn", 0, "at most 2^32 - 1 folios and VMAs");
+		return rmf_fault_at(fault, "population.folio_pfn", 0,
+				    "at most 2^32 - 1 folios and VMAs");
 	for (uint64_t i = 0; i < pop->nr_vmas && !error; i++)
 		error = check_vma(pop, i, fault);
 	for (uint64_t first = 0; first < pop->nr_folios && !error; first += BLOCK) {
@@ -100,6 +119,43 @@ int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fau
 	}
 	for (uint64_t i = 0; i < pop->nr_rmap && !error; i++)
 		if (pop->rmap_vma[i] >= pop->nr_vmas)
-			error = fault_at(fault, "rmap_vma", i, "no such VMA");
+			error = rmf_fault_at(fault, "population.rmap_vma", i, "no such VMA");
+	return error;
+}
+
+uint64_t *rmf_folio_bits(const struct rmf_population *pop)
+{
+	return calloc(pop->nr_folios / 64 + 1, sizeof(uint64_t));
+}
+
+int rmf_folios_check(const struct rmf_population *pop, const uint32_t *folios, uint64_t nr,
+		     const char *name, uint64_t *listed, struct rmf_fault *fault)
+{
+	for (uint64_t i = 0; i < nr; i++) {
+		uint32_t folio = folios[i];
+
+		if (folio >= pop->nr_folios)
+			return rmf_fault_at(fault, name, i, "no such folio");
+		if (listed[folio / 64] >> folio % 64 & 1)
+			return rmf_fault_at(fault, name, i, "the folio is listed already");
+		listed[folio / 64] |= (uint64_t)1 << folio % 64;
+	}
+	return 0;
+}
+
+int rmf_lru_check(const struct rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive,
+		  const uint32_t *active, uint64_t nr_active, struct rmf_fault *fault)
+{
+	uint64_t *listed = rmf_folio_bits(pop);
+	int error;
+
+	if (!listed)
+		return RMF_ENOMEM;
+	error = rmf_folios_check(pop, inactive, nr_inactive, "population.lru_inactive", listed,
+				 fault);
+	if (!error)
+		error = rmf_folios_check(pop, active, nr_active, "population.lru_active", listed,
+					 fault);
+	free(listed);
 	return error;
 }

@@ -1,18 +1,18 @@
-/* The population that is unmapped: page tables, VMAs, folios, rmap, mms and LRU lists as a structure of arrays.
- * docs/model.md, section 2, defines every array. The memory belongs to the caller.
- */
+/* The population that is unmapped: page tables, VMAs, folios, rmap and mms as a structure of
+ * arrays. docs/model.md, section 2, defines every array. The memory belongs to the caller. */
 #ifndef RMF_POPULATION_H
 #define RMF_POPULATION_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "error.h"
 #include "pte.h"
 
 enum rmf_vma_flag {
 	RMF_VMA_LOCKED = 1 << 0,
 	RMF_VMA_UFFD_WP = 1 << 1,
-	RMF_VMA_UFFD_ARMED = 1 << 2, /* any userfaultfd mode but write protection */
+	RMF_VMA_UFFD_ARMED = 1 << 2, /* any userfaultfd mode except write protection */
 	RMF_VMA_DROPPABLE = 1 << 3,
 	RMF_VMA_EXEC = 1 << 4,
 	RMF_VMA_SHARED = 1 << 5,
@@ -110,15 +110,23 @@ struct rmf_population {
 	uint64_t nr_mms;
 };
 
-/* What is wrong with a population: an element of an array, named for the error message. */
-struct rmf_fault {
-	const char *array;
-	const char *rule;
-	uint64_t index;
-};
-
-/* 0, or RMF_EPOPULATION with *fault filled in. Reads every index once; the other functions rely on it. */
+/* Check that the arrays fit together. Returns 0, or RMF_EINVAL with *fault filled in. Every index
+ * is read once; the other functions rely on the indices. */
 int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fault);
+
+/* Check that the folios on the two LRU lists exist and that each is listed once. Returns 0,
+ * RMF_ENOMEM, or RMF_EINVAL with *fault filled in. */
+int rmf_lru_check(const struct rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive,
+		  const uint32_t *active, uint64_t nr_active, struct rmf_fault *fault);
+
+/* Check the same of any list of folios, which the fault calls `name`. `listed` has a bit for each
+ * folio of the population. A folio whose bit is set was listed before; the bits of the folios
+ * listed here are set. */
+int rmf_folios_check(const struct rmf_population *pop, const uint32_t *folios, uint64_t nr,
+		     const char *name, uint64_t *listed, struct rmf_fault *fault);
+
+/* Bits for rmf_folios_check(), all clear. The caller frees them. NULL without memory. */
+uint64_t *rmf_folio_bits(const struct rmf_population *pop);
 
 static inline uint32_t rmf_folio_nr_pages(const struct rmf_population *pop, uint64_t folio)
 {

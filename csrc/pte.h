@@ -1,8 +1,8 @@
-/* The PTE word: the one table of its bits. See docs/model.md, section 1.
+/* The PTE word: the one table of its bits. docs/model.md, section 1.
  *
- * The word is ours, not an architecture's: flags low, page frame number from bit 12, so that "the next page with the same
- * flags" is one addition. Which architecture writes which bits is the business of arch.h.
- */
+ * The layout belongs to the model, not to an architecture. Flags are low and the page frame number
+ * begins at bit 12, so that "the next page with the same flags" is one addition. arch.h says which
+ * architecture writes which bits. */
 #ifndef RMF_PTE_H
 #define RMF_PTE_H
 
@@ -28,7 +28,7 @@ enum {
 
 enum { RMF_PFN_SHIFT = 12, RMF_KIND_SHIFT = 1, RMF_KIND_MASK = 7 };
 
-/* Kinds of entry. The values of the non-present ones are those in the word. */
+/* Kinds of entry. The non-present kinds have the value that the word has. */
 enum rmf_pte_kind {
 	RMF_KIND_NONE = 0,
 	RMF_KIND_SWAP = 1,
@@ -59,7 +59,7 @@ static inline enum rmf_pte_kind rmf_pte_kind(rmf_pte pte)
 	return (enum rmf_pte_kind)((pte >> RMF_KIND_SHIFT) & RMF_KIND_MASK);
 }
 
-/* Device entries are non-present, yet they count as a mapping of their page. */
+/* Device entries are non-present, but each counts as a mapping of its page. */
 static inline bool rmf_pte_is_device(rmf_pte pte)
 {
 	enum rmf_pte_kind kind = rmf_pte_kind(pte);
@@ -67,7 +67,7 @@ static inline bool rmf_pte_is_device(rmf_pte pte)
 	return kind == RMF_KIND_DEVICE_EXCLUSIVE || kind == RMF_KIND_DEVICE_PRIVATE;
 }
 
-/* PFN of a present, migration or device entry; swap offset of a swap entry. */
+/* The PFN of a present, migration or device entry, or the swap offset of a swap entry. */
 static inline uint64_t rmf_pte_pfn(rmf_pte pte)
 {
 	return pte >> RMF_PFN_SHIFT;

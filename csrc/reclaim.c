@@ -2,13 +2,12 @@
 
 #include <stdlib.h>
 
-#include "error.h"
-#include "regular.h"
+#include "memo.h"
 #include "tlb.h"
 
 enum {
 	NR_VISITS = 256,
-	GROUPS_SETTLED = 32, /* groups of a pageout between two looks at the budget that see what was done */
+	GROUPS_SETTLED = 32, /* a pageout settles the memo once for so many groups */
 };
 
 static uint64_t less(uint64_t a, uint64_t b)
@@ -21,8 +20,15 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* nr more folios of a group that went alike: what is deferred, the flush before a write-out, and the one of a full free batch. */
-static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_visits *visits, uint64_t nr)
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Add nr folios of the same outcome to a group: what they deferred, the flush before a write-out,
+ * and the flush of a full free batch. */
+static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_visits *visits,
+			 uint64_t nr)
 {
 	uint64_t flushes;
 
@@ -38,7 +44,7 @@ static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_
 	run->tlb_cpumask |= visits->cpumask;
 	if (visits->writes_out)
 		rmf_try_to_unmap_flush_dirty(run);
-	if (visits->fate != RMF_FATE_FREED)
+	if (visits->outcome != RMF_OUTCOME_FREED)
 		return;
 	flushes = (*batch + nr) / RMF_PAGEVEC_SIZE;
 	*batch = (uint32_t)((*batch + nr) % RMF_PAGEVEC_SIZE);
@@ -55,9 +61,12 @@ static void add_to_group(struct rmf_run *run, uint32_t *batch, const struct rmf_
 	}
 }
 
-/* Models how memory.reclaim asks in rounds of a quarter of what is missing, and each round scans list size >> priority
- * in one pass after the other, memory_reclaim() and do_try_to_free_pages(), Linux v7.0.
- * Deviation: the passes are counted only; they cut no isolation short. */
+/* Models the rounds and passes of memory.reclaim, memory_reclaim() and do_try_to_free_pages(),
+ * mm/memcontrol.c and mm/vmscan.c, Linux v7.0. Each round asks for a quarter of what is missing. In
+ * a round, each pass scans list size >> priority.
+ *
+ * Deviation: the passes are only counted. In the kernel they also cut some isolations short
+ * (docs/model.md, section 6). */
 static void count_passes(struct rmf_reclaim *reclaim)
 {
 	if (reclaim->request_left && reclaim->pass_left)
@@ -66,7 +75,7 @@ static void count_passes(struct rmf_reclaim *reclaim)
 		uint64_t quarter = (reclaim->target - reclaim->freed) / 4;
 
 		rmf_count(reclaim->run, RMF_RECLAIM_ROUNDS, 1);
-		reclaim->request_left = quarter > RMF_SWAP_CLUSTER_MAX ? quarter : RMF_SWAP_CLUSTER_MAX;
+		reclaim->request_left = larger(quarter, RMF_SWAP_CLUSTER_MAX);
 		reclaim->priority = RMF_DEF_PRIORITY + 1;
 	}
 	do {
@@ -75,8 +84,8 @@ static void count_passes(struct rmf_reclaim *reclaim)
 	} while (!reclaim->pass_left && reclaim->priority);
 }
 
-
-/* A round looks at as many folios as were on the lists when it began. Returns whether there is any use in going on. */
+/* Begin a round if the last one is over. A round scans as many folios as were on the lists when it
+ * began. Returns false if there is no use in going on. */
 static bool next_round(struct rmf_reclaim *reclaim)
 {
 	if (reclaim->round_left)
@@ -90,11 +99,13 @@ static bool next_round(struct rmf_reclaim *reclaim)
 
 bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim)
 {
-	reclaim->ended = reclaim->ended || reclaim->freed >= reclaim->target || !(reclaim->inactive.n + reclaim->active.n) || !next_round(reclaim);
+	reclaim->ended = reclaim->ended || reclaim->freed >= reclaim->target ||
+			 !(reclaim->inactive.n + reclaim->active.n) || !next_round(reclaim);
 	return !reclaim->ended;
 }
 
-/* nr groups alike are done: `folios` each, of which `pages` base pages were freed. */
+/* Account for nr equal groups that are done. Each had `folios` folios, and `pages` base pages of it
+ * were freed. */
 static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios, uint64_t pages)
 {
 	rmf_count(reclaim->run, RMF_ISOLATION_CALLS, nr);
@@ -107,13 +118,18 @@ static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios
 	reclaim->pass_left = less(reclaim->pass_left, nr * RMF_SWAP_CLUSTER_MAX);
 }
 
-/* How many groups of `folios` such folios can be done as one: nothing between them changes what the next one is like. */
-static uint64_t groups_alike(const struct rmf_reclaim *reclaim, uint64_t folios, uint64_t pages)
+/* How many groups of `folios` such folios can be done as one. Nothing that happens between them
+ * makes the next one differ. */
+static uint64_t nr_equal_groups(const struct rmf_reclaim *reclaim, uint64_t folios, uint64_t pages)
 {
-	uint64_t nr = smaller(less(reclaim->round_left, 1) / folios, less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
+	uint64_t nr = smaller(less(reclaim->round_left, 1) / folios,
+			      less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
 
-	if (pages)
-		nr = smaller(nr, less(smaller(reclaim->request_left, reclaim->target - reclaim->freed), 1) / pages);
+	if (pages) {
+		uint64_t wanted = smaller(reclaim->request_left, reclaim->target - reclaim->freed);
+
+		nr = smaller(nr, less(wanted, 1) / pages);
+	}
 	return smaller(nr + 1, reclaim->inactive.n / folios);
 }
 
@@ -130,9 +146,11 @@ static void end_group(struct rmf_reclaim *reclaim)
 
 uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits)
 {
-	const bool freed = visits->fate == RMF_FATE_FREED, kept = visits->fate == RMF_FATE_KEEP && visits->listed,
-		   activated = visits->fate == RMF_FATE_ACTIVATE && visits->listed;
-	const uint64_t pages = (uint64_t)1 << visits->order, full = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages;
+	const bool freed = visits->outcome == RMF_OUTCOME_FREED,
+		   kept = visits->outcome == RMF_OUTCOME_KEEP && visits->listed,
+		   activated = visits->outcome == RMF_OUTCOME_ACTIVATE && visits->listed;
+	const uint64_t pages = (uint64_t)1 << visits->order,
+		       full = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages;
 	struct rmf_group *group = &reclaim->group;
 	uint64_t left = visits->nr;
 
@@ -143,11 +161,15 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 			if (!rmf_reclaim_goes_on(reclaim) || !reclaim->inactive.n)
 				break;
 			count_passes(reclaim);
-			nr = visits->writes_out ? 0 : smaller(left / full, groups_alike(reclaim, full, freed * full * pages));
+			nr = 0;
+			if (!visits->writes_out)
+				nr = smaller(left / full,
+					     nr_equal_groups(reclaim, full, freed * full * pages));
 			if (nr) {
 				uint64_t flushes = freed && full > RMF_PAGEVEC_SIZE ? 2 : 1;
 
-				rmf_tlb_count_flushes(reclaim->run, visits->cpumask, visits->deferred ? nr * flushes : 0);
+				rmf_tlb_count_flushes(reclaim->run, visits->cpumask,
+						      visits->deferred ? nr * flushes : 0);
 				reclaim->inactive.n -= nr * full * !kept;
 				reclaim->active.n += nr * full * activated;
 				end_groups(reclaim, nr, full, freed * full * pages);
@@ -155,7 +177,9 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 				continue;
 			}
 		}
-		nr = smaller(smaller(left, (RMF_SWAP_CLUSTER_MAX - group->pages + pages - 1) / pages), reclaim->inactive.n);
+		nr = smaller(smaller(left,
+				     (RMF_SWAP_CLUSTER_MAX - group->pages + pages - 1) / pages),
+			     reclaim->inactive.n);
 		add_to_group(reclaim->run, &group->batch, visits, nr);
 		reclaim->inactive.n -= nr;
 		group->folios += nr;
@@ -170,17 +194,40 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 	return visits->nr - left;
 }
 
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log,
+				 uint64_t nr)
+{
+	uint64_t done = 0;
+
+	for (uint64_t i = 0; i < nr; i++) {
+		uint64_t taken;
+
+		/* the log may come from another process */
+		if (log[i].order > RMF_MAX_ORDER || log[i].outcome > RMF_OUTCOME_ACTIVATE)
+			break;
+		taken = rmf_reclaim_account(reclaim, &log[i]);
+		done += taken;
+		if (taken < log[i].nr)
+			break;
+	}
+	return done;
+}
+
 static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
 {
 	return at < list->capacity ? at : at - list->capacity;
 }
 
-/* Models lru_add(): what became mlocked on the way goes to the unevictable list, which nobody scans; what is freed goes nowhere. */
-static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits, const uint32_t *folios)
+/* Models lru_add(), mm/swap.c, Linux v7.0. A folio that became mlocked goes to the unevictable
+ * list, which nobody scans. A freed folio goes nowhere. */
+static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits,
+		    const uint32_t *folios)
 {
-	struct rmf_lru_list *list = visits->fate == RMF_FATE_ACTIVATE ? &reclaim->active : &reclaim->inactive;
+	struct rmf_lru_list *list = &reclaim->inactive;
 
-	if (visits->fate == RMF_FATE_FREED || !visits->listed)
+	if (visits->outcome == RMF_OUTCOME_ACTIVATE)
+		list = &reclaim->active;
+	if (visits->outcome == RMF_OUTCOME_FREED || !visits->listed)
 		return;
 	for (uint64_t i = 0; i < visits->nr; i++) {
 		list->folios[list->tail] = folios[i];
@@ -188,14 +235,17 @@ static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits
 	}
 }
 
-/* Visit the next n folios of a list, which are taken off it, and put them back where they belong. */
-static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind, struct rmf_lru_list *list, uint64_t n)
+/* Take the next n folios off a list, visit them, and put them back where they belong. */
+static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
+		       struct rmf_lru_list *list, uint64_t n)
 {
 	struct rmf_visits visits[NR_VISITS];
 
 	while (n) {
 		const uint32_t *folios = list->folios + list->head;
-		uint64_t nr, done = rmf_visit(reclaim->run, kind, folios, smaller(n, list->capacity - list->head), visits, NR_VISITS, &nr);
+		uint64_t nr, done = rmf_visit(reclaim->run, kind, folios,
+					      smaller(n, list->capacity - list->head), visits,
+					      NR_VISITS, &nr);
 
 		list->head = wrapped(list, list->head + done);
 		n -= done;
@@ -204,59 +254,33 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind, st
 			if (kind == RMF_VISIT_RECLAIM) {
 				rmf_reclaim_account(reclaim, &visits[i]);
 			} else if (visits[i].listed) {
-				reclaim->inactive.n += visits[i].nr * (visits[i].fate == RMF_FATE_KEEP);
-				reclaim->active.n += visits[i].nr * (visits[i].fate == RMF_FATE_ACTIVATE);
+				reclaim->inactive.n +=
+					visits[i].nr * (visits[i].outcome == RMF_OUTCOME_KEEP);
+				reclaim->active.n +=
+					visits[i].nr * (visits[i].outcome == RMF_OUTCOME_ACTIVATE);
 			}
 		}
 	}
-	rmf_settle_lessons(reclaim->run);
+	rmf_memo_settle(reclaim->run);
 }
 
-/* Models shrink_active_list() with isolate_lru_folios(): base pages are counted after a folio was taken. */
+/* Models shrink_active_list() with isolate_lru_folios(), mm/vmscan.c, Linux v7.0. Base pages are
+ * counted after a folio was taken. */
 static void shrink_active(struct rmf_reclaim *reclaim)
 {
 	struct rmf_lru_list *list = &reclaim->active;
 	uint64_t nr = 0;
 
 	for (uint64_t pages = 0; pages < RMF_SWAP_CLUSTER_MAX && nr < list->n; nr++)
-		pages += rmf_folio_nr_pages(&reclaim->run->pop, list->folios[wrapped(list, list->head + nr)]);
+		pages += rmf_folio_nr_pages(&reclaim->run->pop,
+					    list->folios[wrapped(list, list->head + nr)]);
 	rmf_count(reclaim->run, RMF_ACTIVE_PASSES, 1);
 	list->n -= nr;
 	visit_list(reclaim, RMF_VISIT_ACTIVE, list, nr);
 }
 
-/* Whether there are such folios, and none is there that `listed`, which has a bit for each folio, has already; it has them then. */
-static int check_folios(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const char *name, uint64_t *listed, struct rmf_fault *fault)
-{
-	for (uint64_t i = 0; i < nr; i++) {
-		uint32_t folio = folios[i];
-
-		if (folio >= run->pop.nr_folios) {
-			*fault = (struct rmf_fault){ name, "no such folio", i };
-			return RMF_ELRU;
-		}
-		if (listed[folio / 64] >> folio % 64 & 1) {
-			*fault = (struct rmf_fault){ name, "the folio is listed already", i };
-			return RMF_ELRU;
-		}
-		listed[folio / 64] |= (uint64_t)1 << folio % 64;
-	}
-	return 0;
-}
-
-static int check_list(const struct rmf_reclaim *reclaim, const struct rmf_lru_list *list, const char *name, uint64_t *listed, struct rmf_fault *fault)
-{
-	uint64_t nr_folios = reclaim->run->pop.nr_folios;
-
-	if (reclaim->inactive.n > list->capacity || reclaim->active.n > list->capacity - reclaim->inactive.n ||
-	    list->capacity > nr_folios) {
-		*fault = (struct rmf_fault){ name, "more entries than there are folios", list->n };
-		return RMF_ELRU;
-	}
-	return check_folios(reclaim->run, list->folios, list->n, name, listed, fault);
-}
-
-/* Keep what the kernel would scan: freed and unevictable folios are on no list, and without swap nobody looks at the swapbacked ones. */
+/* Take off a list what the kernel would not scan. Freed and unevictable folios are on no list.
+ * Without swap space nobody looks at swapbacked ones. */
 static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
 	bool no_swap = run->swap_end == run->swap_next;
@@ -265,7 +289,8 @@ static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 	for (uint64_t i = 0; i < list->n; i++) {
 		uint32_t flags = run->pop.folio_flags[list->folios[i]];
 
-		if ((flags & RMF_FOLIO_FREED) || !rmf_folio_evictable(run, list->folios[i]) || (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
+		if ((flags & RMF_FOLIO_FREED) || !rmf_folio_evictable(run, list->folios[i]) ||
+		    (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
 			continue;
 		list->folios[n++] = list->folios[i];
 	}
@@ -290,33 +315,49 @@ static uint64_t max_pages(const struct rmf_population *pop)
 	return (uint64_t)1 << order;
 }
 
-int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault)
+int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive,
+		      uint64_t nr_inactive, uint32_t *active, uint64_t nr_active, uint64_t target,
+		      struct rmf_fault *fault)
 {
-	uint64_t *listed = calloc(reclaim->run->pop.nr_folios / 64 + 1, sizeof(*listed));
-	int error;
+	const uint64_t capacity = run->pop.nr_folios;
+	int error = rmf_lru_check(&run->pop, inactive, nr_inactive, active, nr_active, fault);
 
-	if (!listed)
-		return RMF_ENOMEM;
-	error = check_list(reclaim, &reclaim->inactive, "lru_inactive", listed, fault);
-	if (!error)
-		error = check_list(reclaim, &reclaim->active, "lru_active", listed, fault);
-	free(listed);
 	if (error)
 		return error;
-	drop_unscanned(reclaim->run, &reclaim->inactive);
-	drop_unscanned(reclaim->run, &reclaim->active);
+	*reclaim = (struct rmf_reclaim){
+		.run = run,
+		.inactive = { .folios = inactive, .capacity = capacity, .n = nr_inactive },
+		.active = { .folios = active, .capacity = capacity, .n = nr_active },
+		.target = target,
+	};
+	drop_unscanned(run, &reclaim->inactive);
+	drop_unscanned(run, &reclaim->active);
 	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
-	reclaim->lru_pages = list_pages(reclaim->run, &reclaim->inactive) + list_pages(reclaim->run, &reclaim->active);
+	reclaim->lru_pages =
+		list_pages(run, &reclaim->inactive) + list_pages(run, &reclaim->active);
 	reclaim->inactive.tail = wrapped(&reclaim->inactive, reclaim->inactive.n);
 	reclaim->active.tail = wrapped(&reclaim->active, reclaim->active.n);
-	reclaim->max_pages = max_pages(&reclaim->run->pop);
+	reclaim->max_pages = max_pages(&run->pop);
 	return 0;
 }
 
-/* What a run costs the simulation, whoever maps the folios and however often they are looked at. */
+void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios,
+				  uint64_t pages, uint64_t target)
+{
+	*reclaim = (struct rmf_reclaim){
+		.run = run,
+		.inactive = { .n = folios },
+		.target = target,
+		.round_left = folios,
+		.lru_pages = pages,
+	};
+}
+
+/* What a run has cost the simulation so far. The memo does not change it. */
 static uint64_t work_done(const struct rmf_run *run)
 {
-	return run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] + run->ev[RMF_RAW_PTE_LOADS] + run->ev[RMF_ACTIVE_PASSES];
+	return run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] + run->ev[RMF_RAW_PTE_LOADS] +
+	       run->ev[RMF_ACTIVE_PASSES];
 }
 
 static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
@@ -326,16 +367,17 @@ static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
 	return budget < UINT64_MAX - done ? done + budget : UINT64_MAX;
 }
 
-/* Folios that can be visited before it is decided whether the loop goes on: the group at hand is not finished, or no group that
- * begins with one of them can be the one at which it ends. */
+/* How many folios can be visited before it has to be decided whether the loop goes on. Either the
+ * group at hand is not finished, or the loop cannot end at a group that begins with one of them. */
 static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budget_left)
 {
 	const struct rmf_group *group = &reclaim->group;
-	uint64_t missing = less(reclaim->target, reclaim->freed + group->freed), nr = reclaim->inactive.n;
+	uint64_t missing = less(reclaim->target, reclaim->freed + group->freed),
+		 nr = reclaim->inactive.n;
 
 	nr = smaller(nr, 1 + less(missing, 1) / reclaim->max_pages);
 	nr = smaller(nr, 1 + budget_left / reclaim->max_pages);
-	/* with this round the retries may be used up */
+	/* the retries may be used up with this round */
 	if (reclaim->idle_rounds + 1 == RMF_MAX_RECLAIM_RETRIES)
 		nr = smaller(nr, 1 + less(less(reclaim->round_left, group->folios), 1));
 	return nr;
@@ -356,34 +398,35 @@ bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 				continue;
 			}
 		}
-		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive, folios_to_visit(reclaim, less(end, work_done(reclaim->run))));
+		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive,
+			   folios_to_visit(reclaim, less(end, work_done(reclaim->run))));
 	}
 }
 
-int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
-		     struct rmf_fault *fault)
+int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr,
+		     const uint64_t *group_start, uint64_t nr_groups, struct rmf_fault *fault)
 {
-	uint64_t *listed = calloc(run->pop.nr_folios / 64 + 1, sizeof(*listed));
+	uint64_t *listed = rmf_folio_bits(&run->pop);
 	int error;
 
 	if (!listed)
 		return RMF_ENOMEM;
-	error = check_folios(run, folios, nr, "folios", listed, fault);
+	error = rmf_folios_check(&run->pop, folios, nr, "folios", listed, fault);
 	free(listed);
 	for (uint64_t group = 0; !error && group <= nr_groups; group++) {
 		uint64_t wanted = group == 0 ? 0 : group_start[group - 1];
 
-		if (group_start[group] < wanted || group_start[group] > nr || (group == 0 && group_start[0]) ||
-		    (group == nr_groups && group_start[group] != nr)) {
-			*fault = (struct rmf_fault){ "group_start", "offsets rise from 0 to the number of folios", group };
-			error = RMF_ELRU;
-		}
+		if (group_start[group] < wanted || group_start[group] > nr ||
+		    (group == 0 && group_start[0]) ||
+		    (group == nr_groups && group_start[group] != nr))
+			error = rmf_fault_at(fault, "group_start", group,
+					     "offsets rise from 0 to the number of folios");
 	}
 	return error;
 }
 
-uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,
-			   uint64_t budget)
+uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start,
+			   uint64_t first, uint64_t nr_groups, uint64_t budget)
 {
 	uint64_t end = end_of_budget(run, budget), group;
 
@@ -394,14 +437,15 @@ uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const ui
 
 		rmf_count(run, RMF_SHRINK_CALLS, 1);
 		while (at < group_start[group + 1]) {
-			at += rmf_visit(run, RMF_VISIT_PAGEOUT, folios + at, group_start[group + 1] - at, visits, NR_VISITS, &nr);
+			at += rmf_visit(run, RMF_VISIT_PAGEOUT, folios + at,
+					group_start[group + 1] - at, visits, NR_VISITS, &nr);
 			for (uint64_t i = 0; i < nr; i++)
 				add_to_group(run, &batch, &visits[i], visits[i].nr);
 		}
 		rmf_try_to_unmap_flush(run);
 		if (group % GROUPS_SETTLED == 0)
-			rmf_settle_lessons(run);
+			rmf_memo_settle(run);
 	}
-	rmf_settle_lessons(run);
+	rmf_memo_settle(run);
 	return group;
 }

@@ -2,7 +2,7 @@
 #ifndef RMF_RECLAIM_H
 #define RMF_RECLAIM_H
 
-#include "shrink.h"
+#include "visit.h"
 
 enum {
 	RMF_SWAP_CLUSTER_MAX = 32, /* base pages of an isolation */
@@ -11,23 +11,24 @@ enum {
 	RMF_DEF_PRIORITY = 12,
 };
 
-/* A first-in-first-out list of folios in an array of the caller that has room for all of them; it begins at index 0 and wraps around. */
+/* A first-in, first-out list of folios. It is a ring in an array of the caller, which has room for
+ * all folios of the population. The list begins at index 0. */
 struct rmf_lru_list {
 	uint32_t *folios;
 	uint64_t capacity;
 	uint64_t head; /* index of the first entry */
-	uint64_t tail; /* index behind the last one, of those of the group at hand too that go back on the list */
-	uint64_t n; /* without these */
+	uint64_t tail; /* index behind the last entry; counts what `n` leaves out */
+	uint64_t n; /* entries, without the folios of the group at hand */
 };
 
-/* What was isolated together, up to the folio that was visited last. */
+/* A group: what was isolated together, up to the folio that was visited last. */
 struct rmf_group {
 	uint64_t folios;
 	uint64_t pages; /* base pages */
 	uint64_t freed; /* base pages */
-	uint64_t kept; /* folios that go back on the inactive list at its end */
+	uint64_t kept; /* folios that go back on the inactive list when the group ends */
 	uint64_t activated;
-	uint32_t batch; /* folios freed and not yet given back to the allocator */
+	uint32_t batch; /* freed folios that the allocator has not got back yet */
 };
 
 struct rmf_reclaim {
@@ -36,41 +37,68 @@ struct rmf_reclaim {
 	struct rmf_lru_list active;
 	uint64_t target; /* base pages */
 	uint64_t freed;
-	uint64_t round_left; /* folios left of this round */
+	uint64_t round_left; /* folios that are left of this round */
 	uint64_t round_freed; /* base pages */
 	uint32_t idle_rounds;
-	uint64_t lru_pages; /* base pages on both lists at the start, less those freed */
+	uint64_t lru_pages; /* base pages on both lists at the start, less those freed since */
 	uint64_t request_left; /* base pages that this round of memory.reclaim still asks for */
 	uint64_t pass_left; /* base pages that this pass may still isolate */
 	uint64_t max_pages; /* of the largest folio */
 	struct rmf_group group;
 	bool ended;
-	uint32_t priority; /* of the pass; 0 also: the next isolation begins a round */
+	uint32_t priority; /* of the pass; at 0 the next isolation begins a new round */
 };
 
-/* Check the lists (RMF_ELRU with *fault) and take swapbacked anonymous folios off them where there is no swap space. */
-int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_fault *fault);
+/* Begin a reclaim of `target` base pages. Each list is an array with room for every folio of the
+ * population; its first nr_* elements are the list. Folios that nobody would scan are taken off:
+ * freed and unevictable ones, and swapbacked ones if there is no swap space. Returns 0, or what
+ * rmf_lru_check() returns. */
+int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive,
+		      uint64_t nr_inactive, uint32_t *active, uint64_t nr_active, uint64_t target,
+		      struct rmf_fault *fault);
 
-/* Whether the loop goes on; no group is begun. */
+/* Begin a reclaim whose visits are made elsewhere. `folios` folios of `pages` base pages in all are
+ * on the inactive list, and the active list is empty. Only rmf_reclaim_account(),
+ * rmf_reclaim_account_log() and rmf_reclaim_goes_on() may follow. */
+void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios,
+				  uint64_t pages, uint64_t target);
+
+/* Whether the loop goes on. To be asked between two groups. */
 bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim);
 
-/* Account for visits to the next folios of the inactive list, by RMF_VISIT_RECLAIM: isolations, free batches, flushes, rounds and passes, and what
- * is left on the lists (only rmf_lru_list.n). Returns how many of them the loop comes to: all, unless it ends or has to turn to the
- * active list before. Models shrink_inactive_list(), mm/vmscan.c, Linux v7.0. */
+/* Account for visits (RMF_VISIT_RECLAIM) to the next folios of the inactive list: isolations, free
+ * batches, flushes, rounds and passes, and the number of folios left on each list. Returns how many
+ * of the folios the loop comes to. These are all, unless the loop ends before or has to turn to the
+ * active list.
+ *
+ * Models shrink_inactive_list(), mm/vmscan.c, Linux v7.0. */
 uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits);
 
-/* Reclaim until the target is reached, nothing is left to try, or `budget` (1 or more) is used up: about one
- * for each PTE loaded. True while there is more to do. Models
- * shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux v7.0. */
+/* Account for a log of visits, entry by entry, up to the folio at which the loop ends. Returns how
+ * many folios the loop comes to. */
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log,
+				 uint64_t nr);
+
+/* Reclaim until the target is reached, until there is nothing left to try, or until `budget` is
+ * used up. The budget is 1 or more; a unit is about one PTE load. Returns true while there is more
+ * to do.
+ *
+ * Models shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux
+ * v7.0. */
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
 
-/* 0, or RMF_ELRU with *fault: whether these are groups for rmf_shrink_groups(), each folio in one of them at most. */
-int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
-		     struct rmf_fault *fault);
+/* Check groups for rmf_shrink_groups(): the offsets rise, and no folio is in two groups or twice in
+ * one. Returns 0, RMF_ENOMEM, or RMF_EINVAL with *fault filled in. */
+int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr,
+		     const uint64_t *group_start, uint64_t nr_groups, struct rmf_fault *fault);
 
-/* Models shrink_folio_list() as reclaim_folio_list() calls it for MADV_PAGEOUT, mm/vmscan.c, Linux v7.0: without reference check, once for each
- * group group_start[i] .. group_start[i + 1] of folios, from group `first` on until the budget is used up. Returns the group to go on with. */
-uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first, uint64_t nr_groups,
-			   uint64_t budget);
+/* Reclaim groups of folios without a reference check. Group i is folios[group_start[i]] to
+ * folios[group_start[i + 1] - 1]. It begins with group `first` and stops when the budget is used
+ * up. Returns the group to go on with.
+ *
+ * Models shrink_folio_list() as reclaim_folio_list() calls it for MADV_PAGEOUT, mm/vmscan.c, Linux
+ * v7.0. */
+uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start,
+			   uint64_t first, uint64_t nr_groups, uint64_t budget);
 
 #endif

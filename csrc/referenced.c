@@ -6,8 +6,9 @@
 #include "tlb.h"
 #include "walk.h"
 
-/* Clear young in the present ones of nr entries; returns in how many it was set. Without branches, and without stores where there is nothing
- * to clear: on arm64 a per-page check looks at every block 16 times over, and mostly in vain. */
+/* Clear young in those of nr entries that are present. Returns in how many it was set. The loops
+ * have no branches, and nothing is stored if there is nothing to clear: a per-page check on arm64
+ * looks at every block 16 times, mostly in vain. */
 static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
 {
 	const int shift = __builtin_ctz(RMF_PTE_YOUNG);
@@ -28,8 +29,9 @@ static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
 	return young;
 }
 
-/* Models clear_flush_young_ptes(), Linux v7.0 (on arm64 contpte_clear_flush_young_ptes(): access is tracked per block, so the range is
- * widened to whole blocks where an edge is folded). Returns whether any entry was young. */
+/* Models clear_flush_young_ptes(), include/linux/pgtable.h, and contpte_clear_flush_young_ptes(),
+ * arch/arm64/mm/contpte.c, Linux v7.0. arm64 tracks access per block, so a range is widened to
+ * whole blocks where an edge is folded. Returns whether any entry was young. */
 static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
 {
 	struct rmf_run *run = slots->run;
@@ -54,13 +56,14 @@ static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, 
 	return cleared;
 }
 
-/* Models pmdp_clear_flush_young(). */
+/* Models pmdp_clear_flush_young(), mm/pgtable-generic.c, Linux v7.0. */
 static bool clear_flush_young_pmd(const struct rmf_walk *walk)
 {
 	struct rmf_run *run = walk->slots.run;
 	uint64_t table = rmf_walk_table_start(walk);
 	rmf_pte *pmd = rmf_slots_at(&walk->slots, table);
-	bool young = rmf_pte_present(*pmd) && (*pmd & RMF_PTE_YOUNG); /* a device entry has none */
+	bool young = rmf_pte_present(*pmd) && (*pmd & RMF_PTE_YOUNG); /* a device entry has no young
+									 bit */
 
 	rmf_count(run, RMF_YOUNG_CALLS, 1);
 	rmf_count(run, RMF_YOUNG_TESTS, 1);
@@ -73,7 +76,8 @@ static bool clear_flush_young_pmd(const struct rmf_walk *walk)
 	return true;
 }
 
-/* nr entries from the walk's position on map the folio alike. */
+/* How many entries from the walk's position on are tested as one batch. Models the scan in
+ * folio_referenced_one(), mm/rmap.c, Linux v7.0 (52e054f71840). */
 static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
 {
 	struct rmf_run *run = walk->slots.run;
@@ -85,8 +89,9 @@ static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
 	pte = rmf_ptep_get(&walk->slots, walk->vpn);
 	if (!rmf_pte_present(pte))
 		return 1;
-	return rmf_folio_pte_batch_flags(&walk->slots, walk->vpn, &pte, rmf_slots_room(&walk->slots, walk->vpn), folio_pfn, walk->nr_pages, 0,
-					 NULL);
+	return rmf_folio_pte_batch_flags(&walk->slots, walk->vpn, &pte,
+					 rmf_slots_room(&walk->slots, walk->vpn), folio_pfn,
+					 walk->nr_pages, 0, NULL);
 }
 
 static bool mlocked(struct rmf_run *run, uint64_t folio, struct rmf_reference *reference)
@@ -96,10 +101,12 @@ static bool mlocked(struct rmf_run *run, uint64_t folio, struct rmf_reference *r
 	return false;
 }
 
-/* What happens at a yield in a locked VMA: 1 go on, 0 stop the walk and mlock, -1 stop the walk. */
+/* What happens at a yield in a locked VMA: the walk goes on, it stops and the folio becomes
+ * mlocked, or it stops. */
 enum locked_yield { LOCKED_CONTINUE, LOCKED_MLOCK, LOCKED_STOP };
 
-static enum locked_yield locked_yield(const struct rmf_run *run, const struct rmf_walk *walk, uint64_t ptes)
+static enum locked_yield locked_yield(const struct rmf_run *run, const struct rmf_walk *walk,
+				      uint64_t ptes)
 {
 	if (walk->pmd)
 		return LOCKED_MLOCK;
@@ -110,7 +117,8 @@ static enum locked_yield locked_yield(const struct rmf_run *run, const struct rm
 	return walk->crossed ? LOCKED_STOP : LOCKED_MLOCK;
 }
 
-static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma, struct rmf_reference *reference)
+static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma,
+				 struct rmf_reference *reference)
 {
 	const struct rmf_population *pop = &run->pop;
 	bool locked = pop->vma_flags[vma] & RMF_VMA_LOCKED, batched = run->policy.young_batched;
@@ -126,7 +134,7 @@ static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t v
 		if (locked) {
 			enum locked_yield what = locked_yield(run, &walk, ++ptes);
 
-			/* v6.14 leaves the mapcount alone where it stops at once */
+			/* v6.14 leaves the mapcount alone if it stops at once */
 			reference->mapcount -= batched || what == LOCKED_CONTINUE;
 			if (what == LOCKED_CONTINUE)
 				continue;
@@ -164,22 +172,32 @@ static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t v
 	return reference->mapcount != 0;
 }
 
-/* Every event that folio_referenced_one() can count; tests/test_twins.py sees to it that none is missing. What others count too needs a
- * difference. In lists this short gcc -O3 unrolls the loops below: one loop over all 19 made a reclaim of order-0 folios 28% slower, these
- * make it 7% slower, and 4% over orders 0, 4 and 9 (the cases of bench/test_general_path.py on 512 MiB, where the difference is seen best). */
+/* The events that events.def marks ALSO and ONLY. tests/test_twins.py fails if one is missing. What
+ * others count too needs a difference. In lists as short as these gcc -O3 unrolls the loops below.
+ * One loop over all 19 events made a reclaim of order-0 folios 28% slower; these lists make it 7%
+ * slower, and 4% over orders 0, 4 and 9 (the cases of bench/test_kernels.py with engine "general"
+ * on 512 MiB, where the difference is seen best). */
+#define SHARED_NEVER(event)
+#define SHARED_ALSO(event) event,
+#define SHARED_ONLY(event)
+#define OWN_NEVER(event)
+#define OWN_ALSO(event)
+#define OWN_ONLY(event) event,
 static const enum rmf_event shared_events[] = {
-	RMF_WALK_CALLS, RMF_WALK_YIELDS, RMF_WALK_PTE_READS, RMF_WALK_SLOTS, RMF_BATCH_PTE_READS, RMF_BATCH_SCANS, RMF_ENTRY_PTE_READS,
-	RMF_RAW_PTE_LOADS, RMF_PTL_LOCKS, RMF_PMD_LOCKS, RMF_TABLE_CROSSINGS, RMF_TLBI_OPS, RMF_TLBI_RANGE_OPS, RMF_MLOCK_CALLS,
+#define RMF_EVENT(event, name, component, check, text) SHARED_##check(RMF_##event)
+#include "events.def"
 };
 static const enum rmf_event own_events[] = {
-	RMF_REFERENCED_CALLS, RMF_YOUNG_CALLS, RMF_YOUNG_TESTS, RMF_YOUNG_CLEARS, RMF_YOUNG_FLUSHES,
+#define RMF_EVENT(event, name, component, check, text) OWN_##check(RMF_##event)
+#include "events.def"
 };
 enum {
 	NR_SHARED_EVENTS = sizeof(shared_events) / sizeof(shared_events[0]),
 	NR_OWN_EVENTS = sizeof(own_events) / sizeof(own_events[0]),
 };
 
-bool rmf_folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma, struct rmf_reference *reference)
+bool rmf_folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t vma,
+			      struct rmf_reference *reference)
 {
 	uint64_t *part = run->referenced_ev;
 	bool go_on;

@@ -1,12 +1,16 @@
 #include "shrink.h"
 
-#include "regular.h"
 #include "rmap.h"
 #include "unmap.h"
 
-enum references { REFERENCES_RECLAIM, REFERENCES_RECLAIM_CLEAN, REFERENCES_KEEP, REFERENCES_ACTIVATE };
+enum references {
+	REFERENCES_RECLAIM,
+	REFERENCES_RECLAIM_CLEAN,
+	REFERENCES_KEEP,
+	REFERENCES_ACTIVATE
+};
 
-/* Models folio_check_references(), classic LRU. */
+/* Models folio_check_references() of the classic LRU, mm/vmscan.c, Linux v7.0. */
 static enum references folio_check_references(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t *flags = &run->pop.folio_flags[folio], vm_flags;
@@ -31,7 +35,7 @@ bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio)
 	return !(run->pop.folio_flags[folio] & (RMF_FOLIO_UNEVICTABLE | RMF_FOLIO_MLOCKED));
 }
 
-/* Models folio_alloc_swap(): slots for all pages, or none. */
+/* Models folio_alloc_swap(), mm/swapfile.c, Linux v7.0: slots for all pages, or none. */
 static bool alloc_swap(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t nr = rmf_folio_nr_pages(&run->pop, folio);
@@ -44,7 +48,9 @@ static bool alloc_swap(struct rmf_run *run, uint64_t folio)
 	return true;
 }
 
-/* An anonymous folio goes to the swap cache, unless somebody else holds it: then it could not be unmapped to the end. */
+/* Put an anonymous folio into the swap cache. False if somebody else holds it, because it could not
+ * be unmapped completely then, or if swap space is missing. Models shrink_folio_list(),
+ * mm/vmscan.c, Linux v7.0. */
 static bool add_to_swap(struct rmf_run *run, uint64_t folio)
 {
 	struct rmf_population *pop = &run->pop;
@@ -56,7 +62,8 @@ static bool add_to_swap(struct rmf_run *run, uint64_t folio)
 	return true;
 }
 
-/* False if the folio is still mapped. */
+/* Unmap the folio everywhere. False if it is still mapped. Models shrink_folio_list(), mm/vmscan.c,
+ * Linux v7.0. */
 static bool unmap_mappings(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t nr = rmf_folio_nr_pages(&run->pop, folio), ttu = RMF_TTU_BATCH_FLUSH;
@@ -74,7 +81,8 @@ static bool unmap_mappings(struct rmf_run *run, uint64_t folio)
 	return false;
 }
 
-/* Models __remove_mapping() and the lazyfree branch: whether nobody else holds the folio. */
+/* Free the folio. False if somebody else holds it. Models __remove_mapping(), mm/vmscan.c, Linux
+ * v7.0, and the branch of shrink_folio_list() for lazyfree folios. */
 static bool remove_mapping(struct rmf_run *run, uint64_t folio)
 {
 	struct rmf_population *pop = &run->pop;
@@ -86,18 +94,21 @@ static bool remove_mapping(struct rmf_run *run, uint64_t folio)
 	if (!lazyfree && (flags & RMF_FOLIO_DIRTY))
 		return false;
 	pop->folio_refcount[folio] = 0;
-	pop->folio_flags[folio] &= ~(uint32_t)(RMF_FOLIO_SWAPCACHE | RMF_FOLIO_ACTIVE | RMF_FOLIO_REFERENCED);
+	pop->folio_flags[folio] &=
+		~(uint32_t)(RMF_FOLIO_SWAPCACHE | RMF_FOLIO_ACTIVE | RMF_FOLIO_REFERENCED);
 	pop->folio_flags[folio] |= RMF_FOLIO_FREED;
 	rmf_count(run, RMF_FOLIOS_FREED, 1);
 	rmf_count(run, RMF_PAGES_FREED, nr);
-	/* slots that the page cache's xarray gives up: 2^(order mod 6), counted from real kernels */
+	/* the slots of the page cache's xarray that become free: 2^(order mod 6), as counted on
+	 * real kernels */
 	if (!(flags & RMF_FOLIO_ANON))
 		rmf_count(run, RMF_PAGE_CACHE_SLOTS, (uint64_t)1 << (pop->folio_order[folio] % 6));
 	return true;
 }
 
-/* One folio of shrink_folio_list(). */
-static enum rmf_fate shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_references, bool *writes_out)
+/* Models shrink_folio_list(), mm/vmscan.c, Linux v7.0, for one folio. */
+static enum rmf_outcome shrink_folio(struct rmf_run *run, uint64_t folio, bool ignore_references,
+				     bool *writes_out)
 {
 	struct rmf_population *pop = &run->pop;
 	uint32_t *flags = &pop->folio_flags[folio], nr = rmf_folio_nr_pages(pop, folio);
@@ -106,42 +117,47 @@ static enum rmf_fate shrink_folio(struct rmf_run *run, uint64_t folio, bool igno
 	rmf_count(run, RMF_FOLIOS_SCANNED, 1);
 	rmf_count(run, RMF_PAGES_SCANNED, nr);
 	if (*flags & RMF_FOLIO_LOCKED)
-		return RMF_FATE_KEEP;
-	if (nr > 1 && (*flags & RMF_FOLIO_PAGE_FLAGS) && (pop->page_flags[pop->folio_page_base[folio]] & RMF_PAGE_HWPOISON))
-		return RMF_FATE_KEEP;
+		return RMF_OUTCOME_KEEP;
+	if (nr > 1 && (*flags & RMF_FOLIO_PAGE_FLAGS) &&
+	    (pop->page_flags[pop->folio_page_base[folio]] & RMF_PAGE_HWPOISON))
+		return RMF_OUTCOME_KEEP;
 	if (!rmf_folio_evictable(run, folio))
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	if (!ignore_references)
 		references = folio_check_references(run, folio);
 	if (references == REFERENCES_ACTIVATE)
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	if (references == REFERENCES_KEEP)
-		return RMF_FATE_KEEP;
-	if ((*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_SWAPCACHE)) == (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED) &&
+		return RMF_OUTCOME_KEEP;
+	if ((*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_SWAPCACHE)) ==
+		    (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED) &&
 	    !add_to_swap(run, folio))
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	if (!unmap_mappings(run, folio) || (*flags & RMF_FOLIO_PINNED))
-		return RMF_FATE_ACTIVATE;
-	if ((*flags & RMF_FOLIO_DIRTY) && (*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) != RMF_FOLIO_ANON) {
+		return RMF_OUTCOME_ACTIVATE;
+	if ((*flags & RMF_FOLIO_DIRTY) &&
+	    (*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) != RMF_FOLIO_ANON) {
 		if (!(*flags & RMF_FOLIO_SWAPBACKED))
-			return RMF_FATE_ACTIVATE;
+			return RMF_OUTCOME_ACTIVATE;
 		if (references == REFERENCES_RECLAIM_CLEAN)
-			return RMF_FATE_KEEP;
-		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio)) /* shmem goes to swap too */
-			return RMF_FATE_ACTIVATE;
-		*writes_out = true; /* after try_to_unmap_flush_dirty(), which the loop models */
+			return RMF_OUTCOME_KEEP;
+		/* shmem goes to swap too */
+		if (!(*flags & RMF_FOLIO_ANON) && !alloc_swap(run, folio))
+			return RMF_OUTCOME_ACTIVATE;
+		*writes_out = true; /* the loop flushes before */
 		*flags &= ~(uint32_t)RMF_FOLIO_DIRTY;
 		rmf_count(run, RMF_FOLIOS_WRITTEN, 1);
 	}
-	return remove_mapping(run, folio) ? RMF_FATE_FREED : RMF_FATE_KEEP;
+	return remove_mapping(run, folio) ? RMF_OUTCOME_FREED : RMF_OUTCOME_KEEP;
 }
 
-/* A folio that was not freed loses the isolation reference; it is gone if that was the last one. */
-static void putback(struct rmf_run *run, uint64_t folio, enum rmf_fate fate)
+/* Give back the isolation reference of a folio that was not freed. The folio is gone if that was
+ * the last reference. */
+static void putback(struct rmf_run *run, uint64_t folio, enum rmf_outcome outcome)
 {
 	if (--run->pop.folio_refcount[folio] == 0 && run->pop.folio_mapcount[folio] == 0)
 		run->pop.folio_flags[folio] |= RMF_FOLIO_FREED;
-	if (fate == RMF_FATE_ACTIVATE) {
+	if (outcome == RMF_OUTCOME_ACTIVATE) {
 		run->pop.folio_flags[folio] |= RMF_FOLIO_ACTIVE;
 		rmf_count(run, RMF_FOLIOS_ACTIVATED, 1);
 	} else {
@@ -149,72 +165,46 @@ static void putback(struct rmf_run *run, uint64_t folio, enum rmf_fate fate)
 	}
 }
 
-/* One folio of shrink_active_list(): only a referenced executable file folio stays. */
-static enum rmf_fate shrink_active_folio(struct rmf_run *run, uint64_t folio)
+/* Models shrink_active_list(), mm/vmscan.c, Linux v7.0, for one folio. Only a referenced executable
+ * file folio stays active. */
+static enum rmf_outcome shrink_active_folio(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t *flags = &run->pop.folio_flags[folio], vm_flags;
 	int64_t referenced = rmf_folio_referenced(run, folio, &vm_flags);
 
 	if (referenced && (vm_flags & RMF_VMA_EXEC) && !(*flags & RMF_FOLIO_SWAPBACKED))
-		return RMF_FATE_ACTIVATE;
+		return RMF_OUTCOME_ACTIVATE;
 	*flags &= ~(uint32_t)RMF_FOLIO_ACTIVE;
 	rmf_count(run, RMF_FOLIOS_DEACTIVATED, 1);
-	return RMF_FATE_KEEP;
+	return RMF_OUTCOME_KEEP;
 }
 
-void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, struct rmf_visits *visit)
+void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
+			struct rmf_visits *visit)
 {
 	const bool required = run->flush_required, writable = run->tlb_writable;
 	const uint64_t cpumask = run->tlb_cpumask;
 	struct rmf_population *pop = &run->pop;
-	enum rmf_fate fate;
+	enum rmf_outcome outcome;
 
 	*visit = (struct rmf_visits){ .nr = 1, .order = pop->folio_order[folio] };
 	run->flush_required = run->tlb_writable = false;
 	run->tlb_cpumask = 0;
 	if (kind == RMF_VISIT_ACTIVE) {
-		fate = shrink_active_folio(run, folio);
+		outcome = shrink_active_folio(run, folio);
 	} else {
 		pop->folio_refcount[folio]++;
-		fate = shrink_folio(run, folio, kind == RMF_VISIT_PAGEOUT, &visit->writes_out);
-		if (fate != RMF_FATE_FREED)
-			putback(run, folio, fate);
+		outcome = shrink_folio(run, folio, kind == RMF_VISIT_PAGEOUT, &visit->writes_out);
+		if (outcome != RMF_OUTCOME_FREED)
+			putback(run, folio, outcome);
 	}
-	visit->fate = (uint8_t)fate;
-	visit->listed = rmf_folio_evictable(run, folio) && !(pop->folio_flags[folio] & RMF_FOLIO_FREED);
+	visit->outcome = (uint8_t)outcome;
+	visit->listed = rmf_folio_evictable(run, folio) &&
+			!(pop->folio_flags[folio] & RMF_FOLIO_FREED);
 	visit->deferred = run->flush_required;
 	visit->writable = run->tlb_writable;
 	visit->cpumask = run->tlb_cpumask;
 	run->flush_required = required;
 	run->tlb_writable = writable;
 	run->tlb_cpumask = cpumask;
-}
-
-bool rmf_visits_alike(const struct rmf_visits *a, const struct rmf_visits *b)
-{
-	return a->order == b->order && a->fate == b->fate && a->listed == b->listed && a->deferred == b->deferred && a->writable == b->writable &&
-	       a->writes_out == b->writes_out && a->cpumask == b->cpumask;
-}
-
-uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *out, uint64_t room,
-		   uint64_t *nr_out)
-{
-	uint64_t done = 0, used = *nr_out = 0;
-
-	while (done < n) {
-		struct rmf_visits visits;
-
-		if (!rmf_visit_regular(run, kind, folios + done, n - done, &visits))
-			rmf_visit_by_rules(run, kind, folios[done], &visits);
-		done += visits.nr;
-		if (used && rmf_visits_alike(&out[used - 1], &visits)) {
-			out[used - 1].nr += visits.nr;
-			continue;
-		}
-		out[used++] = visits;
-		if (used == room)
-			break;
-	}
-	*nr_out = used;
-	return done;
 }

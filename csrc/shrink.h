@@ -1,9 +1,10 @@
-/* One visit of the reclaim loop to a folio: what it does to the folio, and what the loop needs to know of it. docs/model.md, section 6.
+/* One visit of the reclaim loop to a folio: what it does to the folio, and what the loop has to
+ * know about it. docs/model.md, section 6.
  *
- * A visit depends on nothing but the folio and its mappings. What depends on the order of the visits (isolations, free batches, when the
- * deferred TLB flushes are made, when the target is reached) is the loop's business, reclaim.h: so visits can be made in any order, by
- * several threads, and many at a time.
- */
+ * A visit depends on nothing but the folio, its mappings and the swap slots that are left. Other
+ * things depend on the order of the visits: isolations, free batches, when the deferred TLB flushes
+ * are made, when the target is reached. These are the business of the loop, reclaim.h. So visits
+ * can be made in any order, by several threads, and many at a time. */
 #ifndef RMF_SHRINK_H
 #define RMF_SHRINK_H
 
@@ -16,35 +17,28 @@ enum rmf_visit_kind {
 	RMF_NR_VISIT_KINDS,
 };
 
-enum rmf_fate {
-	RMF_FATE_FREED,
-	RMF_FATE_KEEP, /* goes to the inactive list */
-	RMF_FATE_ACTIVATE, /* goes to the active list */
+enum rmf_outcome {
+	RMF_OUTCOME_FREED,
+	RMF_OUTCOME_KEEP, /* goes to the inactive list */
+	RMF_OUTCOME_ACTIVATE, /* goes to the active list */
 };
 
-/* Visits in a row that went alike, of folios of one order. */
+/* Visits in a row to folios of one order that went the same way. */
 struct rmf_visits {
 	uint64_t nr;
 	uint64_t cpumask; /* of the deferred flushes */
 	uint8_t order;
-	uint8_t fate;
-	bool listed; /* back on a list: neither gone nor unevictable */
-	bool deferred; /* each left TLB flushes to be made */
-	bool writable; /* of a dirty PTE among them */
-	bool writes_out; /* flushes then, if anything of its group is writable */
+	uint8_t outcome;
+	bool listed; /* the folio is back on a list: neither gone nor unevictable */
+	bool deferred; /* each visit left TLB flushes to be made */
+	bool writable; /* a dirty PTE is among those to be flushed */
+	bool writes_out; /* each visit writes its folio out; what its group deferred is flushed
+			    before, if any of it is writable */
 };
 
-/* Visit folios[0] .. folios[n - 1], all different, until `room` entries of out[] are full; *nr_out of them were used. Returns how many folios were
- * visited. The run's deferred flushes are those of the group at hand: they are left as they are. Not all is counted before
- * rmf_settle_lessons(). */
-uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios, uint64_t n, struct rmf_visits *out, uint64_t room,
-		   uint64_t *nr_out);
-
-/* Visit one folio by the rules, whatever it is like. */
-void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio, struct rmf_visits *visit);
-
-/* Whether they could be one entry. */
-bool rmf_visits_alike(const struct rmf_visits *a, const struct rmf_visits *b);
+/* Visit one folio by the rules, whether it is regular or not. */
+void rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
+			struct rmf_visits *visit);
 
 bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio);
 

@@ -13,13 +13,14 @@ struct rmf_stream {
 	const struct rmf_isa *isa;
 	bool swap;
 	struct rmf_populated made;
-	/* VMAs of the block, one per process, and what else describes it; const in the population */
-	uint64_t *vma[7];
+	/* the VMAs of the block, one for each process; const in the population */
+	uint64_t *vma_start, *vma_end, *vma_pgoff, *vma_pte_base;
+	uint64_t *vma_window_start, *vma_window_end, *vma_table_base;
 	uint32_t *vma_flags, *vma_mm;
 	struct rmf_population pop;
 	struct rmf_run *run;
-	struct rmf_run *earlier; /* of the passes before */
-	uint32_t *list; /* what a pass comes to */
+	struct rmf_run *earlier; /* visits the folios in the passes before */
+	uint32_t *list; /* the folios that a pass comes to */
 	uint64_t nr_list;
 	struct rmf_visits *log;
 	uint64_t nr_log;
@@ -34,7 +35,8 @@ static void *array(uint64_t nr, size_t size, bool *missing)
 	return memory;
 }
 
-static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch *arch, const struct rmf_policy *policy, bool fast, bool *missing)
+static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch *arch,
+			       const struct rmf_policy *policy, bool fast, bool *missing)
 {
 	struct rmf_run *run = array(1, sizeof(*run), missing);
 
@@ -44,16 +46,18 @@ static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch 
 	run->policy = *policy;
 	run->swap_end = stream->swap ? UNLIMITED : 0;
 	if (fast) {
-		run->lessons = rmf_lessons_new(stream->isa->visit_alike);
-		*missing |= !run->lessons;
+		run->memo = rmf_memo_new(stream->isa->visit_same);
+		*missing |= !run->memo;
 	}
 	return run;
 }
 
-struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const struct rmf_arch *arch, const struct rmf_policy *policy, bool swap,
-				  uint64_t cpumask, const struct rmf_isa *isa, bool fast)
+struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const struct rmf_arch *arch,
+				  const struct rmf_policy *policy, bool swap, uint64_t cpumask,
+				  const struct rmf_isa *isa, bool fast)
 {
-	const uint64_t pages = RMF_LAYOUT_BLOCK, mms = what->sharing, tables = mms * (pages / what->ptrs_per_pte + 2);
+	const uint64_t pages = RMF_LAYOUT_BLOCK, mms = what->sharing,
+		       tables = mms * (pages / what->ptrs_per_pte + 2);
 	struct rmf_stream *stream = calloc(1, sizeof(*stream));
 	struct rmf_populated *made = &stream->made;
 	uint64_t *cpumasks;
@@ -78,8 +82,13 @@ struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const stru
 	made->rmap_vma = array(mms * pages, sizeof(*made->rmap_vma), &missing);
 	made->mm_rss = array(mms * RMF_NR_MM_COUNTERS, sizeof(*made->mm_rss), &missing);
 	made->lru = array(pages, sizeof(*made->lru), &missing);
-	for (int i = 0; i < 7; i++)
-		stream->vma[i] = array(mms, sizeof(*stream->vma[i]), &missing);
+	stream->vma_start = array(mms, sizeof(*stream->vma_start), &missing);
+	stream->vma_end = array(mms, sizeof(*stream->vma_end), &missing);
+	stream->vma_pgoff = array(mms, sizeof(*stream->vma_pgoff), &missing);
+	stream->vma_pte_base = array(mms, sizeof(*stream->vma_pte_base), &missing);
+	stream->vma_window_start = array(mms, sizeof(*stream->vma_window_start), &missing);
+	stream->vma_window_end = array(mms, sizeof(*stream->vma_window_end), &missing);
+	stream->vma_table_base = array(mms, sizeof(*stream->vma_table_base), &missing);
 	stream->vma_flags = array(mms, sizeof(*stream->vma_flags), &missing);
 	stream->vma_mm = array(mms, sizeof(*stream->vma_mm), &missing);
 	stream->list = array(pages, sizeof(*stream->list), &missing);
@@ -87,15 +96,15 @@ struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const stru
 	stream->pop = (struct rmf_population){
 		.ptrs_per_pte = what->ptrs_per_pte,
 		.ptes = made->ptes,
-		.vma_start = stream->vma[0],
-		.vma_end = stream->vma[1],
-		.vma_pgoff = stream->vma[2],
+		.vma_start = stream->vma_start,
+		.vma_end = stream->vma_end,
+		.vma_pgoff = stream->vma_pgoff,
 		.vma_flags = stream->vma_flags,
 		.vma_mm = stream->vma_mm,
-		.vma_pte_base = stream->vma[3],
-		.vma_window_start = stream->vma[4],
-		.vma_window_end = stream->vma[5],
-		.vma_table_base = stream->vma[6],
+		.vma_pte_base = stream->vma_pte_base,
+		.vma_window_start = stream->vma_window_start,
+		.vma_window_end = stream->vma_window_end,
+		.vma_table_base = stream->vma_table_base,
 		.nr_vmas = mms,
 		.table_state = array(tables, 1, &missing),
 		.folio_pfn = made->folio_pfn,
@@ -134,7 +143,7 @@ struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const stru
 static void free_run(struct rmf_run *run)
 {
 	if (run)
-		rmf_lessons_free(run->lessons);
+		rmf_memo_free(run->memo);
 	free(run);
 }
 
@@ -159,8 +168,13 @@ void rmf_stream_free(struct rmf_stream *stream)
 	free(made->rmap_vma);
 	free(made->mm_rss);
 	free(made->lru);
-	for (int i = 0; i < 7; i++)
-		free(stream->vma[i]);
+	free(stream->vma_start);
+	free(stream->vma_end);
+	free(stream->vma_pgoff);
+	free(stream->vma_pte_base);
+	free(stream->vma_window_start);
+	free(stream->vma_window_end);
+	free(stream->vma_table_base);
 	free(stream->vma_flags);
 	free(stream->vma_mm);
 	free(stream->list);
@@ -176,22 +190,24 @@ void rmf_stream_free(struct rmf_stream *stream)
 	free(stream);
 }
 
-/* Make the pages [first, end) of one block, and the list of their folios. */
+/* Make the pages [first, end) of one block, and the list of its folios. */
 static void make_block(struct rmf_stream *stream, uint64_t first, uint64_t end)
 {
 	const struct rmf_description *what = &stream->what;
-	const uint64_t pages = end - first, start = what->vpn + first, table = start / what->ptrs_per_pte;
+	const uint64_t pages = end - first, start = what->vpn + first,
+		       table = start / what->ptrs_per_pte;
 	const uint64_t tables = (start + pages - 1) / what->ptrs_per_pte - table + 1;
 	struct rmf_population *pop = &stream->pop;
 
-	memset(stream->made.mm_rss, 0, what->sharing * RMF_NR_MM_COUNTERS * sizeof(*stream->made.mm_rss));
+	memset(stream->made.mm_rss, 0,
+	       what->sharing * RMF_NR_MM_COUNTERS * sizeof(*stream->made.mm_rss));
 	stream->isa->populate(what, first, end, &stream->made);
 	for (uint32_t mm = 0; mm < what->sharing; mm++) {
-		stream->vma[0][mm] = stream->vma[4][mm] = start;
-		stream->vma[1][mm] = stream->vma[5][mm] = start + pages;
-		stream->vma[2][mm] = what->pgoff + first;
-		stream->vma[3][mm] = mm * pages;
-		stream->vma[6][mm] = mm * tables;
+		stream->vma_start[mm] = stream->vma_window_start[mm] = start;
+		stream->vma_end[mm] = stream->vma_window_end[mm] = start + pages;
+		stream->vma_pgoff[mm] = what->pgoff + first;
+		stream->vma_pte_base[mm] = mm * pages;
+		stream->vma_table_base[mm] = mm * tables;
 	}
 	pop->nr_ptes = what->sharing * pages;
 	pop->nr_tables = what->sharing * tables;
@@ -209,10 +225,8 @@ static bool log_visits(struct rmf_stream *stream, const struct rmf_visits *visit
 {
 	struct rmf_visits *last = stream->nr_log ? &stream->log[stream->nr_log - 1] : NULL;
 
-	if (last && rmf_visits_alike(last, visits)) {
-		last->nr += visits->nr;
+	if (last && rmf_visits_join(last, visits))
 		return true;
-	}
 	if (stream->nr_log == stream->room) {
 		uint64_t room = stream->room ? 2 * stream->room : 1024;
 		struct rmf_visits *log = realloc(stream->log, room * sizeof(*log));
@@ -226,7 +240,7 @@ static bool log_visits(struct rmf_stream *stream, const struct rmf_visits *visit
 	return true;
 }
 
-/* A pass before: only what it kept is still on the list. */
+/* Repeat an earlier pass: only what it kept is still on the list. */
 static void repeat_pass(struct rmf_stream *stream)
 {
 	struct rmf_visits visits[NR_VISITS];
@@ -235,9 +249,13 @@ static void repeat_pass(struct rmf_stream *stream)
 	while (done < stream->nr_list) {
 		const uint32_t *folios = stream->list + done;
 
-		done += rmf_visit(stream->earlier, RMF_VISIT_RECLAIM, folios, stream->nr_list - done, visits, NR_VISITS, &nr);
+		done += rmf_visit(stream->earlier, RMF_VISIT_RECLAIM, folios,
+				  stream->nr_list - done, visits, NR_VISITS, &nr);
 		for (uint64_t i = 0; i < nr; folios += visits[i++].nr)
-			for (uint64_t j = 0; j < visits[i].nr && visits[i].fate == RMF_FATE_KEEP && visits[i].listed; j++)
+			for (uint64_t j = 0;
+			     j < visits[i].nr && visits[i].outcome == RMF_OUTCOME_KEEP &&
+			     visits[i].listed;
+			     j++)
 				stream->list[kept++] = folios[j];
 	}
 	stream->nr_list = kept;
@@ -248,7 +266,8 @@ static uint64_t end_of_block(uint64_t page, uint64_t end)
 	return end - page < RMF_LAYOUT_BLOCK ? end : page + RMF_LAYOUT_BLOCK;
 }
 
-uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t end, uint32_t pass, uint64_t limit)
+uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t end, uint32_t pass,
+			  uint64_t limit)
 {
 	struct rmf_run *run = stream->run;
 	uint64_t visited = 0;
@@ -265,8 +284,9 @@ uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t en
 			struct rmf_visits visits[NR_VISITS];
 			uint64_t left = stream->nr_list - done, n;
 
-			n = rmf_visit(run, RMF_VISIT_RECLAIM, stream->list + done, left < limit - visited ? left : limit - visited, visits, NR_VISITS,
-				      &nr);
+			n = rmf_visit(run, RMF_VISIT_RECLAIM, stream->list + done,
+				      left < limit - visited ? left : limit - visited, visits,
+				      NR_VISITS, &nr);
 			done += n;
 			visited += n;
 			for (uint64_t i = 0; i < nr; i++)
@@ -274,7 +294,7 @@ uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t en
 					return UINT64_MAX;
 		}
 	}
-	rmf_settle_lessons(run);
+	rmf_memo_settle(run);
 	return visited;
 }
 

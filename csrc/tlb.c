@@ -2,6 +2,7 @@
 
 static const uint64_t SELF = 1; /* CPU 0 reclaims */
 
+/* How many other CPUs are in the mask. */
 static uint64_t others(uint64_t cpumask)
 {
 	return (uint64_t)__builtin_popcountll(cpumask & ~SELF);
@@ -34,6 +35,7 @@ static void count_range_ops(struct rmf_run *run, uint64_t nr)
 	rmf_count(run, RMF_TLBI_RANGE_OPS, ranged);
 }
 
+/* Models arch_tlbbatch_should_defer(), arch/x86/include/asm/tlbflush.h and others, Linux v7.0. */
 static bool should_defer(const struct rmf_run *run, uint32_t mm)
 {
 	switch (run->arch.tlb) {
@@ -48,7 +50,8 @@ static bool should_defer(const struct rmf_run *run, uint32_t mm)
 	return false;
 }
 
-/* nr flushes on the other CPUs of the mask: an IPI to each, or INVLPGB and TLBSYNC, which no CPU need answer. */
+/* Count nr flushes on the other CPUs of the mask: an IPI to each CPU, or INVLPGB and TLBSYNC, which
+ * no CPU has to answer. */
 static void flush_others(struct rmf_run *run, uint64_t cpumask, uint64_t nr)
 {
 	if (!run->arch.invlpgb) {
@@ -76,7 +79,8 @@ void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_
 	flush_others(run, cpumask, 1);
 }
 
-void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte, uint64_t vpn, uint64_t nr)
+void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte,
+			   uint64_t vpn, uint64_t nr)
 {
 	if (!batch_flush || !should_defer(run, mm)) {
 		rmf_tlb_flush_range(run, mm, vpn, nr);
@@ -91,7 +95,7 @@ void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, r
 		rmf_count(run, RMF_DSB_ISHST_OPS, 1);
 		count_range_ops(run, nr);
 	} else {
-		/* the range is ignored: the flush to come is a full one */
+		/* the range is ignored, because the flush will be a full one */
 		run->tlb_cpumask |= run->pop.mm_cpumask[mm];
 	}
 }
@@ -103,7 +107,7 @@ void rmf_tlb_count_flushes(struct rmf_run *run, uint64_t cpumask, uint64_t nr)
 		rmf_count(run, RMF_DSB_OPS, nr);
 		return;
 	}
-	/* the broadcast reaches the CPU that sends it too */
+	/* the broadcast reaches the sending CPU too */
 	if (!run->arch.invlpgb || !others(cpumask))
 		rmf_count(run, RMF_TLBI_OPS, nr * (cpumask & SELF));
 	flush_others(run, cpumask, nr);

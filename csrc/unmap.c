@@ -6,7 +6,7 @@
 #include "tlb.h"
 #include "walk.h"
 
-/* One call of try_to_unmap_one(), and in it one step at PTE level. */
+/* One call of try_to_unmap_one() and, in it, one step at PTE level. */
 struct unmap {
 	struct rmf_run *run;
 	struct rmf_walk walk;
@@ -16,8 +16,8 @@ struct unmap {
 	uint32_t vma_flags;
 	uint32_t mm;
 	uint32_t ttu;
-	uint64_t nr; /* nr_pages of the kernel: kept between steps unless the policy resets it */
-	uint64_t page; /* of the folio, at the entry */
+	uint64_t nr; /* nr_pages of the kernel; see policy.nr_reset */
+	uint64_t page; /* number of the page in the folio that the entry maps */
 	rmf_pte pteval; /* what the clear returned */
 };
 
@@ -36,13 +36,14 @@ static bool is_swapbacked(const struct unmap *unmap)
 	return *folio_flags(unmap) & RMF_FOLIO_SWAPBACKED;
 }
 
+/* Models add_mm_counter(), include/linux/mm.h, Linux v7.0. */
 static void add_mm_counter(const struct unmap *unmap, enum rmf_mm_counter counter, int64_t nr)
 {
 	rmf_count(unmap->run, RMF_RSS_UPDATES, 1);
 	unmap->run->pop.mm_rss[(uint64_t)unmap->mm * RMF_NR_MM_COUNTERS + counter] += nr;
 }
 
-/* Models mm_counter(). */
+/* Models mm_counter(), include/linux/mm.h, Linux v7.0. */
 static enum rmf_mm_counter mm_counter(const struct unmap *unmap)
 {
 	if (is_anon(unmap))
@@ -50,13 +51,15 @@ static enum rmf_mm_counter mm_counter(const struct unmap *unmap)
 	return is_swapbacked(unmap) ? RMF_MM_SHMEMPAGES : RMF_MM_FILEPAGES;
 }
 
+/* Models folio_put_refs(), include/linux/mm.h, Linux v7.0. */
 static void folio_put_refs(const struct unmap *unmap, uint64_t nr)
 {
 	rmf_count(unmap->run, RMF_REF_PUTS, 1);
 	unmap->run->pop.folio_refcount[unmap->folio] -= (int32_t)nr;
 }
 
-/* Models set_pte_at() and set_ptes(): nr entries from `value` on, wherever the pointer of the step reaches. */
+/* Models set_pte_at() and set_ptes(), include/linux/pgtable.h, Linux v7.0: nr entries from `value`
+ * on, wherever the pointer of the step reaches. */
 static void set_ptes(const struct unmap *unmap, rmf_pte value, uint64_t nr)
 {
 	const struct rmf_slots *slots = &unmap->walk.slots;
@@ -64,17 +67,21 @@ static void set_ptes(const struct unmap *unmap, rmf_pte value, uint64_t nr)
 
 	rmf_count(unmap->run, RMF_PTES_SET, nr);
 	for (uint64_t i = 0; i < nr; i++)
-		if (rmf_slots_reach(slots, vpn, vpn + i, RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES) == RMF_REACH_SLOT)
+		if (rmf_slots_reach(slots, vpn, vpn + i, RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES) ==
+		    RMF_REACH_SLOT)
 			*rmf_slots_at(slots, vpn + i) = rmf_pte_advance(value, i);
 }
 
+/* Put back what the step cleared: the first entry, and its successors. */
 static void restore_ptes(const struct unmap *unmap)
 {
 	set_ptes(unmap, unmap->pteval, unmap->nr);
-	rmf_contpte_fold(&unmap->walk.slots, unmap->walk.vpn, unmap->nr, unmap->walk.folio_pfn, unmap->walk.nr_pages);
+	rmf_contpte_fold(&unmap->walk.slots, unmap->walk.vpn, unmap->nr, unmap->walk.folio_pfn,
+			 unmap->walk.nr_pages);
 }
 
-/* Models get_and_clear_ptes(), include/linux/pgtable.h, Linux v7.0: the first entry, with young and dirty of the later ones. */
+/* Models get_and_clear_ptes(), include/linux/pgtable.h, Linux v7.0. Returns the first entry, with
+ * young and dirty of the later ones. */
 static rmf_pte get_and_clear_ptes(const struct unmap *unmap, uint64_t nr)
 {
 	const struct rmf_slots *slots = &unmap->walk.slots;
@@ -86,7 +93,8 @@ static rmf_pte get_and_clear_ptes(const struct unmap *unmap, uint64_t nr)
 	*rmf_slots_at(slots, vpn) = 0;
 	rmf_count(unmap->run, RMF_PTES_CLEARED, nr);
 	for (uint64_t i = 1; i < nr; i++) {
-		enum rmf_reach reach = rmf_slots_reach(slots, vpn, vpn + i, RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES);
+		enum rmf_reach reach = rmf_slots_reach(slots, vpn, vpn + i, RMF_OOB_WRITES,
+						       RMF_VMA_OVERRUN_WRITES);
 
 		if (reach == RMF_REACH_SLOT) {
 			later |= *rmf_slots_at(slots, vpn + i);
@@ -106,24 +114,28 @@ static bool policy_batches(const struct unmap *unmap)
 	return is_swapbacked(unmap) ? policy->anon_swap : policy->lazyfree;
 }
 
-/* Swap-out needs a batch whose pages are all anon-exclusive or all not: page_anon_exclusive_batch() of the anon-swap proposal. */
+/* A batch that is swapped out must have pages that are all anon-exclusive, or all not. Models
+ * page_anon_exclusive_batch() of the anon-swap proposal (policy g). */
 static uint64_t anon_exclusive_batch(const struct unmap *unmap, uint64_t nr)
 {
 	uint8_t exclusive = rmf_pages_flags(&unmap->pages, unmap->page) & RMF_PAGE_EXCLUSIVE;
 	uint64_t i = 1;
 
-	while (i < nr && (rmf_pages_flags(&unmap->pages, unmap->page + i) & RMF_PAGE_EXCLUSIVE) == exclusive)
+	while (i < nr &&
+	       (rmf_pages_flags(&unmap->pages, unmap->page + i) & RMF_PAGE_EXCLUSIVE) == exclusive)
 		i++;
 	return i;
 }
 
-/* Models folio_unmap_pte_batch(), mm/rmap.c, Linux v7.0 (a67fe41e214f), and can_batch_unmap_folio_ptes() of v6.15 (354dffd29575). */
+/* Models folio_unmap_pte_batch(), mm/rmap.c, Linux v7.0 (a67fe41e214f), and
+ * can_batch_unmap_folio_ptes() of v6.15 (354dffd29575). */
 static uint64_t folio_unmap_pte_batch(const struct unmap *unmap, rmf_pte pte)
 {
 	const struct rmf_policy *policy = &unmap->run->policy;
 	uint64_t folio_nr = unmap->walk.nr_pages, max_nr = folio_nr, nr;
 
-	if (unmap->ttu & RMF_TTU_HWPOISON || folio_nr == 1 || !policy_batches(unmap) || (pte & RMF_PTE_UNUSED))
+	if (unmap->ttu & RMF_TTU_HWPOISON || folio_nr == 1 || !policy_batches(unmap) ||
+	    (pte & RMF_PTE_UNUSED))
 		return 1;
 	if (policy->uffd_wp == RMF_UFFD_PER_PAGE && (unmap->vma_flags & RMF_VMA_UFFD_WP))
 		return 1;
@@ -131,8 +143,8 @@ static uint64_t folio_unmap_pte_batch(const struct unmap *unmap, rmf_pte pte)
 		return 1;
 	if (policy->clip)
 		max_nr = rmf_slots_room(&unmap->walk.slots, unmap->walk.vpn);
-	nr = rmf_folio_pte_batch_flags(&unmap->walk.slots, unmap->walk.vpn, &pte, max_nr, unmap->walk.folio_pfn, folio_nr, policy->respect,
-				       NULL);
+	nr = rmf_folio_pte_batch_flags(&unmap->walk.slots, unmap->walk.vpn, &pte, max_nr,
+				       unmap->walk.folio_pfn, folio_nr, policy->respect, NULL);
 	if (policy->all_or_nothing && nr != folio_nr)
 		return 1;
 	if (is_anon(unmap) && is_swapbacked(unmap))
@@ -150,14 +162,16 @@ static void clear_entries(struct unmap *unmap, rmf_pte pte)
 		unmap->nr = folio_unmap_pte_batch(unmap, pte);
 		cleared = unmap->nr;
 		unmap->pteval = get_and_clear_ptes(unmap, cleared);
-		rmf_tlb_flush_cleared(run, unmap->mm, unmap->ttu & RMF_TTU_BATCH_FLUSH, unmap->pteval, unmap->walk.vpn, cleared);
+		rmf_tlb_flush_cleared(run, unmap->mm, unmap->ttu & RMF_TTU_BATCH_FLUSH,
+				      unmap->pteval, unmap->walk.vpn, cleared);
 		rmf_trace_add(run, RMF_TRACE_STEP, unmap->walk.vpn, (int64_t)unmap->nr);
 		if (unmap->pteval & RMF_PTE_DIRTY) {
 			*folio_flags(unmap) |= RMF_FOLIO_DIRTY;
 			rmf_count(run, RMF_FOLIOS_DIRTIED, 1);
 		}
 	} else {
-		/* Linux has no batch here: with a stale nr everything below counts nr pages for one cleared entry. */
+		/* There is no batch here. With a stale nr, all steps below count nr pages for one
+		 * cleared entry (bug 4). */
 		unmap->pteval = pte;
 		*rmf_slots_at(&unmap->walk.slots, unmap->walk.vpn) = 0;
 		rmf_count(run, RMF_PTES_CLEARED, 1);
@@ -168,30 +182,33 @@ static void clear_entries(struct unmap *unmap, rmf_pte pte)
 	run->batch_lengths[cleared]++;
 }
 
-/* S6. Models pte_install_uffd_wp_if_needed(), and install_uffd_wp_ptes_if_needed() of v7.3. */
+/* S6. Models pte_install_uffd_wp_if_needed(), include/linux/mm_inline.h, Linux v7.0, and
+ * install_uffd_wp_ptes_if_needed(), Linux v7.3. */
 static void install_uffd_wp(const struct unmap *unmap)
 {
 	uint64_t nr = unmap->run->policy.uffd_wp == RMF_UFFD_WHOLE_BATCH ? unmap->nr : 1;
 
-	if ((unmap->vma_flags & RMF_VMA_ANON) || !(unmap->vma_flags & RMF_VMA_UFFD_WP) || !(unmap->pteval & RMF_PTE_UFFD_WP))
+	if ((unmap->vma_flags & RMF_VMA_ANON) || !(unmap->vma_flags & RMF_VMA_UFFD_WP) ||
+	    !(unmap->pteval & RMF_PTE_UFFD_WP))
 		return;
 	rmf_count(unmap->run, RMF_MARKERS_SET, nr);
 	rmf_count(unmap->run, RMF_PTES_SET, nr);
 	for (uint64_t i = 0; i < nr; i++)
-		if (rmf_slots_reach(&unmap->walk.slots, unmap->walk.vpn, unmap->walk.vpn + i, RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES) ==
-		    RMF_REACH_SLOT)
+		if (rmf_slots_reach(&unmap->walk.slots, unmap->walk.vpn, unmap->walk.vpn + i,
+				    RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES) == RMF_REACH_SLOT)
 			*rmf_slots_at(&unmap->walk.slots, unmap->walk.vpn + i) = rmf_mk_marker();
 }
 
-/* S8a: TTU_HWPOISON and the page (from v7.3: page 0) is poisoned. */
+/* 8a: the call has TTU_HWPOISON and the page (from v7.3 on: page 0) is poisoned. */
 static bool is_poisoned(const struct unmap *unmap)
 {
 	uint64_t page = unmap->run->policy.hwpoison_page0 ? 0 : unmap->page;
 
-	return (unmap->ttu & RMF_TTU_HWPOISON) && (rmf_pages_flags(&unmap->pages, page) & RMF_PAGE_HWPOISON);
+	return (unmap->ttu & RMF_TTU_HWPOISON) &&
+	       (rmf_pages_flags(&unmap->pages, page) & RMF_PAGE_HWPOISON);
 }
 
-/* What a lazyfree folio must fulfil to be discarded. */
+/* Whether a lazyfree folio can be discarded, and why not. */
 enum discard { DISCARD_OK, DISCARD_DIRTY, DISCARD_REFERENCED };
 
 static enum discard lazyfree_discard(const struct unmap *unmap)
@@ -205,15 +222,19 @@ static enum discard lazyfree_discard(const struct unmap *unmap)
 	return DISCARD_OK;
 }
 
-/* Whether a failed discard makes the folio swapbacked again: only a dirty one, up to v6.14 any. */
+/* Make the folio swapbacked again after a failed discard: only a dirty one; up to v6.14 any (bug
+ * 7). */
 static void lazyfree_failed(const struct unmap *unmap, enum discard why)
 {
-	bool swapbacked = unmap->run->policy.failure_swapbacked ? !(unmap->vma_flags & RMF_VMA_DROPPABLE) : why == DISCARD_DIRTY;
+	bool swapbacked = unmap->run->policy.failure_swapbacked
+				  ? !(unmap->vma_flags & RMF_VMA_DROPPABLE)
+				  : why == DISCARD_DIRTY;
 
 	if (swapbacked)
 		*folio_flags(unmap) |= RMF_FOLIO_SWAPBACKED;
 }
 
+/* 8c for a lazyfree folio: discard the pages, or put their entries back. */
 static bool unmap_lazyfree(const struct unmap *unmap)
 {
 	enum discard discard = lazyfree_discard(unmap);
@@ -227,7 +248,7 @@ static bool unmap_lazyfree(const struct unmap *unmap)
 	return false;
 }
 
-/* Models folio_dup_swap() for the pages of the step. */
+/* Models folio_dup_swap(), mm/swapfile.c, Linux v7.0, for the pages of the step. */
 static bool folio_dup_swap(const struct unmap *unmap)
 {
 	rmf_count(unmap->run, RMF_SWAP_DUPS, 1);
@@ -237,6 +258,7 @@ static bool folio_dup_swap(const struct unmap *unmap)
 	return true;
 }
 
+/* 8c for a folio in the swap cache: swap entries take the place of the cleared ones. */
 static bool unmap_swapbacked(struct unmap *unmap)
 {
 	struct rmf_population *pop = &unmap->run->pop;
@@ -258,10 +280,14 @@ static bool unmap_swapbacked(struct unmap *unmap)
 	add_mm_counter(unmap, RMF_MM_SWAPENTS, (int64_t)unmap->nr);
 	if (exclusive)
 		flags |= RMF_PTE_EXCLUSIVE;
-	set_ptes(unmap, rmf_mk_nonpresent(RMF_KIND_SWAP, pop->folio_swap[unmap->folio] + unmap->page, flags), unmap->nr);
+	set_ptes(unmap,
+		 rmf_mk_nonpresent(RMF_KIND_SWAP, pop->folio_swap[unmap->folio] + unmap->page,
+				   flags),
+		 unmap->nr);
 	return true;
 }
 
+/* 8c: an anonymous folio. Returns false if the call aborts. */
 static bool unmap_anon(struct unmap *unmap)
 {
 	bool swapcache = *folio_flags(unmap) & RMF_FOLIO_SWAPCACHE;
@@ -275,12 +301,16 @@ static bool unmap_anon(struct unmap *unmap)
 	return swapcache ? unmap_swapbacked(unmap) : unmap_lazyfree(unmap);
 }
 
-/* S8: account for the cleared entries, and put something in their place where the kind of page asks for it. False aborts. */
+/* S8: account for the cleared entries, and write another entry in their place if the kind of page
+ * needs one. Returns false if the call aborts. */
 static bool account(struct unmap *unmap)
 {
 	if (is_poisoned(unmap)) {
 		add_mm_counter(unmap, mm_counter(unmap), -1);
-		set_ptes(unmap, rmf_mk_nonpresent(RMF_KIND_HWPOISON, unmap->walk.folio_pfn + unmap->page, 0), 1);
+		set_ptes(unmap,
+			 rmf_mk_nonpresent(RMF_KIND_HWPOISON, unmap->walk.folio_pfn + unmap->page,
+					   0),
+			 1);
 		return true;
 	}
 	if (rmf_pte_present(unmap->pteval) && (unmap->pteval & RMF_PTE_UNUSED) &&
@@ -290,11 +320,12 @@ static bool account(struct unmap *unmap)
 	}
 	if (is_anon(unmap))
 		return unmap_anon(unmap);
-	add_mm_counter(unmap, mm_counter(unmap), unmap->run->policy.file ? -(int64_t)unmap->nr : -1);
+	add_mm_counter(unmap, mm_counter(unmap),
+		       unmap->run->policy.file ? -(int64_t)unmap->nr : -1);
 	return true;
 }
 
-/* Whether a successful step ends the walk. */
+/* Whether the walk ends after a successful step. */
 static bool is_last_step(const struct unmap *unmap)
 {
 	switch (unmap->run->policy.walk_done) {
@@ -308,7 +339,8 @@ static bool is_last_step(const struct unmap *unmap)
 	return unmap->nr == unmap->walk.nr_pages;
 }
 
-/* One step at PTE level, S4 to S9. False aborts; *done says that the walk has nothing left to find. */
+/* One step at PTE level, S4 to S9. Returns false if the call aborts. *done says that the walk has
+ * nothing left to find. */
 static bool unmap_entries(struct unmap *unmap, bool *done)
 {
 	rmf_pte pte;
@@ -342,7 +374,8 @@ static void discard_pmd(struct unmap *unmap)
 	folio_put_refs(unmap, 1);
 }
 
-/* Models unmap_huge_pmd_locked(), mm/huge_memory.c, Linux v7.0: a lazyfree folio goes whole or not at all. */
+/* Models unmap_huge_pmd_locked(), mm/huge_memory.c, Linux v7.0. A lazyfree folio is discarded whole
+ * or not at all. */
 static bool unmap_lazyfree_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
 {
 	enum discard discard;
@@ -363,7 +396,8 @@ static bool unmap_lazyfree_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
 	return true;
 }
 
-/* Models split_huge_pmd_locked(), mm/huge_memory.c, Linux v7.0: an anonymous leaf becomes a page table, a file leaf is dropped. */
+/* Models split_huge_pmd_locked(), mm/huge_memory.c, Linux v7.0. An anonymous leaf becomes a page
+ * table; a file leaf is dropped. */
 static void split_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
 {
 	struct rmf_population *pop = &unmap->run->pop;
@@ -392,7 +426,7 @@ static void split_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
 	rmf_pages_add_mapcount(&unmap->pages, 1);
 }
 
-/* S3: the walk yielded a PMD leaf. False ends the call with *ret. */
+/* S3: the walk yielded a PMD leaf. Returns false if the call ends with *ret. */
 static bool unmap_pmd(struct unmap *unmap, bool *ret)
 {
 	uint64_t table = rmf_walk_table_start(&unmap->walk);
@@ -413,7 +447,7 @@ static bool unmap_pmd(struct unmap *unmap, bool *ret)
 	return true;
 }
 
-/* S2: a yield in a locked VMA. False ends the walk. */
+/* S2: a yield in a locked VMA. Returns false if the walk ends. */
 static bool restore_mlock(const struct unmap *unmap, uint64_t ptes)
 {
 	const struct rmf_walk *walk = &unmap->walk;
@@ -435,7 +469,7 @@ bool rmf_try_to_unmap_one(struct rmf_run *run, uint64_t folio, uint32_t vma, uin
 	const struct rmf_population *pop = &run->pop;
 	uint32_t vma_flags = pop->vma_flags[vma];
 	bool ret = true, done = false;
-	struct unmap unmap; /* set field by field: clearing all of it would cost as much as a step */
+	struct unmap unmap; /* set field by field: clearing it all costs as much as a step */
 	uint64_t ptes = 0;
 
 	if (!rmf_walk_start(&unmap.walk, run, folio, vma, ttu & RMF_TTU_SYNC ? RMF_PVMW_SYNC : 0))

@@ -1,4 +1,4 @@
-/* The unmap of one folio from one VMA. */
+/* The unmap of one folio from one VMA. Rules such as S5 are those of docs/kernel-rules.md. */
 #ifndef RMF_UNMAP_H
 #define RMF_UNMAP_H
 
@@ -12,8 +12,8 @@ enum rmf_ttu_flag {
 	RMF_TTU_SPLIT_HUGE_PMD = 1 << 4,
 };
 
-/* Models try_to_unmap_one(), mm/rmap.c, Linux v7.0 (a67fe41e214f) and, as the policy says, the editions from v6.12 to v7.3-rc7. False if the
- * rmap walk is to stop. */
+/* Models try_to_unmap_one(), mm/rmap.c, Linux v7.0 (a67fe41e214f); the policy makes it one of the
+ * editions from v6.12 to v7.3-rc7. Returns false if the rmap walk is to stop. */
 bool rmf_try_to_unmap_one(struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t ttu);
 
 #endif

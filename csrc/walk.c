@@ -2,7 +2,8 @@
 
 #include "contpte.h"
 
-bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags)
+bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, uint32_t vma,
+		    uint32_t flags)
 {
 	const struct rmf_population *pop = &run->pop;
 	uint64_t start = pop->vma_start[vma], end = pop->vma_end[vma], pgoff = pop->vma_pgoff[vma];
@@ -40,11 +41,13 @@ uint64_t rmf_walk_table_start(const struct rmf_walk *walk)
 uint8_t *rmf_walk_table_state(const struct rmf_walk *walk)
 {
 	const struct rmf_population *pop = &walk->slots.run->pop;
-	uint64_t table = walk->vpn / pop->ptrs_per_pte - pop->vma_start[walk->vma] / pop->ptrs_per_pte;
+	uint64_t table =
+		walk->vpn / pop->ptrs_per_pte - pop->vma_start[walk->vma] / pop->ptrs_per_pte;
 
 	return &pop->table_state[pop->vma_table_base[walk->vma] + table];
 }
 
+/* One logical read of the entry at the position of the walk. */
 static rmf_pte read_entry(struct rmf_walk *walk)
 {
 	struct rmf_run *run = walk->slots.run;
@@ -61,7 +64,8 @@ static void lock_ptl(struct rmf_walk *walk)
 	walk->locked = true;
 }
 
-/* Models map_pte() without PVMW_SYNC: whether the first entry is worth the lock. */
+/* Models map_pte() without PVMW_SYNC, mm/page_vma_mapped.c, Linux v7.0: whether the first entry is
+ * worth the lock. */
 static bool first_entry_matters(struct rmf_walk *walk)
 {
 	rmf_pte pte = read_entry(walk);
@@ -71,7 +75,8 @@ static bool first_entry_matters(struct rmf_walk *walk)
 	return rmf_pte_present(pte) || rmf_pte_is_device(pte);
 }
 
-/* Models check_pte(): any page of the folio matches, not only the one expected at this address. */
+/* Models check_pte(), mm/page_vma_mapped.c, Linux v7.0. Any page of the folio matches, not only the
+ * one expected at this address. */
 static bool check_pte(struct rmf_walk *walk)
 {
 	rmf_pte pte = read_entry(walk);
@@ -85,7 +90,8 @@ static bool check_pte(struct rmf_walk *walk)
 	return rmf_pte_pfn(pte) - walk->folio_pfn < walk->nr_pages;
 }
 
-/* Models the PMD part of page_vma_mapped_walk(): 1 yields, 0 ends the walk. */
+/* Models the PMD part of page_vma_mapped_walk(), mm/page_vma_mapped.c, Linux v7.0. Returns whether
+ * the leaf is yielded; if not, the walk ends. */
 static bool check_pmd(struct rmf_walk *walk)
 {
 	rmf_pte pmd = *rmf_slots_at(&walk->slots, rmf_walk_table_start(walk));
@@ -98,7 +104,8 @@ static bool check_pmd(struct rmf_walk *walk)
 	return (rmf_pte_present(pmd) || rmf_pte_kind(pmd) == RMF_KIND_DEVICE_PRIVATE) && overlaps;
 }
 
-/* With PVMW_SYNC a PMD-sized folio waits for a racing PMD split by taking the lock. */
+/* Whether the walk takes and drops the PMD lock where no table is. With PVMW_SYNC a PMD-sized folio
+ * waits that way for a PMD split at the same time (2.2 step 5). */
 static bool syncs_with_pmd_lock(const struct rmf_walk *walk)
 {
 	const struct rmf_population *pop = &walk->slots.run->pop;
@@ -108,7 +115,8 @@ static bool syncs_with_pmd_lock(const struct rmf_walk *walk)
 		return false;
 	if (table < walk->slots.vma_start || table + nr > walk->slots.vma_end)
 		return false;
-	return (pop->vma_flags[walk->vma] & RMF_VMA_ANON) || (walk->slots.vma_start - pop->vma_pgoff[walk->vma]) % nr == 0;
+	return (pop->vma_flags[walk->vma] & RMF_VMA_ANON) ||
+	       (walk->slots.vma_start - pop->vma_pgoff[walk->vma]) % nr == 0;
 }
 
 static bool not_found(struct rmf_walk *walk)
@@ -156,7 +164,7 @@ restart:
 	for (;;) {
 		if (check_pte(walk))
 			return found(walk);
-next:
+	next:
 		do {
 			walk->vpn++;
 			if (walk->vpn >= walk->end)
@@ -172,4 +180,14 @@ next:
 		if (!walk->locked)
 			lock_ptl(walk);
 	}
+}
+
+void rmf_walk_folio(struct rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags)
+{
+	struct rmf_walk walk;
+
+	if (!rmf_walk_start(&walk, run, folio, vma, flags))
+		return;
+	while (rmf_page_vma_mapped_walk(&walk))
+		rmf_trace_add(run, RMF_TRACE_YIELD, walk.vpn, 0);
 }

@@ -1,412 +1,20 @@
 # cython: language_level=3
-"""The only door into csrc: checks arguments, drops the GIL, makes one C call, maps an error."""
+"""What Python calls of csrc. Each function checks its arguments, drops the GIL, makes one C call and maps an error."""
 
 import operator
 import os
 
+cimport cython
 cimport numpy as cnp
 import numpy as np
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, UINT64_MAX
+
+from rmapfast._csrc cimport *
 
 cnp.import_array()
-
-cdef extern from "pte.h" nogil:
-    enum:
-        RMF_PTE_PRESENT
-        RMF_PTE_WRITE
-        RMF_PTE_YOUNG
-        RMF_PTE_DIRTY
-        RMF_PTE_SOFT_DIRTY
-        RMF_PTE_UFFD_WP
-        RMF_PTE_SPECIAL
-        RMF_PTE_UNUSED
-        RMF_PTE_CONT
-        RMF_PTE_PROT
-        RMF_PTE_EXCLUSIVE
-        RMF_PFN_SHIFT
-        RMF_KIND_SHIFT
-        RMF_KIND_MASK
-    unsigned long long rmf_mk_marker()
-
-cdef extern from "population.h" nogil:
-    enum:
-        RMF_VMA_LOCKED
-        RMF_VMA_UFFD_WP
-        RMF_VMA_UFFD_ARMED
-        RMF_VMA_DROPPABLE
-        RMF_VMA_EXEC
-        RMF_VMA_SHARED
-        RMF_VMA_ANON
-        RMF_TABLE_PTE
-        RMF_TABLE_ABSENT
-        RMF_TABLE_PMD_LEAF
-        RMF_FOLIO_ANON
-        RMF_FOLIO_SWAPBACKED
-        RMF_FOLIO_SWAPCACHE
-        RMF_FOLIO_DIRTY
-        RMF_FOLIO_MLOCKED
-        RMF_FOLIO_REFERENCED
-        RMF_FOLIO_ACTIVE
-        RMF_FOLIO_PINNED
-        RMF_FOLIO_UNEVICTABLE
-        RMF_FOLIO_YOUNG
-        RMF_FOLIO_PARTIALLY_MAPPED
-        RMF_FOLIO_LOCKED
-        RMF_FOLIO_EXCLUSIVE
-        RMF_FOLIO_PAGE_MAPCOUNTS
-        RMF_FOLIO_PAGE_FLAGS
-        RMF_FOLIO_FREED
-        RMF_PAGE_EXCLUSIVE
-        RMF_PAGE_HWPOISON
-        RMF_PAGE_SWAP_DUP_FAIL
-        RMF_MM_OUTSIDE_MEMCG
-        RMF_MAX_ORDER
-
-    struct rmf_population:
-        uint32_t ptrs_per_pte
-        uint64_t *ptes
-        uint64_t nr_ptes
-        const uint64_t *vma_start
-        const uint64_t *vma_end
-        const uint64_t *vma_pgoff
-        const uint32_t *vma_flags
-        const uint32_t *vma_mm
-        const uint64_t *vma_pte_base
-        const uint64_t *vma_window_start
-        const uint64_t *vma_window_end
-        const uint64_t *vma_table_base
-        uint64_t nr_vmas
-        uint8_t *table_state
-        uint64_t nr_tables
-        const uint64_t *folio_pfn
-        const uint64_t *folio_index
-        const uint8_t *folio_order
-        uint32_t *folio_flags
-        int32_t *folio_refcount
-        int32_t *folio_mapcount
-        int32_t *folio_entire_mapcount
-        int32_t *folio_nr_pages_mapped
-        uint64_t *folio_swap
-        const uint64_t *folio_page_base
-        uint64_t nr_folios
-        int32_t *page_mapcount
-        uint8_t *page_flags
-        uint64_t nr_pages
-        const uint64_t *rmap_start
-        const uint32_t *rmap_vma
-        uint64_t nr_rmap
-        int64_t *mm_rss
-        const uint64_t *mm_cpumask
-        const uint32_t *mm_flags
-        uint64_t nr_mms
-
-    struct rmf_fault:
-        const char *array
-        const char *rule
-        uint64_t index
-
-    int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
-
-cdef extern from "populate.h" nogil:
-    enum:
-        RMF_LAYOUT_BLOCK
-    struct rmf_rate:
-        uint64_t below
-        bint always
-    struct rmf_description:
-        uint64_t pages
-        uint64_t seed
-        uint64_t vpn
-        uint64_t pgoff
-        uint64_t pfn_base
-        uint32_t ptrs_per_pte
-        uint32_t cont_ptes
-        uint32_t nr_orders
-        uint8_t *order
-        uint64_t *weight
-        bint aligned
-        bint anon
-        bint exclusive
-        uint32_t folio_flags
-        uint32_t vma_flags
-        uint32_t sharing
-        int32_t external
-        uint32_t rss_counter
-        uint64_t every
-        rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked, folio_dirty
-    struct rmf_populated:
-        uint64_t *ptes
-        uint64_t *folio_pfn
-        uint64_t *folio_index
-        uint8_t *folio_order
-        uint32_t *folio_flags
-        int32_t *folio_refcount
-        int32_t *folio_mapcount
-        int32_t *folio_nr_pages_mapped
-        uint64_t *folio_page_base
-        int32_t *page_mapcount
-        uint64_t *rmap_start
-        uint32_t *rmap_vma
-        int64_t *mm_rss
-        uint32_t *lru
-        uint64_t nr_folios
-        uint64_t nr_lru
-    uint64_t rmf_described_folios(const rmf_description *what, uint64_t page)
-    void rmf_described_orders(const rmf_description *what, uint64_t page, uint64_t *folios)
-    uint64_t rmf_described_fill(const rmf_description *what)
-
-cdef extern from "arch.h" nogil:
-    enum rmf_tlb_kind:
-        RMF_TLB_NONE
-        RMF_TLB_X86
-        RMF_TLB_ARM64
-        RMF_TLB_RISCV
-    struct rmf_arch:
-        uint32_t ptrs_per_pte
-        uint32_t cont_ptes
-        rmf_tlb_kind tlb
-        uint32_t flush_ceiling
-        uint32_t max_dvm_ops
-        bint range_tlbi
-        bint bbml2_noabort
-        bint page_mapcount
-        bint mkdirty_soft_dirty
-        bint invlpgb
-
-cdef extern from "policy.h" nogil:
-    enum rmf_uffd_rule:
-        RMF_UFFD_FIRST_ENTRY
-        RMF_UFFD_PER_PAGE
-        RMF_UFFD_WHOLE_BATCH
-    enum rmf_walk_done_rule:
-        RMF_DONE_NEVER
-        RMF_DONE_BATCHED
-        RMF_DONE_WHOLE
-    struct rmf_policy:
-        bint lazyfree
-        bint file
-        bint anon_swap
-        bint all_or_nothing
-        bint clip
-        rmf_uffd_rule uffd_wp
-        uint32_t respect
-        bint nr_reset
-        bint young_batched
-        bint skip_batch
-        rmf_walk_done_rule walk_done
-        bint mlock_at_once
-        bint failure_swapbacked
-        bint hwpoison_page0
-        bint mismatch_restores
-
-cdef extern from "error.h" nogil:
-    enum:
-        RMF_ENOMEM
-    const char *rmf_strerror(int error)
-
-cdef extern from "events.h" nogil:
-    enum rmf_event:
-        RMF_BATCH_PTE_READS
-        RMF_NR_EVENTS
-    const char *rmf_event_name(rmf_event event)
-
-cdef extern from "isa.h" nogil:
-    struct rmf_lessons:
-        pass
-    ctypedef uint64_t rmf_visit_alike()
-    ctypedef void rmf_populate(const rmf_description *what, uint64_t first, uint64_t end, rmf_populated *out)
-    struct rmf_isa:
-        const char *name
-        rmf_visit_alike *visit_alike
-        rmf_populate *populate
-    const rmf_isa *rmf_isa_at "rmf_isa"(unsigned int n)
-    rmf_lessons *rmf_lessons_new(rmf_visit_alike *visit_alike)
-    void rmf_lessons_free(rmf_lessons *lessons)
-
-cdef extern from "run.h" nogil:
-    enum rmf_guard:
-        RMF_GUARD_NONE
-        RMF_GUARD_CONTIGUOUS
-    struct rmf_trace_entry:
-        int64_t kind
-        int64_t a
-        int64_t b
-    struct rmf_trace:
-        rmf_trace_entry *entries
-        uint64_t capacity
-        uint64_t n
-        bint grows
-    struct rmf_run:
-        rmf_population pop
-        rmf_arch arch
-        rmf_policy policy
-        rmf_guard guard
-        rmf_trace *trace
-        rmf_lessons *lessons
-        uint64_t *ev
-        uint64_t *referenced_ev
-        uint64_t *batch_lengths
-        int64_t mapped_stat
-        bint flush_required
-        bint tlb_writable
-        uint64_t tlb_cpumask
-        uint64_t swap_next
-        uint64_t swap_end
-    enum rmf_trace_kind:
-        RMF_TRACE_YIELD
-    void rmf_trace_add(rmf_run *run, rmf_trace_kind kind, uint64_t a, int64_t b)
-
-cdef extern from "slots.h" nogil:
-    struct rmf_slots:
-        rmf_run *run
-        uint64_t *ptes
-        uint64_t base
-        uint64_t window_start
-        uint64_t window_end
-        uint64_t vma_start
-        uint64_t vma_end
-        uint64_t table_mask
-        uint64_t cont_mask
-
-cdef extern from "contpte.h" nogil:
-    uint64_t rmf_ptep_get(const rmf_slots *slots, uint64_t vpn)
-
-cdef extern from "folio_batch.h" nogil:
-    enum rmf_fpb_flag:
-        RMF_FPB_RESPECT_DIRTY
-        RMF_FPB_RESPECT_SOFT_DIRTY
-        RMF_FPB_RESPECT_WRITE
-        RMF_FPB_MERGE_WRITE
-        RMF_FPB_MERGE_YOUNG_DIRTY
-        RMF_FPB_UNCUT
-    uint64_t rmf_folio_pte_batch_flags(const rmf_slots *slots, uint64_t vpn, uint64_t *pte, uint64_t max_nr,
-                                       uint64_t folio_pfn, uint64_t folio_nr, uint32_t flags, uint64_t *later)
-
-cdef extern from "walk.h" nogil:
-    enum rmf_pvmw_flag:
-        RMF_PVMW_SYNC
-        RMF_PVMW_MIGRATION
-    struct rmf_walk:
-        uint64_t vpn
-    bint rmf_walk_start(rmf_walk *walk, rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags)
-    bint rmf_page_vma_mapped_walk(rmf_walk *walk)
-
-cdef extern from "unmap.h" nogil:
-    enum rmf_ttu_flag:
-        RMF_TTU_BATCH_FLUSH
-        RMF_TTU_SYNC
-        RMF_TTU_IGNORE_MLOCK
-        RMF_TTU_HWPOISON
-        RMF_TTU_SPLIT_HUGE_PMD
-    bint rmf_try_to_unmap_one(rmf_run *run, uint64_t folio, uint32_t vma, uint32_t ttu)
-
-cdef extern from "referenced.h" nogil:
-    struct rmf_reference:
-        int64_t mapcount
-        int64_t referenced
-        uint32_t vm_flags
-    bint rmf_folio_referenced_one(rmf_run *run, uint64_t folio, uint32_t vma, rmf_reference *reference)
-
-cdef extern from "shrink.h" nogil:
-    enum:
-        RMF_FATE_ACTIVATE
-    struct rmf_visits:
-        uint64_t nr
-        uint8_t order
-        uint8_t fate
-
-cdef extern from "stream.h" nogil:
-    struct rmf_stream:
-        pass
-    rmf_stream *rmf_stream_new(const rmf_description *what, const rmf_arch *arch, const rmf_policy *policy, bint swap,
-                               uint64_t cpumask, const rmf_isa *isa, bint fast)
-    void rmf_stream_free(rmf_stream *stream)
-    uint64_t rmf_stream_visit(rmf_stream *stream, uint64_t first, uint64_t end, uint32_t number, uint64_t limit)
-    const rmf_run *rmf_stream_run(const rmf_stream *stream)
-    const rmf_visits *rmf_stream_log(const rmf_stream *stream, uint64_t *nr)
-
-cdef extern from "reclaim.h" nogil:
-    struct rmf_lru_list:
-        uint32_t *folios
-        uint64_t capacity
-        uint64_t head
-        uint64_t n
-    struct rmf_reclaim:
-        rmf_run *run
-        rmf_lru_list inactive
-        rmf_lru_list active
-        uint64_t target
-        uint64_t freed
-        uint64_t round_left
-        uint64_t lru_pages
-        bint ended
-    bint rmf_reclaim_goes_on(rmf_reclaim *reclaim)
-    uint64_t rmf_reclaim_account(rmf_reclaim *reclaim, const rmf_visits *visits)
-    int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_fault *fault)
-    bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
-    int rmf_groups_check(const rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start, uint64_t nr_groups,
-                         rmf_fault *fault)
-    uint64_t rmf_shrink_groups(rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first,
-                               uint64_t nr_groups, uint64_t budget)
-
-
-cdef extern from "check.h" nogil:
-    enum:
-        RMF_NR_INVARIANTS
-        RMF_CHECK_SLOTS
-        RMF_CHECK_TABLE
-    enum rmf_invariant:
-        pass
-    enum rmf_check_kind:
-        pass
-    enum rmf_check_level:
-        pass
-    const char *rmf_invariant_name(rmf_invariant invariant)
-    struct rmf_check_family:
-        uint8_t order
-        rmf_check_kind kind
-        rmf_check_level level
-        bint anon_vma
-        bint uffd_wp
-        uint32_t nr_symbols
-        uint32_t nr_conditions
-        uint32_t nr_exclusive
-        uint64_t nr_states
-    struct rmf_check_scope:
-        rmf_check_family *families
-        uint32_t nr_families
-    void rmf_check_scope_init(rmf_check_scope *scope, uint32_t max_pages, bint all_bits, bint unreachable)
-    struct rmf_check_state:
-        uint64_t *ptes
-        uint64_t vma_start
-        uint64_t vma_end
-        uint64_t vma_pgoff
-        uint32_t folio_flags
-        int32_t refcount
-        int32_t mapcount
-        int32_t *page_mapcount
-        uint8_t *page_flags
-        uint8_t order
-        uint32_t vma_flags
-        uint32_t ttu
-        bint guard_contiguous
-    bint rmf_check_state_at(const rmf_check_family *family, uint64_t index, rmf_check_state *state)
-    struct rmf_check_found:
-        uint64_t count
-        uint64_t index
-    struct rmf_check_policy:
-        rmf_policy policy
-        uint64_t nr_violating
-        rmf_check_found *found
-    struct rmf_check:
-        pass
-    rmf_check *rmf_check_new(const rmf_arch *arch)
-    void rmf_check_free(rmf_check *check)
-    uint64_t rmf_check_range(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
-                             const rmf_policy *oracle, rmf_check_policy *policies, uint32_t nr_policies)
 
 PTE_PRESENT = RMF_PTE_PRESENT
 PTE_WRITE = RMF_PTE_WRITE
@@ -457,7 +65,18 @@ MM_OUTSIDE_MEMCG = RMF_MM_OUTSIDE_MEMCG
 MAX_ORDER = RMF_MAX_ORDER
 LAYOUT_BLOCK = RMF_LAYOUT_BLOCK
 
-EVENT_NAMES = tuple(rmf_event_name(<rmf_event>i).decode() for i in range(RMF_NR_EVENTS))
+# The lines of csrc/events.def. Of an event: (name, description, component, in_reference_check).
+COMPONENTS = tuple(rmf_component_name(<rmf_component>i).decode() for i in range(RMF_NR_COMPONENTS))
+EVENTS = tuple(
+    (
+        rmf_event_name(<rmf_event>i).decode(),
+        rmf_event_description(<rmf_event>i).decode(),
+        COMPONENTS[<int>rmf_event_component(<rmf_event>i)],
+        bool(rmf_event_in_reference_check(<rmf_event>i)),
+    )
+    for i in range(RMF_NR_EVENTS)
+)
+EVENT_NAMES = tuple(event[0] for event in EVENTS)
 
 FPB_FLAGS = {
     "RESPECT_DIRTY": RMF_FPB_RESPECT_DIRTY,
@@ -477,13 +96,17 @@ TTU_FLAGS = {
 TRACE_KINDS = ("step", "step_nonpresent", "tlb_deferred", "tlb_immediate", "young", "beyond", "notifier", "yield")
 
 cdef dict _TLB = {"none": RMF_TLB_NONE, "x86": RMF_TLB_X86, "arm64": RMF_TLB_ARM64, "riscv": RMF_TLB_RISCV}
-cdef dict _UFFD = {"first-entry": RMF_UFFD_FIRST_ENTRY, "per-page": RMF_UFFD_PER_PAGE, "whole-batch": RMF_UFFD_WHOLE_BATCH}
+cdef dict _UFFD = {
+    "first-entry": RMF_UFFD_FIRST_ENTRY,
+    "per-page": RMF_UFFD_PER_PAGE,
+    "whole-batch": RMF_UFFD_WHOLE_BATCH,
+}
 cdef dict _DONE = {"never": RMF_DONE_NEVER, "batched": RMF_DONE_BATCHED, "whole": RMF_DONE_WHOLE}
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
 def isas():
-    """Instruction sets that this processor has and the build knows, best first."""
+    """Return the instruction sets that this processor has and the build knows, the best first."""
     cdef list found = []
     while rmf_isa_at(len(found)) != NULL:
         found.append(rmf_isa_at(len(found)).name.decode())
@@ -491,7 +114,7 @@ def isas():
 
 
 def isa():
-    """Instruction set of the fast loops: the best one, or what the environment's RMAPFAST_ISA says."""
+    """Return the instruction set of the fast loops: the best one, or the one that RMAPFAST_ISA names."""
     known = isas()
     wanted = os.environ.get("RMAPFAST_ISA") or known[0]
     if wanted not in known:
@@ -503,8 +126,17 @@ cdef const rmf_isa *_isa() except NULL:
     return rmf_isa_at(isas().index(isa()))
 
 
+cdef int _raise_error(int error, const rmf_fault *fault) except -1:
+    """Raise what an error code of C stands for; 0 raises nothing."""
+    if error == RMF_ENOMEM:
+        raise MemoryError
+    if error:
+        raise ValueError(f"{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+    return 0
+
+
 cdef object _checked(str name, object array, int typenum, bint writable, int ndim=1):
-    """The array if C can use it as it is; the error says what would do."""
+    """Return the array if C can use it as it is. The error says how to convert it."""
     cdef cnp.dtype want = cnp.PyArray_DescrFromType(typenum)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array of {want}, got {type(array).__name__}")
@@ -545,7 +177,7 @@ cdef _fill_rate(rmf_rate *rate, double value):
 
 
 cdef _fill_description(rmf_description *what, dict fields):
-    """struct rmf_description of :meth:`rmapfast.description.Description.fields`, which has checked them."""
+    """Take the fields of a description, which were checked when it was made."""
     memset(what, 0, sizeof(what[0]))
     what.pages, what.seed, what.vpn, what.pgoff = fields["pages"], fields["seed"], fields["vpn"], fields["pgoff"]
     what.pfn_base, what.ptrs_per_pte, what.cont_ptes = fields["pfn_base"], fields["ptrs_per_pte"], fields["cont_ptes"]
@@ -568,7 +200,7 @@ cdef _fill_description(rmf_description *what, dict fields):
 
 
 def described_orders(dict fields, page=None):
-    """Folios of each order that begin in the first `page` pages (default: all), a border of blocks."""
+    """Count the folios of each order that begin in the first `page` pages, which end with a block; default: all."""
     cdef rmf_description what
     cdef uint64_t folios[RMF_MAX_ORDER + 1]
     _fill_description(&what, fields)
@@ -577,13 +209,14 @@ def described_orders(dict fields, page=None):
 
 
 def described_fill(dict fields):
-    """Pages at the end that do not fit the mix."""
+    """Count the pages at the end that do not fit the mix."""
     cdef rmf_description what
     _fill_description(&what, fields)
     return rmf_described_fill(&what)
 
 
 cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) except? NULL:
+    """The memory of an array that is to be filled."""
     array = _checked(name, arrays[name], typenum, True, ndim)
     if cnp.PyArray_SIZE(array) < <cnp.npy_intp>size:
         raise ValueError(f"{name}: expected {size} elements or more, got {cnp.PyArray_SIZE(array)}")
@@ -591,9 +224,9 @@ cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) 
 
 
 def populate(dict fields, first, end, dict arrays):
-    """Make the pages [first, end) of a described population, borders of blocks or the end.
+    """Make the pages [first, end) of a described population. Both are borders of blocks, or the end.
 
-    `arrays` holds what struct rmf_populated names. Returns the number of folios and of those on the LRU list.
+    `arrays` has the arrays that struct rmf_populated names. Returns the number of folios and of those on the LRU list.
     """
     cdef rmf_description what
     cdef rmf_populated out
@@ -623,18 +256,19 @@ def populate(dict fields, first, end, dict arrays):
     return out.nr_folios, out.nr_lru
 
 
+@cython.final
 cdef class Run:
     """A population under one policy on one architecture, and what was counted in it.
 
-    With check_only nothing may be run: read-only arrays will do. With fast, regular folios are visited many at a time; the result is the same. The arrays of the
-    population are changed in place; their indices were checked when the run was made, so they must not be replaced by others while it lives.
+    The arrays of the population are changed in place. Their indices are checked when the run is made and must not
+    change while it lives. With `fast`, regular folios are visited many at a time; the result is the same.
     """
 
     cdef rmf_run *run
     cdef rmf_trace trace
     cdef rmf_reclaim reclaim
     cdef list _arrays
-    cdef bint _check_only
+    cdef bint _read_only
 
     def __cinit__(self):
         self.run = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
@@ -645,14 +279,10 @@ cdef class Run:
     def __dealloc__(self):
         free(self.trace.entries)
         if self.run != NULL:
-            rmf_lessons_free(self.run.lessons)
+            rmf_memo_free(self.run.memo)
         PyMem_Free(self.run)
 
-    def __init__(
-        self, population, policy, arch, *, guard="none", trace=False, swap_pages=None, check_only=False, fast=False
-    ):
-        cdef rmf_fault fault
-        cdef int error
+    def __init__(self, population, policy, arch, *, guard="none", trace=False, swap_pages=None, fast=False):
         if self._arrays:
             raise ValueError("a Run is made once; make a new one")
         if guard not in _GUARD:
@@ -662,29 +292,20 @@ cdef class Run:
         self.run.guard = _GUARD[guard]
         self.run.swap_end = swap_pages or 0
         _fill_policy(&self.run.policy, policy)
-        _fill_arch(&self.run.arch, arch)
-        self._check_only = check_only
-        self._set_population(population)
-        if arch.ptrs_per_pte != population.ptrs_per_pte:
-            raise ValueError(
-                f"arch: {arch.name} has {arch.ptrs_per_pte} PTEs per table, the population was made for {population.ptrs_per_pte}"
-            )
-        with nogil:
-            error = rmf_population_check(&self.run.pop, &fault)
-        if error:
-            raise ValueError(f"population.{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+        self._set_population(population, arch, False)
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
         if fast:
-            self.run.lessons = rmf_lessons_new(_isa().visit_alike)
-            if self.run.lessons == NULL:
+            self.run.memo = rmf_memo_new(_isa().visit_same)
+            if self.run.memo == NULL:
                 raise MemoryError
 
     cdef void *_data(self, population, str name, int typenum, bint writable, uint64_t *size, bint first) except? NULL:
-        """The array's memory. `size` is set by the first array of a kind; the others must have as many elements."""
-        writable = writable and not self._check_only
-        array = _checked("population." + name, getattr(population, name), typenum, writable, 2 if name == "mm_rss" else 1)
+        """The memory of an array. The first array of a kind sets `size`; the others must have as many elements."""
+        writable = writable and not self._read_only
+        ndim = 2 if name == "mm_rss" else 1
+        array = _checked("population." + name, getattr(population, name), typenum, writable, ndim)
         cdef uint64_t got = cnp.PyArray_SIZE(array)
         if first:
             size[0] = got
@@ -693,9 +314,14 @@ cdef class Run:
         self._arrays.append(array)
         return cnp.PyArray_DATA(array)
 
-    cdef _set_population(self, p):
+    cdef _set_population(self, p, arch, bint read_only):
+        """Take the arrays of a population that suits the architecture. `read_only`: nothing will be run."""
         cdef rmf_population *pop = &self.run.pop
         cdef uint64_t size
+        cdef rmf_fault fault
+        cdef int error
+        self._read_only = read_only
+        _fill_arch(&self.run.arch, arch)
         if not 2 <= operator.index(p.ptrs_per_pte) <= 8192:
             raise ValueError(f"population.ptrs_per_pte: expected a power of two from 2 to 8192, got {p.ptrs_per_pte}")
         pop.ptrs_per_pte = p.ptrs_per_pte
@@ -718,8 +344,12 @@ cdef class Run:
         pop.folio_flags = <uint32_t *>self._data(p, "folio_flags", cnp.NPY_UINT32, True, &pop.nr_folios, False)
         pop.folio_refcount = <int32_t *>self._data(p, "folio_refcount", cnp.NPY_INT32, True, &pop.nr_folios, False)
         pop.folio_mapcount = <int32_t *>self._data(p, "folio_mapcount", cnp.NPY_INT32, True, &pop.nr_folios, False)
-        pop.folio_entire_mapcount = <int32_t *>self._data(p, "folio_entire_mapcount", cnp.NPY_INT32, True, &pop.nr_folios, False)
-        pop.folio_nr_pages_mapped = <int32_t *>self._data(p, "folio_nr_pages_mapped", cnp.NPY_INT32, True, &pop.nr_folios, False)
+        pop.folio_entire_mapcount = <int32_t *>self._data(
+            p, "folio_entire_mapcount", cnp.NPY_INT32, True, &pop.nr_folios, False
+        )
+        pop.folio_nr_pages_mapped = <int32_t *>self._data(
+            p, "folio_nr_pages_mapped", cnp.NPY_INT32, True, &pop.nr_folios, False
+        )
         pop.folio_swap = <uint64_t *>self._data(p, "folio_swap", cnp.NPY_UINT64, True, &pop.nr_folios, False)
         pop.folio_page_base = <uint64_t *>self._data(p, "folio_page_base", cnp.NPY_UINT64, False, &pop.nr_folios, False)
         pop.page_mapcount = <int32_t *>self._data(p, "page_mapcount", cnp.NPY_INT32, True, &pop.nr_pages, True)
@@ -729,8 +359,27 @@ cdef class Run:
         pop.rmap_vma = <uint32_t *>self._data(p, "rmap_vma", cnp.NPY_UINT32, False, &pop.nr_rmap, True)
         pop.mm_cpumask = <uint64_t *>self._data(p, "mm_cpumask", cnp.NPY_UINT64, False, &pop.nr_mms, True)
         pop.mm_flags = <uint32_t *>self._data(p, "mm_flags", cnp.NPY_UINT32, False, &pop.nr_mms, False)
-        size = 4 * pop.nr_mms
+        size = <int>RMF_NR_MM_COUNTERS * pop.nr_mms
         pop.mm_rss = <int64_t *>self._data(p, "mm_rss", cnp.NPY_INT64, True, &size, False)
+        if arch.ptrs_per_pte != p.ptrs_per_pte:
+            raise ValueError(
+                f"arch: {arch.name} has {arch.ptrs_per_pte} PTEs per table, the population was made for"
+                f" {p.ptrs_per_pte}"
+            )
+        with nogil:
+            error = rmf_population_check(pop, &fault)
+        _raise_error(error, &fault)
+
+    cdef _check_lists(self, p):
+        """Raise ValueError unless each folio on the LRU lists exists and is there once."""
+        cdef const uint32_t *inactive = <uint32_t *>cnp.PyArray_DATA(p.lru_inactive)
+        cdef const uint32_t *active = <uint32_t *>cnp.PyArray_DATA(p.lru_active)
+        cdef uint64_t nr_inactive = len(p.lru_inactive), nr_active = len(p.lru_active)
+        cdef rmf_fault fault
+        cdef int error
+        with nogil:
+            error = rmf_lru_check(&self.run.pop, inactive, nr_inactive, active, nr_active, &fault)
+        _raise_error(error, &fault)
 
     cdef _check_pair(self, folio, vma):
         for name, index in (("folio", folio), ("vma", vma)):
@@ -766,15 +415,12 @@ cdef class Run:
         return bool(ret), reference.mapcount, reference.referenced, reference.vm_flags
 
     def page_vma_mapped_walk(self, folio, vma, *, sync=False, migration=False):
-        """Walk to the end; every yield goes into the trace."""
+        """Call rmf_walk_folio(): walk to the end; each yield goes into the trace."""
         self._check_pair(folio, vma)
-        cdef rmf_walk walk
         cdef uint64_t f = folio
         cdef uint32_t v = vma, flags = (RMF_PVMW_SYNC if sync else 0) | (RMF_PVMW_MIGRATION if migration else 0)
         with nogil:
-            if rmf_walk_start(&walk, self.run, f, v, flags):
-                while rmf_page_vma_mapped_walk(&walk):
-                    rmf_trace_add(self.run, RMF_TRACE_YIELD, walk.vpn, 0)
+            rmf_walk_folio(self.run, f, v, flags)
 
     def shrink_groups(self, folios, group_start, first, budget):
         """Call rmf_shrink_groups() from group `first` on; returns the group to go on with.
@@ -794,14 +440,11 @@ cdef class Run:
             error = rmf_groups_check(self.run, f, nr, g, n, &fault)
             if not error:
                 at = rmf_shrink_groups(self.run, f, g, at, n, b)
-        if error == RMF_ENOMEM:
-            raise MemoryError
-        if error:
-            raise ValueError(f"{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+        _raise_error(error, &fault)
         return at
 
     def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages):
-        """Call rmf_reclaim_start(). inactive and active: uint32 arrays with room for every folio, the first nr_* are the lists."""
+        """Call rmf_reclaim_start(). Both arrays have room for every folio; their first nr_* elements are the lists."""
         cdef rmf_fault fault
         cdef int error
         for name, array, n in (("lru_inactive", inactive, nr_inactive), ("lru_active", active, nr_active)):
@@ -809,19 +452,12 @@ cdef class Run:
             if not 0 <= n <= len(array) == self.run.pop.nr_folios:
                 raise ValueError(f"population.{name}: {n} entries for {len(array)} folios")
             self._arrays.append(array)
-        memset(&self.reclaim, 0, sizeof(self.reclaim))
-        self.reclaim.run = self.run
-        self.reclaim.inactive.folios = <uint32_t *>cnp.PyArray_DATA(inactive)
-        self.reclaim.active.folios = <uint32_t *>cnp.PyArray_DATA(active)
-        self.reclaim.inactive.capacity = self.reclaim.active.capacity = self.run.pop.nr_folios
-        self.reclaim.inactive.n, self.reclaim.active.n = nr_inactive, nr_active
-        self.reclaim.target = target_pages
+        cdef uint32_t *i = <uint32_t *>cnp.PyArray_DATA(inactive)
+        cdef uint32_t *a = <uint32_t *>cnp.PyArray_DATA(active)
+        cdef uint64_t nr_i = nr_inactive, nr_a = nr_active, target = target_pages
         with nogil:
-            error = rmf_reclaim_start(&self.reclaim, &fault)
-        if error == RMF_ENOMEM:
-            raise MemoryError
-        if error:
-            raise ValueError(f"population.{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
+            error = rmf_reclaim_start(&self.reclaim, self.run, i, nr_i, a, nr_a, target, &fault)
+        _raise_error(error, &fault)
 
     def reclaim_step(self, budget):
         """Call rmf_reclaim_step(); True while there is more to do."""
@@ -849,12 +485,12 @@ cdef class Run:
 
     @property
     def referenced_events(self):
-        """Of each count the part that folio_referenced_one() counted, as a new uint64 array."""
+        """The part of each count that folio_referenced_one() counted, as a new uint64 array."""
         return _counts(self.run.referenced_ev)
 
     @property
     def batch_lengths(self):
-        """Steps by the number of entries that they cleared, as a dict without zeros."""
+        """How many steps cleared how many entries, as {entries: steps}."""
         return _lengths(self.run.batch_lengths)
 
     @property
@@ -868,10 +504,23 @@ cdef class Run:
     @property
     def trace_entries(self):
         """Recorded steps as (index into TRACE_KINDS, a, b) (csrc/run.h)."""
-        cdef uint64_t i
-        if self.trace.n > self.trace.capacity:
-            raise MemoryError(f"{self.trace.n} steps were taken, there was room for {self.trace.capacity}")
-        return [(self.trace.entries[i].kind, self.trace.entries[i].a, self.trace.entries[i].b) for i in range(self.trace.n)]
+        cdef uint64_t nr = self.trace.n
+        if nr > self.trace.capacity:
+            raise MemoryError(f"{nr} steps were taken, there was room for {self.trace.capacity}")
+        entries = np.empty((nr, 3), np.int64)
+        if nr:
+            memcpy(cnp.PyArray_DATA(entries), self.trace.entries, nr * sizeof(rmf_trace_entry))
+        return list(map(tuple, entries.tolist()))
+
+
+def check_population(population, arch):
+    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture.
+
+    Both LRU lists are checked too. Read-only arrays will do.
+    """
+    cdef Run run = Run.__new__(Run)
+    run._set_population(population, arch, True)
+    run._check_lists(population)
 
 
 cdef rmf_run *_scan = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
@@ -879,8 +528,10 @@ if _scan == NULL:
     raise MemoryError
 
 
-def folio_pte_batch_flags(cnp.ndarray ptes, Py_ssize_t start, uint64_t max_nr, uint64_t folio_pfn, uint64_t folio_pages, uint32_t flags,
-                          uint32_t cont_ptes, bint mkdirty_soft_dirty):
+def folio_pte_batch_flags(
+    cnp.ndarray ptes, Py_ssize_t start, uint64_t max_nr, uint64_t folio_pfn, uint64_t folio_pages, uint32_t flags,
+    uint32_t cont_ptes, bint mkdirty_soft_dirty
+):
     """Call rmf_folio_pte_batch_flags() on an array that is one page table; returns (nr, merged pte, reads, later bits).
 
     The GIL is kept: a scan of a page table is shorter than giving it back, and the scratch run is shared.
@@ -893,19 +544,14 @@ def folio_pte_batch_flags(cnp.ndarray ptes, Py_ssize_t start, uint64_t max_nr, u
         raise ValueError(f"start: expected 0 to {length - 1}, got {start}")
     if max_nr < 1:
         raise ValueError("max_nr: expected 1 or more, got 0")
-    if folio_pages < 1 or folio_pages > (1 << RMF_MAX_ORDER):
-        raise ValueError(f"folio_pages: expected 1 to {1 << RMF_MAX_ORDER}, got {folio_pages}")
+    if folio_pages < 1 or folio_pages > RMF_MAX_FOLIO_PAGES:
+        raise ValueError(f"folio_pages: expected 1 to {RMF_MAX_FOLIO_PAGES}, got {folio_pages}")
     if cont_ptes < 1 or cont_ptes & (cont_ptes - 1):
         raise ValueError(f"cont_ptes: expected a power of two, got {cont_ptes}")
-    slots.run = _scan
-    slots.ptes = <uint64_t *>cnp.PyArray_DATA(ptes)
-    slots.base = slots.window_start = slots.vma_start = 0
-    slots.window_end = slots.vma_end = length
-    slots.table_mask = UINT64_MAX
-    slots.cont_mask = cont_ptes - 1
     _scan.arch.cont_ptes = cont_ptes
     _scan.arch.mkdirty_soft_dirty = mkdirty_soft_dirty
     _scan.ev[<Py_ssize_t>RMF_BATCH_PTE_READS] = 0
+    slots = rmf_slots_of_table(_scan, <uint64_t *>cnp.PyArray_DATA(ptes), length)
     pte = rmf_ptep_get(&slots, start)
     if not pte & RMF_PTE_PRESENT or (pte >> RMF_PFN_SHIFT) - folio_pfn >= folio_pages:
         raise ValueError(f"ptes[{start}]: expected a present entry of the folio at PFN {folio_pfn:#x}, got {pte:#x}")
@@ -918,6 +564,7 @@ CHECK_KINDS = ("file", "shmem", "lazyfree", "anon")
 CHECK_LEVELS = ("all bits", "reacting bits", "few")
 
 
+@cython.final
 cdef class CheckScope:
     """The families of states of rmf_check_scope_init()."""
 
@@ -959,7 +606,7 @@ cdef class CheckScope:
         }
 
     def state(self, family, index):
-        """State `index` of a family as plain numbers, or None if it is the same as another."""
+        """State `index` of a family as plain numbers, or None if it is the same as another state."""
         cdef rmf_check_state state
         cdef rmf_check_family *f = self._family(family)
         cdef Py_ssize_t i
@@ -983,7 +630,10 @@ cdef class CheckScope:
         }
 
     def run(self, family, first, end, oracle, policies, arch):
-        """Call rmf_check_range(): (distinct states tried, per policy (states in violation, {invariant: (count, smallest index)}))."""
+        """Call rmf_check_range(); returns (distinct states tried, found).
+
+        `found` has for each policy (states in violation, {invariant: (count, smallest index)}).
+        """
         cdef rmf_check_family *f = self._family(family)
         cdef uint64_t a = first, b = end, tried
         cdef uint32_t n = len(policies), i
@@ -1016,16 +666,23 @@ cdef class CheckScope:
             PyMem_Free(found)
 
 
+cdef _array(const uint64_t *counts, Py_ssize_t nr):
+    array = np.empty(nr, np.uint64)
+    memcpy(cnp.PyArray_DATA(array), counts, nr * sizeof(uint64_t))
+    return array
+
+
 cdef _counts(const uint64_t *counts):
-    cdef Py_ssize_t i
-    return np.array([counts[i] for i in range(<Py_ssize_t>RMF_NR_EVENTS)], np.uint64)
+    return _array(counts, RMF_NR_EVENTS)
 
 
 cdef _lengths(const uint64_t *lengths):
-    cdef Py_ssize_t i
-    return {i: lengths[i] for i in range((1 << RMF_MAX_ORDER) + 1) if lengths[i]}
+    array = _array(lengths, RMF_MAX_FOLIO_PAGES + 1)
+    used = np.flatnonzero(array)
+    return dict(zip(used.tolist(), array[used].tolist(), strict=True))
 
 
+@cython.final
 cdef class Stream:
     """A described population under one policy on one architecture, of which one block at a time is in memory."""
 
@@ -1054,14 +711,17 @@ cdef class Stream:
     def visit(self, first, end, number, limit=None):
         """Visit the folios of pages [first, end) that pass `number` (from 1) comes to, `limit` at most.
 
-        Returns how many were visited, a log for :meth:`Loop.account`, and what was counted: events, the part of reference checks, batch lengths.
+        Returns how many were visited, a log for :meth:`Loop.account`, and what was counted: events, the part of the
+        reference checks, batch lengths.
         """
         cdef uint64_t a = first, b = end, n = UINT64_MAX if limit is None else limit, visited, nr
         cdef uint32_t k = number
         cdef const rmf_visits *entries
         cdef const rmf_run *run
         if not 0 <= first < end <= self.pages or any(at % RMF_LAYOUT_BLOCK and at != self.pages for at in (first, end)):
-            raise ValueError(f"first, end: expected multiples of {RMF_LAYOUT_BLOCK} up to {self.pages}, got {first}, {end}")
+            raise ValueError(
+                f"first, end: expected multiples of {RMF_LAYOUT_BLOCK} up to {self.pages}, got {first}, {end}"
+            )
         with nogil:
             visited = rmf_stream_visit(self.stream, a, b, k, n)
         if visited == UINT64_MAX:
@@ -1074,8 +734,9 @@ cdef class Stream:
         return visited, log, _counts(run.ev), _counts(run.referenced_ev), _lengths(run.batch_lengths)
 
 
+@cython.final
 cdef class Loop:
-    """The reclaim loop apart from the visits: `folios` of `pages` in all on the inactive list, none on the active one."""
+    """The reclaim loop without the visits. At first `folios` of `pages` in all are on its inactive list."""
 
     cdef rmf_run *run
     cdef rmf_reclaim reclaim
@@ -1089,26 +750,16 @@ cdef class Loop:
         PyMem_Free(self.run)
 
     def __init__(self, arch, folios, pages, target_pages):
-        memset(&self.reclaim, 0, sizeof(self.reclaim))
         _fill_arch(&self.run.arch, arch)
-        self.reclaim.run = self.run
-        self.reclaim.inactive.n = self.reclaim.round_left = folios
-        self.reclaim.lru_pages = pages
-        self.reclaim.target = target_pages
+        rmf_reclaim_start_accounting(&self.reclaim, self.run, folios, pages, target_pages)
 
     def account(self, cnp.ndarray log):
         """Take a log of the next visits; returns how many of them the loop comes to."""
         _checked("log", log, cnp.NPY_UINT8, False)
-        cdef uint64_t nr = cnp.PyArray_SIZE(log) // sizeof(rmf_visits), i, done = 0, taken
+        cdef uint64_t nr = cnp.PyArray_SIZE(log) // sizeof(rmf_visits), done
         cdef const rmf_visits *visits = <const rmf_visits *>cnp.PyArray_DATA(log)
         with nogil:
-            for i in range(nr):
-                if visits[i].order > RMF_MAX_ORDER or visits[i].fate > RMF_FATE_ACTIVATE:
-                    break
-                taken = rmf_reclaim_account(&self.reclaim, &visits[i])
-                done += taken
-                if taken < visits[i].nr:
-                    break
+            done = rmf_reclaim_account_log(&self.reclaim, visits, nr)
         return done
 
     def goes_on(self):
@@ -1131,46 +782,3 @@ cdef class Loop:
     @property
     def events(self):
         return _counts(self.run.ev)
-
-
-# The machine's limits, for benchmarks (csrc/machine_limits.h)
-
-cdef extern from "machine_limits.h" nogil:
-    uint64_t rmf_limit_read(const uint64_t *words, size_t n)
-    uint64_t rmf_limit_read_clear(uint64_t *words, size_t n)
-    void rmf_limit_copy(uint64_t *to, const uint64_t *source, size_t n)
-
-
-def limit_read(array):
-    """Load each word of a uint64 array; returns their sum modulo 2^64."""
-    _checked("array", array, cnp.NPY_UINT64, False)
-    cdef const uint64_t *words = <uint64_t *>cnp.PyArray_DATA(array)
-    cdef size_t n = cnp.PyArray_SIZE(array)
-    cdef uint64_t total
-    with nogil:
-        total = rmf_limit_read(words, n)
-    return total
-
-
-def limit_read_clear(array):
-    """Load each word of a uint64 array and store 0 in its place; returns their sum modulo 2^64."""
-    _checked("array", array, cnp.NPY_UINT64, True)
-    cdef uint64_t *words = <uint64_t *>cnp.PyArray_DATA(array)
-    cdef size_t n = cnp.PyArray_SIZE(array)
-    cdef uint64_t total
-    with nogil:
-        total = rmf_limit_read_clear(words, n)
-    return total
-
-
-def limit_copy(dst, src):
-    """Copy a uint64 array into another one of the same size."""
-    _checked("dst", dst, cnp.NPY_UINT64, True)
-    _checked("src", src, cnp.NPY_UINT64, False)
-    if len(dst) != len(src) or np.may_share_memory(dst, src):
-        raise ValueError(f"dst: expected an array of {len(src)} elements apart from src")
-    cdef uint64_t *to = <uint64_t *>cnp.PyArray_DATA(dst)
-    cdef const uint64_t *source = <uint64_t *>cnp.PyArray_DATA(src)
-    cdef size_t n = cnp.PyArray_SIZE(src)
-    with nogil:
-        rmf_limit_copy(to, source, n)

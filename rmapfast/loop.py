@@ -203,16 +203,7 @@ def _block_by_block(
 
 def check_population(population: Population, arch: Arch) -> None:
     """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture."""
-    _core.Run(population, _policy.get("per-page"), arch, check_only=True)
-    listed = np.zeros(population.nr_folios, bool)
-    for name in ("lru_inactive", "lru_active"):
-        lru = getattr(population, name)
-        if len(lru) and lru.max() >= population.nr_folios:
-            raise ValueError(f"population.{name}: expected folio numbers below {population.nr_folios}, got {lru.max()}")
-        before = np.count_nonzero(listed)
-        listed[lru] = True
-        if np.count_nonzero(listed) - before != len(lru):
-            raise ValueError(f"population.{name}: expected each folio once on the lists")
+    _core.check_population(population, arch)
 
 
 def _with_splits(counts: npt.ArrayLike, splits: int) -> npt.NDArray[np.uint64]:

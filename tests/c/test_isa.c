@@ -1,4 +1,5 @@
-/* Every instruction set that this processor has does what the rules do, on streams of described populations. */
+/* Every instruction set that this processor has does what the rules do, on streams of described
+ * populations. */
 #include <string.h>
 
 #include "isa.h"
@@ -33,12 +34,25 @@ static struct rmf_description description(uint32_t number)
 static void test_every_isa(void)
 {
 	const struct rmf_arch arches[] = {
-		{ .ptrs_per_pte = 512, .cont_ptes = 1, .tlb = RMF_TLB_X86, .flush_ceiling = 33, .page_mapcount = true, .mkdirty_soft_dirty = true },
-		{ .ptrs_per_pte = 512, .cont_ptes = 16, .tlb = RMF_TLB_ARM64, .range_tlbi = true, .page_mapcount = true },
+		{ .ptrs_per_pte = 512,
+		  .cont_ptes = 1,
+		  .tlb = RMF_TLB_X86,
+		  .flush_ceiling = 33,
+		  .page_mapcount = true,
+		  .mkdirty_soft_dirty = true },
+		{ .ptrs_per_pte = 512,
+		  .cont_ptes = 16,
+		  .tlb = RMF_TLB_ARM64,
+		  .range_tlbi = true,
+		  .page_mapcount = true },
 	};
 	const struct rmf_policy policies[] = {
 		{ .walk_done = RMF_DONE_NEVER },
-		{ .file = true, .clip = true, .nr_reset = true, .young_batched = true, .walk_done = RMF_DONE_WHOLE },
+		{ .file = true,
+		  .clip = true,
+		  .nr_reset = true,
+		  .young_batched = true,
+		  .walk_done = RMF_DONE_WHOLE },
 	};
 
 	for (uint32_t number = 0; number < 24; number++) {
@@ -48,24 +62,31 @@ static void test_every_isa(void)
 		const struct rmf_isa *isa;
 
 		for (unsigned int n = 0; (isa = rmf_isa(n)); n++) {
-			struct rmf_stream *fast = rmf_stream_new(&what, arch, policy, true, 2, isa, true);
-			struct rmf_stream *rules = rmf_stream_new(&what, arch, policy, true, 2, isa, false);
+			struct rmf_stream *fast =
+				rmf_stream_new(&what, arch, policy, true, 2, isa, true);
+			struct rmf_stream *rules =
+				rmf_stream_new(&what, arch, policy, true, 2, isa, false);
 
 			expect(fast && rules, "memory");
 			for (uint32_t pass = 1; fast && rules && pass <= 3; pass++) {
 				const struct rmf_run *a, *b;
 				uint64_t nr, nr_rules;
 
-				expect_eq((int64_t)rmf_stream_visit(fast, 0, what.pages, pass, 5000),
-					  (int64_t)rmf_stream_visit(rules, 0, what.pages, pass, 5000), isa->name);
+				expect_eq(
+					(int64_t)rmf_stream_visit(fast, 0, what.pages, pass, 5000),
+					(int64_t)rmf_stream_visit(rules, 0, what.pages, pass, 5000),
+					isa->name);
 				a = rmf_stream_run(fast);
 				b = rmf_stream_run(rules);
 				expect(!memcmp(a->ev, b->ev, sizeof(a->ev)), isa->name);
-				expect(!memcmp(a->referenced_ev, b->referenced_ev, sizeof(a->ev)), isa->name);
-				expect(!memcmp(a->batch_lengths, b->batch_lengths, sizeof(a->batch_lengths)), isa->name);
+				expect(!memcmp(a->referenced_ev, b->referenced_ev, sizeof(a->ev)),
+				       isa->name);
+				expect(!memcmp(a->batch_lengths, b->batch_lengths,
+					       sizeof(a->batch_lengths)),
+				       isa->name);
 				rmf_stream_log(fast, &nr);
 				rmf_stream_log(rules, &nr_rules);
-				expect_eq((int64_t)nr, (int64_t)nr_rules, "visits alike");
+				expect_eq((int64_t)nr, (int64_t)nr_rules, "length of the log");
 			}
 			rmf_stream_free(fast);
 			rmf_stream_free(rules);

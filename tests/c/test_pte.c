@@ -1,7 +1,5 @@
-/* The PTE word, and the names of events and errors. */
+/* The PTE word, and the names of events and components. */
 #include "testing.h"
-
-#include "error.h"
 
 static void test_words(void)
 {
@@ -12,7 +10,8 @@ static void test_words(void)
 	expect_eq((int64_t)rmf_pte_pfn(rmf_mk_marker()), 0, "a marker holds no PFN");
 	expect(rmf_mk_marker() & RMF_PTE_UFFD_WP, "a marker is a uffd-wp one");
 	for (rmf_pte low = 0; low < 16; low++)
-		expect_eq(rmf_pte_kind(low | RMF_PTE_PRESENT), RMF_KIND_PRESENT, "a present entry has no other kind");
+		expect_eq(rmf_pte_kind(low | RMF_PTE_PRESENT), RMF_KIND_PRESENT,
+			  "a present entry has no other kind");
 }
 
 static void test_nonpresent(void)
@@ -27,7 +26,9 @@ static void test_nonpresent(void)
 		expect_eq(rmf_pte_kind(pte), kind, "kind");
 		expect_eq((int64_t)rmf_pte_pfn(pte), (int64_t)top, "value");
 		expect_eq((int64_t)(pte & flags), (int64_t)flags, "flags");
-		expect_eq(rmf_pte_is_device(pte), kind == RMF_KIND_DEVICE_EXCLUSIVE || kind == RMF_KIND_DEVICE_PRIVATE, "device");
+		expect_eq(rmf_pte_is_device(pte),
+			  kind == RMF_KIND_DEVICE_EXCLUSIVE || kind == RMF_KIND_DEVICE_PRIVATE,
+			  "device");
 	}
 }
 
@@ -36,8 +37,10 @@ static void test_advance(void)
 	const rmf_pte flags = 0xfff;
 
 	for (uint64_t nr = 0; nr <= 8192; nr += 63) {
-		expect_eq((int64_t)rmf_pte_pfn(rmf_pte_advance(mk_pte(0x1000, flags), nr)), (int64_t)(0x1000 + nr), "PFN");
-		expect_eq((int64_t)(rmf_pte_advance(mk_pte(0x1000, flags), nr) & flags), (int64_t)flags, "flags stay");
+		expect_eq((int64_t)rmf_pte_pfn(rmf_pte_advance(mk_pte(0x1000, flags), nr)),
+			  (int64_t)(0x1000 + nr), "PFN");
+		expect_eq((int64_t)(rmf_pte_advance(mk_pte(0x1000, flags), nr) & flags),
+			  (int64_t)flags, "flags stay");
 	}
 }
 
@@ -45,25 +48,28 @@ static void test_mkdirty(void)
 {
 	struct rmf_arch arch = arch_x86();
 
-	expect_eq((int64_t)rmf_pte_mkdirty(&arch, 1), RMF_PTE_PRESENT | RMF_PTE_DIRTY | RMF_PTE_SOFT_DIRTY, "x86 sets soft-dirty too");
+	expect_eq((int64_t)rmf_pte_mkdirty(&arch, 1),
+		  RMF_PTE_PRESENT | RMF_PTE_DIRTY | RMF_PTE_SOFT_DIRTY, "x86 sets soft-dirty too");
 	arch.mkdirty_soft_dirty = false;
-	expect_eq((int64_t)rmf_pte_mkdirty(&arch, 1), RMF_PTE_PRESENT | RMF_PTE_DIRTY, "others do not");
+	expect_eq((int64_t)rmf_pte_mkdirty(&arch, 1), RMF_PTE_PRESENT | RMF_PTE_DIRTY,
+		  "others do not");
 }
 
 static void test_names(void)
 {
-	const int errors[] = { 0, RMF_ENOMEM, RMF_EPOPULATION, RMF_ELRU, RMF_EFOLIO, RMF_EARCH, RMF_ERANGE, -99 };
-	const int nr = sizeof(errors) / sizeof(errors[0]);
-
 	for (int i = 0; i < RMF_NR_EVENTS; i++) {
 		expect(rmf_event_name((enum rmf_event)i) != NULL, "every event has a name");
 		for (int j = 0; j < i; j++)
-			expect(strcmp(rmf_event_name((enum rmf_event)i), rmf_event_name((enum rmf_event)j)) != 0, "no two events share it");
+			expect(strcmp(rmf_event_name((enum rmf_event)i),
+				      rmf_event_name((enum rmf_event)j)) != 0,
+			       "no two events share it");
 	}
 	expect(!rmf_event_name(RMF_NR_EVENTS), "no event of that number");
-	for (int i = 0; i < nr; i++)
-		for (int j = 0; j < i; j++)
-			expect(strcmp(rmf_strerror(errors[i]), rmf_strerror(errors[j])) != 0, "each error has a text of its own");
+	expect(!rmf_event_description(RMF_NR_EVENTS), "and no text of it");
+	for (int i = 0; i < RMF_NR_COMPONENTS; i++)
+		expect(rmf_component_name((enum rmf_component)i) != NULL,
+		       "every component has a name");
+	expect(!rmf_component_name(RMF_NR_COMPONENTS), "no component of that number");
 }
 
 int main(void)

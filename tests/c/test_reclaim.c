@@ -1,50 +1,67 @@
-/* The reclaim loop: isolation groups, free batches and flushes, second chances, targets, what is kept and what activated. */
+/* The reclaim loop: isolation groups, free batches and flushes, second chances, targets, what is
+ * kept and what activated. */
 #include "testing.h"
 
 enum { VPN = 1024, PFN = 0x1000 };
 
-/* `nr` folios of `order`, one behind the other in one VMA, all on the inactive list. */
+/* `nr` folios of `order`, one behind the other in one VMA, all on one list. */
 struct lru {
 	struct world world;
 	struct rmf_reclaim reclaim;
+	uint32_t *folios; /* of both lists: 2 * nr */
 	uint64_t nr;
+	uint64_t target;
+	bool active; /* on the active list */
 };
 
-static struct lru make_lru(uint64_t nr, uint8_t order, uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte_flags, uint64_t swap)
+static struct lru make_lru(uint64_t nr, uint8_t order, uint32_t folio_flags, uint32_t vma_flags,
+			   rmf_pte pte_flags, uint64_t swap)
 {
 	struct lru lru = { .world = make_world(arch_x86(), policy_v7_0_12()), .nr = nr };
-	uint32_t vma = add_vma(&lru.world, (struct vma_spec){ .start = VPN, .nr = nr << order, .flags = vma_flags });
+	uint32_t vma =
+		add_vma(&lru.world,
+			(struct vma_spec){ .start = VPN, .nr = nr << order, .flags = vma_flags });
 	uint32_t *folios = calloc(2 * nr, sizeof(*folios));
 
 	if (!folios)
 		abort();
 	for (uint64_t i = 0; i < nr; i++) {
-		folios[i] = add_folio(&lru.world, (struct folio_spec){ .pfn = PFN + (i << order), .index = i << order, .order = order, .flags = folio_flags });
+		folios[i] = add_folio(&lru.world, (struct folio_spec){ .pfn = PFN + (i << order),
+								       .index = i << order,
+								       .order = order,
+								       .flags = folio_flags });
 		map_folio(&lru.world, vma, pte_flags);
 	}
 	lru.world.run->swap_end = swap;
-	lru.reclaim = (struct rmf_reclaim){
-		.run = lru.world.run,
-		.inactive = { .folios = folios, .capacity = nr, .n = nr },
-		.active = { .folios = folios + nr, .capacity = nr },
-		.target = UINT64_MAX,
-	};
+	lru.folios = folios;
+	lru.target = UINT64_MAX;
 	return lru;
+}
+
+static void start(struct lru *lru)
+{
+	uint64_t inactive = lru->active ? 0 : lru->nr;
+	uint32_t *empty = lru->folios + lru->nr;
+	struct rmf_fault fault;
+
+	expect_eq(rmf_reclaim_start(&lru->reclaim, lru->world.run,
+				    lru->active ? empty : lru->folios, inactive,
+				    lru->active ? lru->folios : empty, lru->nr - inactive,
+				    lru->target, &fault),
+		  0, "start");
 }
 
 /* Begin, and go on in steps of `budget` pages until the end. */
 static void reclaim(struct lru *lru, uint64_t budget)
 {
-	struct rmf_fault fault;
-
-	expect_eq(rmf_reclaim_start(&lru->reclaim, &fault), 0, "start");
+	start(lru);
 	while (rmf_reclaim_step(&lru->reclaim, budget))
 		;
 }
 
 static void free_lru(struct lru *lru)
 {
-	free(lru->reclaim.inactive.folios < lru->reclaim.active.folios ? lru->reclaim.inactive.folios : lru->reclaim.active.folios);
+	free(lru->folios);
 	free_world(&lru->world);
 }
 
@@ -71,31 +88,34 @@ static void test_isolation_groups(void)
 		expect_event(&lru.world, RMF_PAGES_FREED, nr * pages);
 		expect_event(&lru.world, RMF_REFERENCED_CALLS, nr);
 		expect_event(&lru.world, RMF_UNMAP_CALLS, nr);
-		/* two for the reference check, two for the unmap, one less with the SYNC of large folios */
+		/* two for the reference check and two for the unmap; SYNC saves large folios one */
 		expect_event(&lru.world, RMF_WALK_PTE_READS, nr * (order ? 3 : 4));
 		expect_event(&lru.world, RMF_PAGE_CACHE_SLOTS, nr << (order % 6));
-		/* a group of 32 folios fills one free batch of 31 and flushes again at its end */
-		expect_event(&lru.world, RMF_TLB_FLUSHES, order ? divided_up(nr, group) : 2 * (nr / 32) + 1);
+		/* a group of 32 folios fills one free batch of 31, and flushes again at its end */
+		expect_event(&lru.world, RMF_TLB_FLUSHES,
+			     order ? divided_up(nr, group) : 2 * (nr / 32) + 1);
 		for (uint64_t i = 0; i < nr; i++)
-			expect(lru.world.pop->folio_flags[i] == RMF_FOLIO_FREED && !lru.world.pop->folio_refcount[i], "freed");
+			expect(lru.world.pop->folio_flags[i] == RMF_FOLIO_FREED &&
+				       !lru.world.pop->folio_refcount[i],
+			       "freed");
 		free_lru(&lru);
 	}
 }
 
-/* Whole groups are handled: freed is the target rounded up to one. */
+/* Only whole groups are reclaimed: the target is rounded up to one. */
 static void test_target(void)
 {
 	for (uint64_t target = 0; target <= 256; target += 17) {
 		struct lru lru = make_lru(16, 4, FOLIO_FILE, 0, 0, 0);
 
-		lru.reclaim.target = target;
+		lru.target = target;
 		reclaim(&lru, ALL);
 		expect_event(&lru.world, RMF_PAGES_FREED, 32 * divided_up(target, 32));
 		free_lru(&lru);
 	}
 }
 
-/* However it is cut into steps, the run is the same. */
+/* The run is the same however it is cut into steps. */
 static void test_budget(void)
 {
 	struct lru whole = make_lru(40, 2, FOLIO_SHMEM, 0, RMF_PTE_YOUNG | RMF_PTE_DIRTY, 1000);
@@ -104,16 +124,16 @@ static void test_budget(void)
 	reclaim(&whole, ALL);
 	reclaim(&steps, 1);
 	for (int i = 0; i < RMF_NR_EVENTS; i++)
-		expect_event(&steps.world, (enum rmf_event)i, event(&whole.world, (enum rmf_event)i));
+		expect_event(&steps.world, (enum rmf_event)i,
+			     event(&whole.world, (enum rmf_event)i));
 	free_lru(&whole);
 	free_lru(&steps);
 }
 
-/* A young folio is kept once, and freed at the second look if nobody touched it. */
+/* A young folio is kept once. At the second look it is freed, unless it was touched again. */
 static void test_second_chance(void)
 {
 	struct lru lru = make_lru(8, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
-	struct rmf_fault fault;
 
 	reclaim(&lru, ALL);
 	expect_event(&lru.world, RMF_REFERENCED_CALLS, 16);
@@ -122,9 +142,9 @@ static void test_second_chance(void)
 	expect_event(&lru.world, RMF_FOLIOS_ACTIVATED, 0);
 	expect_event(&lru.world, RMF_FOLIOS_FREED, 8);
 	free_lru(&lru);
-	/* touched again between the two looks: activated */
+	/* touched again between the two looks, it is activated */
 	lru = make_lru(1, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
-	expect_eq(rmf_reclaim_start(&lru.reclaim, &fault), 0, "start");
+	start(&lru);
 	expect(rmf_reclaim_step(&lru.reclaim, 1), "there is more to do");
 	expect(lru.world.pop->folio_flags[0] & RMF_FOLIO_REFERENCED, "marked");
 	*pte_at(&lru.world, 0, VPN) |= RMF_PTE_YOUNG;
@@ -133,11 +153,13 @@ static void test_second_chance(void)
 	free_lru(&lru);
 }
 
-/* Referenced before, or young in executable file memory: activated, deactivated by an active pass once old, and freed. */
+/* A folio that was referenced before, or that is young and executable file memory, is activated.
+ * Once it is old, an active pass deactivates it, and it is freed. */
 static void test_activation(void)
 {
 	for (int exec = 0; exec < 2; exec++) {
-		struct lru lru = make_lru(6, 4, exec ? 0 : RMF_FOLIO_REFERENCED, exec ? RMF_VMA_EXEC : 0, RMF_PTE_YOUNG, 0);
+		struct lru lru = make_lru(6, 4, exec ? 0 : RMF_FOLIO_REFERENCED,
+					  exec ? RMF_VMA_EXEC : 0, RMF_PTE_YOUNG, 0);
 
 		reclaim(&lru, ALL);
 		expect_event(&lru.world, RMF_FOLIOS_ACTIVATED, 6);
@@ -145,18 +167,19 @@ static void test_activation(void)
 		expect_event(&lru.world, RMF_ACTIVE_PASSES, 3);
 		expect_event(&lru.world, RMF_FOLIOS_DEACTIVATED, 6);
 		expect_event(&lru.world, RMF_FOLIOS_FREED, 6);
-		/* inactive, active, inactive */
+		/* on the inactive list, on the active one, on the inactive one */
 		expect_event(&lru.world, RMF_REFERENCED_CALLS, 18);
 		free_lru(&lru);
 	}
 }
 
-/* Referenced from two VMAs: activated at once. */
+/* A folio that two VMAs referenced is activated at once. */
 static void test_two_references(void)
 {
 	struct lru lru = make_lru(1, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
 
-	map_folio(&lru.world, add_vma(&lru.world, (struct vma_spec){ .start = 4 * VPN, .nr = 16 }), RMF_PTE_YOUNG);
+	map_folio(&lru.world, add_vma(&lru.world, (struct vma_spec){ .start = 4 * VPN, .nr = 16 }),
+		  RMF_PTE_YOUNG);
 	reclaim(&lru, ALL);
 	expect_event(&lru.world, RMF_FOLIOS_ACTIVATED, 1);
 	expect_event(&lru.world, RMF_FOLIOS_KEPT, 0);
@@ -164,7 +187,7 @@ static void test_two_references(void)
 	free_lru(&lru);
 }
 
-/* A file folio of a PMD's size goes without any work per page. */
+/* A PMD-mapped file folio is reclaimed without any work per page. */
 static void test_pmd_mapped(void)
 {
 	struct lru lru = make_lru(1, 9, FOLIO_FILE, 0, 0, 0);
@@ -180,15 +203,15 @@ static void test_pmd_mapped(void)
 	free_lru(&lru);
 }
 
-/* An active list: referenced executable file folios go round once more, all others are deactivated, referenced or not. */
+/* From an active list, referenced executable file folios go round once more. All others are
+ * deactivated, whether referenced or not. */
 static void test_active_list(void)
 {
 	for (int exec = 0; exec < 2; exec++) {
-		struct lru lru = make_lru(6, 4, RMF_FOLIO_ACTIVE, exec ? RMF_VMA_EXEC : 0, RMF_PTE_YOUNG, 0);
-		struct rmf_lru_list inactive = lru.reclaim.inactive;
+		struct lru lru =
+			make_lru(6, 4, RMF_FOLIO_ACTIVE, exec ? RMF_VMA_EXEC : 0, RMF_PTE_YOUNG, 0);
 
-		lru.reclaim.inactive = lru.reclaim.active;
-		lru.reclaim.active = inactive;
+		lru.active = true;
 		reclaim(&lru, ALL);
 		expect_event(&lru.world, RMF_ACTIVE_PASSES, exec ? 6 : 3);
 		expect_event(&lru.world, RMF_FOLIOS_DEACTIVATED, 6);
@@ -207,11 +230,14 @@ static void test_no_swap(void)
 	free_lru(&lru);
 }
 
-/* Anonymous folios take swap slots in order; where there are too few, the rest stays: 16 rounds without progress end the run. */
+/* Anonymous folios take swap slots in order. Folios that find too few slots stay: 16 rounds without
+ * progress end the run. */
 static void test_swap(void)
 {
 	for (uint64_t fit = 0; fit <= 4; fit++) {
-		struct lru lru = make_lru(4, 4, RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_EXCLUSIVE, RMF_VMA_ANON, 0, 16 * fit + 8);
+		struct lru lru =
+			make_lru(4, 4, RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_EXCLUSIVE,
+				 RMF_VMA_ANON, 0, 16 * fit + 8);
 
 		reclaim(&lru, ALL);
 		expect_event(&lru.world, RMF_SWAP_ALLOCS, fit);
@@ -219,10 +245,14 @@ static void test_swap(void)
 		expect_event(&lru.world, RMF_FOLIOS_FREED, fit);
 		expect_event(&lru.world, RMF_PAGE_CACHE_SLOTS, 0);
 		expect_eq((int64_t)lru.world.run->swap_next, (int64_t)(16 * fit), "slots in use");
-		expect_eq(lru.world.pop->mm_rss[RMF_MM_SWAPENTS], (int64_t)(16 * fit), "swap entries");
-		expect_eq(lru.world.pop->mm_rss[RMF_MM_ANONPAGES], (int64_t)(16 * (4 - fit)), "anonymous pages");
+		expect_eq(lru.world.pop->mm_rss[RMF_MM_SWAPENTS], (int64_t)(16 * fit),
+			  "swap entries");
+		expect_eq(lru.world.pop->mm_rss[RMF_MM_ANONPAGES], (int64_t)(16 * (4 - fit)),
+			  "anonymous pages");
 		for (uint64_t i = 0; i < 16 * fit; i++)
-			expect_eq((int64_t)*pte_at(&lru.world, 0, VPN + i), (int64_t)rmf_mk_nonpresent(RMF_KIND_SWAP, i, RMF_PTE_EXCLUSIVE), "swap entry");
+			expect_eq((int64_t)*pte_at(&lru.world, 0, VPN + i),
+				  (int64_t)rmf_mk_nonpresent(RMF_KIND_SWAP, i, RMF_PTE_EXCLUSIVE),
+				  "swap entry");
 		free_lru(&lru);
 	}
 	struct lru lru = make_lru(1, 4, RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED, RMF_VMA_ANON, 0, 8);
@@ -232,7 +262,8 @@ static void test_swap(void)
 	free_lru(&lru);
 }
 
-/* shrink_folio_list on one group of n order-0 folios, all mapped and all freed: a flush after each 31st, one for the rest. */
+/* shrink_folio_list() on one group of n order-0 folios, all mapped and all freed, flushes after
+ * each 31st folio and once for the rest. */
 static void test_free_batches(void)
 {
 	for (uint64_t nr = 1; nr <= 130; nr += 3) {
@@ -240,8 +271,9 @@ static void test_free_batches(void)
 			struct lru lru = make_lru(nr, 0, FOLIO_FILE, 0, RMF_PTE_YOUNG, 0);
 			const uint64_t half = groups == 2 ? nr / 2 : nr, starts[] = { 0, half, nr };
 
-			rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, groups, UINT64_MAX);
-			expect_event(&lru.world, RMF_TLB_FLUSHES, divided_up(half, 31) + divided_up(nr - half, 31));
+			rmf_shrink_groups(lru.world.run, lru.folios, starts, 0, groups, UINT64_MAX);
+			expect_event(&lru.world, RMF_TLB_FLUSHES,
+				     divided_up(half, 31) + divided_up(nr - half, 31));
 			expect_event(&lru.world, RMF_SHRINK_CALLS, groups);
 			expect_event(&lru.world, RMF_FOLIOS_FREED, nr); /* young or not */
 			expect_event(&lru.world, RMF_REFERENCED_CALLS, 0);
@@ -251,13 +283,14 @@ static void test_free_batches(void)
 	}
 }
 
-/* A dirty PTE that is still in a TLB must be flushed before its folio is written: no batching of flushes then. */
+/* A dirty PTE that may still be in a TLB must be flushed before its folio is written, so no flushes
+ * are batched then. */
 static void test_dirty_flush(void)
 {
 	struct lru lru = make_lru(20, 0, FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 20);
 	const uint64_t starts[] = { 0, 20 };
 
-	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, 1, UINT64_MAX);
+	rmf_shrink_groups(lru.world.run, lru.folios, starts, 0, 1, UINT64_MAX);
 	expect_event(&lru.world, RMF_FOLIOS_WRITTEN, 20);
 	expect_event(&lru.world, RMF_FOLIOS_FREED, 20);
 	expect_event(&lru.world, RMF_TLB_FLUSHES, 20);
@@ -266,8 +299,9 @@ static void test_dirty_flush(void)
 
 enum outcome { FREED, KEPT, ACTIVATED };
 
-/* What becomes of one folio with these flags and references. */
-static void expect_outcome(uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte_flags, int32_t refs, enum outcome want, const char *what)
+/* The outcome of one folio with these flags and references. */
+static void expect_outcome(uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte_flags,
+			   int32_t refs, enum outcome want, const char *what)
 {
 	struct lru lru = make_lru(1, 4, folio_flags, vma_flags, pte_flags, 100);
 	const uint64_t starts[] = { 0, 1 };
@@ -275,14 +309,15 @@ static void expect_outcome(uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte
 
 	if (folio_flags & RMF_FOLIO_PAGE_FLAGS)
 		lru.world.pop->page_flags[0] = RMF_PAGE_HWPOISON;
-	rmf_shrink_groups(lru.world.run, lru.reclaim.inactive.folios, starts, 0, 1, UINT64_MAX);
+	rmf_shrink_groups(lru.world.run, lru.folios, starts, 0, 1, UINT64_MAX);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_FREED), want == FREED, what);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_KEPT), want == KEPT, what);
 	expect_eq((int64_t)event(&lru.world, RMF_FOLIOS_ACTIVATED), want == ACTIVATED, what);
 	expect_eq((lru.world.pop->folio_flags[0] & RMF_FOLIO_ACTIVE) != 0, want == ACTIVATED, what);
 	if (want != FREED && lru.world.pop->folio_mapcount[0])
-		expect_eq(lru.world.pop->folio_refcount[0] - (lru.world.pop->folio_flags[0] & RMF_FOLIO_SWAPCACHE ? 16 : 0), before,
-			  "the isolation reference is given back");
+		expect_eq(lru.world.pop->folio_refcount[0] -
+				  (lru.world.pop->folio_flags[0] & RMF_FOLIO_SWAPCACHE ? 16 : 0),
+			  before, "the isolation reference is given back");
 	free_lru(&lru);
 }
 
@@ -294,12 +329,16 @@ static void test_outcomes(void)
 	expect_outcome(FOLIO_FILE, 0, RMF_PTE_DIRTY, 0, ACTIVATED, "dirty file: not written here");
 	expect_outcome(FOLIO_FILE, 0, 0, 1, KEPT, "file with a reference");
 	expect_outcome(FOLIO_SHMEM, 0, RMF_PTE_DIRTY, 0, FREED, "dirty shmem is written");
-	expect_outcome(anon, RMF_VMA_ANON, 0, 1, ACTIVATED, "anonymous with a reference: gets no swap");
+	expect_outcome(anon, RMF_VMA_ANON, 0, 1, ACTIVATED,
+		       "anonymous with a reference: gets no swap");
 	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, 0, 0, FREED, "lazyfree");
-	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, 0, 1, ACTIVATED, "lazyfree with a reference: still mapped");
-	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, RMF_PTE_DIRTY, 0, ACTIVATED, "dirty lazyfree: still mapped");
+	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, 0, 1, ACTIVATED,
+		       "lazyfree with a reference: still mapped");
+	expect_outcome(FOLIO_LAZYFREE, RMF_VMA_ANON, RMF_PTE_DIRTY, 0, ACTIVATED,
+		       "dirty lazyfree: still mapped");
 	expect_outcome(anon, RMF_VMA_ANON, 0, 0, FREED, "anonymous");
-	expect_outcome(anon | RMF_FOLIO_PINNED | RMF_FOLIO_EXCLUSIVE, RMF_VMA_ANON, 0, 1, ACTIVATED, "pinned anonymous");
+	expect_outcome(anon | RMF_FOLIO_PINNED | RMF_FOLIO_EXCLUSIVE, RMF_VMA_ANON, 0, 1, ACTIVATED,
+		       "pinned anonymous");
 	expect_outcome(RMF_FOLIO_PINNED, 0, 0, 0, ACTIVATED, "pinned file");
 	expect_outcome(RMF_FOLIO_LOCKED, 0, 0, 0, KEPT, "locked by somebody else");
 	expect_outcome(RMF_FOLIO_UNEVICTABLE, 0, 0, 0, ACTIVATED, "unevictable");
@@ -308,7 +347,8 @@ static void test_outcomes(void)
 	expect_outcome(FOLIO_FILE, RMF_VMA_LOCKED, 0, 0, ACTIVATED, "in a locked VMA");
 }
 
-/* What is freed or unevictable is taken off at the start, what the run mlocks on the way. */
+/* Folios that are freed or unevictable are taken off the list at the start, and folios that the run
+ * mlocks when it does so. */
 static void test_taken_off(void)
 {
 	struct lru lru = make_lru(8, 4, RMF_FOLIO_UNEVICTABLE, 0, 0, 0);
@@ -322,7 +362,8 @@ static void test_taken_off(void)
 	reclaim(&lru, ALL);
 	expect_event(&lru.world, RMF_MLOCK_CALLS, 8);
 	expect_event(&lru.world, RMF_FOLIOS_SCANNED, 8);
-	expect_eq((int64_t)(lru.reclaim.inactive.n + lru.reclaim.active.n), 0, "on no list any more");
+	expect_eq((int64_t)(lru.reclaim.inactive.n + lru.reclaim.active.n), 0,
+		  "on no list any more");
 	free_lru(&lru);
 }
 

@@ -20,17 +20,21 @@ static struct rmf_reference check_one(const struct world *world, uint32_t vma, b
 	struct rmf_reference reference = { .mapcount = world->pop->folio_mapcount[0] };
 
 	*go_on = rmf_folio_referenced_one(world->run, 0, vma, &reference);
-	for (int i = 0; i < RMF_NR_EVENTS; i++) /* there was nothing but reference checks */
-		expect_eq((int64_t)world->run->referenced_ev[i], (int64_t)world->run->ev[i], rmf_event_name((enum rmf_event)i));
+	for (int i = 0; i < RMF_NR_EVENTS; i++) /* there were only reference checks */
+		expect_eq((int64_t)world->run->referenced_ev[i], (int64_t)world->run->ev[i],
+			  rmf_event_name((enum rmf_event)i));
 	return reference;
 }
 
-/* One batch, or a test and a walk per page; either way one referencing VMA and no young entry left. */
+/* One batch, or a test and a walk step for each page. Either way one VMA referenced the folio, and
+ * no entry is young any more. */
 static void test_whole_folio(void)
 {
 	for (int batched = 0; batched < 2; batched++) {
 		for (int young = 0; young < 2; young++) {
-			struct world world = make_mapped(arch_x86(), young_policy(batched), VPN, 4, FOLIO_FILE, RMF_VMA_EXEC, young ? RMF_PTE_YOUNG : 0);
+			struct world world = make_mapped(arch_x86(), young_policy(batched), VPN, 4,
+							 FOLIO_FILE, RMF_VMA_EXEC,
+							 young ? RMF_PTE_YOUNG : 0);
 			bool go_on;
 			struct rmf_reference reference = check_one(&world, 0, &go_on);
 
@@ -47,25 +51,31 @@ static void test_whole_folio(void)
 			expect_event(&world, RMF_ENTRY_PTE_READS, batched ? 1 : 0);
 			expect_event(&world, RMF_BATCH_PTE_READS, batched ? NR - 1 : 0);
 			expect_event(&world, RMF_BATCH_SCANS, batched ? 1 : 0);
-			expect_event(&world, RMF_YOUNG_FLUSHES, 0); /* x86 never flushes for it */
+			expect_event(&world, RMF_YOUNG_FLUSHES, 0); /* x86 never flushes for a young
+								       bit */
 			for (uint64_t i = 0; i < NR; i++)
-				expect_eq((int64_t)*pte_at(&world, 0, VPN + i), (int64_t)mk_pte(PFN + i, RMF_PTE_PRESENT), "only young is cleared");
+				expect_eq((int64_t)*pte_at(&world, 0, VPN + i),
+					  (int64_t)mk_pte(PFN + i, RMF_PTE_PRESENT),
+					  "only young is cleared");
 			free_world(&world);
 		}
 	}
 }
 
-/* Alternating protection in runs of nr: NR / nr batches, and none of the skipped slots is read by the walk. */
+/* Alternating protection in runs of nr: NR / nr batches. The walk reads none of the slots that it
+ * skips. */
 static void test_partial_batches(void)
 {
 	for (uint64_t nr = 1; nr <= 8; nr *= 2) {
-		struct world world = make_mapped(arch_x86(), young_policy(true), VPN, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG);
+		struct world world = make_mapped(arch_x86(), young_policy(true), VPN, 4, FOLIO_FILE,
+						 0, RMF_PTE_YOUNG);
 		uint64_t batches = NR / nr;
 		bool go_on;
 
 		for (uint64_t i = 0; i < NR; i++)
 			*pte_at(&world, 0, VPN + i) |= i / nr % 2 ? RMF_PTE_PROT : 0;
-		expect_eq(check_one(&world, 0, &go_on).referenced, 1, "one VMA referenced it, however many batches");
+		expect_eq(check_one(&world, 0, &go_on).referenced, 1,
+			  "one VMA referenced it, however many batches");
 		expect_event(&world, RMF_YOUNG_CALLS, batches);
 		expect_event(&world, RMF_YOUNG_TESTS, NR);
 		expect_event(&world, RMF_WALK_CALLS, batches);
@@ -78,7 +88,8 @@ static void test_partial_batches(void)
 
 static void test_page_idle_young(void)
 {
-	struct world world = make_mapped(arch_x86(), young_policy(true), VPN, 4, RMF_FOLIO_YOUNG, 0, 0);
+	struct world world =
+		make_mapped(arch_x86(), young_policy(true), VPN, 4, RMF_FOLIO_YOUNG, 0, 0);
 	bool go_on;
 
 	expect_eq(check_one(&world, 0, &go_on).referenced, 1, "the folio's own young mark counts");
@@ -91,14 +102,17 @@ static void test_page_idle_young(void)
 static void test_device_entry(void)
 {
 	for (int batched = 0; batched < 2; batched++) {
-		struct world world = make_mapped(arch_x86(), young_policy(batched), VPN, 4, FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
+		struct world world = make_mapped(arch_x86(), young_policy(batched), VPN, 4,
+						 FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
 		bool go_on;
 
-		*pte_at(&world, 0, VPN + 15) = rmf_mk_nonpresent(RMF_KIND_DEVICE_EXCLUSIVE, PFN + 15, 0) | RMF_PTE_YOUNG;
+		*pte_at(&world, 0, VPN + 15) =
+			rmf_mk_nonpresent(RMF_KIND_DEVICE_EXCLUSIVE, PFN + 15, 0) | RMF_PTE_YOUNG;
 		rmf_pte before = *pte_at(&world, 0, VPN + 15);
 		expect_eq(check_one(&world, 0, &go_on).mapcount, 0, "it is a mapping");
 		expect_event(&world, RMF_YOUNG_TESTS, 15);
-		expect_eq((int64_t)*pte_at(&world, 0, VPN + 15), (int64_t)before, "and stays as it is");
+		expect_eq((int64_t)*pte_at(&world, 0, VPN + 15), (int64_t)before,
+			  "and stays as it is");
 		free_world(&world);
 	}
 }
@@ -108,19 +122,23 @@ static void test_mlock(void)
 {
 	for (int batched = 0; batched < 2; batched++) {
 		for (int crossing = 0; crossing < 2; crossing++) {
-			struct world world = make_mapped(arch_x86(), young_policy(batched), crossing ? VPN + 504 : VPN, 4, FOLIO_FILE, RMF_VMA_LOCKED,
-							 RMF_PTE_YOUNG);
+			struct world world = make_mapped(arch_x86(), young_policy(batched),
+							 crossing ? VPN + 504 : VPN, 4, FOLIO_FILE,
+							 RMF_VMA_LOCKED, RMF_PTE_YOUNG);
 			bool go_on;
 			struct rmf_reference reference = check_one(&world, 0, &go_on);
 
 			expect_event(&world, RMF_MLOCK_CALLS, !crossing);
-			expect_eq((world.pop->folio_flags[0] & RMF_FOLIO_MLOCKED) != 0, !crossing, "mlocked");
-			expect_eq((reference.vm_flags & RMF_VMA_LOCKED) != 0, !crossing, "the caller is told");
+			expect_eq((world.pop->folio_flags[0] & RMF_FOLIO_MLOCKED) != 0, !crossing,
+				  "mlocked");
+			expect_eq((reference.vm_flags & RMF_VMA_LOCKED) != 0, !crossing,
+				  "the caller is told");
 			expect_event(&world, RMF_YOUNG_CALLS, 0);
 			expect(!go_on, "nothing left to see");
 			free_world(&world);
 		}
-		struct world world = make_mapped(arch_x86(), young_policy(batched), VPN, 4, FOLIO_FILE, RMF_VMA_LOCKED, 0);
+		struct world world = make_mapped(arch_x86(), young_policy(batched), VPN, 4,
+						 FOLIO_FILE, RMF_VMA_LOCKED, 0);
 		bool go_on;
 
 		*pte_at(&world, 0, VPN + 3) = 0;
@@ -130,11 +148,13 @@ static void test_mlock(void)
 	}
 }
 
-/* A folded block is tested whole: 16 tests in a batch of 16, 16 tests for each of 16 pages. One range TLBI for each test that found young. */
+/* A folded block is tested whole: 16 tests in a batch of 16, and 16 tests for each of 16 pages.
+ * Each test that found young issues one range TLBI. */
 static void test_contpte(void)
 {
 	for (int batched = 0; batched < 2; batched++) {
-		struct world world = make_mapped(arch_arm64(), young_policy(batched), VPN, 4, FOLIO_FILE, 0, RMF_PTE_CONT);
+		struct world world = make_mapped(arch_arm64(), young_policy(batched), VPN, 4,
+						 FOLIO_FILE, 0, RMF_PTE_CONT);
 		bool go_on;
 
 		*pte_at(&world, 0, VPN + 15) |= RMF_PTE_YOUNG;
@@ -145,8 +165,10 @@ static void test_contpte(void)
 		expect_event(&world, RMF_TLBI_OPS, 1);
 		expect_event(&world, RMF_TLBI_RANGE_OPS, 1);
 		expect_event(&world, RMF_DSB_OPS, 0);
-		/* without SYNC two reads by the walk for each yield, one by the batched form; 1 + 16 loads behind each; 16 by each test */
-		expect_event(&world, RMF_RAW_PTE_LOADS, batched ? 3 * 17 + NR : 2 * NR * 17 + NR * NR);
+		/* without SYNC: two reads by the walk for each yield, one by the batched form; 1 +
+		 * 16 loads for each of these reads; 16 loads for each test */
+		expect_event(&world, RMF_RAW_PTE_LOADS,
+			     batched ? 3 * 17 + NR : 2 * NR * 17 + NR * NR);
 		free_world(&world);
 	}
 }
@@ -154,7 +176,9 @@ static void test_contpte(void)
 static void test_pmd_leaf(void)
 {
 	for (int arm64 = 0; arm64 < 2; arm64++) {
-		struct world world = make_mapped(arm64 ? arch_arm64() : arch_x86(), young_policy(true), VPN, 9, FOLIO_FILE, 0, RMF_PTE_YOUNG);
+		struct world world = make_mapped(arm64 ? arch_arm64() : arch_x86(),
+						 young_policy(true), VPN, 9, FOLIO_FILE, 0,
+						 RMF_PTE_YOUNG);
 		bool go_on;
 
 		world.pop->table_state[0] = RMF_TABLE_PMD_LEAF;
@@ -173,17 +197,20 @@ static void test_pmd_leaf(void)
 	}
 }
 
-/* The walk over VMAs: each that references counts once; it ends where all mappings were seen; an mm outside the memcg is passed over. */
+/* The walk over VMAs. Each VMA that referenced the folio counts once. The walk ends when all
+ * mappings were seen. An mm outside the memcg is skipped. */
 static void test_many_vmas(void)
 {
 	struct world world = make_world(arch_x86(), young_policy(true));
 	uint32_t outside = add_mm(&world, 1, RMF_MM_OUTSIDE_MEMCG), vm_flags;
 
 	add_vma(&world, (struct vma_spec){ .start = VPN, .nr = NR });
-	add_vma(&world, (struct vma_spec){ .start = 2 * VPN, .nr = NR, .mm = outside, .flags = RMF_VMA_EXEC });
+	add_vma(&world, (struct vma_spec){
+				.start = 2 * VPN, .nr = NR, .mm = outside, .flags = RMF_VMA_EXEC });
 	add_vma(&world, (struct vma_spec){ .start = 3 * VPN, .nr = NR, .flags = RMF_VMA_SHARED });
 	add_folio(&world, (struct folio_spec){ .pfn = PFN, .order = 4 });
-	expect_eq(rmf_folio_referenced(world.run, 0, &vm_flags), 0, "an unmapped folio is not walked");
+	expect_eq(rmf_folio_referenced(world.run, 0, &vm_flags), 0,
+		  "an unmapped folio is not walked");
 	for (uint32_t vma = 0; vma < 3; vma++)
 		map_folio(&world, vma, RMF_PTE_YOUNG);
 	expect_event(&world, RMF_REFERENCED_CALLS, 0);
@@ -193,14 +220,15 @@ static void test_many_vmas(void)
 	expect(*pte_at(&world, 1, 2 * VPN) & RMF_PTE_YOUNG, "the other mm stays young");
 	world.pop->folio_mapcount[0] = NR;
 	rmf_folio_referenced(world.run, 0, &vm_flags);
-	expect_event(&world, RMF_REFERENCED_CALLS, 3); /* one more: the first VMA holds all mappings */
+	expect_event(&world, RMF_REFERENCED_CALLS, 3); /* the first VMA has all mappings */
 	free_world(&world);
 }
 
-/* What an unmap counts between two checks is not theirs. */
+/* What an unmap counts between two checks is not part of theirs. */
 static void test_part_of_the_counts(void)
 {
-	struct world world = make_mapped(arch_arm64(), young_policy(true), VPN, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG);
+	struct world world =
+		make_mapped(arch_arm64(), young_policy(true), VPN, 4, FOLIO_FILE, 0, RMF_PTE_YOUNG);
 	uint64_t checked[RMF_NR_EVENTS];
 	bool go_on;
 
@@ -209,11 +237,14 @@ static void test_part_of_the_counts(void)
 	rmf_try_to_unmap_one(world.run, 0, 0, RMF_TTU_BATCH_FLUSH);
 	expect_event(&world, RMF_WALK_YIELDS, 1 + NR);
 	for (int i = 0; i < RMF_NR_EVENTS; i++)
-		expect_eq((int64_t)world.run->referenced_ev[i], (int64_t)checked[i], rmf_event_name((enum rmf_event)i));
+		expect_eq((int64_t)world.run->referenced_ev[i], (int64_t)checked[i],
+			  rmf_event_name((enum rmf_event)i));
 	map_folio(&world, 0, RMF_PTE_YOUNG);
 	rmf_folio_referenced_one(world.run, 0, 0, &(struct rmf_reference){ .mapcount = NR });
-	expect_eq((int64_t)world.run->referenced_ev[RMF_WALK_YIELDS], 2, "two checks of a batch each");
-	expect_eq((int64_t)world.run->referenced_ev[RMF_RAW_PTE_LOADS], 2 * (int64_t)checked[RMF_RAW_PTE_LOADS], "that read the same");
+	expect_eq((int64_t)world.run->referenced_ev[RMF_WALK_YIELDS], 2,
+		  "two checks of a batch each");
+	expect_eq((int64_t)world.run->referenced_ev[RMF_RAW_PTE_LOADS],
+		  2 * (int64_t)checked[RMF_RAW_PTE_LOADS], "that read the same");
 	expect_eq((int64_t)world.run->referenced_ev[RMF_PTES_CLEARED], 0, "and cleared nothing");
 	free_world(&world);
 }

@@ -3,31 +3,53 @@
 
 #include "tlb.h"
 
-/* The fewest steps of the closed form: one op for each scale that has units, one for an odd page. */
+/* The fewest instructions of the closed form: one for each scale that has units, and one for an odd
+ * page. */
 static void test_range_ops(void)
 {
 	const struct rmf_arch arch = arch_arm64();
-	/* pages, ops, those of them that cover a range */
+	/* pages, instructions, those of them that cover a range */
 	const uint64_t known[][3] = {
-		{ 1, 1, 0 }, { 2, 1, 1 }, { 3, 2, 1 }, { 15, 2, 1 }, { 16, 1, 1 }, { 17, 2, 1 }, { 64, 1, 1 }, { 65, 2, 1 }, { 66, 2, 2 },
-		{ 67, 3, 2 }, { 128, 1, 1 }, { 512, 1, 1 }, { 513, 2, 1 }, { 2048, 1, 1 }, { 8192, 1, 1 }, { 1 << 16, 1, 1 },
-		{ (1 << 16) + (1 << 11) + (1 << 6) + 2 + 1, 5, 4 }, { 1 << 21, 1, 1 }, { (1 << 21) - 1, 5, 4 }, { (1 << 21) + 1, 1, 0 },
+		{ 1, 1, 0 },
+		{ 2, 1, 1 },
+		{ 3, 2, 1 },
+		{ 15, 2, 1 },
+		{ 16, 1, 1 },
+		{ 17, 2, 1 },
+		{ 64, 1, 1 },
+		{ 65, 2, 1 },
+		{ 66, 2, 2 },
+		{ 67, 3, 2 },
+		{ 128, 1, 1 },
+		{ 512, 1, 1 },
+		{ 513, 2, 1 },
+		{ 2048, 1, 1 },
+		{ 8192, 1, 1 },
+		{ 1 << 16, 1, 1 },
+		{ (1 << 16) + (1 << 11) + (1 << 6) + 2 + 1, 5, 4 },
+		{ 1 << 21, 1, 1 },
+		{ (1 << 21) - 1, 5, 4 },
+		{ (1 << 21) + 1, 1, 0 },
 		{ (uint64_t)1 << 40, 1, 0 },
 	};
 	uint64_t ranged;
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-		expect_eq((int64_t)rmf_range_ops(&arch, known[i][0], &ranged), (int64_t)known[i][1], "ops of a range");
+		expect_eq((int64_t)rmf_range_ops(&arch, known[i][0], &ranged), (int64_t)known[i][1],
+			  "ops of a range");
 		expect_eq((int64_t)ranged, (int64_t)known[i][2], "ops that cover a range");
 	}
 	for (uint8_t order = 0; order <= 21; order++) {
-		expect_eq((int64_t)rmf_range_ops(&arch, (uint64_t)1 << order, &ranged), 1, "a power of two is one op");
+		expect_eq((int64_t)rmf_range_ops(&arch, (uint64_t)1 << order, &ranged), 1,
+			  "a power of two is one op");
 		expect_eq((int64_t)ranged, order > 0, "for a range, unless it is one page");
 	}
 	for (uint64_t nr = 1; nr < (1 << 21); nr += 4099) {
-		int64_t odd = nr & 1, want = (nr >> 16 > 0) + ((nr >> 11 & 31) > 0) + ((nr >> 6 & 31) > 0) + ((nr >> 1 & 31) > 0);
+		int64_t odd = nr & 1, want = (nr >> 16 > 0) + ((nr >> 11 & 31) > 0) +
+					     ((nr >> 6 & 31) > 0) + ((nr >> 1 & 31) > 0);
 
-		expect_eq((int64_t)rmf_range_ops(&arch, nr, &ranged), want + odd, "one op for each non-zero group of five bits, and for an odd page");
+		expect_eq((int64_t)rmf_range_ops(&arch, nr, &ranged), want + odd,
+			  "one op for each non-zero group of five bits, and for an odd page");
 		expect_eq((int64_t)ranged, want, "ops that cover a range");
 	}
 }
@@ -39,13 +61,15 @@ static void test_no_range_tlbi(void)
 
 	arch.range_tlbi = false;
 	for (uint64_t nr = 1; nr < 600; nr++) {
-		expect_eq((int64_t)rmf_range_ops(&arch, nr, &ranged), nr < 512 ? (int64_t)nr : 1, "n, or one from max_dvm_ops on");
+		expect_eq((int64_t)rmf_range_ops(&arch, nr, &ranged), nr < 512 ? (int64_t)nr : 1,
+			  "n, or one from max_dvm_ops on");
 		expect_eq((int64_t)ranged, 0, "none for a range");
 	}
 }
 
-/* One range of nr pages of an mm with this mask is flushed, then what was deferred. */
-static struct world flushed(enum rmf_tlb_kind tlb, uint64_t cpumask, bool batch_flush, rmf_pte pte, uint64_t nr)
+/* Flush one range of nr pages of an mm with this mask, then what was deferred. */
+static struct world flushed(enum rmf_tlb_kind tlb, uint64_t cpumask, bool batch_flush, rmf_pte pte,
+			    uint64_t nr)
 {
 	struct rmf_arch arch = tlb == RMF_TLB_ARM64 ? arch_arm64() : arch_x86();
 	struct world world;
@@ -58,14 +82,17 @@ static struct world flushed(enum rmf_tlb_kind tlb, uint64_t cpumask, bool batch_
 
 static void test_deferral(void)
 {
-	const enum rmf_tlb_kind kinds[] = { RMF_TLB_NONE, RMF_TLB_X86, RMF_TLB_ARM64, RMF_TLB_RISCV };
+	const enum rmf_tlb_kind kinds[] = { RMF_TLB_NONE, RMF_TLB_X86, RMF_TLB_ARM64,
+					    RMF_TLB_RISCV };
 
 	for (size_t k = 0; k < 4; k++) {
 		for (uint64_t cpumask = 0; cpumask < 8; cpumask++) {
 			for (int batch_flush = 0; batch_flush < 2; batch_flush++) {
 				struct world world = flushed(kinds[k], cpumask, batch_flush, 0, 16);
 				bool others = cpumask & ~(uint64_t)1;
-				bool deferred = batch_flush && (kinds[k] >= RMF_TLB_ARM64 || (kinds[k] == RMF_TLB_X86 && others));
+				bool deferred = batch_flush &&
+						(kinds[k] >= RMF_TLB_ARM64 ||
+						 (kinds[k] == RMF_TLB_X86 && others));
 
 				expect_event(&world, RMF_TLB_DEFERRED, deferred);
 				expect_event(&world, RMF_TLB_IMMEDIATE, !deferred);
@@ -78,7 +105,8 @@ static void test_deferral(void)
 	}
 }
 
-/* x86, riscv and none: INVLPG per page up to the ceiling, then one full flush; each other CPU is signalled. */
+/* x86, riscv and none: an INVLPG for each page up to the ceiling, above it one full flush. Each
+ * other CPU is signalled. */
 static void test_immediate_ceiling(void)
 {
 	const enum rmf_tlb_kind kinds[] = { RMF_TLB_NONE, RMF_TLB_X86, RMF_TLB_RISCV };
@@ -101,7 +129,7 @@ static void test_immediate_ceiling(void)
 	free_world(&world);
 }
 
-/* The deferred ranges of x86 are forgotten: one full flush of the union of the masks. */
+/* x86 does not keep deferred ranges: there is one full flush of the union of the masks. */
 static void test_x86_collects_masks(void)
 {
 	struct world world = make_world(arch_x86(), policy_per_page());
@@ -125,7 +153,8 @@ static void test_x86_collects_masks(void)
 	free_world(&world);
 }
 
-/* INVLPGB takes the place of all IPIs, and in a full flush of the CPU's own too: it is one of those that are reached. */
+/* INVLPGB takes the place of all IPIs. In a full flush it also takes the place of the CPU's own
+ * flush, because it reaches that CPU too. */
 static void test_invlpgb(void)
 {
 	for (uint64_t cpumask = 0; cpumask < 16; cpumask++) {
@@ -144,7 +173,8 @@ static void test_invlpgb(void)
 			free_world(&now);
 
 			later = make_world(arch, policy_per_page());
-			rmf_tlb_flush_cleared(later.run, add_mm(&later, cpumask, 0), true, 0, 0, nr);
+			rmf_tlb_flush_cleared(later.run, add_mm(&later, cpumask, 0), true, 0, 0,
+					      nr);
 			expect_event(&later, RMF_TLB_DEFERRED, remote);
 			if (remote) {
 				expect_event(&later, RMF_TLBI_OPS, 0);
@@ -158,7 +188,8 @@ static void test_invlpgb(void)
 	}
 }
 
-/* arm64 issues the TLBIs at once and waits for them once: nr ranges, one DSB. Not deferred: a DSB each. */
+/* arm64 issues TLBIs at once and waits for them once: one DSB for all ranges. Without deferral
+ * there is a DSB for each range. */
 static void test_arm64(void)
 {
 	for (int deferred = 0; deferred < 2; deferred++) {
@@ -178,7 +209,8 @@ static void test_arm64(void)
 
 static void test_flush_dirty(void)
 {
-	struct world clean = flushed(RMF_TLB_X86, 3, true, RMF_PTE_PRESENT, 1), dirty = flushed(RMF_TLB_X86, 3, true, RMF_PTE_DIRTY, 1);
+	struct world clean = flushed(RMF_TLB_X86, 3, true, RMF_PTE_PRESENT, 1),
+		     dirty = flushed(RMF_TLB_X86, 3, true, RMF_PTE_DIRTY, 1);
 
 	rmf_try_to_unmap_flush_dirty(clean.run);
 	expect_event(&clean, RMF_TLB_FLUSHES, 0);
@@ -189,19 +221,28 @@ static void test_flush_dirty(void)
 	free_world(&dirty);
 }
 
-/* arm64 flushes for a cleared young bit without DSB, the others not at all; a contpte conversion waits unless the CPU has BBML2. */
+/* arm64 flushes for a cleared young bit without a DSB, and the others do not flush. A contpte
+ * conversion waits unless the CPU has BBML2. */
 static void test_young_and_contpte(void)
 {
-	struct world arm64 = make_world(arch_arm64(), policy_per_page()), x86 = make_world(arch_x86(), policy_per_page());
+	struct world arm64 = make_world(arch_arm64(), policy_per_page()),
+		     x86 = make_world(arch_x86(), policy_per_page());
 
 	rmf_tlb_flush_young(x86.run, 16);
 	expect_only(&x86, NULL, 0);
 	rmf_tlb_flush_young(arm64.run, 17);
-	expect_only(&arm64, (const struct event_count[]){ { RMF_YOUNG_FLUSHES, 1 }, { RMF_TLBI_OPS, 2 }, { RMF_TLBI_RANGE_OPS, 1 } }, 3);
+	expect_only(&arm64,
+		    (const struct event_count[]){ { RMF_YOUNG_FLUSHES, 1 },
+						  { RMF_TLBI_OPS, 2 },
+						  { RMF_TLBI_RANGE_OPS, 1 } },
+		    3);
 	memset(arm64.run->ev, 0, sizeof(arm64.run->ev));
 	rmf_tlb_flush_contpte_block(arm64.run);
 	expect_only(&arm64,
-		    (const struct event_count[]){ { RMF_DSB_ISHST_OPS, 1 }, { RMF_TLBI_OPS, 1 }, { RMF_TLBI_RANGE_OPS, 1 }, { RMF_DSB_OPS, 1 } },
+		    (const struct event_count[]){ { RMF_DSB_ISHST_OPS, 1 },
+						  { RMF_TLBI_OPS, 1 },
+						  { RMF_TLBI_RANGE_OPS, 1 },
+						  { RMF_DSB_OPS, 1 } },
 		    4);
 	memset(arm64.run->ev, 0, sizeof(arm64.run->ev));
 	arm64.run->arch.bbml2_noabort = true;

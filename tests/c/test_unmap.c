@@ -1,4 +1,5 @@
-/* The unmap of one folio from one VMA: batches, what is put back or left behind, and the bugs of past editions. */
+/* The unmap of one folio from one VMA: batches, what is put back or left behind, and the bugs of
+ * past editions. Rules such as bug 4 are those of docs/kernel-rules.md. */
 #include "testing.h"
 
 #include "rmap.h"
@@ -6,12 +7,14 @@
 enum { VPN = 1024, PFN = 0x1000, NR = 16 };
 enum { DEFERRED = RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC };
 
-static struct world mapped(struct rmf_policy policy, uint32_t folio_flags, uint32_t vma_flags, rmf_pte pte_flags)
+static struct world mapped(struct rmf_policy policy, uint32_t folio_flags, uint32_t vma_flags,
+			   rmf_pte pte_flags)
 {
 	return make_mapped(arch_x86(), policy, VPN, 4, folio_flags, vma_flags, pte_flags);
 }
 
-/* All of the folio's pages are gone from VMA 0: references, mapcounts and rss fell by as many as were there. */
+/* All pages of the folio are gone from VMA 0. References, mapcounts and rss fell by as many as
+ * there were. */
 static void expect_gone(const struct world *world, int32_t refs_left)
 {
 	const struct rmf_population *pop = world->pop;
@@ -19,21 +22,40 @@ static void expect_gone(const struct world *world, int32_t refs_left)
 	expect_eq((int64_t)nr_present(world, 0), 0, "no entry left");
 	expect_eq(pop->folio_mapcount[0], 0, "mapcount");
 	expect_eq(pop->folio_refcount[0], refs_left, "references");
-	expect_eq(pop->mm_rss[RMF_MM_FILEPAGES] + pop->mm_rss[RMF_MM_ANONPAGES] + pop->mm_rss[RMF_MM_SHMEMPAGES], 0, "rss");
-	expect(!(pop->folio_flags[0] & RMF_FOLIO_PAGE_MAPCOUNTS), "the pages are alike again");
+	expect_eq(pop->mm_rss[RMF_MM_FILEPAGES] + pop->mm_rss[RMF_MM_ANONPAGES] +
+			  pop->mm_rss[RMF_MM_SHMEMPAGES],
+		  0, "rss");
+	expect(!(pop->folio_flags[0] & RMF_FOLIO_PAGE_MAPCOUNTS), "the pages are equal again");
 }
 
-/* N pages in one batch: everything once but the reads of the scan, the clears and the page mapcounts. */
+/* N pages in one batch: everything happens once, except the reads of the scan, the clears and the
+ * page mapcounts. */
 static void test_whole_folio_batch(void)
 {
 	for (uint8_t order = 1; order <= 9; order++) {
-		struct world world = make_mapped(arch_x86(), policy_v7_0_12(), VPN, order, FOLIO_FILE, 0, 0);
+		struct world world =
+			make_mapped(arch_x86(), policy_v7_0_12(), VPN, order, FOLIO_FILE, 0, 0);
 		uint64_t nr = (uint64_t)1 << order;
 		const struct event_count want[] = {
-			{ RMF_UNMAP_CALLS, 1 }, { RMF_NOTIFIER_RANGES, 1 }, { RMF_WALK_CALLS, 1 }, { RMF_WALK_YIELDS, 1 }, { RMF_WALK_PTE_READS, 1 },
-			{ RMF_WALK_SLOTS, 1 }, { RMF_PTL_LOCKS, 1 }, { RMF_ENTRY_PTE_READS, 1 }, { RMF_BATCH_PTE_READS, nr - 1 },
-			{ RMF_BATCH_SCANS, 1 }, { RMF_RAW_PTE_LOADS, nr + 1 }, { RMF_BATCHES, 1 }, { RMF_BATCHED_PAGES, nr }, { RMF_PTES_CLEARED, nr }, { RMF_TLB_DEFERRED, 1 },
-			{ RMF_RMAP_REMOVE_CALLS, 1 }, { RMF_PAGE_MAPCOUNT_ATOMICS, nr }, { RMF_FOLIO_MAPCOUNT_ATOMICS, 2 }, { RMF_REF_PUTS, 1 },
+			{ RMF_UNMAP_CALLS, 1 },
+			{ RMF_NOTIFIER_RANGES, 1 },
+			{ RMF_WALK_CALLS, 1 },
+			{ RMF_WALK_YIELDS, 1 },
+			{ RMF_WALK_PTE_READS, 1 },
+			{ RMF_WALK_SLOTS, 1 },
+			{ RMF_PTL_LOCKS, 1 },
+			{ RMF_ENTRY_PTE_READS, 1 },
+			{ RMF_BATCH_PTE_READS, nr - 1 },
+			{ RMF_BATCH_SCANS, 1 },
+			{ RMF_RAW_PTE_LOADS, nr + 1 },
+			{ RMF_BATCHES, 1 },
+			{ RMF_BATCHED_PAGES, nr },
+			{ RMF_PTES_CLEARED, nr },
+			{ RMF_TLB_DEFERRED, 1 },
+			{ RMF_RMAP_REMOVE_CALLS, 1 },
+			{ RMF_PAGE_MAPCOUNT_ATOMICS, nr },
+			{ RMF_FOLIO_MAPCOUNT_ATOMICS, 2 },
+			{ RMF_REF_PUTS, 1 },
 			{ RMF_RSS_UPDATES, 1 },
 		};
 
@@ -49,14 +71,28 @@ static void test_whole_folio_batch(void)
 static void test_per_page(void)
 {
 	for (uint8_t order = 1; order <= 9; order++) {
-		struct world world = make_mapped(arch_x86(), policy_per_page(), VPN, order, FOLIO_FILE, 0, 0);
+		struct world world =
+			make_mapped(arch_x86(), policy_per_page(), VPN, order, FOLIO_FILE, 0, 0);
 		uint64_t nr = (uint64_t)1 << order;
 		const struct event_count want[] = {
-			{ RMF_UNMAP_CALLS, 1 }, { RMF_NOTIFIER_RANGES, 1 }, { RMF_WALK_CALLS, nr + 1 }, { RMF_WALK_YIELDS, nr },
-			{ RMF_WALK_PTE_READS, 2 * nr - 1 }, { RMF_WALK_SLOTS, nr }, { RMF_PTL_LOCKS, 1 }, { RMF_ENTRY_PTE_READS, nr },
-			{ RMF_RAW_PTE_LOADS, 3 * nr - 1 }, { RMF_BATCHES, nr }, { RMF_BATCHED_PAGES, nr }, { RMF_PTES_CLEARED, nr },
-			{ RMF_TLB_DEFERRED, nr }, { RMF_RMAP_REMOVE_CALLS, nr }, { RMF_PAGE_MAPCOUNT_ATOMICS, nr },
-			{ RMF_FOLIO_MAPCOUNT_ATOMICS, 2 * nr }, { RMF_REF_PUTS, nr }, { RMF_RSS_UPDATES, nr },
+			{ RMF_UNMAP_CALLS, 1 },
+			{ RMF_NOTIFIER_RANGES, 1 },
+			{ RMF_WALK_CALLS, nr + 1 },
+			{ RMF_WALK_YIELDS, nr },
+			{ RMF_WALK_PTE_READS, 2 * nr - 1 },
+			{ RMF_WALK_SLOTS, nr },
+			{ RMF_PTL_LOCKS, 1 },
+			{ RMF_ENTRY_PTE_READS, nr },
+			{ RMF_RAW_PTE_LOADS, 3 * nr - 1 },
+			{ RMF_BATCHES, nr },
+			{ RMF_BATCHED_PAGES, nr },
+			{ RMF_PTES_CLEARED, nr },
+			{ RMF_TLB_DEFERRED, nr },
+			{ RMF_RMAP_REMOVE_CALLS, nr },
+			{ RMF_PAGE_MAPCOUNT_ATOMICS, nr },
+			{ RMF_FOLIO_MAPCOUNT_ATOMICS, 2 * nr },
+			{ RMF_REF_PUTS, nr },
+			{ RMF_RSS_UPDATES, nr },
 		};
 
 		expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "the rmap walk may go on");
@@ -66,7 +102,8 @@ static void test_per_page(void)
 	}
 }
 
-/* Runs of nr alike entries give NR / nr batches. The walk reads the nr - 1 cleared slots of each batch again, unless it skips them. */
+/* Runs of nr equal entries give NR / nr batches. The walk reads the nr - 1 cleared slots of each
+ * batch again, unless it skips them. */
 static void test_partial_batches(void)
 {
 	for (uint64_t nr = 1; nr < NR; nr *= 2) {
@@ -79,14 +116,17 @@ static void test_partial_batches(void)
 			world = mapped(policy, FOLIO_FILE, 0, 0);
 			for (uint64_t i = 0; i < NR; i++)
 				*pte_at(&world, 0, VPN + i) |= i / nr % 2 ? RMF_PTE_WRITE : 0;
-			expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "the rmap walk may go on");
+			expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED),
+			       "the rmap walk may go on");
 			expect_event(&world, RMF_BATCHES, batches);
-			expect_eq((int64_t)world.run->batch_lengths[nr], (int64_t)batches, "all of the same length");
+			expect_eq((int64_t)world.run->batch_lengths[nr], (int64_t)batches,
+				  "all of the same length");
 			expect_event(&world, RMF_TLB_DEFERRED, batches);
 			expect_event(&world, RMF_REF_PUTS, batches);
 			expect_event(&world, RMF_RSS_UPDATES, batches);
 			expect_event(&world, RMF_WALK_CALLS, batches + 1);
-			expect_event(&world, RMF_WALK_PTE_READS, 1 + 2 * (batches - 1) + (skip ? 0 : batches * (nr - 1)));
+			expect_event(&world, RMF_WALK_PTE_READS,
+				     1 + 2 * (batches - 1) + (skip ? 0 : batches * (nr - 1)));
 			expect_event(&world, RMF_BATCH_PTE_READS, NR - 1);
 			expect_event(&world, RMF_BATCH_SCANS, batches);
 			expect_event(&world, RMF_PAGE_MAPCOUNT_ATOMICS, NR);
@@ -97,7 +137,7 @@ static void test_partial_batches(void)
 	}
 }
 
-/* A hole at h gives a batch before and one behind it. */
+/* A hole at h gives one batch before it and one behind it. */
 static void test_hole(void)
 {
 	for (uint64_t hole = 1; hole + 1 < NR; hole++) {
@@ -113,9 +153,11 @@ static void test_hole(void)
 		rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
 		expect_event(&world, RMF_BATCHES, 2);
 		expect_event(&world, RMF_PTES_CLEARED, NR - 1);
-		/* first scan: up to and with the hole; second: to the folio's end */
+		/* the first scan reads up to the hole, the hole included; the second to the end of
+		 * the folio */
 		expect_event(&world, RMF_BATCH_PTE_READS, hole + (NR - hole - 2));
-		/* found, hole - 1 cleared slots and the hole, found again, its cleared slots */
+		/* the first entry; hole - 1 cleared slots and the hole; the entry behind it twice;
+		 * its cleared slots */
 		expect_event(&world, RMF_WALK_PTE_READS, 1 + hole + 2 + (NR - hole - 2));
 		expect_gone(&world, NR + 1);
 		expect_eq(world.pop->folio_nr_pages_mapped[0], 0, "pages mapped");
@@ -123,31 +165,36 @@ static void test_hole(void)
 	}
 }
 
-/* On any file folio the editions that batch and those that do not leave the same state, and each step drops as many mappings, references
- * and rss pages as it cleared entries (fact sheet, 5, I1 and I8). */
+/* On any file folio, editions with batches leave the same state as those without. Each step drops
+ * as many mappings, references and rss pages as it cleared entries (I1, I8). */
 static void test_same_result(void)
 {
-	const struct rmf_policy policies[] = { policy_per_page(), policy_v6_15(), policy_v6_16(), policy_file_v5(), policy_v7_0(), policy_v7_3() };
+	const struct rmf_policy policies[] = { policy_per_page(), policy_v6_15(), policy_v6_16(),
+					       policy_file_v5(),  policy_v7_0(),  policy_v7_3() };
 	uint64_t seed = 20261123;
 
 	for (int round = 0; round < 100; round++) {
-		uint64_t vpn = VPN + next_random(&seed) % 512, words = next_random(&seed), more = next_random(&seed);
+		uint64_t vpn = VPN + next_random(&seed) % 512, words = next_random(&seed),
+			 more = next_random(&seed);
 		struct world oracle = { 0 };
 
 		for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
-			struct world world = make_mapped(arch_x86(), policies[i], vpn, 5, FOLIO_FILE, 0, 0);
+			struct world world =
+				make_mapped(arch_x86(), policies[i], vpn, 5, FOLIO_FILE, 0, 0);
 			int64_t refs = world.pop->folio_refcount[0], cleared;
 
 			for (uint64_t slot = 0; slot < 32; slot++) {
 				rmf_pte *pte = pte_at(&world, 0, vpn + slot);
 
-				*pte |= words >> slot & 1 ? RMF_PTE_WRITE | RMF_PTE_DIRTY : RMF_PTE_YOUNG;
+				*pte |= words >> slot & 1 ? RMF_PTE_WRITE | RMF_PTE_DIRTY
+							  : RMF_PTE_YOUNG;
 				if ((more >> slot & 0x101) == 0x101)
 					*pte = mk_pte(0x9999, RMF_PTE_PRESENT);
 			}
 			rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
 			cleared = (int64_t)event(&world, RMF_PTES_CLEARED);
-			expect_eq(refs - world.pop->folio_refcount[0], cleared, "references dropped");
+			expect_eq(refs - world.pop->folio_refcount[0], cleared,
+				  "references dropped");
 			expect_eq(32 - world.pop->folio_mapcount[0], cleared, "mappings dropped");
 			expect_eq(32 - world.pop->mm_rss[RMF_MM_FILEPAGES], cleared, "rss dropped");
 			expect_event(&world, RMF_OOB_READS, 0);
@@ -155,16 +202,21 @@ static void test_same_result(void)
 				oracle = world;
 				continue;
 			}
-			expect(memcmp(world.pop->ptes, oracle.pop->ptes, 32 * sizeof(rmf_pte)) == 0, "entries as per page");
-			expect_eq(world.pop->folio_flags[0], oracle.pop->folio_flags[0], "flags as per page");
-			expect(memcmp(world.pop->page_mapcount, oracle.pop->page_mapcount, 32 * sizeof(int32_t)) == 0, "page mapcounts as per page");
+			expect(memcmp(world.pop->ptes, oracle.pop->ptes, 32 * sizeof(rmf_pte)) == 0,
+			       "entries as per page");
+			expect_eq(world.pop->folio_flags[0], oracle.pop->folio_flags[0],
+				  "flags as per page");
+			expect(memcmp(world.pop->page_mapcount, oracle.pop->page_mapcount,
+				      32 * sizeof(int32_t)) == 0,
+			       "page mapcounts as per page");
 			free_world(&world);
 		}
 		free_world(&oracle);
 	}
 }
 
-/* A second VMA maps half the folio. Unmapped from that one only, the pages differ; unmapped from both they are alike again. */
+/* A second VMA maps half of the folio. After an unmap from that VMA only, the pages differ. After
+ * an unmap from both they are equal again. */
 static void test_page_mapcounts(void)
 {
 	struct world world = make_world(arch_x86(), policy_v7_0_12());
@@ -187,13 +239,15 @@ static void test_page_mapcounts(void)
 	free_world(&world);
 }
 
-/* Page by page a lazyfree folio is queued as partially mapped, in one batch it is not (fact sheet, 5, bug 6). */
+/* Page by page a lazyfree folio is queued as partially mapped. In one batch it is not (bug 6). */
 static void test_deferred_split(void)
 {
 	struct world pages = mapped(policy_per_page(), FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
 	struct world batch = mapped(policy_v7_0_12(), FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
 
-	expect(rmf_try_to_unmap_one(pages.run, 0, 0, DEFERRED) && rmf_try_to_unmap_one(batch.run, 0, 0, DEFERRED), "both are discarded");
+	expect(rmf_try_to_unmap_one(pages.run, 0, 0, DEFERRED) &&
+		       rmf_try_to_unmap_one(batch.run, 0, 0, DEFERRED),
+	       "both are discarded");
 	expect_event(&pages, RMF_DEFERRED_SPLITS, 1);
 	expect_event(&batch, RMF_DEFERRED_SPLITS, 0);
 	expect_gone(&pages, 1);
@@ -202,19 +256,26 @@ static void test_deferred_split(void)
 	free_world(&batch);
 }
 
-/* A dirty lazyfree folio is put back and becomes swapbacked. Dirty spreads over the batch, and where dirtying sets it, soft-dirty. */
+/* A dirty lazyfree folio is put back and becomes swapbacked. Dirty spreads over the batch, and
+ * soft-dirty too where dirty sets it. */
 static void test_lazyfree_dirty(void)
 {
 	for (int x86 = 0; x86 < 2; x86++) {
-		struct world world = make_mapped(x86 ? arch_x86() : arch_arm64(), policy_v7_0_12(), VPN, 4, FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
-		rmf_pte spread = RMF_PTE_PRESENT | RMF_PTE_DIRTY | RMF_PTE_YOUNG | (x86 ? RMF_PTE_SOFT_DIRTY : RMF_PTE_CONT);
+		struct world world = make_mapped(x86 ? arch_x86() : arch_arm64(), policy_v7_0_12(),
+						 VPN, 4, FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
+		rmf_pte spread = RMF_PTE_PRESENT | RMF_PTE_DIRTY | RMF_PTE_YOUNG |
+				 (x86 ? RMF_PTE_SOFT_DIRTY : RMF_PTE_CONT);
 
 		*pte_at(&world, 0, VPN + 4) |= RMF_PTE_YOUNG;
 		*pte_at(&world, 0, VPN + 9) |= RMF_PTE_DIRTY;
-		expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "the rmap walk is to stop");
+		expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED),
+		       "the rmap walk is to stop");
 		for (uint64_t i = 0; i < NR; i++)
-			expect_eq((int64_t)*pte_at(&world, 0, VPN + i), (int64_t)mk_pte(PFN + i, spread), "restored entry");
-		expect_eq(world.pop->folio_flags[0], RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_DIRTY, "swapbacked and dirty");
+			expect_eq((int64_t)*pte_at(&world, 0, VPN + i),
+				  (int64_t)mk_pte(PFN + i, spread), "restored entry");
+		expect_eq(world.pop->folio_flags[0],
+			  RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_DIRTY,
+			  "swapbacked and dirty");
 		expect_eq(world.pop->folio_mapcount[0], NR, "still mapped");
 		expect_eq(world.pop->folio_refcount[0], NR + 1, "references");
 		expect_eq(world.pop->mm_rss[RMF_MM_ANONPAGES], NR, "rss");
@@ -222,14 +283,17 @@ static void test_lazyfree_dirty(void)
 		expect_event(&world, RMF_FOLIOS_DIRTIED, 1);
 		free_world(&world);
 	}
-	struct world world = mapped(policy_v7_0_12(), FOLIO_LAZYFREE, RMF_VMA_ANON | RMF_VMA_DROPPABLE, RMF_PTE_DIRTY);
+	struct world world = mapped(policy_v7_0_12(), FOLIO_LAZYFREE,
+				    RMF_VMA_ANON | RMF_VMA_DROPPABLE, RMF_PTE_DIRTY);
 
-	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "a droppable mapping is discarded, dirty or not");
+	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED),
+	       "a droppable mapping is discarded, dirty or not");
 	expect_gone(&world, 1);
 	free_world(&world);
 }
 
-/* An unexpected reference: restored, and lazyfree still; up to v6.14 swapbacked without need (bug 7). */
+/* With an unexpected reference the folio is put back and stays lazyfree. Up to v6.14 it becomes
+ * swapbacked without need (bug 7). */
 static void test_lazyfree_extra_reference(void)
 {
 	for (int v6_14 = 0; v6_14 < 2; v6_14++) {
@@ -240,76 +304,95 @@ static void test_lazyfree_extra_reference(void)
 		policy.lazyfree = !v6_14;
 		world = mapped(policy, FOLIO_LAZYFREE, RMF_VMA_ANON, RMF_PTE_WRITE);
 		world.pop->folio_refcount[0]++;
-		expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "the rmap walk is to stop");
+		expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED),
+		       "the rmap walk is to stop");
 		for (uint64_t i = 0; i < NR; i++)
-			expect_eq((int64_t)*pte_at(&world, 0, VPN + i), (int64_t)mk_pte(PFN + i, RMF_PTE_PRESENT | RMF_PTE_WRITE), "entry");
-		expect_eq((world.pop->folio_flags[0] & RMF_FOLIO_SWAPBACKED) != 0, v6_14, "swapbacked");
+			expect_eq((int64_t)*pte_at(&world, 0, VPN + i),
+				  (int64_t)mk_pte(PFN + i, RMF_PTE_PRESENT | RMF_PTE_WRITE),
+				  "entry");
+		expect_eq((world.pop->folio_flags[0] & RMF_FOLIO_SWAPBACKED) != 0, v6_14,
+			  "swapbacked");
 		free_world(&world);
 	}
 }
 
-/* Half of the entries writable: v6.16 restores the first entry's write bit everywhere, v7.0 keeps each (bug 3). */
+/* Half of the entries are writable. v6.16 gives all of them the write bit of the first entry; v7.0
+ * restores each one (bug 3). */
 static void test_restore_write(void)
 {
 	for (int fixed = 0; fixed < 2; fixed++) {
-		struct world world = mapped(fixed ? policy_v7_0() : policy_v6_16(), FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
+		struct world world = mapped(fixed ? policy_v7_0() : policy_v6_16(), FOLIO_LAZYFREE,
+					    RMF_VMA_ANON, 0);
 
 		for (uint64_t i = 0; i < NR / 2; i++)
 			*pte_at(&world, 0, VPN + i) |= RMF_PTE_WRITE | RMF_PTE_DIRTY;
 		rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
 		for (uint64_t i = 0; i < NR; i++)
-			expect_eq((*pte_at(&world, 0, VPN + i) & RMF_PTE_WRITE) != 0, !fixed || i < NR / 2, "write");
+			expect_eq((*pte_at(&world, 0, VPN + i) & RMF_PTE_WRITE) != 0,
+				  !fixed || i < NR / 2, "write");
 		free_world(&world);
 	}
 }
 
-/* Swap-out: an entry per page with its offset and bits, one reference per page or one for the batch. */
+/* Swap-out writes an entry for each page, with its offset and bits. It takes one reference for each
+ * page, or one for the batch. */
 static void test_swap_out(void)
 {
 	for (int batched = 0; batched < 2; batched++) {
-		struct world world = mapped(batched ? policy_anon_swap() : policy_v7_3(), FOLIO_SWAP | RMF_FOLIO_EXCLUSIVE, RMF_VMA_ANON,
+		struct world world = mapped(batched ? policy_anon_swap() : policy_v7_3(),
+					    FOLIO_SWAP | RMF_FOLIO_EXCLUSIVE, RMF_VMA_ANON,
 					    RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP);
 		const rmf_pte bits = RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP | RMF_PTE_EXCLUSIVE;
 
 		world.pop->folio_swap[0] = 1000;
 		expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "swapped out");
 		for (uint64_t i = 0; i < NR; i++)
-			expect_eq((int64_t)*pte_at(&world, 0, VPN + i), (int64_t)rmf_mk_nonpresent(RMF_KIND_SWAP, 1000 + i, bits), "swap entry");
+			expect_eq((int64_t)*pte_at(&world, 0, VPN + i),
+				  (int64_t)rmf_mk_nonpresent(RMF_KIND_SWAP, 1000 + i, bits),
+				  "swap entry");
 		expect_event(&world, RMF_SWAP_DUPS, batched ? 1 : NR);
 		expect_event(&world, RMF_RSS_UPDATES, batched ? 2 : 2 * NR);
 		expect_event(&world, RMF_PTES_SET, NR);
 		expect_eq(world.pop->mm_rss[RMF_MM_SWAPENTS], NR, "swap entries of the mm");
-		expect(!(world.pop->folio_flags[0] & RMF_FOLIO_EXCLUSIVE), "no page is exclusive any more");
-		/* swap entries are not none: without a skip each is read twice more */
+		expect(!(world.pop->folio_flags[0] & RMF_FOLIO_EXCLUSIVE),
+		       "no page is exclusive any more");
+		/* swap entries are not none, so without a skip each is read twice more */
 		expect_event(&world, RMF_WALK_PTE_READS, batched ? 1 : 2 * NR - 1);
 		expect_gone(&world, NR + 1);
 		free_world(&world);
 	}
 }
 
-/* A batch ends where the pages' exclusive mark changes; one whose swap reference fails, or that is pinned, is put back whole. */
+/* A batch ends where the exclusive mark of the pages changes. A batch whose swap reference fails,
+ * or that is pinned, is put back whole. */
 static void test_swap_batches(void)
 {
 	for (uint64_t cut = 1; cut < NR; cut++) {
-		struct world world = mapped(policy_anon_swap(), FOLIO_SWAP | RMF_FOLIO_PAGE_FLAGS, RMF_VMA_ANON, 0);
+		struct world world = mapped(policy_anon_swap(), FOLIO_SWAP | RMF_FOLIO_PAGE_FLAGS,
+					    RMF_VMA_ANON, 0);
 
 		for (uint64_t i = 0; i < cut; i++)
 			world.pop->page_flags[i] = RMF_PAGE_EXCLUSIVE;
 		rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
 		expect_event(&world, RMF_BATCHES, 2);
 		for (uint64_t i = 0; i < NR; i++)
-			expect_eq((*pte_at(&world, 0, VPN + i) & RMF_PTE_EXCLUSIVE) != 0, i < cut, "exclusive swap entry");
-		expect(!(world.pop->folio_flags[0] & RMF_FOLIO_PAGE_FLAGS), "the pages are alike again");
+			expect_eq((*pte_at(&world, 0, VPN + i) & RMF_PTE_EXCLUSIVE) != 0, i < cut,
+				  "exclusive swap entry");
+		expect(!(world.pop->folio_flags[0] & RMF_FOLIO_PAGE_FLAGS),
+		       "the pages are equal again");
 		free_world(&world);
 
-		world = mapped(policy_anon_swap(), FOLIO_SWAP | RMF_FOLIO_PAGE_FLAGS, RMF_VMA_ANON, 0);
+		world = mapped(policy_anon_swap(), FOLIO_SWAP | RMF_FOLIO_PAGE_FLAGS, RMF_VMA_ANON,
+			       0);
 		world.pop->page_flags[cut] = RMF_PAGE_SWAP_DUP_FAIL;
 		expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "no swap reference");
 		expect_eq((int64_t)nr_present(&world, 0), NR, "put back whole");
 		expect_eq(world.pop->folio_refcount[0], 2 * NR + 1, "references");
 		free_world(&world);
 	}
-	struct world world = mapped(policy_anon_swap(), FOLIO_SWAP | RMF_FOLIO_EXCLUSIVE | RMF_FOLIO_PINNED, RMF_VMA_ANON, 0);
+	struct world world = mapped(policy_anon_swap(),
+				    FOLIO_SWAP | RMF_FOLIO_EXCLUSIVE | RMF_FOLIO_PINNED,
+				    RMF_VMA_ANON, 0);
 
 	expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "pinned");
 	expect_event(&world, RMF_SWAP_PUTS, 1);
@@ -320,35 +403,42 @@ static void test_swap_batches(void)
 static void test_swapcache_mismatch(void)
 {
 	for (int v7_3 = 0; v7_3 < 2; v7_3++) {
-		struct world world = mapped(v7_3 ? policy_v7_3() : policy_v7_0_12(), RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED, RMF_VMA_ANON, 0);
+		struct world world = mapped(v7_3 ? policy_v7_3() : policy_v7_0_12(),
+					    RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED, RMF_VMA_ANON, 0);
 
 		expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "abort");
 		expect_event(&world, RMF_WARNS, 1);
-		expect_eq((int64_t)nr_present(&world, 0), v7_3 ? NR : NR - 1, "the first entry is lost unless v7.3 puts it back");
+		expect_eq((int64_t)nr_present(&world, 0), v7_3 ? NR : NR - 1,
+			  "the first entry is lost unless v7.3 puts it back");
 		free_world(&world);
 	}
 }
 
-/* Markers: in the first slot of a batch only (bug 2), page by page, or in each slot. None in an anonymous VMA or without the bit. */
+/* Markers are written into the first slot of a batch only (bug 2), page by page, or into each slot.
+ * There are none in an anonymous VMA, or without the bit. */
 static void test_uffd_wp(void)
 {
 	const struct rmf_policy policies[] = { policy_file_v5(), policy_v7_0_12(), policy_v7_3() };
 	const uint64_t markers[] = { 1, NR, NR }, batches[] = { 1, NR, 1 };
 
 	for (int i = 0; i < 3; i++) {
-		struct world world = mapped(policies[i], FOLIO_SHMEM, RMF_VMA_UFFD_WP | RMF_VMA_SHARED, RMF_PTE_UFFD_WP);
+		struct world world = mapped(policies[i], FOLIO_SHMEM,
+					    RMF_VMA_UFFD_WP | RMF_VMA_SHARED, RMF_PTE_UFFD_WP);
 
 		rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
 		expect_event(&world, RMF_MARKERS_SET, markers[i]);
 		expect_event(&world, RMF_PTES_SET, markers[i]);
 		expect_event(&world, RMF_BATCHES, batches[i]);
 		for (uint64_t slot = 0; slot < NR; slot++)
-			expect_eq((int64_t)*pte_at(&world, 0, VPN + slot), slot < markers[i] ? (int64_t)rmf_mk_marker() : 0, "marker");
+			expect_eq((int64_t)*pte_at(&world, 0, VPN + slot),
+				  slot < markers[i] ? (int64_t)rmf_mk_marker() : 0, "marker");
 		expect_gone(&world, NR + 1);
 		free_world(&world);
 	}
 	for (int anon = 0; anon < 2; anon++) {
-		struct world world = mapped(policy_v7_3(), FOLIO_LAZYFREE, RMF_VMA_UFFD_WP | (anon ? RMF_VMA_ANON : 0), anon ? RMF_PTE_UFFD_WP : 0);
+		struct world world = mapped(policy_v7_3(), FOLIO_LAZYFREE,
+					    RMF_VMA_UFFD_WP | (anon ? RMF_VMA_ANON : 0),
+					    anon ? RMF_PTE_UFFD_WP : 0);
 
 		rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
 		expect_event(&world, RMF_MARKERS_SET, 0);
@@ -357,7 +447,7 @@ static void test_uffd_wp(void)
 	}
 }
 
-/* After a partial batch the walk reads a marker twice where it reads a none slot once. */
+/* After a partial batch the walk reads a marker twice, but a none slot once. */
 static void test_markers_are_read_twice(void)
 {
 	struct world world = mapped(policy_v7_3(), FOLIO_FILE, RMF_VMA_UFFD_WP, RMF_PTE_UFFD_WP);
@@ -370,10 +460,11 @@ static void test_markers_are_read_twice(void)
 	free_world(&world);
 }
 
-/* A lazyfree folio whose first 8 pages end a table, and whose other 8 begin the next one (bug 1). */
+/* A lazyfree folio whose first 8 pages end a table and whose other 8 begin the next one (bug 1). */
 static struct world at_table_end(struct rmf_policy policy, enum rmf_guard guard)
 {
-	struct world world = make_mapped(arch_x86(), policy, VPN + 512 - 8, 4, FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
+	struct world world =
+		make_mapped(arch_x86(), policy, VPN + 512 - 8, 4, FOLIO_LAZYFREE, RMF_VMA_ANON, 0);
 
 	world.run->guard = guard;
 	rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
@@ -384,13 +475,15 @@ static void test_out_of_bounds(void)
 {
 	struct world world = at_table_end(policy_v6_15(), RMF_GUARD_NONE);
 
-	expect_event(&world, RMF_OOB_READS, 1); /* of none behind the table; then page by page */
+	expect_event(&world, RMF_OOB_READS, 1); /* it found none behind the table; then it went page
+						   by page */
 	expect_event(&world, RMF_OOB_WRITES, 0);
 	expect_event(&world, RMF_BATCHES, NR);
 	expect_gone(&world, 1);
 	free_world(&world);
 
-	/* entries behind the table that go on: the whole folio is "cleared", half of it in foreign memory. The next table keeps its own. */
+	/* The entries behind the table go on. The whole folio is "cleared", but half of it in
+	 * foreign memory. The next table keeps its own entries. */
 	world = at_table_end(policy_v6_15(), RMF_GUARD_CONTIGUOUS);
 	expect_event(&world, RMF_OOB_READS, 8);
 	expect_event(&world, RMF_OOB_WRITES, 8);
@@ -407,16 +500,22 @@ static void test_out_of_bounds(void)
 	free_world(&world);
 }
 
-/* The same table, but the VMA ends: v6.15 takes the neighbour's entries along, v6.16 does not. */
+/* The table goes on but the VMA ends. v6.15 clears the entries of the neighbour too; v6.16 does
+ * not. */
 static void test_vma_overrun(void)
 {
 	for (int fixed = 0; fixed < 2; fixed++) {
-		struct world world = make_world(arch_x86(), fixed ? policy_v6_16() : policy_v6_15());
+		struct world world =
+			make_world(arch_x86(), fixed ? policy_v6_16() : policy_v6_15());
 
 		add_vma(&world, (struct vma_spec){ .start = VPN, .nr = 10, .flags = RMF_VMA_ANON });
-		add_vma(&world, (struct vma_spec){ .start = VPN + 10, .nr = 6, .pgoff = 10, .flags = RMF_VMA_ANON });
+		add_vma(&world,
+			(struct vma_spec){
+				.start = VPN + 10, .nr = 6, .pgoff = 10, .flags = RMF_VMA_ANON });
 		join_windows(&world, 0);
-		add_folio(&world, (struct folio_spec){ .pfn = PFN, .order = 4, .flags = FOLIO_LAZYFREE, .refs = 1 });
+		add_folio(&world,
+			  (struct folio_spec){
+				  .pfn = PFN, .order = 4, .flags = FOLIO_LAZYFREE, .refs = 1 });
 		map_folio(&world, 0, 0);
 		map_folio(&world, 1, 0);
 		rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
@@ -428,45 +527,55 @@ static void test_vma_overrun(void)
 	}
 }
 
-/* A droppable lazyfree folio of 16 whose last page is device-exclusive: without a reset the one entry drops 15 mappings (bug 4). */
+/* A droppable lazyfree folio of 16 pages, of which the last is device-exclusive. If nr is not
+ * reset, that one entry drops 15 mappings (bug 4). */
 static void test_stale_nr(void)
 {
 	for (int fixed = 0; fixed < 2; fixed++) {
-		struct world world = mapped(fixed ? policy_v7_0_12() : policy_v7_0(), FOLIO_LAZYFREE, RMF_VMA_ANON | RMF_VMA_DROPPABLE, 0);
+		struct world world = mapped(fixed ? policy_v7_0_12() : policy_v7_0(),
+					    FOLIO_LAZYFREE, RMF_VMA_ANON | RMF_VMA_DROPPABLE, 0);
 		struct rmf_trace_entry entries[64];
 		struct rmf_trace trace = { .entries = entries, .capacity = 64 };
 		uint64_t beyond = 0;
 		int64_t dropped = fixed ? NR : 15 + 15;
 
 		world.run->trace = &trace;
-		*pte_at(&world, 0, VPN + 15) = rmf_mk_nonpresent(RMF_KIND_DEVICE_EXCLUSIVE, PFN + 15, 0);
+		*pte_at(&world, 0, VPN + 15) =
+			rmf_mk_nonpresent(RMF_KIND_DEVICE_EXCLUSIVE, PFN + 15, 0);
 		expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "nobody notices");
 		for (uint64_t i = 0; i < trace.n; i++)
 			beyond += entries[i].kind == RMF_TRACE_BEYOND && entries[i].b == -1;
 		expect_event(&world, RMF_PTES_CLEARED, NR);
-		expect_event(&world, RMF_TLB_DEFERRED, 1); /* a device entry is in no TLB */
+		expect_event(&world, RMF_TLB_DEFERRED, 1); /* no TLB holds a device entry */
 		expect_eq(world.pop->folio_refcount[0], NR + 1 - dropped, "references");
 		expect_eq(world.pop->folio_mapcount[0], NR - dropped, "mapcount");
 		expect_eq(world.pop->mm_rss[RMF_MM_ANONPAGES], NR - dropped, "rss");
 		expect_event(&world, RMF_WARNS, fixed ? 0 : 1);
-		expect_eq((int64_t)beyond, fixed ? 0 : 14, "pages behind the folio that lost a mapping they never had");
+		expect_eq((int64_t)beyond, fixed ? 0 : 14,
+			  "pages behind the folio that lost a mapping they never had");
 		free_world(&world);
 	}
 }
 
-/* In a locked VMA nothing is unmapped; the folio is mlocked if all its pages were seen under one PTL (bug 10). */
+/* In a locked VMA nothing is unmapped. The folio becomes mlocked if all its pages were seen under
+ * one PTL (bug 10). */
 static void test_mlock(void)
 {
 	for (int crossing = 0; crossing < 2; crossing++) {
-		struct world world = make_mapped(arch_x86(), policy_v7_3(), crossing ? VPN + 500 : VPN, 4, FOLIO_FILE, RMF_VMA_LOCKED, 0);
+		struct world world = make_mapped(arch_x86(), policy_v7_3(),
+						 crossing ? VPN + 500 : VPN, 4, FOLIO_FILE,
+						 RMF_VMA_LOCKED, 0);
 
-		expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "the rmap walk is to stop");
+		expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED),
+		       "the rmap walk is to stop");
 		expect_eq((int64_t)nr_present(&world, 0), NR, "nothing is unmapped");
 		expect_event(&world, RMF_WALK_YIELDS, NR);
 		expect_event(&world, RMF_ENTRY_PTE_READS, 0);
 		expect_event(&world, RMF_MLOCK_CALLS, !crossing);
-		expect_eq((world.pop->folio_flags[0] & RMF_FOLIO_MLOCKED) != 0, !crossing, "mlocked");
-		expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED | RMF_TTU_IGNORE_MLOCK), "unless mlock is ignored");
+		expect_eq((world.pop->folio_flags[0] & RMF_FOLIO_MLOCKED) != 0, !crossing,
+			  "mlocked");
+		expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED | RMF_TTU_IGNORE_MLOCK),
+		       "unless mlock is ignored");
 		expect_event(&world, RMF_MUNLOCK_CALLS, crossing ? 2 : 1); /* one for each batch */
 		expect(!(world.pop->folio_flags[0] & RMF_FOLIO_MLOCKED), "munlocked");
 		expect_gone(&world, NR + 1);
@@ -485,17 +594,22 @@ static void test_mlock(void)
 	}
 }
 
-/* A poisoned page gets its entry; from v7.3 page 0's mark decides for all. TTU_HWPOISON forces nr = 1. */
+/* A poisoned page gets a hwpoison entry. From v7.3 on the mark of page 0 decides for all pages.
+ * TTU_HWPOISON forces nr = 1. */
 static void test_hwpoison(void)
 {
 	for (int page0 = 0; page0 < 2; page0++) {
-		struct world world = mapped(page0 ? policy_v7_3() : policy_v7_0_12(), RMF_FOLIO_PAGE_FLAGS, 0, 0);
+		struct world world = mapped(page0 ? policy_v7_3() : policy_v7_0_12(),
+					    RMF_FOLIO_PAGE_FLAGS, 0, 0);
 
 		world.pop->page_flags[page0 ? 0 : 5] = RMF_PAGE_HWPOISON;
 		rmf_try_to_unmap_one(world.run, 0, 0, RMF_TTU_HWPOISON);
 		expect_event(&world, RMF_BATCHES, NR);
 		for (uint64_t i = 0; i < NR; i++)
-			expect_eq((int64_t)*pte_at(&world, 0, VPN + i), page0 || i == 5 ? (int64_t)rmf_mk_nonpresent(RMF_KIND_HWPOISON, PFN + i, 0) : 0,
+			expect_eq((int64_t)*pte_at(&world, 0, VPN + i),
+				  page0 || i == 5 ? (int64_t)rmf_mk_nonpresent(RMF_KIND_HWPOISON,
+									       PFN + i, 0)
+						  : 0,
 				  "hwpoison entry");
 		expect_event(&world, RMF_TLB_IMMEDIATE, NR);
 		expect_gone(&world, NR + 1);
@@ -503,17 +617,20 @@ static void test_hwpoison(void)
 	}
 }
 
-/* An entry that s390 marks as unused is dropped alone, and needs no lazyfree test; with userfaultfd armed it is one as any other. */
+/* An entry that s390 marks as unused is dropped alone, and without the test of a lazyfree folio.
+ * With userfaultfd armed it is an entry like any other. */
 static void test_unused(void)
 {
 	struct world world = mapped(policy_v7_0_12(), FOLIO_LAZYFREE, RMF_VMA_ANON, RMF_PTE_UNUSED);
 
 	world.pop->folio_refcount[0]++;
-	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "dropped in spite of the reference");
+	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED),
+	       "dropped in spite of the reference");
 	expect_event(&world, RMF_BATCHES, NR);
 	expect_gone(&world, 2);
 	free_world(&world);
-	world = mapped(policy_v7_0_12(), FOLIO_LAZYFREE, RMF_VMA_ANON | RMF_VMA_UFFD_ARMED, RMF_PTE_UNUSED);
+	world = mapped(policy_v7_0_12(), FOLIO_LAZYFREE, RMF_VMA_ANON | RMF_VMA_UFFD_ARMED,
+		       RMF_PTE_UNUSED);
 	world.pop->folio_refcount[0]++;
 	expect(!rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "armed: the reference counts");
 	free_world(&world);
@@ -521,7 +638,9 @@ static void test_unused(void)
 
 static struct world pmd_mapped(uint32_t folio_flags, rmf_pte pte_flags)
 {
-	struct world world = make_mapped(arch_x86(), policy_v7_0_12(), VPN, 9, folio_flags, folio_flags & RMF_FOLIO_ANON ? RMF_VMA_ANON : 0, pte_flags);
+	struct world world = make_mapped(arch_x86(), policy_v7_0_12(), VPN, 9, folio_flags,
+					 folio_flags & RMF_FOLIO_ANON ? RMF_VMA_ANON : 0,
+					 pte_flags);
 
 	world.pop->table_state[0] = RMF_TABLE_PMD_LEAF;
 	world.pop->folio_mapcount[0] = world.pop->folio_entire_mapcount[0] = 1;
@@ -533,21 +652,35 @@ static void test_pmd_leaf(void)
 {
 	struct world world = pmd_mapped(FOLIO_FILE, RMF_PTE_DIRTY);
 
-	/* file: cleared whole, at no cost per page */
-	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED | RMF_TTU_SPLIT_HUGE_PMD), "file leaf");
+	/* a file leaf is cleared whole, at no cost per page */
+	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED | RMF_TTU_SPLIT_HUGE_PMD),
+	       "file leaf");
 	expect_only(&world,
-		    (const struct event_count[]){ { RMF_UNMAP_CALLS, 1 }, { RMF_NOTIFIER_RANGES, 1 }, { RMF_WALK_CALLS, 2 }, { RMF_WALK_YIELDS, 1 },
-						  { RMF_PMD_LOCKS, 2 }, { RMF_PMD_SPLITS, 1 }, { RMF_PMDS_CLEARED, 1 }, { RMF_TLB_IMMEDIATE, 1 },
-						  { RMF_TLBI_OPS, 1 }, { RMF_IPIS, 1 }, { RMF_FOLIOS_DIRTIED, 1 }, { RMF_RSS_UPDATES, 1 },
-						  { RMF_RMAP_REMOVE_CALLS, 1 }, { RMF_FOLIO_MAPCOUNT_ATOMICS, 1 }, { RMF_REF_PUTS, 1 } },
+		    (const struct event_count[]){ { RMF_UNMAP_CALLS, 1 },
+						  { RMF_NOTIFIER_RANGES, 1 },
+						  { RMF_WALK_CALLS, 2 },
+						  { RMF_WALK_YIELDS, 1 },
+						  { RMF_PMD_LOCKS, 2 },
+						  { RMF_PMD_SPLITS, 1 },
+						  { RMF_PMDS_CLEARED, 1 },
+						  { RMF_TLB_IMMEDIATE, 1 },
+						  { RMF_TLBI_OPS, 1 },
+						  { RMF_IPIS, 1 },
+						  { RMF_FOLIOS_DIRTIED, 1 },
+						  { RMF_RSS_UPDATES, 1 },
+						  { RMF_RMAP_REMOVE_CALLS, 1 },
+						  { RMF_FOLIO_MAPCOUNT_ATOMICS, 1 },
+						  { RMF_REF_PUTS, 1 } },
 		    15);
 	expect_eq(world.pop->table_state[0], RMF_TABLE_ABSENT, "table");
 	expect_gone(&world, 512 + 1);
 	free_world(&world);
 
-	/* swapbacked anonymous: a table of 512 entries, swapped out page by page */
+	/* a swapbacked anonymous leaf becomes a table of 512 entries, which is swapped out page by
+	 * page */
 	world = pmd_mapped(FOLIO_SWAP, 0);
-	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED | RMF_TTU_SPLIT_HUGE_PMD), "anonymous leaf");
+	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED | RMF_TTU_SPLIT_HUGE_PMD),
+	       "anonymous leaf");
 	expect_event(&world, RMF_PMD_SPLITS, 1);
 	expect_event(&world, RMF_PMDS_CLEARED, 0);
 	expect_event(&world, RMF_BATCHES, 512);
@@ -557,7 +690,7 @@ static void test_pmd_leaf(void)
 	expect_gone(&world, 512 + 1);
 	free_world(&world);
 
-	/* lazyfree: discarded whole, or not at all */
+	/* a lazyfree leaf is discarded whole, or not at all */
 	world = pmd_mapped(FOLIO_LAZYFREE, 0);
 	expect(rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED), "lazyfree leaf");
 	expect_event(&world, RMF_PMDS_CLEARED, 1);
@@ -578,22 +711,27 @@ static void test_pmd_leaf(void)
 	free_world(&world);
 }
 
-/* The walk over VMAs ends where one call fails, or where nothing is mapped any more. */
+/* The walk over VMAs ends where one call fails, or when nothing is mapped any more. */
 static void test_many_vmas(void)
 {
 	for (int locked = 0; locked < 4; locked++) {
 		struct world world = make_world(arch_x86(), policy_v7_0_12());
 
 		for (int i = 0; i < 4; i++)
-			add_vma(&world, (struct vma_spec){ .start = (uint64_t)(i + 1) * VPN, .nr = NR, .flags = i == locked ? RMF_VMA_LOCKED : 0 });
+			add_vma(&world,
+				(struct vma_spec){ .start = (uint64_t)(i + 1) * VPN,
+						   .nr = NR,
+						   .flags = i == locked ? RMF_VMA_LOCKED : 0 });
 		add_folio(&world, (struct folio_spec){ .pfn = PFN, .order = 4 });
 		for (uint32_t vma = 0; vma < 3; vma++)
 			map_folio(&world, vma, 0);
-		add_rmap(&world, 3); /* may map it, and does not */
+		add_rmap(&world, 3); /* may map the folio, but does not */
 		rmf_try_to_unmap(world.run, 0, DEFERRED);
 		expect_event(&world, RMF_UNMAP_CALLS, locked < 3 ? (uint64_t)locked + 1 : 3);
-		expect_eq(world.pop->folio_mapcount[0], locked < 3 ? (3 - locked) * NR : 0, "mapcount");
-		expect_eq(world.run->mapped_stat, locked < 3 ? 0 : -NR, "a page counts as mapped until its last mapping is gone");
+		expect_eq(world.pop->folio_mapcount[0], locked < 3 ? (3 - locked) * NR : 0,
+			  "mapcount");
+		expect_eq(world.run->mapped_stat, locked < 3 ? 0 : -NR,
+			  "a page counts as mapped until its last mapping is gone");
 		free_world(&world);
 	}
 }

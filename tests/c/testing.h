@@ -1,6 +1,8 @@
-/* What the C tests share: checks that report and go on, the policies and architectures they need, and a world to unmap.
+/* What the C tests share: checks that report a failure and go on, the policies and architectures
+ * that they need, and a world to unmap.
  *
- * Every array of a world is allocated with exactly its size, so that valgrind and the address sanitizer see each access outside. */
+ * Every array of a world has exactly the size that it needs, so that valgrind and the address
+ * sanitizer see each access outside. */
 #ifndef RMF_TESTING_H
 #define RMF_TESTING_H
 
@@ -23,7 +25,8 @@ static inline void expect_eq(int64_t got, int64_t want, const char *what)
 	if (got == want)
 		return;
 	nr_failures++;
-	fprintf(stderr, "FAIL %s: %s: expected %" PRId64 ", got %" PRId64 "\n", test_name, what, want, got);
+	fprintf(stderr, "FAIL %s: %s: expected %" PRId64 ", got %" PRId64 "\n", test_name, what,
+		want, got);
 }
 
 static inline void expect(bool ok, const char *what)
@@ -37,7 +40,8 @@ static inline void expect_str(const char *got, const char *want, const char *wha
 	if (got && strcmp(got, want) == 0)
 		return;
 	nr_failures++;
-	fprintf(stderr, "FAIL %s: %s: expected %s, got %s\n", test_name, what, want, got ? got : "NULL");
+	fprintf(stderr, "FAIL %s: %s: expected %s, got %s\n", test_name, what, want,
+		got ? got : "NULL");
 }
 
 static inline void run_test(const char *name, void (*test)(void))
@@ -46,14 +50,14 @@ static inline void run_test(const char *name, void (*test)(void))
 	test();
 }
 
-/* The last line of each main(): its exit status. */
+/* The last line of each main(): prints the result and returns the exit status. */
 static inline int report(const char *file)
 {
 	printf("%s: %u checks, %u failed\n", file, nr_checks, nr_failures);
 	return nr_failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* xorshift64: the same numbers everywhere */
+/* xorshift64: gives the same numbers everywhere */
 static inline uint64_t next_random(uint64_t *state)
 {
 	*state ^= *state << 13;
@@ -64,17 +68,27 @@ static inline uint64_t next_random(uint64_t *state)
 
 static inline struct rmf_arch arch_x86(void)
 {
-	return (struct rmf_arch){ .ptrs_per_pte = 512, .cont_ptes = 1, .tlb = RMF_TLB_X86, .flush_ceiling = 33, .max_dvm_ops = 512,
-				  .page_mapcount = true, .mkdirty_soft_dirty = true };
+	return (struct rmf_arch){ .ptrs_per_pte = 512,
+				  .cont_ptes = 1,
+				  .tlb = RMF_TLB_X86,
+				  .flush_ceiling = 33,
+				  .max_dvm_ops = 512,
+				  .page_mapcount = true,
+				  .mkdirty_soft_dirty = true };
 }
 
 static inline struct rmf_arch arch_arm64(void)
 {
-	return (struct rmf_arch){ .ptrs_per_pte = 512, .cont_ptes = 16, .tlb = RMF_TLB_ARM64, .flush_ceiling = 33, .max_dvm_ops = 512,
-				  .range_tlbi = true, .page_mapcount = true };
+	return (struct rmf_arch){ .ptrs_per_pte = 512,
+				  .cont_ptes = 16,
+				  .tlb = RMF_TLB_ARM64,
+				  .flush_ceiling = 33,
+				  .max_dvm_ops = 512,
+				  .range_tlbi = true,
+				  .page_mapcount = true };
 }
 
-/* The editions of rmapfast/policy.py, each as the change to the one before. */
+/* The editions of rmapfast/policy.py, each as a change to the one before. */
 static inline struct rmf_policy policy_per_page(void)
 {
 	return (struct rmf_policy){ .clip = true, .nr_reset = true, .walk_done = RMF_DONE_WHOLE };
@@ -159,7 +173,7 @@ struct folio_spec {
 	uint64_t index;
 	uint8_t order;
 	uint32_t flags;
-	int32_t refs; /* beyond those of its mappings and of the page or swap cache */
+	int32_t refs; /* references besides those of the mappings and of the page or swap cache */
 };
 
 enum { FOLIO_LAZYFREE = RMF_FOLIO_ANON, FOLIO_FILE = 0, FOLIO_SHMEM = RMF_FOLIO_SWAPBACKED };
@@ -194,7 +208,8 @@ static inline uint32_t add_mm(struct world *world, uint64_t cpumask, uint32_t fl
 	return (uint32_t)n;
 }
 
-/* A world with mm 0, which runs on the CPU that reclaims and on one other: TLB flushes are deferred. */
+/* A world with mm 0, which runs on the CPU that reclaims and on one other. So TLB flushes are
+ * deferred. */
 static inline struct world make_world(struct rmf_arch arch, struct rmf_policy policy)
 {
 	struct rmf_run *run = calloc(1, sizeof(*run));
@@ -215,10 +230,33 @@ static inline void free_world(struct world *world)
 {
 	struct rmf_population *pop = world->pop;
 	const void *const arrays[] = {
-		pop->ptes, pop->vma_start, pop->vma_end, pop->vma_pgoff, pop->vma_flags, pop->vma_mm, pop->vma_pte_base, pop->vma_window_start,
-		pop->vma_window_end, pop->vma_table_base, pop->table_state, pop->folio_pfn, pop->folio_index, pop->folio_order, pop->folio_flags,
-		pop->folio_refcount, pop->folio_mapcount, pop->folio_entire_mapcount, pop->folio_nr_pages_mapped, pop->folio_swap,
-		pop->folio_page_base, pop->page_mapcount, pop->page_flags, pop->rmap_start, pop->rmap_vma, pop->mm_rss, pop->mm_cpumask,
+		pop->ptes,
+		pop->vma_start,
+		pop->vma_end,
+		pop->vma_pgoff,
+		pop->vma_flags,
+		pop->vma_mm,
+		pop->vma_pte_base,
+		pop->vma_window_start,
+		pop->vma_window_end,
+		pop->vma_table_base,
+		pop->table_state,
+		pop->folio_pfn,
+		pop->folio_index,
+		pop->folio_order,
+		pop->folio_flags,
+		pop->folio_refcount,
+		pop->folio_mapcount,
+		pop->folio_entire_mapcount,
+		pop->folio_nr_pages_mapped,
+		pop->folio_swap,
+		pop->folio_page_base,
+		pop->page_mapcount,
+		pop->page_flags,
+		pop->rmap_start,
+		pop->rmap_vma,
+		pop->mm_rss,
+		pop->mm_cpumask,
 		pop->mm_flags,
 	};
 
@@ -227,7 +265,7 @@ static inline void free_world(struct world *world)
 	free(world->run);
 }
 
-/* A VMA whose window is the VMA itself, all its tables there, its entries none. */
+/* Add a VMA whose window is the VMA itself. All its tables are there, and its entries are none. */
 static inline uint32_t add_vma(struct world *world, struct vma_spec vma)
 {
 	struct rmf_population *pop = world->pop;
@@ -242,24 +280,27 @@ static inline uint32_t add_vma(struct world *world, struct vma_spec vma)
 	pop->vma_pte_base = appended(pop->vma_pte_base, n, &pop->nr_ptes, sizeof(pop->nr_ptes));
 	pop->vma_window_start = appended(pop->vma_window_start, n, &vma.start, sizeof(vma.start));
 	pop->vma_window_end = appended(pop->vma_window_end, n, &end, sizeof(end));
-	pop->vma_table_base = appended(pop->vma_table_base, n, &pop->nr_tables, sizeof(pop->nr_tables));
+	pop->vma_table_base =
+		appended(pop->vma_table_base, n, &pop->nr_tables, sizeof(pop->nr_tables));
 	pop->ptes = resized(pop->ptes, pop->nr_ptes + vma.nr, sizeof(*pop->ptes));
 	memset(pop->ptes + pop->nr_ptes, 0, vma.nr * sizeof(*pop->ptes));
 	pop->nr_ptes += vma.nr;
-	pop->table_state = resized(pop->table_state, pop->nr_tables + tables, sizeof(*pop->table_state));
+	pop->table_state =
+		resized(pop->table_state, pop->nr_tables + tables, sizeof(*pop->table_state));
 	memset(pop->table_state + pop->nr_tables, RMF_TABLE_PTE, tables);
 	pop->nr_tables += tables;
 	return (uint32_t)n;
 }
 
-/* Make VMAs a and a + 1, which are adjacent and of one mm, see each other's entries. */
+/* Let VMAs a and a + 1, which are adjacent and of one mm, see the entries of each other. */
 static inline void join_windows(struct world *world, uint32_t a)
 {
 	((uint64_t *)world->pop->vma_window_end)[a] = world->pop->vma_end[a + 1];
 	((uint64_t *)world->pop->vma_window_start)[a + 1] = world->pop->vma_start[a];
 }
 
-/* An unmapped folio with the references of the page cache or the swap cache and `refs` more. */
+/* Add an unmapped folio with the references of the page cache or the swap cache, and `refs`
+ * more. */
 static inline uint32_t add_folio(struct world *world, struct folio_spec folio)
 {
 	struct rmf_population *pop = world->pop;
@@ -276,8 +317,10 @@ static inline uint32_t add_folio(struct world *world, struct folio_spec folio)
 	pop->folio_entire_mapcount = appended(pop->folio_entire_mapcount, n, &zero, sizeof(zero));
 	pop->folio_nr_pages_mapped = appended(pop->folio_nr_pages_mapped, n, &zero, sizeof(zero));
 	pop->folio_swap = appended(pop->folio_swap, n, &swap, sizeof(swap));
-	pop->folio_page_base = appended(pop->folio_page_base, n, &pop->nr_pages, sizeof(pop->nr_pages));
-	pop->page_mapcount = resized(pop->page_mapcount, pop->nr_pages + nr, sizeof(*pop->page_mapcount));
+	pop->folio_page_base =
+		appended(pop->folio_page_base, n, &pop->nr_pages, sizeof(pop->nr_pages));
+	pop->page_mapcount =
+		resized(pop->page_mapcount, pop->nr_pages + nr, sizeof(*pop->page_mapcount));
 	pop->page_flags = resized(pop->page_flags, pop->nr_pages + nr, sizeof(*pop->page_flags));
 	memset(pop->page_mapcount + pop->nr_pages, 0, nr * sizeof(*pop->page_mapcount));
 	memset(pop->page_flags + pop->nr_pages, 0, nr);
@@ -288,7 +331,8 @@ static inline uint32_t add_folio(struct world *world, struct folio_spec folio)
 
 static inline rmf_pte *pte_at(const struct world *world, uint32_t vma, uint64_t vpn)
 {
-	return world->pop->ptes + world->pop->vma_pte_base[vma] + (vpn - world->pop->vma_start[vma]);
+	return world->pop->ptes + world->pop->vma_pte_base[vma] +
+	       (vpn - world->pop->vma_start[vma]);
 }
 
 static inline rmf_pte mk_pte(uint64_t pfn, rmf_pte flags)
@@ -296,7 +340,7 @@ static inline rmf_pte mk_pte(uint64_t pfn, rmf_pte flags)
 	return (pfn << RMF_PFN_SHIFT) | flags;
 }
 
-/* A further VMA that may map the folio added last. */
+/* Add a VMA that may map the folio added last. */
 static inline void add_rmap(struct world *world, uint32_t vma)
 {
 	struct rmf_population *pop = world->pop;
@@ -308,19 +352,22 @@ static inline void add_rmap(struct world *world, uint32_t vma)
 static inline int64_t *rss_of(const struct world *world, uint32_t folio, uint32_t mm)
 {
 	uint32_t flags = world->pop->folio_flags[folio];
-	enum rmf_mm_counter counter = flags & RMF_FOLIO_SWAPBACKED ? RMF_MM_SHMEMPAGES : RMF_MM_FILEPAGES;
+	enum rmf_mm_counter counter = flags & RMF_FOLIO_SWAPBACKED ? RMF_MM_SHMEMPAGES
+								   : RMF_MM_FILEPAGES;
 
 	if (flags & RMF_FOLIO_ANON)
 		counter = RMF_MM_ANONPAGES;
 	return &world->pop->mm_rss[mm * RMF_NR_MM_COUNTERS + counter];
 }
 
-/* Map what the VMA covers of the folio added last, with one mapcount, reference and rss page each. Page mapcounts become valid if only
- * a part is mapped. Returns the number of pages. */
+/* Map what the VMA covers of the folio added last, with one mapcount, reference and rss
+ * page for each page. If that is only a part, the page mapcounts become valid. Returns the
+ * number of pages. */
 static inline uint32_t map_folio(struct world *world, uint32_t vma, rmf_pte flags)
 {
 	struct rmf_population *pop = world->pop;
-	uint32_t folio = (uint32_t)pop->nr_folios - 1, nr = rmf_folio_nr_pages(pop, folio), mapped = 0;
+	uint32_t folio = (uint32_t)pop->nr_folios - 1, nr = rmf_folio_nr_pages(pop, folio),
+		 mapped = 0;
 	int32_t *mapcount = pop->page_mapcount + pop->folio_page_base[folio];
 
 	for (uint32_t i = 0; i < nr; i++) {
@@ -328,7 +375,8 @@ static inline uint32_t map_folio(struct world *world, uint32_t vma, rmf_pte flag
 
 		if (slot >= pop->vma_end[vma] - pop->vma_start[vma])
 			continue;
-		*pte_at(world, vma, pop->vma_start[vma] + slot) = mk_pte(pop->folio_pfn[folio] + i, flags | RMF_PTE_PRESENT);
+		*pte_at(world, vma, pop->vma_start[vma] + slot) =
+			mk_pte(pop->folio_pfn[folio] + i, flags | RMF_PTE_PRESENT);
 		pop->folio_nr_pages_mapped[folio] += mapcount[i]++ == 0;
 		mapped++;
 	}
@@ -341,14 +389,19 @@ static inline uint32_t map_folio(struct world *world, uint32_t vma, rmf_pte flag
 	return mapped;
 }
 
-/* One VMA at `vpn` and one folio of `order` at PFN 0x1000 that it maps whole, with an isolation reference. */
-static inline struct world make_mapped(struct rmf_arch arch, struct rmf_policy policy, uint64_t vpn, uint8_t order, uint32_t folio_flags,
-				       uint32_t vma_flags, rmf_pte pte_flags)
+/* A world with one VMA at `vpn`, and one folio of `order` at PFN 0x1000 that the VMA maps whole.
+ * The folio has an isolation reference. */
+static inline struct world make_mapped(struct rmf_arch arch, struct rmf_policy policy, uint64_t vpn,
+				       uint8_t order, uint32_t folio_flags, uint32_t vma_flags,
+				       rmf_pte pte_flags)
 {
 	struct world world = make_world(arch, policy);
-	uint32_t vma = add_vma(&world, (struct vma_spec){ .start = vpn, .nr = (uint64_t)1 << order, .flags = vma_flags });
+	uint32_t vma = add_vma(&world, (struct vma_spec){ .start = vpn,
+							  .nr = (uint64_t)1 << order,
+							  .flags = vma_flags });
 
-	add_folio(&world, (struct folio_spec){ .pfn = 0x1000, .order = order, .flags = folio_flags, .refs = 1 });
+	add_folio(&world, (struct folio_spec){
+				  .pfn = 0x1000, .order = order, .flags = folio_flags, .refs = 1 });
 	map_folio(&world, vma, pte_flags);
 	return world;
 }
@@ -368,8 +421,9 @@ struct event_count {
 	uint64_t nr;
 };
 
-/* These events, and not a single other one. */
-static inline void expect_only(const struct world *world, const struct event_count *wanted, size_t nr)
+/* Expect these events and no others. */
+static inline void expect_only(const struct world *world, const struct event_count *wanted,
+			       size_t nr)
 {
 	uint64_t want[RMF_NR_EVENTS] = { 0 };
 
@@ -379,7 +433,7 @@ static inline void expect_only(const struct world *world, const struct event_cou
 		expect_event(world, (enum rmf_event)i, want[i]);
 }
 
-/* Number of slots of a VMA that are present. */
+/* The number of slots of a VMA that are present. */
 static inline uint64_t nr_present(const struct world *world, uint32_t vma)
 {
 	uint64_t nr = 0;

@@ -1,8 +1,9 @@
-#include "machine_limits.h"
-
+/* What this machine's memory allows: the passes that benchmarks are set against. Nothing is simulated here. limits.py builds and loads it. */
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
-/* Words per turn, with a sum of its own for each: one sum alone would wait for the addition before. */
+/* Words per turn. Each has a sum of its own, because a single sum would wait for the addition before. */
 enum { LANES = 16 };
 
 static uint64_t total(const uint64_t sums[LANES])
@@ -14,7 +15,8 @@ static uint64_t total(const uint64_t sums[LANES])
 	return sum;
 }
 
-uint64_t rmf_limit_read(const uint64_t *words, size_t n)
+/* Load each word; returns the sum. */
+uint64_t limit_read(const uint64_t *words, size_t n)
 {
 	uint64_t sums[LANES] = { 0 };
 	size_t i = 0;
@@ -27,7 +29,8 @@ uint64_t rmf_limit_read(const uint64_t *words, size_t n)
 	return total(sums);
 }
 
-uint64_t rmf_limit_read_clear(uint64_t *words, size_t n)
+/* Load each word and store 0 in its place, in one pass; returns the sum. No unmap of n entries can do less. */
+uint64_t limit_read_clear(uint64_t *words, size_t n)
 {
 	uint64_t sums[LANES] = { 0 };
 	size_t i = 0;
@@ -44,7 +47,8 @@ uint64_t rmf_limit_read_clear(uint64_t *words, size_t n)
 	return total(sums);
 }
 
-void rmf_limit_copy(uint64_t *restrict to, const uint64_t *restrict from, size_t n)
+/* Copy n words; the two arrays do not overlap. */
+void limit_copy(uint64_t *restrict to, const uint64_t *restrict from, size_t n)
 {
 	memcpy(to, from, n * sizeof(*to));
 }

@@ -1,14 +1,15 @@
-/* The body of rmf_visit_alike(), compiled once for each instruction set: isa_generic.c and its like define RMF_VISIT_ALIKE, the name
- * of the function, and RMF_VECTOR, the bytes of a vector. */
+/* The body of rmf_visit_same(), compiled once for each instruction set: isa_generic.c and the
+ * others define RMF_VISIT_SAME, the name of the function, and RMF_VECTOR, the bytes of a vector. */
 #include <string.h>
 
-#include "isa.h"
+#include "memo.h"
 
 enum { LANES = RMF_VECTOR / sizeof(rmf_pte) };
 
 typedef rmf_pte vector __attribute__((vector_size(RMF_VECTOR), aligned(8), may_alias));
 
-/* Folios at a time, and entries: so that what was compared is still in the first-level cache when it is changed. */
+/* So many folios and entries are compared at a time that they are still in the first-level cache
+ * when they are changed. */
 enum { MAX_FOLIOS = 128, MAX_ENTRIES = 2048 };
 
 static inline vector running(rmf_pte first)
@@ -20,7 +21,7 @@ static inline vector running(rmf_pte first)
 	return words;
 }
 
-/* Whether n entries are first and its successors. */
+/* Whether n entries are `first` and its successors. */
 static inline bool follow(const rmf_pte *ptes, uint64_t n, rmf_pte first)
 {
 	rmf_pte differ = 0;
@@ -33,7 +34,9 @@ static inline bool follow(const rmf_pte *ptes, uint64_t n, rmf_pte first)
 		for (; i + 4 * LANES <= n; i += 4 * LANES, expected += 4 * step) {
 			const vector *at = (const vector *)(ptes + i);
 
-			differs |= (at[0] ^ expected) | (at[1] ^ (expected + step)) | (at[2] ^ (expected + 2 * step)) | (at[3] ^ (expected + 3 * step));
+			differs |= (at[0] ^ expected) | (at[1] ^ (expected + step)) |
+				   (at[2] ^ (expected + 2 * step)) |
+				   (at[3] ^ (expected + 3 * step));
 		}
 		for (int lane = 0; lane < LANES; lane++)
 			differ |= differs[lane];
@@ -53,7 +56,7 @@ static inline void clear(rmf_pte *ptes, uint64_t n)
 		ptes[i] = 0;
 }
 
-/* first and its successors. */
+/* Write `first` and its successors. */
 static inline void fill(rmf_pte *ptes, uint64_t n, rmf_pte first)
 {
 	vector words = running(first);
@@ -65,7 +68,8 @@ static inline void fill(rmf_pte *ptes, uint64_t n, rmf_pte first)
 		ptes[i] = first + (i << RMF_PFN_SHIFT);
 }
 
-/* Clear n entries if they are first and its successors, in one pass: what was cleared too early is known, and put back. */
+/* Clear n entries if they are `first` and its successors, in one pass. What was cleared too early
+ * is known, and is put back. */
 static inline bool clear_following(rmf_pte *ptes, uint64_t n, rmf_pte first)
 {
 	const rmf_pte step = (rmf_pte)LANES << RMF_PFN_SHIFT;
@@ -74,7 +78,8 @@ static inline bool clear_following(rmf_pte *ptes, uint64_t n, rmf_pte first)
 
 	for (; i + 4 * LANES <= n; i += 4 * LANES, expected += 4 * step) {
 		vector *at = (vector *)(ptes + i);
-		vector differs = (at[0] ^ expected) | (at[1] ^ (expected + step)) | (at[2] ^ (expected + 2 * step)) | (at[3] ^ (expected + 3 * step));
+		vector differs = (at[0] ^ expected) | (at[1] ^ (expected + step)) |
+				 (at[2] ^ (expected + 2 * step)) | (at[3] ^ (expected + 3 * step));
 		rmf_pte differ = 0;
 
 		for (int lane = 0; lane < LANES; lane++)
@@ -99,100 +104,119 @@ static inline void flip(rmf_pte *ptes, uint64_t n, rmf_pte bits)
 		ptes[i] ^= bits;
 }
 
-/* How many of m folios from `folio` on have the numbers of a regular one and the place in the VMA that follows from the first one's. */
-static inline uint64_t numbers_alike(const struct rmf_population *pop, const struct rmf_regular *regular, uint64_t folio, uint64_t m)
+/* How many of m folios from `folio` on have the numbers of a regular one, and lie behind each other
+ * in the VMA. */
+static inline uint64_t nr_equal_numbers(const struct rmf_population *pop,
+					const struct rmf_regular *regular, uint64_t folio,
+					uint64_t m)
 {
 	const uint32_t *flags = pop->folio_flags + folio, *rmap_vma;
-	const int32_t *refcount = pop->folio_refcount + folio, *mapcount = pop->folio_mapcount + folio,
-		      *mapped = pop->folio_nr_pages_mapped + folio, *entire = pop->folio_entire_mapcount + folio;
+	const int32_t *refcount = pop->folio_refcount + folio,
+		      *mapcount = pop->folio_mapcount + folio,
+		      *mapped = pop->folio_nr_pages_mapped + folio,
+		      *entire = pop->folio_entire_mapcount + folio;
 	const uint64_t *index = pop->folio_index + folio, *rmap = pop->rmap_start + folio;
 	const uint64_t nr = (uint64_t)1 << regular->order, row = rmap[0], first = index[0];
-	/* of an order-0 folio nr_pages_mapped is not defined */
+	/* an order-0 folio has no nr_pages_mapped */
 	const int32_t pages = (int32_t)nr, ignored = regular->order ? 0 : -1;
 	uint32_t differ = 0;
-	uint64_t differ64 = 0, alike;
+	uint64_t differ64 = 0, equal;
 
 	for (uint64_t i = 0; i < m; i++)
-		differ64 |= (index[i] ^ (first + (i << regular->order))) | (rmap[i + 1] ^ (row + i + 1));
+		differ64 |= (index[i] ^ (first + (i << regular->order))) |
+			    (rmap[i + 1] ^ (row + i + 1));
 	if (!differ64) {
 		rmap_vma = pop->rmap_vma + row;
 		for (uint64_t i = 0; i < m; i++)
-			differ |= (flags[i] ^ regular->flags) | (uint32_t)(refcount[i] ^ regular->refcount) | (uint32_t)(mapcount[i] ^ pages) |
-				  (uint32_t)((mapped[i] ^ pages) & ~ignored) | (uint32_t)entire[i] | (rmap_vma[i] ^ regular->vma);
+			differ |= (flags[i] ^ regular->flags) |
+				  (uint32_t)(refcount[i] ^ regular->refcount) |
+				  (uint32_t)(mapcount[i] ^ pages) |
+				  (uint32_t)((mapped[i] ^ pages) & ~ignored) | (uint32_t)entire[i] |
+				  (rmap_vma[i] ^ regular->vma);
 		if (!differ)
 			return m;
 	}
-	for (alike = 0; alike < m; alike++)
-		if (flags[alike] != regular->flags || refcount[alike] != regular->refcount || mapcount[alike] != pages ||
-		    ((mapped[alike] ^ pages) & ~ignored) || entire[alike] || index[alike] != first + (alike << regular->order) ||
-		    rmap[alike] != row + alike || rmap[alike + 1] != row + alike + 1 || pop->rmap_vma[row + alike] != regular->vma)
+	for (equal = 0; equal < m; equal++)
+		if (flags[equal] != regular->flags || refcount[equal] != regular->refcount ||
+		    mapcount[equal] != pages || ((mapped[equal] ^ pages) & ~ignored) ||
+		    entire[equal] || index[equal] != first + (equal << regular->order) ||
+		    rmap[equal] != row + equal || rmap[equal + 1] != row + equal + 1 ||
+		    pop->rmap_vma[row + equal] != regular->vma)
 			break;
-	return alike;
+	return equal;
 }
 
-/* How many of m folios with consecutive slots from ptes[0] on are mapped as a regular one is. *cleared: their entries are gone already. */
-static inline uint64_t entries_alike(rmf_pte *ptes, const uint64_t *pfn, uint64_t m, uint32_t order, rmf_pte low, bool *cleared)
+/* How many of m folios, which have consecutive slots from ptes[0] on, are mapped as a regular one
+ * is. If *cleared was set and still is, their entries are cleared already. */
+static inline uint64_t nr_equal_entries(rmf_pte *ptes, const uint64_t *pfn, uint64_t m,
+					uint32_t order, rmf_pte low, bool *cleared)
 {
 	const uint64_t nr = (uint64_t)1 << order, first = pfn[0];
-	uint64_t differ = 0, alike;
+	uint64_t differ = 0, equal;
 
 	for (uint64_t i = 0; i < m; i++)
 		differ |= pfn[i] ^ (first + (i << order));
-	if (!differ && *cleared && clear_following(ptes, m << order, (first << RMF_PFN_SHIFT) | low))
+	if (!differ && *cleared &&
+	    clear_following(ptes, m << order, (first << RMF_PFN_SHIFT) | low))
 		return m;
 	if (!differ && !*cleared && follow(ptes, m << order, (first << RMF_PFN_SHIFT) | low))
 		return m;
 	*cleared = false;
 	if (!order) {
-		for (differ = 0, alike = 0; alike < m; alike++)
-			differ |= ptes[alike] ^ ((pfn[alike] << RMF_PFN_SHIFT) | low);
+		for (differ = 0, equal = 0; equal < m; equal++)
+			differ |= ptes[equal] ^ ((pfn[equal] << RMF_PFN_SHIFT) | low);
 		if (!differ)
 			return m;
 	}
-	for (alike = 0; alike < m; alike++)
-		if (!follow(ptes + (alike << order), nr, (pfn[alike] << RMF_PFN_SHIFT) | low))
+	for (equal = 0; equal < m; equal++)
+		if (!follow(ptes + (equal << order), nr, (pfn[equal] << RMF_PFN_SHIFT) | low))
 			break;
-	return alike;
+	return equal;
 }
 
-rmf_visit_alike RMF_VISIT_ALIKE;
+rmf_visit_same RMF_VISIT_SAME;
 
-uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regular *regular, uint32_t cont_ptes, uint64_t swap,
-			 const uint32_t *folios, uint64_t n)
+uint64_t RMF_VISIT_SAME(const struct rmf_population *pop, const struct rmf_regular *regular,
+			uint32_t cont_ptes, uint64_t swap, const uint32_t *folios, uint64_t n)
 {
 	const uint32_t order = regular->order;
 	const uint64_t nr = (uint64_t)1 << order, most = MAX_ENTRIES >> order;
 	uint64_t done = 0;
 
-	/* a block that is larger than the folio, or begins elsewhere, has other folios' entries */
+	/* a larger block, or one that begins elsewhere, has entries of other folios */
 	if ((regular->low & RMF_PTE_CONT) && nr < cont_ptes)
 		return 0;
 	if (n > MAX_FOLIOS)
 		n = MAX_FOLIOS;
 	while (done < n) {
 		const uint64_t folio = folios[done];
-		/* in one pass, where the entries are most of what is read */
+		/* compare and clear in one pass where the entries are most of what is read */
 		bool cleared = regular->entries_after == RMF_ENTRIES_CLEARED && order >= 6;
 		uint64_t m = 1, vpn, last_vpn, left = n - done < most ? n - done : most;
 		rmf_pte *ptes;
 
 		if (pop->folio_order[folio] != order)
 			break;
-		while (m < left && folios[done + m] == folio + m && pop->folio_order[folio + m] == order)
+		while (m < left && folios[done + m] == folio + m &&
+		       pop->folio_order[folio + m] == order)
 			m++;
-		m = numbers_alike(pop, regular, folio, m);
+		m = nr_equal_numbers(pop, regular, folio, m);
 		if (!m)
 			break;
 		ptes = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio], nr, &vpn);
 		if (!ptes || ((regular->low & RMF_PTE_CONT) && (vpn & (cont_ptes - 1))))
 			break;
-		/* aligned folios cross no border of a table: the tables from the first to the last one's need a look */
-		if (m > 1 && ((vpn & (nr - 1)) || !rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio + m - 1], nr, &last_vpn)))
+		/* aligned folios cross no border of a table, so only their tables need a look */
+		if (m > 1 && ((vpn & (nr - 1)) ||
+			      !rmf_slot_of_regular(pop, regular->vma,
+						   pop->folio_index[folio + m - 1], nr, &last_vpn)))
 			m = 1;
 		for (uint64_t i = 1; i < m; i += pop->ptrs_per_pte >> order)
-			if (!rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio + i], nr, &last_vpn))
+			if (!rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio + i], nr,
+						 &last_vpn))
 				m = i;
-		m = entries_alike(ptes, pop->folio_pfn + folio, m, order, regular->low, &cleared);
+		m = nr_equal_entries(ptes, pop->folio_pfn + folio, m, order, regular->low,
+				     &cleared);
 		if (!m)
 			break;
 		switch (regular->entries_after) {
@@ -201,7 +225,8 @@ uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regu
 				clear(ptes, m << order);
 			break;
 		case RMF_ENTRIES_SWAPPED:
-			fill(ptes, m << order, ((swap + (done << order)) << RMF_PFN_SHIFT) | regular->low_after);
+			fill(ptes, m << order,
+			     ((swap + (done << order)) << RMF_PFN_SHIFT) | regular->low_after);
 			for (uint64_t i = 0; i < m; i++)
 				pop->folio_swap[folio + i] = swap + ((done + i) << order);
 			break;
@@ -220,7 +245,8 @@ uint64_t RMF_VISIT_ALIKE(const struct rmf_population *pop, const struct rmf_regu
 				pop->folio_mapcount[folio + i] = regular->mapcount_after;
 		if (order && regular->nr_pages_mapped_after != (int32_t)nr)
 			for (uint64_t i = 0; i < m; i++)
-				pop->folio_nr_pages_mapped[folio + i] = regular->nr_pages_mapped_after;
+				pop->folio_nr_pages_mapped[folio + i] =
+					regular->nr_pages_mapped_after;
 		done += m;
 	}
 	return done;

@@ -1,0 +1,17 @@
+/* Visits of the reclaim loop: by the memo if it can be used for a folio, else by the rules. */
+#ifndef RMF_VISIT_H
+#define RMF_VISIT_H
+
+#include "shrink.h"
+
+/* Visit folios[0] to folios[n - 1], which are all different, until `room` entries of out[] are
+ * used; *nr_out is how many were. Returns how many folios were visited. The run's deferred flushes
+ * stay as they are: they are those of the group at hand. Some events are counted only when
+ * rmf_memo_settle() is called. */
+uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
+		   uint64_t n, struct rmf_visits *out, uint64_t room, uint64_t *nr_out);
+
+/* Add `next` to `last` if everything in them but nr is equal. Returns whether it was. */
+bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next);
+
+#endif

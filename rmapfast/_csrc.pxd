@@ -1,0 +1,392 @@
+# cython: language_level=3
+"""What _core.pyx uses of csrc, header by header. The headers say what each name means."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+cdef extern from "pte.h" nogil:
+    enum:
+        RMF_PTE_PRESENT
+        RMF_PTE_WRITE
+        RMF_PTE_YOUNG
+        RMF_PTE_DIRTY
+        RMF_PTE_SOFT_DIRTY
+        RMF_PTE_UFFD_WP
+        RMF_PTE_SPECIAL
+        RMF_PTE_UNUSED
+        RMF_PTE_CONT
+        RMF_PTE_PROT
+        RMF_PTE_EXCLUSIVE
+        RMF_PFN_SHIFT
+        RMF_KIND_SHIFT
+        RMF_KIND_MASK
+    unsigned long long rmf_mk_marker()
+
+cdef extern from "error.h" nogil:
+    enum:
+        RMF_ENOMEM
+    struct rmf_fault:
+        const char *array
+        const char *rule
+        uint64_t index
+
+cdef extern from "population.h" nogil:
+    enum:
+        RMF_VMA_LOCKED
+        RMF_VMA_UFFD_WP
+        RMF_VMA_UFFD_ARMED
+        RMF_VMA_DROPPABLE
+        RMF_VMA_EXEC
+        RMF_VMA_SHARED
+        RMF_VMA_ANON
+        RMF_TABLE_PTE
+        RMF_TABLE_ABSENT
+        RMF_TABLE_PMD_LEAF
+        RMF_FOLIO_ANON
+        RMF_FOLIO_SWAPBACKED
+        RMF_FOLIO_SWAPCACHE
+        RMF_FOLIO_DIRTY
+        RMF_FOLIO_MLOCKED
+        RMF_FOLIO_REFERENCED
+        RMF_FOLIO_ACTIVE
+        RMF_FOLIO_PINNED
+        RMF_FOLIO_UNEVICTABLE
+        RMF_FOLIO_YOUNG
+        RMF_FOLIO_PARTIALLY_MAPPED
+        RMF_FOLIO_LOCKED
+        RMF_FOLIO_EXCLUSIVE
+        RMF_FOLIO_PAGE_MAPCOUNTS
+        RMF_FOLIO_PAGE_FLAGS
+        RMF_FOLIO_FREED
+        RMF_PAGE_EXCLUSIVE
+        RMF_PAGE_HWPOISON
+        RMF_PAGE_SWAP_DUP_FAIL
+        RMF_MM_OUTSIDE_MEMCG
+        RMF_MAX_ORDER
+        RMF_MAX_FOLIO_PAGES
+        RMF_NR_MM_COUNTERS
+
+    struct rmf_population:
+        uint32_t ptrs_per_pte
+        uint64_t *ptes
+        uint64_t nr_ptes
+        const uint64_t *vma_start
+        const uint64_t *vma_end
+        const uint64_t *vma_pgoff
+        const uint32_t *vma_flags
+        const uint32_t *vma_mm
+        const uint64_t *vma_pte_base
+        const uint64_t *vma_window_start
+        const uint64_t *vma_window_end
+        const uint64_t *vma_table_base
+        uint64_t nr_vmas
+        uint8_t *table_state
+        uint64_t nr_tables
+        const uint64_t *folio_pfn
+        const uint64_t *folio_index
+        const uint8_t *folio_order
+        uint32_t *folio_flags
+        int32_t *folio_refcount
+        int32_t *folio_mapcount
+        int32_t *folio_entire_mapcount
+        int32_t *folio_nr_pages_mapped
+        uint64_t *folio_swap
+        const uint64_t *folio_page_base
+        uint64_t nr_folios
+        int32_t *page_mapcount
+        uint8_t *page_flags
+        uint64_t nr_pages
+        const uint64_t *rmap_start
+        const uint32_t *rmap_vma
+        uint64_t nr_rmap
+        int64_t *mm_rss
+        const uint64_t *mm_cpumask
+        const uint32_t *mm_flags
+        uint64_t nr_mms
+
+    int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
+    int rmf_lru_check(const rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive, const uint32_t *active,
+                      uint64_t nr_active, rmf_fault *fault)
+
+cdef extern from "populate.h" nogil:
+    enum:
+        RMF_LAYOUT_BLOCK
+    struct rmf_rate:
+        uint64_t below
+        bint always
+    struct rmf_description:
+        uint64_t pages
+        uint64_t seed
+        uint64_t vpn
+        uint64_t pgoff
+        uint64_t pfn_base
+        uint32_t ptrs_per_pte
+        uint32_t cont_ptes
+        uint32_t nr_orders
+        uint8_t *order
+        uint64_t *weight
+        bint aligned
+        bint anon
+        bint exclusive
+        uint32_t folio_flags
+        uint32_t vma_flags
+        uint32_t sharing
+        int32_t external
+        uint32_t rss_counter
+        uint64_t every
+        rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked, folio_dirty
+    struct rmf_populated:
+        uint64_t *ptes
+        uint64_t *folio_pfn
+        uint64_t *folio_index
+        uint8_t *folio_order
+        uint32_t *folio_flags
+        int32_t *folio_refcount
+        int32_t *folio_mapcount
+        int32_t *folio_nr_pages_mapped
+        uint64_t *folio_page_base
+        int32_t *page_mapcount
+        uint64_t *rmap_start
+        uint32_t *rmap_vma
+        int64_t *mm_rss
+        uint32_t *lru
+        uint64_t nr_folios
+        uint64_t nr_lru
+    uint64_t rmf_described_folios(const rmf_description *what, uint64_t page)
+    void rmf_described_orders(const rmf_description *what, uint64_t page, uint64_t *folios)
+    uint64_t rmf_described_fill(const rmf_description *what)
+
+cdef extern from "arch.h" nogil:
+    enum rmf_tlb_kind:
+        RMF_TLB_NONE
+        RMF_TLB_X86
+        RMF_TLB_ARM64
+        RMF_TLB_RISCV
+    struct rmf_arch:
+        uint32_t ptrs_per_pte
+        uint32_t cont_ptes
+        rmf_tlb_kind tlb
+        uint32_t flush_ceiling
+        uint32_t max_dvm_ops
+        bint range_tlbi
+        bint bbml2_noabort
+        bint page_mapcount
+        bint mkdirty_soft_dirty
+        bint invlpgb
+
+cdef extern from "policy.h" nogil:
+    enum rmf_uffd_rule:
+        RMF_UFFD_FIRST_ENTRY
+        RMF_UFFD_PER_PAGE
+        RMF_UFFD_WHOLE_BATCH
+    enum rmf_walk_done_rule:
+        RMF_DONE_NEVER
+        RMF_DONE_BATCHED
+        RMF_DONE_WHOLE
+    struct rmf_policy:
+        bint lazyfree
+        bint file
+        bint anon_swap
+        bint all_or_nothing
+        bint clip
+        rmf_uffd_rule uffd_wp
+        uint32_t respect
+        bint nr_reset
+        bint young_batched
+        bint skip_batch
+        rmf_walk_done_rule walk_done
+        bint mlock_at_once
+        bint failure_swapbacked
+        bint hwpoison_page0
+        bint mismatch_restores
+
+cdef extern from "events.h" nogil:
+    enum rmf_event:
+        RMF_BATCH_PTE_READS
+        RMF_NR_EVENTS
+    enum rmf_component:
+        RMF_NR_COMPONENTS
+    const char *rmf_event_name(rmf_event event)
+    const char *rmf_event_description(rmf_event event)
+    rmf_component rmf_event_component(rmf_event event)
+    bint rmf_event_in_reference_check(rmf_event event)
+    const char *rmf_component_name(rmf_component component)
+
+cdef extern from "isa.h" nogil:
+    struct rmf_memo:
+        pass
+    ctypedef uint64_t rmf_visit_same()
+    ctypedef void rmf_populate(const rmf_description *what, uint64_t first, uint64_t end, rmf_populated *out)
+    struct rmf_isa:
+        const char *name
+        rmf_visit_same *visit_same
+        rmf_populate *populate
+    const rmf_isa *rmf_isa_at "rmf_isa"(unsigned int n)
+    rmf_memo *rmf_memo_new(rmf_visit_same *visit_same)
+    void rmf_memo_free(rmf_memo *memo)
+
+cdef extern from "run.h" nogil:
+    enum rmf_guard:
+        RMF_GUARD_NONE
+        RMF_GUARD_CONTIGUOUS
+    struct rmf_trace_entry:
+        int64_t kind
+        int64_t a
+        int64_t b
+    struct rmf_trace:
+        rmf_trace_entry *entries
+        uint64_t capacity
+        uint64_t n
+        bint grows
+    struct rmf_run:
+        rmf_population pop
+        rmf_arch arch
+        rmf_policy policy
+        rmf_guard guard
+        rmf_trace *trace
+        rmf_memo *memo
+        uint64_t *ev
+        uint64_t *referenced_ev
+        uint64_t *batch_lengths
+        int64_t mapped_stat
+        bint flush_required
+        bint tlb_writable
+        uint64_t tlb_cpumask
+        uint64_t swap_next
+        uint64_t swap_end
+
+cdef extern from "slots.h" nogil:
+    struct rmf_slots:
+        pass
+    rmf_slots rmf_slots_of_table(rmf_run *run, uint64_t *ptes, uint64_t nr)
+
+cdef extern from "contpte.h" nogil:
+    uint64_t rmf_ptep_get(const rmf_slots *slots, uint64_t vpn)
+
+cdef extern from "folio_batch.h" nogil:
+    enum rmf_fpb_flag:
+        RMF_FPB_RESPECT_DIRTY
+        RMF_FPB_RESPECT_SOFT_DIRTY
+        RMF_FPB_RESPECT_WRITE
+        RMF_FPB_MERGE_WRITE
+        RMF_FPB_MERGE_YOUNG_DIRTY
+        RMF_FPB_UNCUT
+    uint64_t rmf_folio_pte_batch_flags(const rmf_slots *slots, uint64_t vpn, uint64_t *pte, uint64_t max_nr,
+                                       uint64_t folio_pfn, uint64_t folio_nr, uint32_t flags, uint64_t *later)
+
+cdef extern from "walk.h" nogil:
+    enum rmf_pvmw_flag:
+        RMF_PVMW_SYNC
+        RMF_PVMW_MIGRATION
+    void rmf_walk_folio(rmf_run *run, uint64_t folio, uint32_t vma, uint32_t flags)
+
+cdef extern from "unmap.h" nogil:
+    enum rmf_ttu_flag:
+        RMF_TTU_BATCH_FLUSH
+        RMF_TTU_SYNC
+        RMF_TTU_IGNORE_MLOCK
+        RMF_TTU_HWPOISON
+        RMF_TTU_SPLIT_HUGE_PMD
+    bint rmf_try_to_unmap_one(rmf_run *run, uint64_t folio, uint32_t vma, uint32_t ttu)
+
+cdef extern from "referenced.h" nogil:
+    struct rmf_reference:
+        int64_t mapcount
+        int64_t referenced
+        uint32_t vm_flags
+    bint rmf_folio_referenced_one(rmf_run *run, uint64_t folio, uint32_t vma, rmf_reference *reference)
+
+cdef extern from "shrink.h" nogil:
+    struct rmf_visits:
+        pass
+
+cdef extern from "stream.h" nogil:
+    struct rmf_stream:
+        pass
+    rmf_stream *rmf_stream_new(const rmf_description *what, const rmf_arch *arch, const rmf_policy *policy, bint swap,
+                               uint64_t cpumask, const rmf_isa *isa, bint fast)
+    void rmf_stream_free(rmf_stream *stream)
+    uint64_t rmf_stream_visit(rmf_stream *stream, uint64_t first, uint64_t end, uint32_t number, uint64_t limit)
+    const rmf_run *rmf_stream_run(const rmf_stream *stream)
+    const rmf_visits *rmf_stream_log(const rmf_stream *stream, uint64_t *nr)
+
+cdef extern from "reclaim.h" nogil:
+    struct rmf_lru_list:
+        uint64_t head
+        uint64_t n
+    struct rmf_reclaim:
+        rmf_run *run
+        rmf_lru_list inactive
+        rmf_lru_list active
+        uint64_t freed
+        bint ended
+    int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_run *run, uint32_t *inactive, uint64_t nr_inactive,
+                          uint32_t *active, uint64_t nr_active, uint64_t target, rmf_fault *fault)
+    void rmf_reclaim_start_accounting(rmf_reclaim *reclaim, rmf_run *run, uint64_t folios, uint64_t pages,
+                                      uint64_t target)
+    bint rmf_reclaim_goes_on(rmf_reclaim *reclaim)
+    uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const rmf_visits *log, uint64_t nr)
+    bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
+    int rmf_groups_check(const rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start,
+                         uint64_t nr_groups, rmf_fault *fault)
+    uint64_t rmf_shrink_groups(rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first,
+                               uint64_t nr_groups, uint64_t budget)
+
+cdef extern from "check_invariants.h" nogil:
+    enum:
+        RMF_NR_INVARIANTS
+    enum rmf_invariant:
+        pass
+    const char *rmf_invariant_name(rmf_invariant invariant)
+
+cdef extern from "check_states.h" nogil:
+    enum:
+        RMF_CHECK_SLOTS
+        RMF_CHECK_TABLE
+    enum rmf_check_kind:
+        pass
+    enum rmf_check_level:
+        pass
+    struct rmf_check_family:
+        uint8_t order
+        rmf_check_kind kind
+        rmf_check_level level
+        bint anon_vma
+        bint uffd_wp
+        uint32_t nr_symbols
+        uint32_t nr_conditions
+        uint32_t nr_exclusive
+        uint64_t nr_states
+    struct rmf_check_scope:
+        rmf_check_family *families
+        uint32_t nr_families
+    void rmf_check_scope_init(rmf_check_scope *scope, uint32_t max_pages, bint all_bits, bint unreachable)
+    struct rmf_check_state:
+        uint64_t *ptes
+        uint64_t vma_start
+        uint64_t vma_end
+        uint64_t vma_pgoff
+        uint32_t folio_flags
+        int32_t refcount
+        int32_t mapcount
+        int32_t *page_mapcount
+        uint8_t *page_flags
+        uint8_t order
+        uint32_t vma_flags
+        uint32_t ttu
+        bint guard_contiguous
+    bint rmf_check_state_at(const rmf_check_family *family, uint64_t index, rmf_check_state *state)
+
+cdef extern from "check_run.h" nogil:
+    struct rmf_check_found:
+        uint64_t count
+        uint64_t index
+    struct rmf_check_policy:
+        rmf_policy policy
+        uint64_t nr_violating
+        rmf_check_found *found
+    struct rmf_check:
+        pass
+    rmf_check *rmf_check_new(const rmf_arch *arch)
+    void rmf_check_free(rmf_check *check)
+    uint64_t rmf_check_range(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
+                             const rmf_policy *oracle, rmf_check_policy *policies, uint32_t nr_policies)
