@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import _core
+from bench import limits
 from rmapfast.pageout import pageout_groups
 
 MIX = "0:10,4:70,9:20"
@@ -29,7 +29,7 @@ def limit():
     @cache
     def measured(nbytes: int) -> float:
         words = np.ones(nbytes // 8, np.uint64)
-        return len(words) / fastest(lambda: _core.limit_read_clear(words))
+        return len(words) / fastest(lambda: limits.read_clear(words))
 
     return measured
 

@@ -21,7 +21,7 @@ from rmapfast.calibration import calibration_table
 from rmapfast.captures import capture
 from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast.contents import POLICIES, describe, description_table, vma_names
-from rmapfast.events import DESCRIPTIONS
+from rmapfast.events import COMPONENTS, DESCRIPTIONS
 from rmapfast.loop import ENGINES as RECLAIM_ENGINES
 from rmapfast.loop import ENTRIES
 from rmapfast.population import Population
@@ -815,7 +815,7 @@ def run_list(arguments) -> int:
             )
         ]
     elif arguments.what == "component":
-        document = _cost.COMPONENTS
+        document = COMPONENTS
         lines = [line for name, events in document.items() for line in hanging(name, 18, " ".join(events))]
     elif arguments.what == "policy":
         document = {name: dataclasses.asdict(policy) for name, policy in _policy.PRESETS.items()}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast.events import EVENT_NAMES
+from rmapfast.events import COMPONENTS, EVENT_NAMES, REFERENCE_CHECK
 from rmapfast.support import closest
 
 _FOLDER = Path(__file__).parent / "costs"
@@ -26,79 +26,6 @@ _FOLDER = Path(__file__).parent / "costs"
 UNITS = ("ns", "instructions")
 KINDS = ("measured", "published", "fitted", "assumed")
 
-# Which part of the work an event's cost is; what folio_referenced caused goes to "reference check" as a whole.
-COMPONENTS: dict[str, tuple[str, ...]] = {
-    "walk": (
-        "unmap_calls",
-        "walk_calls",
-        "walk_yields",
-        "walk_pte_reads",
-        "walk_slots",
-        "entry_pte_reads",
-        "ptl_locks",
-        "pmd_locks",
-        "table_crossings",
-        "notifier_ranges",
-    ),
-    "batch scan": ("batch_pte_reads", "batch_scans"),
-    "clear": (
-        "batches",
-        "batched_pages",
-        "ptes_cleared",
-        "ptes_set",
-        "pmds_cleared",
-        "pmd_splits",
-        "markers_set",
-        "folios_dirtied",
-        "oob_reads",
-        "oob_writes",
-        "vma_overrun_reads",
-        "vma_overrun_writes",
-        "warns",
-    ),
-    "contpte": ("raw_pte_loads", "contpte_unfolds", "contpte_folds"),
-    "TLB": (
-        "tlb_deferred",
-        "tlb_immediate",
-        "tlb_flushes",
-        "tlbi_ops",
-        "tlbi_range_ops",
-        "dsb_ops",
-        "dsb_ishst_ops",
-        "ipis",
-        "young_flushes",
-    ),
-    "rmap and mapcount": (
-        "rmap_remove_calls",
-        "page_mapcount_atomics",
-        "folio_mapcount_atomics",
-        "deferred_splits",
-        "mlock_calls",
-        "munlock_calls",
-    ),
-    "refcount": ("ref_puts",),
-    "counters": ("rss_updates",),
-    "swap": ("swap_dups", "swap_puts", "swap_allocs", "folios_written"),
-    "LRU and free": (
-        "isolation_calls",
-        "shrink_calls",
-        "active_passes",
-        "priority_passes",
-        "reclaim_rounds",
-        "folios_scanned",
-        "pages_scanned",
-        "folios_activated",
-        "folios_kept",
-        "folios_deactivated",
-        "unmap_failures",
-        "folios_freed",
-        "pages_freed",
-        "page_cache_slots",
-        "folio_splits",
-    ),
-    "reference check": ("referenced_calls", "young_calls", "young_tests", "young_clears"),
-}
-REFERENCE_CHECK = "reference check"
 _COMPONENT_OF = {event: component for component, events in COMPONENTS.items() for event in events}
 _INDEX = {event: index for index, event in enumerate(EVENT_NAMES)}
 

@@ -17,7 +17,7 @@ import numpy as np
 from rmapfast._version import __version__
 from rmapfast.comparison import Comparison
 from rmapfast.contents import memory_map
-from rmapfast.cost import COMPONENTS
+from rmapfast.events import COMPONENTS
 from rmapfast.population import Population
 from rmapfast.reports import assumed, per_page, run_lines
 from rmapfast.result import Result

@@ -32,26 +32,9 @@ import numpy as np
 
 from rmapfast import _core
 from rmapfast import policy as _policy
+from rmapfast.events import EVENT_NAMES
 from rmapfast.pte import KINDS
 from rmapfast.support import closest
-
-# docs/model.md, section 4, in the order of its table.
-EVENT_NAMES = (
-    *("unmap_calls", "referenced_calls", "walk_calls", "walk_yields", "walk_pte_reads", "walk_slots"),
-    *("batch_pte_reads", "batch_scans", "entry_pte_reads", "raw_pte_loads"),
-    *("ptl_locks", "pmd_locks", "table_crossings"),
-    *("batches", "batched_pages", "ptes_cleared", "ptes_set", "pmds_cleared", "pmd_splits"),
-    *("contpte_unfolds", "contpte_folds", "tlb_deferred", "tlb_immediate", "tlb_flushes", "tlbi_ops"),
-    *("tlbi_range_ops", "dsb_ops", "dsb_ishst_ops", "ipis"),
-    *("rmap_remove_calls", "page_mapcount_atomics", "folio_mapcount_atomics"),
-    *("ref_puts", "rss_updates", "deferred_splits", "markers_set", "swap_dups", "swap_puts"),
-    *("mlock_calls", "munlock_calls", "folios_dirtied", "notifier_ranges", "oob_reads", "oob_writes"),
-    *("vma_overrun_reads", "vma_overrun_writes", "warns", "young_calls", "young_tests", "young_clears"),
-    *("young_flushes", "isolation_calls", "shrink_calls", "active_passes", "priority_passes", "reclaim_rounds"),
-    *("folios_scanned", "pages_scanned"),
-    *("folios_activated", "folios_kept", "folios_deactivated", "unmap_failures", "folios_freed", "pages_freed"),
-    *("page_cache_slots", "swap_allocs", "folios_written", "folio_splits"),
-)
 
 TTU_FLAGS = ("BATCH_FLUSH", "SYNC", "IGNORE_MLOCK", "HWPOISON", "SPLIT_HUGE_PMD")
 FPB_FLAGS = ("RESPECT_DIRTY", "RESPECT_SOFT_DIRTY", "RESPECT_WRITE", "MERGE_WRITE", "MERGE_YOUNG_DIRTY")

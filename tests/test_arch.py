@@ -18,6 +18,7 @@ import rmapfast as rf
 from rmapfast import _core, cost, pte
 from rmapfast.arch import PRESETS, Arch, configured, get, load
 from rmapfast.cli import main
+from rmapfast.events import COMPONENTS
 from rmapfast.flags import TableState
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -660,8 +661,8 @@ def test_list(capsys):
         row = re.search(f"^{name} .*$", text, re.MULTILINE)[0]
         assert vector.unit in row and vector.arch in row and f"{len(vector.costs)} costs" in row
     text, document = listed("component")
-    assert document == {name: list(events) for name, events in cost.COMPONENTS.items()}
-    assert all(re.search(f"^{name} ", text, re.MULTILINE) for name in cost.COMPONENTS)
+    assert document == {name: list(events) for name, events in COMPONENTS.items()}
+    assert all(re.search(f"^{name} ", text, re.MULTILINE) for name in COMPONENTS)
     assert set(rf.EVENT_NAMES) <= set(text.split())
 
 

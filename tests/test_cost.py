@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import rmapfast as rf
 from rmapfast import cost
-from rmapfast.cost import COMPONENTS, KINDS, REFERENCE_CHECK, TRACER, Cost, CostVector
+from rmapfast.cost import KINDS, TRACER, Cost, CostVector
+from rmapfast.events import COMPONENTS, REFERENCE_CHECK
 
 NR_EVENTS = len(rf.EVENT_NAMES)
 figures = st.floats(0, 1e6, allow_nan=False)

@@ -870,15 +870,6 @@ def test_every_event_occurs_in_random_populations():
     assert [name for name, count in zip(rf.EVENT_NAMES, seen, strict=True) if not count] == []
 
 
-# Events that a reference check can count (docs/model.md, section 4).
-OF_THE_CHECK = {
-    *("referenced_calls", "walk_calls", "walk_yields", "walk_pte_reads", "walk_slots"),
-    *("batch_pte_reads", "batch_scans", "entry_pte_reads", "raw_pte_loads", "ptl_locks", "pmd_locks"),
-    *("table_crossings", "tlbi_ops", "tlbi_range_ops", "mlock_calls"),
-    *("young_calls", "young_tests", "young_clears", "young_flushes"),
-}
-
-
 def test_every_event_of_a_check_occurs_in_random_populations():
     """And no other. Of what only a check counts its part is all."""
     seen = set()
@@ -891,7 +882,7 @@ def test_every_event_of_a_check_occurs_in_random_populations():
         for name in ("referenced_calls", "young_calls", "young_tests", "young_clears", "young_flushes"):
             assert part[name] == result.events[name]
         seen |= {name for name, count in part.items() if count}
-    assert seen == OF_THE_CHECK
+    assert seen == rf.events.IN_REFERENCE_CHECK
 
 
 # Runs

@@ -132,7 +132,7 @@ def test_greys_and_hatches_differ():
                 looks.setdefault((red, bar.get_hatch()), bar)
             if kind == "batch_lengths":
                 assert len(looks) == 5
-    fills = [tuple(plot._fill(place).items()) for place in range(len(rf.cost.COMPONENTS))]
+    fills = [tuple(plot._fill(place).items()) for place in range(len(rf.events.COMPONENTS))]
     assert len(set(fills)) == len(fills)
 
 

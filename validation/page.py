@@ -9,6 +9,7 @@ import numpy as np
 
 from rmapfast import Population, cost, reclaim
 from rmapfast._version import __version__
+from rmapfast.events import REFERENCE_CHECK
 from rmapfast.verify import replay_counts
 from validation import fit, rows
 
@@ -163,7 +164,7 @@ def _reference_share(vector) -> list[str]:
     for policy in ("v6.16", "v6.16+young"):
         population = Population.synthetic("1GiB", arch="arm64-4k", orders=fit.PUBLISHED_ORDER)
         price = reclaim(population, "820MiB", policy=policy, arch="arm64-4k", in_place=True).price(vector)
-        shares.append(100 * price.breakdown[cost.REFERENCE_CHECK] / price.value)
+        shares.append(100 * price.breakdown[REFERENCE_CHECK] / price.value)
     return [
         "`young-arm64` also says that folio_check_references went from 35% of the profile to about 5%; nothing is "
         f"fitted to that. Predicted at order {fit.PUBLISHED_ORDER}: {shares[0]:.0f}% and {shares[1]:.0f}%.",

@@ -18,8 +18,8 @@ import numpy as np
 import rmapfast as rf
 from rmapfast import arch as _arch
 from rmapfast import cost, plot
-from rmapfast.cost import COMPONENTS, CostVector
-from rmapfast.events import EVENT_NAMES
+from rmapfast.cost import CostVector
+from rmapfast.events import COMPONENTS, EVENT_NAMES
 from rmapfast.support import format_size, parse_size
 
 HERE = Path(__file__).resolve().parent

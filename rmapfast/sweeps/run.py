@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from rmapfast.cost import COMPONENTS, CostVector
-from rmapfast.events import EVENT_NAMES
+from rmapfast.cost import CostVector
+from rmapfast.events import COMPONENTS, EVENT_NAMES
 from rmapfast.provenance import provenance
 from rmapfast.support import check_writable
 from rmapfast.sweeps.executors import SweepError, completed, opened
