@@ -3,7 +3,7 @@
 import time
 
 # Of whatever a test waits for. No test asserts how long a thing takes.
-DEADLINE = 600
+DEADLINE = 300
 
 # The first line of a child that is to be interrupted: a job in the background inherits an ignored SIGINT.
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
