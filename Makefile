@@ -75,13 +75,15 @@ dist: $(VENV)/dist-tools
 # What takes longer than CI's lane may.
 ci-full: sanitize
 
-# The C tests and the twin tests under the address and undefined-behaviour sanitizers.
+# The C tests and the twin tests under the address and undefined-behaviour sanitizers, which need libstdc++ at the start if a
+# module that is written in C++ (of matplotlib) is to raise an exception later.
 sanitize: $(VENV)/test-tools
 	$(MAKE) -C csrc BUILD=build-sanitize CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" test
 	RMAPFAST_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib build/sanitize --build-temp build/sanitize-temp
 	find build/sanitize -name '*.py' -delete
 	find rmapfast -name '*.py' -o -name '*.toml' | xargs cp --parents -t build/sanitize
-	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" RMAPFAST_UNDER_TEST=build/sanitize \
+	ASAN_OPTIONS=detect_leaks=0 RMAPFAST_UNDER_TEST=build/sanitize \
+		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or doors or calls or reclaim"
 
 clean:
