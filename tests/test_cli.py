@@ -669,6 +669,11 @@ def test_help_and_version(run, argv):
     assert (status, err) == (0, "") and out
 
 
+def test_each_file_of_a_verb_is_registered():
+    room = Path(cli.__file__).parent
+    assert {path.stem for path in room.glob("*.py") if "\ndef add(verbs" in path.read_text()} == set(VERBS)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_each_verb(run, verb):
     """A verb is in the list of verbs, and its help says what each of its options does."""
