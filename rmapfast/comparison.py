@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
+from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.loop import reclaim
 from rmapfast.population import Population
@@ -108,7 +109,7 @@ def _baseline_first(runs: list[Result], baseline: str) -> list[Result]:
 
 
 def compare(
-    population: Population | PopulationSpec | Callable[[object], Population | PopulationSpec] | None = None,
+    population: Population | PopulationSpec | Callable[[Arch], Population | PopulationSpec] | None = None,
     target: int | str = "8GiB",
     *,
     policies: Iterable = SEED_POLICIES,
