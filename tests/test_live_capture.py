@@ -20,7 +20,7 @@ from rmapfast import pte
 from rmapfast.captures import process as reader
 from rmapfast.captures.format import PM_PFN, PM_PRESENT, Capture, encode, runs
 from rmapfast.flags import FolioFlag, VmaFlag
-from rmapfast.support import undo, write_together
+from rmapfast.support import write_together
 from rmapfast.verify import capture_lines, replay_captures
 
 MIB, PAGE = 1 << 20, os.sysconf("SC_PAGE_SIZE")
@@ -907,12 +907,3 @@ def test_signals_go_to_no_recycled_process(child):
         with pytest.raises(ProcessLookupError):
             process.send(signal.SIGCONT)
         assert process.state() == ""
-
-
-@live
-def test_guard_runs_once_and_leaves_nothing(tmp_path):
-    calls, files = [], len(os.listdir("/proc/self/fd"))
-    with undo.undone(lambda: calls.append(os.getpid())):
-        assert calls == []
-    assert calls == [os.getpid()]
-    assert len(os.listdir("/proc/self/fd")) == files
