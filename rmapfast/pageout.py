@@ -119,7 +119,7 @@ def split_folios(population: Population, mask: np.ndarray) -> Population:
         arrays[name] = number[new[keep[new]]].astype(np.uint32)
     for name in ("page_mapcount", "page_flags", "mm_rss"):
         arrays[name] = getattr(pop, name).copy() if name != "page_flags" else page_flags
-    return pop._derive(arrays)
+    return pop.with_arrays(**arrays)
 
 
 def _mapped_slots(pop: Population, folios: np.ndarray):

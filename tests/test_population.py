@@ -1,6 +1,9 @@
 """Populations: counts that must agree with each other, whatever the arguments."""
 
+from typing import get_type_hints
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,8 +12,8 @@ from rmapfast import arch, pte
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
 from rmapfast.pageout import pageout_groups, split_folios, split_partially_mapped
-from rmapfast.population import ARRAYS, KINDS, Population
-from rmapfast.spec import parse_orders
+from rmapfast.population import ARRAYS, Population
+from rmapfast.spec import KINDS, parse_orders
 
 SMALL = arch.Arch(name="small", ptrs_per_pte=32, cont_ptes=8, tlb="arm64")
 rates = st.sampled_from([0.0, 0.03, 0.5, 1.0])
@@ -401,3 +404,9 @@ def test_permutation(size, seed):
 def test_parse_orders():
     assert parse_orders("4") == parse_orders(4) == {4: 1}
     assert parse_orders("0:10, 4:70") == {0: 10, 4: 70}
+
+
+def test_every_array_is_declared_with_its_dtype():
+    declared = {name: hint for name, hint in get_type_hints(Population).items() if name in ARRAYS}
+    assert list(declared) == list(ARRAYS)
+    assert all(hint == npt.NDArray[ARRAYS[name]] for name, hint in declared.items())
