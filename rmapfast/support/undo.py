@@ -35,6 +35,9 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
             child = os.fork()
         if child == 0:
             _watch(read, write, parent, undo)
+        # A signal to the job of the parent, SIGKILL too, must not reach the child. The parent sets its group, so that
+        # this holds before the block begins: the child may not have run by then.
+        os.setpgid(child, child)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
@@ -54,7 +57,6 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
 def _watch(read: int, write: int, parent: int, undo: Callable[[], None]) -> None:
     """Wait until the parent writes or ends; in the second case call `undo`."""
     try:
-        os.setsid()  # so that signals to the job of the parent do not reach the child
         os.close(write)
         # The end of the pipe alone does not tell: other children of the parent may hold it open.
         ready, _, _ = select.select([read] if parent < 0 else [read, parent], [], [])
