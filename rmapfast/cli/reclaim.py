@@ -131,6 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = names(arguments.arch)
         arch = _arches(chosen, changes)[0] if len(chosen) == 1 else None
         loaded = rf.Population.load(arguments.capture, arch=arch, **both, **assumed)
+        assert loaded.arch is not None  # that of the machine that the capture names
         population = example = loaded
         arches = _arches(chosen or [loaded.arch.name], changes)
     else:

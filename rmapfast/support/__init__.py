@@ -1,4 +1,7 @@
-"""What any program needs: checked arguments, files that are written whole, changes outside that are undone."""
+"""General helpers: checks of arguments, atomic file writes, text formatting, and undoing changes outside the process.
+
+Nothing here knows of memory or kernels.
+"""
 
 from rmapfast.support.arguments import (
     checked_boolean,
