@@ -2,7 +2,6 @@
 
 from rmapfast.sweeps.dataset import document, load_document, load_file
 from rmapfast.sweeps.executors import KINDS, SweepError
-from rmapfast.sweeps.points import listed_bytes
 from rmapfast.sweeps.run import Prices, Sweep, sweep
 from rmapfast.sweeps.sensitivity import Effect, Ranking
 from rmapfast.sweeps.space import ASSUMPTIONS, Axis, Dimension, Space, from_text, parameter_of, parameters
@@ -39,7 +38,6 @@ __all__ = [
     "document",
     "from_text",
     "heatmap_text",
-    "listed_bytes",
     "load_document",
     "load_file",
     "one_point",

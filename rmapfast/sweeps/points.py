@@ -8,15 +8,11 @@ from collections.abc import Mapping
 
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES
-from rmapfast.loop import reclaim
+from rmapfast.loop import SEED_TARGET, reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.result import Result
-from rmapfast.spec import PopulationSpec
 from rmapfast.sweeps.space import architecture, costs_of, policy_of
-
-# Memory to reclaim where no target is given: 8 GiB of 10 GiB, the seed's experiment.
-DEFAULT_TARGET = "80%"
 
 # Captures that this process has read last, so that points share them.
 _MOST_CAPTURES = 2
@@ -81,19 +77,6 @@ def _loaded(values: Mapping) -> Population:
         return _captures[key]
 
 
-def listed_bytes(population: Population | PopulationSpec) -> int:
-    """Return the bytes of memory that reclaim may find: of a capture, the folios that are on LRU lists."""
-    if isinstance(population, PopulationSpec):
-        return population.bytes
-    lists = (population.lru_inactive, population.lru_active)
-    return sum(1 << int(order) for lru in lists for order in population.folio_order[lru]) << population.page_shift
-
-
-def target_of(target: int | str, memory: int) -> int:
-    """Return the bytes that a target means: a number of bytes, or a share such as ``"80%"`` of the memory."""
-    return int(memory * float(target[:-1]) / 100) if isinstance(target, str) else target
-
-
 def simulate(values: Mapping, progress=None) -> Result:
     """Reclaim as the values of a point say."""
     if "capture" in values:
@@ -105,7 +88,7 @@ def simulate(values: Mapping, progress=None) -> Result:
         population = Population.described(arch=arch, **arguments)
     return reclaim(
         population,
-        target_of(values.get("target", DEFAULT_TARGET), listed_bytes(population)),
+        values.get("target", SEED_TARGET),
         policy=_policy_of(values),
         arch=arch,
         entry=values.get("entry", "memory.reclaim"),

@@ -13,11 +13,12 @@ import numpy as np
 
 from rmapfast.cost import CostVector
 from rmapfast.events import COMPONENTS, EVENT_NAMES
+from rmapfast.loop import SEED_TARGET
 from rmapfast.provenance import provenance
 from rmapfast.support import check_writable
 from rmapfast.sweeps.executors import SweepError, completed, opened
 from rmapfast.sweeps.journal import Journal, check_same, header
-from rmapfast.sweeps.points import DEFAULT_TARGET, arch_of, counts_of
+from rmapfast.sweeps.points import arch_of, counts_of
 from rmapfast.sweeps.space import Space, is_price
 
 # More than this only if it is asked for: hours of simulation, gigabytes of prices.
@@ -399,6 +400,6 @@ def _provenance(space: Space, head: dict, where) -> dict:
     seeds = space.all_values("population.seed") or [0]
     arguments = {"space": head["space"], "inputs": head["inputs"], "seeds": seeds}
     if not space.all_values("target"):
-        arguments["target"] = DEFAULT_TARGET
+        arguments["target"] = SEED_TARGET
     run = {"executor": where.name, "workers": where.number, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     return provenance(**arguments) | {"run": run}

@@ -22,7 +22,7 @@ from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES
-from rmapfast.loop import ENGINES, ENTRIES
+from rmapfast.loop import ENGINES, ENTRIES, checked_target
 from rmapfast.policy import Policy
 from rmapfast.spec import KINDS, PopulationSpec, format_orders, parse_orders
 from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, closest, parse_size
@@ -96,18 +96,6 @@ def costs_of(value: str | Mapping) -> CostVector:
     return CostVector.from_dict(value) if isinstance(value, Mapping) else _cost.get(value)
 
 
-def _checked_target(value):
-    if isinstance(value, str) and value.strip().endswith("%"):
-        try:
-            percent = float(value.strip()[:-1])
-        except ValueError:
-            percent = math.nan
-        if not 0 <= percent <= 100:
-            raise ValueError(f'expected a size or "0%" to "100%" of the memory, got {value!r}')
-        return f"{percent:g}%"
-    return parse_size(value, "target")
-
-
 def _checked_paths(value):
     paths = [value] if isinstance(value, str | os.PathLike) else value
     if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str | os.PathLike) for p in paths):
@@ -159,7 +147,7 @@ def parameters() -> dict[str, tuple[Callable, str]]:
         "arch": (_checked_arch, ""),
         "policy": (_checked_policy, ""),
         "costs": (_checked_costs, ""),
-        "target": (_checked_target, "bytes"),
+        "target": (checked_target, "bytes"),
         "entry": (lambda value: checked_choice("entry", value, ENTRIES), ""),
         "engine": (lambda value: checked_choice("engine", value, ENGINES), ""),
         "swap": (lambda value: value if isinstance(value, bool) else parse_size(value, "swap"), "bytes"),
