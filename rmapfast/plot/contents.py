@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from rmapfast._version import __version__
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
     from matplotlib.patches import Rectangle
+
+    from rmapfast.contents import Detail, DetailRow, MemoryMap, Strip
 
 # Height of the boxes of a row, of 1 from row to row.
 _HEIGHT = 0.8
@@ -68,13 +69,13 @@ def description(
     if memory.strips:
         _draw_map(below[0], population, memory, names or {})
     if memory.detail:
-        _draw_detail(below[1], population, memory, names or {})
+        _draw_detail(below[1], population, memory.detail, _order_greys(memory.orders), names or {})
     # The long labels beside the rows move the axes, so the layout settles in the second pass.
     figure.draw_without_rendering()
     return finished(figure)
 
 
-def _caption(described: Mapping[str, Any], memory: SimpleNamespace) -> str:
+def _caption(described: Mapping[str, Any], memory: MemoryMap) -> str:
     words = [f"{described['source']}: {format_size(described['mapped_pages'] * described['page_size'])} mapped."]
     if described["vmas_unused"]:
         words.append(f"{described['vmas_unused']} VMAs without a mapped page are not drawn.")
@@ -117,7 +118,7 @@ def _draw_orders_by_kind(part: SubFigure, described: Mapping[str, Any]) -> None:
 # The map of all memory
 
 
-def _draw_map(part: SubFigure, population: Population, memory: SimpleNamespace, names: _Names) -> None:
+def _draw_map(part: SubFigure, population: Population, memory: MemoryMap, names: _Names) -> None:
     """Draw a cell for a range of pages: the order that maps most of it, as high as the share that is mapped."""
     from matplotlib.collections import LineCollection, PolyCollection
 
@@ -163,7 +164,7 @@ def _draw_map(part: SubFigure, population: Population, memory: SimpleNamespace, 
     _draw_legend(part, population, memory)
 
 
-def _draw_legend(part: SubFigure, population: Population, memory: SimpleNamespace) -> None:
+def _draw_legend(part: SubFigure, population: Population, memory: MemoryMap) -> None:
     from matplotlib.artist import Artist
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -202,12 +203,13 @@ def _draw_legend(part: SubFigure, population: Population, memory: SimpleNamespac
 # The part that is drawn page by page
 
 
-def _draw_detail(part: SubFigure, population: Population, memory: SimpleNamespace, names: _Names) -> None:
+def _draw_detail(
+    part: SubFigure, population: Population, detail: Detail, greys: Mapping[int, str], names: _Names
+) -> None:
     """Draw each folio of a part of the memory as a box."""
     from matplotlib.collections import PolyCollection
 
     ax = part.subplots()
-    greys, detail = _order_greys(memory.orders), memory.detail
     # A collection has one hatch and one colour of the lines.
     for partial in (False, True):
         for ink in ("black", "white"):
@@ -281,7 +283,7 @@ def _outline(begin: float, end: float, place: float) -> Rectangle:
     return Rectangle((begin, place), end - begin, _HEIGHT, facecolor="none", edgecolor="0.4", linewidth=0.4)
 
 
-def _label_rows(ax: Axes, rows: Iterable[SimpleNamespace], population: Population, names: _Names) -> None:
+def _label_rows(ax: Axes, rows: Iterable[Strip | DetailRow], population: Population, names: _Names) -> None:
     """Write the address of each row at the left, and the name of each VMA at the right where it begins."""
     several = len(population.vma_mm) and int(population.vma_mm.max()) > 0
     addresses: list[tuple[float, str]] = []
