@@ -163,7 +163,7 @@ def compare(
         A population (then the architectures must have tables of its size), or a function that makes one for an
         architecture; by default ``Population.synthetic(arch=arch)``, 10 GiB of clean file folios of order 4.
     target : int or str
-        Bytes to reclaim.
+        Bytes to reclaim, or a share of the memory such as "80%".
     policies : iterable of str, Policy or callable
         The first one is the baseline.
     arches : iterable of str, path or Arch

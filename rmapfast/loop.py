@@ -73,7 +73,7 @@ def reclaim(
     Parameters
     ----------
     population : Population or PopulationSpec, optional
-        What to reclaim from; by default the seed's, ``Population.synthetic()``: 10 GiB of clean file folios of order 4.
+        What to reclaim from; by default ``Population.synthetic()``: 10 GiB of clean file folios of order 4.
         A described one (:meth:`Population.described`) is generated, reclaimed and discarded block by block where that
         is possible, so it may be larger than the memory. The counts are the same, and ``result.after`` is None.
     target : int or str

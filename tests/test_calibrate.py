@@ -105,7 +105,7 @@ def test_a_killed_calibration_leaves_everything_as_it_was(here, how):
     finally:
         child.kill()
         child.wait()
-        measure._readahead_setting(here).write_text(before[0])
+        machine.readahead_setting(here).write_text(before[0])
 
 
 def test_a_failure_leaves_everything_as_it_was(here, short, monkeypatch):

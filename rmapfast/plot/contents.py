@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
     from matplotlib.patches import Rectangle
 
+    from rmapfast.contents import Detail, DetailRow, MemoryMap, Strip
+
 # Height of the boxes of a row, of 1 from row to row.
 _HEIGHT = 0.8
 # Letters of a VMA's name at the right of a row.
