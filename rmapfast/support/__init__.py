@@ -11,10 +11,12 @@ from rmapfast.support.arguments import (
     parse_size,
 )
 from rmapfast.support.files import check_writable, write_atomically, write_together
+from rmapfast.support.json_object import JsonObject, read_json
 from rmapfast.support.text import change, decimals, hanging, listed, number, paragraph, price_scale, ratio
 from rmapfast.support.undo import undone
 
 __all__ = [
+    "JsonObject",
     "change",
     "check_writable",
     "checked_boolean",
@@ -32,6 +34,7 @@ __all__ = [
     "parse_size",
     "price_scale",
     "ratio",
+    "read_json",
     "undone",
     "write_atomically",
     "write_together",
