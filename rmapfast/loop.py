@@ -114,6 +114,8 @@ def reclaim(
     if not isinstance(population, Population | PopulationSpec):
         raise TypeError(f"population: expected a Population or a PopulationSpec, got {type(population).__name__}")
     threads = None if threads is None else checked_integer("threads", threads, 1, 1024)
+    if executor is not None and threads != 1:
+        raise ValueError(f"threads: expected none with an executor, which has workers of its own, got {threads!r}")
     arch = _arch.get(arch or population.arch or "x86-64")
     # a name that no vector has is refused here, not when the run is priced
     vector = resolve_costs(arch if costs is None else costs)
