@@ -24,9 +24,10 @@ from rmapfast.contents import POLICIES, describe, description_table, vma_names
 from rmapfast.events import COMPONENTS, DESCRIPTIONS
 from rmapfast.loop import ENGINES as RECLAIM_ENGINES
 from rmapfast.loop import ENTRIES
+from rmapfast.parallel import EXECUTORS
 from rmapfast.population import Population
 from rmapfast.reports import comparison_csv, comparison_markdown, comparison_table
-from rmapfast.saved import differences, json_text, load, rerun, save
+from rmapfast.saved import differences, differences_table, json_text, load, rerun, save
 from rmapfast.support import check_writable, closest, hanging, parse_size
 from rmapfast.sweeps import (
     ASSUMPTIONS,
@@ -34,7 +35,7 @@ from rmapfast.sweeps import (
     Sweep,
     SweepError,
     chosen_steps,
-    differences_table,
+    document,
     from_text,
     heatmap_text,
     listed_bytes,
@@ -45,7 +46,6 @@ from rmapfast.sweeps import (
     sweep,
     view,
 )
-from rmapfast.sweeps import KINDS as EXECUTORS
 from rmapfast.verify import (
     ENGINES,
     capture_cases,
@@ -523,8 +523,6 @@ def _show_sweep(found: Sweep, arguments, as_json: bool) -> None:
     if arguments.plot is not None:
         _plot.save(_plot.ranking(found) if ranking else _plot.sweep(found, **chosen), arguments.plot)
     if as_json:
-        from rmapfast.sweeps import document
-
         _print_json(document(found) | ({"ranking": ranking.to_dict()} if ranking else {}))
         return
     body = ranking_table(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found)

@@ -7,7 +7,7 @@ import pytest
 
 import rmapfast as rf
 from rmapfast import cli
-from rmapfast.sweeps.space import Space, from_text, parameters
+from rmapfast.sweeps import Space, from_text, parameters
 
 DOCUMENT = {
     "population.size": "64MiB",
