@@ -23,7 +23,7 @@ from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES, Comparison, compare
 from rmapfast.contents import POLICIES, describe, description_table, vma_names
 from rmapfast.events import COMPONENTS, DESCRIPTIONS
 from rmapfast.loop import ENGINES as RECLAIM_ENGINES
-from rmapfast.loop import ENTRIES
+from rmapfast.loop import ENTRIES, target_bytes
 from rmapfast.parallel import EXECUTORS
 from rmapfast.population import Population
 from rmapfast.reports import comparison_csv, comparison_markdown, comparison_table
@@ -38,7 +38,6 @@ from rmapfast.sweeps import (
     document,
     from_text,
     heatmap_text,
-    listed_bytes,
     one_point,
     parameter_of,
     ranking_table,
@@ -306,7 +305,7 @@ def run_reclaim(arguments) -> int:
         arch = _arches(_names(arguments.arch, []), changes)[0] if single else None
         population = Population.load(arguments.capture, arch=arch, **shared, **assumed)
         arches = _names(arguments.arch, [population.arch.name])
-        size = listed_bytes(population)
+        size = target_bytes("100%", population)
     else:
         arches = _names(arguments.arch, SEED_ARCHES)
         options = given | shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable
@@ -30,6 +31,9 @@ from rmapfast.swap import swap_pages
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+# The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
+SEED_TARGET = "80%"
 
 ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
@@ -62,7 +66,8 @@ def reclaim(
         A described one (:meth:`Population.described`) is made, reclaimed and forgotten block by block where that can be
         done, so it may be larger than the memory; the counts are the same, and ``result.after`` is None.
     target : int or str
-        Bytes to reclaim ("8GiB"), with ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
+        Bytes to reclaim ("8GiB"), or a share of the memory that reclaim may find ("80%"; :func:`target_bytes`), with
+        ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
     policy : str, Policy or callable
         A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr``.
     arch : str or Arch, optional
@@ -121,7 +126,7 @@ def reclaim(
     vector = resolve_costs(arch if costs is None else costs)
     policy = policy if callable(policy) else _policy.get(policy)
     slots = swap_pages(swap, population.page_shift)
-    target_pages = -(-parse_size(target, "target") >> population.page_shift)
+    target_pages = -(-target_bytes(target, population) >> population.page_shift)
     outcome = None
     described = population.describe() if isinstance(population, PopulationSpec) else None
     if isinstance(population, PopulationSpec) and entry == "memory.reclaim" and engine != "reference":
@@ -167,6 +172,57 @@ def reclaim(
         | {"input_hash": population.input_hash},
         peak_rss_bytes=peak_rss_bytes(),
     )
+
+
+def checked_target(target: int | str) -> int | str:
+    """Return a target as bytes, or a share of the memory as a text such as ``"80%"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else; the message says what was expected.
+    """
+    if isinstance(target, str) and target.strip().endswith("%"):
+        try:
+            percent = float(target.strip()[:-1])
+        except ValueError:
+            percent = math.nan
+        if not 0 <= percent <= 100:
+            raise ValueError(f'target: expected a size or "0%" to "100%" of the memory, got {target!r}')
+        return f"{percent:g}%"
+    return parse_size(target, "target")
+
+
+def target_bytes(target: int | str, population: Population | PopulationSpec) -> int:
+    """Return the bytes that a target means.
+
+    Parameters
+    ----------
+    target : int or str
+        A size, or a share such as ``"80%"`` of the memory that reclaim may find.
+    population : Population or PopulationSpec
+        Of a population this memory is the folios on its LRU lists, of a described one all of it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the target is no size and no share; the message says what was expected.
+
+    Examples
+    --------
+    >>> target_bytes("80%", Population.described("10MiB"))
+    8388608
+    """
+    target = checked_target(target)
+    if not isinstance(target, str):
+        return target
+    if isinstance(population, PopulationSpec):
+        memory = population.bytes
+    else:
+        listed = np.concatenate([population.lru_inactive, population.lru_active])
+        pages = np.left_shift(1, population.folio_order[listed], dtype=np.int64)
+        memory = int(pages.sum()) << population.page_shift
+    return int(memory * float(target[:-1]) / 100)
 
 
 def _block_by_block(

@@ -4,7 +4,7 @@ from rmapfast.sweeps.axes import Axis, Dimension, from_text
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import document
 from rmapfast.sweeps.parameters import ASSUMPTIONS, parameter_of, parameters
-from rmapfast.sweeps.points import Record, listed_bytes
+from rmapfast.sweeps.points import Record
 from rmapfast.sweeps.prices import Prices
 from rmapfast.sweeps.run import Sweep, load_document, load_file, sweep
 from rmapfast.sweeps.sensitivity import Effect, Ranking
@@ -30,7 +30,6 @@ __all__ = [
     "document",
     "from_text",
     "heatmap_text",
-    "listed_bytes",
     "load_document",
     "load_file",
     "one_point",

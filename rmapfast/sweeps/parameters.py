@@ -18,7 +18,7 @@ from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES
-from rmapfast.loop import ENGINES, ENTRIES
+from rmapfast.loop import ENGINES, ENTRIES, checked_target
 from rmapfast.policy import Policy
 from rmapfast.spec import KINDS, PopulationSpec, format_orders, parse_orders
 from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, closest, parse_size
@@ -110,18 +110,6 @@ def costs_of(value: str | Mapping[str, Any]) -> CostVector:
 # Other checks
 
 
-def _checked_target(value: int | str) -> int | str:
-    if isinstance(value, str) and value.strip().endswith("%"):
-        try:
-            percent = float(value.strip()[:-1])
-        except ValueError:
-            percent = math.nan
-        if not 0 <= percent <= 100:
-            raise ValueError(f'expected a size or "0%" to "100%" of the memory, got {value!r}')
-        return f"{percent:g}%"
-    return parse_size(value, "target")
-
-
 def _checked_paths(value: object) -> str | list[str]:
     paths = [value] if isinstance(value, str | os.PathLike) else value
     if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str | os.PathLike) for p in paths):
@@ -192,7 +180,7 @@ def parameters() -> dict[str, Parameter]:
         "arch": Parameter(_checked_arch, ""),
         "policy": Parameter(_checked_policy, ""),
         "costs": Parameter(_checked_costs, ""),
-        "target": Parameter(_checked_target, "bytes"),
+        "target": Parameter(checked_target, "bytes"),
         "entry": Parameter(_choice_of("entry", ENTRIES), ""),
         "engine": Parameter(_choice_of("engine", ENGINES), ""),
         "swap": Parameter(_checked_swap, "bytes"),

@@ -8,16 +8,13 @@ from typing import Any, Literal, TypedDict
 
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES
-from rmapfast.loop import reclaim
+from rmapfast.loop import SEED_TARGET, reclaim
 from rmapfast.parallel import check_stop
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.spec import PopulationSpec
 from rmapfast.sweeps.parameters import architecture, costs_of, policy_of
-
-# Memory to reclaim where no target is given: 8 GiB of 10 GiB, the seed's experiment.
-DEFAULT_TARGET = "80%"
 
 # Captures that this process has read last, so that points share them.
 _MOST_CAPTURES = 2
@@ -76,19 +73,6 @@ def _loaded(values: Mapping[str, Any]) -> Population:
         return _captures[key]
 
 
-def listed_bytes(population: Population | PopulationSpec) -> int:
-    """Return the bytes of memory that reclaim may find: of a capture, the folios that are on LRU lists."""
-    if isinstance(population, PopulationSpec):
-        return population.bytes
-    lists = (population.lru_inactive, population.lru_active)
-    return sum(1 << int(order) for lru in lists for order in population.folio_order[lru]) << population.page_shift
-
-
-def target_of(target: int | str, memory: int) -> int:
-    """Return the bytes that a target means: a number of bytes, or a share such as ``"80%"`` of the memory."""
-    return int(memory * float(target[:-1]) / 100) if isinstance(target, str) else target
-
-
 def simulate(values: Mapping[str, Any], progress: Callable[[int], None] | None = None) -> Result:
     """Reclaim as the values of a point say."""
     population: Population | PopulationSpec
@@ -101,7 +85,7 @@ def simulate(values: Mapping[str, Any], progress: Callable[[int], None] | None =
         population = Population.described(arch=arch, **arguments)
     return reclaim(
         population,
-        target_of(values.get("target", DEFAULT_TARGET), listed_bytes(population)),
+        values.get("target", SEED_TARGET),
         policy=_policy_of(values),
         arch=arch,
         entry=values.get("entry", "memory.reclaim"),

@@ -10,13 +10,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from rmapfast.loop import SEED_TARGET
 from rmapfast.parallel import Journal, Pool, opened
 from rmapfast.provenance import provenance
 from rmapfast.support import JsonObject, check_writable
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import to_dataframe, to_xarray
 from rmapfast.sweeps.files import check_path, from_document, read_file, save_file
-from rmapfast.sweeps.points import DEFAULT_TARGET, Record
+from rmapfast.sweeps.points import Record
 from rmapfast.sweeps.resuming import ADVICE, differs, header, journal_of
 from rmapfast.sweeps.sensitivity import Ranking, rank
 from rmapfast.sweeps.space import Space
@@ -355,6 +356,6 @@ def _provenance(space: Space, head: dict[str, Any], pool: Pool) -> dict[str, Any
     seeds = space.all_values("population.seed") or [0]
     arguments = {"space": head["space"], "inputs": head["inputs"], "seeds": seeds}
     if not space.all_values("target"):
-        arguments["target"] = DEFAULT_TARGET
+        arguments["target"] = SEED_TARGET
     run = {"executor": pool.name, "workers": pool.workers, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     return provenance(**arguments) | {"run": run}
