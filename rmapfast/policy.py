@@ -2,12 +2,16 @@
 
 Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all, :data:`ALIASES` the further names.
 A preset's docstring (its ``doc``) says what changed, in which commit, and which bug it has.
+
+To add an edition: its preset in ``_presets()`` here, its row in ``editions.py``. A rule that no field expresses takes
+a field of :class:`Policy` and five more files; CONTRIBUTING.md has the checklist.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from rmapfast.support import closest
 
@@ -77,17 +81,18 @@ class Policy:
     mismatch_restores: bool = False
     doc: str = field(default="", compare=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Check every field."""
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
-            want = {"bool": bool, "str": str}[entry.type]
+            want = {"bool": bool, "str": str}[str(entry.type)]
             if type(value) is not want:
                 raise TypeError(f"policy.{entry.name}: expected {entry.type}, got {value!r}")
             if entry.name in CHOICES and value not in CHOICES[entry.name]:
                 choices = ", ".join(CHOICES[entry.name])
                 raise ValueError(f"policy.{entry.name}: expected one of {choices}, got {value!r}")
 
-    def replace(self, **changes) -> Policy:
+    def replace(self, **changes: Any) -> Policy:
         """Return a copy with some parameters changed; unknown names raise ``TypeError``."""
         known = [entry.name for entry in dataclasses.fields(self)]
         for name in changes:

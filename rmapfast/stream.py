@@ -113,6 +113,7 @@ def reclaim_stream(
     *,
     threads: int,
     executor: str | Executor | None,
+    workers: int | None,
     fast: bool,
     progress: Callable[[int], None] | None,
 ) -> Outcome:
@@ -131,6 +132,7 @@ def reclaim_stream(
     threads : int
         Threads that visit shards, where there is no `executor`. With 1 the calling thread visits them.
     executor : str or concurrent.futures.Executor, optional
+    workers : int, optional
         What visits shards in place of threads (:func:`rmapfast.parallel.opened`).
     fast : bool
         Use the fast paths of the C library.
@@ -151,7 +153,7 @@ def reclaim_stream(
     loop = _core.Loop(arch, listed, spec.pages if listed else 0, target_pages)
     total = _Total()
     alone = executor is None and threads == 1
-    with nullcontext() if alone else opened(executor, None if executor is not None else threads) as pool:
+    with nullcontext() if alone else opened(executor, threads if executor is None else workers) as pool:
         number = 0
         while loop.goes_on():
             if not loop.lists[0]:

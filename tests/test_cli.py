@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import DEADLINE
 
 import rmapfast as rf
 from rmapfast import cli
+from rmapfast.cli.command import VERBS
 
 DATA = Path(__file__).resolve().parent / "data"
 CAPTURES = DATA / "captures"
@@ -77,7 +79,7 @@ def command(*argv, **options):
     """Run the command as a process of its own."""
     code = "import sys; from rmapfast.cli import main; sys.exit(main())"
     argv = [sys.executable, "-c", code, *map(str, argv)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, **options)
 
 
 # reclaim
@@ -184,6 +186,20 @@ def test_document_agrees_with_python(document):
     assert run["events"] == dict(result.events)
     assert run["reclaimed_pages"] == result.reclaimed_pages
     assert {int(nr): count for nr, count in run["batch_lengths"].items()} == result.batch_lengths
+
+
+def test_a_target_may_be_a_share_of_the_memory(document):
+    def target_pages(*argv):
+        return document("reclaim", *argv, "--policy", "v7.0", "--arch", "x86-64")["runs"][0]["target_pages"]
+
+    assert target_pages("--size", "8MiB", "--target", "25%") == 512
+    assert target_pages("--capture", CAPTURE, "--target", "80%") == target_pages("--capture", CAPTURE)
+    result = rf.reclaim(rf.Population.synthetic("8MiB"), "25%")
+    assert result.target_pages == 512
+    # mlocked folios are on no list, so reclaim cannot find them
+    mlocked = rf.Population.synthetic("8MiB", mlocked=0.5, seed=1)
+    listed = sum(1 << int(order) for order in mlocked.folio_order[mlocked.lru_inactive])
+    assert rf.reclaim(mlocked, "100%").target_pages == listed < mlocked.nr_pages
 
 
 def test_engines_agree(document):
@@ -508,6 +524,8 @@ BAD = [
     ([*SMALL, "--target", "-1"], "target"),
     ([*SMALL, "--target", "-1GiB"], "target"),
     ([*SMALL, "--target", "lots"], "target"),
+    ([*SMALL, "--target", "101%"], "target"),
+    ([*SMALL, "--target", "%"], "target"),
     ([*SMALL, "--holes", "2"], "holes"),
     ([*SMALL, "--holes", "every:0"], "holes"),
     ([*SMALL, "--young", "1.5"], "young"),
@@ -642,7 +660,7 @@ def test_interrupted(run, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "compare", interrupt)
+    monkeypatch.setattr(rf, "compare", interrupt)
     assert run(*SMALL) == (130, "", "rmapfast: interrupted\n")
 
 
@@ -650,6 +668,23 @@ def test_interrupted(run, monkeypatch):
 def test_help_and_version(run, argv):
     status, out, err = run(*argv)
     assert (status, err) == (0, "") and out
+
+
+def test_each_file_of_a_verb_is_registered():
+    room = Path(cli.__file__).parent
+    assert {path.stem for path in room.glob("*.py") if "\ndef add(verbs" in path.read_text()} == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb(run, verb):
+    """A verb is in the list of verbs, and its help says what each of its options does."""
+    assert verb in run("--help")[1].split()
+    status, out, err = run(verb, "--help")
+    assert (status, err) == (0, "") and "--json" in out
+    if "--plot" in out:
+        assert all(ending in out for ending in rf.plot.ENDINGS)
+    known = cli.parser([verb])._subparsers._group_actions[0].choices[verb]
+    assert [option.dest for option in known._actions if not option.help and not option.choices] == []
 
 
 # As processes
@@ -661,8 +696,20 @@ def test_process():
     assert {run["arch"] for run in json.loads(done.stdout)["runs"]} == {"arm64-4k", "x86-64"}
     done = command("reclaim", "--size", "nonsense")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    module = [sys.executable, "-m", "rmapfast.cli", "list", "event"]
-    assert subprocess.run(module, capture_output=True, text=True, timeout=60).returncode == 0
+    for name in ("rmapfast", "rmapfast.cli"):
+        module = [sys.executable, "-m", name, "list", "event"]
+        assert subprocess.run(module, capture_output=True, text=True, timeout=DEADLINE).returncode == 0
+
+
+def test_a_verb_imports_what_it_needs():
+    """Start-up is quick: a table of a described population needs no sweeps, no checker and no calibration."""
+    code = "import sys; from rmapfast.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    argv = [sys.executable, "-c", code, "reclaim", "--size", "1MiB", "--policy", "v7.0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
+    loaded = set(done.stderr.split())
+    assert "rmapfast.cli.reclaim" in loaded
+    rooms = ("sweeps", "verify", "calibration", "plot", "saved", "contents", "cli.sweep")
+    assert not loaded & {f"rmapfast.{room}" for room in rooms}
 
 
 def test_output_does_not_depend_on_the_locale():
@@ -679,7 +726,7 @@ def test_reader_that_goes_away(argv):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-c", code, *argv], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+        [sys.executable, "-c", code, *argv], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=DEADLINE
     )
     os.close(writer)
     assert done.stderr == ""

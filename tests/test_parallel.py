@@ -154,8 +154,26 @@ def test_workers_are_never_ignored():
         with opened(executor, 3) as pool:
             assert pool.workers == 3
         description = rf.Population.described("1MiB")
-        with pytest.raises(ValueError, match="threads: expected none with an executor"):
-            rf.reclaim(description, "1MiB", executor=executor, threads=2)
+        for options, words in (
+            ({"executor": executor, "threads": 2}, "threads: expected none with an executor"),
+            ({"executor": executor, "threads": None}, "threads: expected none with an executor"),
+            ({"executor": executor, "workers": 2}, "workers: the ThreadPoolExecutor has 3"),
+            ({"workers": 2}, "workers: expected with an executor only"),
+            ({"executor": "thread"}, "did you mean 'threads'"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                rf.reclaim(description, "1MiB", **options)
+        with pytest.raises(ValueError, match="executor: expected a described population"):
+            rf.reclaim(rf.Population.synthetic("1MiB"), "1MiB", executor="threads", workers=2)
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_reclaim_and_sweep_mean_the_same_by_an_executor(executor):
+    description = rf.Population.described("40GiB", orders="0:10,4:70,9:20", seed=3)
+    split, alone = (
+        rf.reclaim(description, "30GiB", **options) for options in ({"executor": executor, "workers": 2}, {})
+    )
+    assert split.events == alone.events and split.batch_lengths == alone.batch_lengths
 
 
 def test_an_executor_that_broke_is_named():
@@ -178,6 +196,14 @@ def journal_of(path, number=1):
     )
 
 
+def held(path):
+    """What a journal holds."""
+    journal = journal_of(path)
+    records = journal.open({"of": 1})
+    journal.close()
+    return records
+
+
 def test_a_journal_holds_what_was_added(tmp_path):
     path = tmp_path / "journal"
     journal = journal_of(path)
@@ -191,7 +217,7 @@ def test_a_journal_holds_what_was_added(tmp_path):
     assert again.open({"of": 1}) == [0, 1, 2] and not again.empty
     again.add({"n": 3})
     again.close()
-    assert journal_of(path).open({"of": 1}) == [0, 1, 2, 3]
+    assert held(path) == [0, 1, 2, 3]
     anew = journal_of(path)
     assert anew.open({"of": 2}, anew=True) == [] and path.read_text() == '{"of": 2}\n'
     anew.close(remove=True)
@@ -238,7 +264,7 @@ def test_a_journal_is_written_by_one(tmp_path):
     with pytest.raises(OSError, match="Another count is writing it"):
         journal_of(path).open({"of": 1}, anew=True)
     first.close()
-    assert journal_of(path).open({"of": 1}) == [0]
+    assert held(path) == [0]
 
 
 def test_where_no_journal_can_be(tmp_path):

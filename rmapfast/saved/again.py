@@ -13,7 +13,7 @@ from rmapfast.comparison import Comparison
 from rmapfast.loop import reclaim
 from rmapfast.population import Population
 from rmapfast.result import Result
-from rmapfast.saved.differences import Difference, differences, run_differences
+from rmapfast.saved.changed import Difference, differences, run_differences
 from rmapfast.saved.documents import load
 from rmapfast.spec import PopulationSpec
 from rmapfast.sweeps import Space, Sweep, sweep

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,19 +14,10 @@ from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
 from rmapfast.result import Result
-from rmapfast.support import JsonObject, closest, read_json, write_atomically
+from rmapfast.support import JsonObject, closest, json_text, read_json, write_atomically
 from rmapfast.sweeps import Sweep, load_document, load_file
 
-# A list of plain numbers that indentation spread over many lines; a text holds no bare line break.
-_SPREAD = re.compile(r'\[\n([^\[\]{}"]*)\n\s*\]')
-
 _Preset = TypeVar("_Preset", Arch, Policy)
-
-
-def json_text(document: object) -> str:
-    """Return a document as indented JSON with lists of numbers on one line."""
-    text = json.dumps(document, indent=1, default=str)
-    return _SPREAD.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
 
 
 def save(results: Result | Comparison, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

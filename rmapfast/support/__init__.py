@@ -11,7 +11,7 @@ from rmapfast.support.arguments import (
     parse_size,
 )
 from rmapfast.support.files import check_writable, write_atomically, write_together
-from rmapfast.support.json_object import JsonObject, read_json
+from rmapfast.support.json_object import JsonObject, json_text, read_json
 from rmapfast.support.text import change, decimals, hanging, listed, number, paragraph, price_scale, ratio
 from rmapfast.support.undo import undone
 
@@ -28,6 +28,7 @@ __all__ = [
     "flag_mask",
     "format_size",
     "hanging",
+    "json_text",
     "listed",
     "number",
     "paragraph",

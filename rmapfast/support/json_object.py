@@ -1,14 +1,17 @@
-"""JSON documents: read from a file, and their values by key, with an error that names the file and the key."""
+"""JSON documents: as text, read from a file, and their values by key, with an error that names the file and the key."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# A list of plain numbers that indentation spread over many lines; a text holds no bare line break.
+_SPREAD = re.compile(r'\[\n([^\[\]{}"]*)\n\s*\]')
 _NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", type(None): "null"}
 
 
@@ -92,6 +95,12 @@ class JsonObject:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def json_text(document: object) -> str:
+    """Return a document as indented JSON with lists of numbers on one line."""
+    text = json.dumps(document, indent=1, default=str)
+    return _SPREAD.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
 
 
 def read_json(path: str | os.PathLike[str]) -> JsonObject:

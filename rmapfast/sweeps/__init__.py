@@ -3,7 +3,7 @@
 from rmapfast.sweeps.axes import Axis, Dimension, from_text
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import document
-from rmapfast.sweeps.parameters import ASSUMPTIONS, parameter_of, parameters
+from rmapfast.sweeps.parameter import ASSUMPTIONS, parameter_of
 from rmapfast.sweeps.points import Record
 from rmapfast.sweeps.prices import Prices
 from rmapfast.sweeps.run import Sweep, load_document, load_file, sweep
@@ -34,7 +34,6 @@ __all__ = [
     "load_file",
     "one_point",
     "parameter_of",
-    "parameters",
     "ranking_table",
     "steps",
     "summary",

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast.sweeps.parameters import ALIASES, Value, checked, is_price, parameter_of, parameters
+from rmapfast.sweeps.parameter import ALIASES, Value, checked, is_price, parameter_of, parameters
 
 # Keys of a space that are no parameters.
 _RESERVED = ("zip", "cases", "constraints")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.support import closest
-from rmapfast.sweeps.parameters import ALIASES
+from rmapfast.sweeps.parameter import ALIASES
 
 _Array: TypeAlias = npt.NDArray[Any]
 

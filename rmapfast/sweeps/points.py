@@ -14,7 +14,7 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.spec import PopulationSpec
-from rmapfast.sweeps.parameters import architecture, costs_of, policy_of
+from rmapfast.sweeps.parameter import architecture, costs_of, policy_of
 
 # Captures that this process has read last, so that points share them.
 _MOST_CAPTURES = 2

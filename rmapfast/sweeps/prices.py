@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rmapfast.cost import CostVector
 from rmapfast.events import COMPONENTS, EVENT_NAMES
-from rmapfast.sweeps.parameters import is_price
+from rmapfast.sweeps.parameter import is_price
 from rmapfast.sweeps.points import Record, arch_of, counts_of
 from rmapfast.sweeps.space import Space
 

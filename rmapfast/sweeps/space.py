@@ -17,7 +17,7 @@ from rmapfast.cost import CostVector, read_toml
 from rmapfast.support import closest
 from rmapfast.sweeps.axes import Axis, Dimension, flat, label, listed_cases, single, zipped
 from rmapfast.sweeps.constraints import holds
-from rmapfast.sweeps.parameters import Value, architecture, checked, costs_of, is_price, parameter_of
+from rmapfast.sweeps.parameter import Value, architecture, checked, costs_of, is_price, parameter_of
 
 # Of the arguments of a described population, those that a capture has too.
 _OF_CAPTURES = ("population.young", "population.seed")

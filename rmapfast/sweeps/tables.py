@@ -12,7 +12,7 @@ import numpy as np
 from rmapfast.support import format_size, number
 from rmapfast.sweeps.axes import label
 from rmapfast.sweeps.data import SweepData
-from rmapfast.sweeps.parameters import Value, parameters
+from rmapfast.sweeps.parameter import Value, parameters
 from rmapfast.sweeps.sensitivity import Ranking
 from rmapfast.sweeps.views import View, steps, title, word
 
