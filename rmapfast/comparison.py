@@ -174,7 +174,8 @@ def compare(
     arguments : mapping, optional
         Recorded in the provenance beside the arguments of this call.
     **options
-        Further arguments of :func:`reclaim`: ``entry``, ``swap``, ``engine``, ``threads``, ``executor``.
+        Further arguments of :func:`reclaim`: ``entry``, ``swap``, ``engine``, ``threads``, ``executor``,
+        ``workers``.
 
     Returns
     -------
@@ -228,7 +229,7 @@ def compare(
         "arches": [arch.name for arch in machines],
         "target": target,
         **({"costs": vector.name} if vector else {}),
-        **{name: value for name, value in options.items() if name != "executor"},
+        **{name: value for name, value in options.items() if name not in ("executor", "workers")},
     }
     return Comparison(
         runs=tuple(runs),

@@ -50,7 +50,8 @@ class ReclaimOptions(TypedDict, total=False):
     swap: bool | int | str
     engine: str
     threads: int | None
-    executor: Executor | None
+    executor: str | Executor | None
+    workers: int | None
 
 
 def reclaim(
@@ -65,7 +66,8 @@ def reclaim(
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
     threads: int | None = 1,
-    executor: Executor | None = None,
+    executor: str | Executor | None = None,
+    workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Reclaim memory from a population and count what the kernel would do.
@@ -100,10 +102,13 @@ def reclaim(
         Threads that visit the blocks of a described population; the result does not depend on their number. More than
         one is an error where the population cannot be reclaimed block by block. None means one per CPU where it can be,
         and one elsewhere.
-    executor : concurrent.futures.Executor, optional
-        Visits the blocks of a described population in place of threads: processes, or a cluster such as
+    executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
+        Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
         block.
+    workers : int, optional
+        How many blocks the executor visits at a time, by default one per CPU, or as many as the executor or the cluster
+        has. An executor that says how many workers it has takes no other number.
     progress : callable, optional
         Called several times a second with the base pages freed so far.
 
@@ -116,7 +121,7 @@ def reclaim(
     ------
     TypeError, ValueError
         For an argument that is out of range or names nothing, for a population whose arrays do not fit together, and
-        where `threads` or `executor` cannot be used; the message names which.
+        where `threads`, `executor` or `workers` cannot be used; the message names which.
 
     Examples
     --------
@@ -135,6 +140,10 @@ def reclaim(
     if not isinstance(population, Population | PopulationSpec):
         raise TypeError(f"population: expected a Population or a PopulationSpec, got {type(population).__name__}")
     threads = None if threads is None else checked_integer("threads", threads, 1, 1024)
+    if executor is not None and threads != 1:
+        raise ValueError(f"threads: expected none with an executor, which has workers of its own, got {threads!r}")
+    if executor is None and workers is not None:
+        raise ValueError(f"workers: expected with an executor only, got {workers!r}; without one, give threads=")
     arch = _arch.get(arch or population.arch or "x86-64")
     # A name that no vector has is refused here, not when the run is priced.
     vector = resolve_costs(arch if costs is None else costs)
@@ -148,7 +157,7 @@ def reclaim(
     )
     outcome = None
     if isinstance(population, PopulationSpec) and entry == "memory.reclaim" and engine != "reference":
-        outcome = _block_by_block(population, task, threads, executor)
+        outcome = _block_by_block(population, task, threads, executor, workers)
     if outcome is not None:
         described = population.describe()
     else:
@@ -274,7 +283,11 @@ class _Task:
 
 
 def _block_by_block(
-    spec: PopulationSpec, task: _Task, threads: int | None, executor: Executor | None
+    spec: PopulationSpec,
+    task: _Task,
+    threads: int | None,
+    executor: str | Executor | None,
+    workers: int | None,
 ) -> Outcome | None:
     """Reclaim a described population that is never in memory as a whole; return None if that is not possible."""
     if not streams(spec, task.slots):
@@ -293,6 +306,7 @@ def _block_by_block(
             task.slots,
             threads=threads or os.cpu_count() or 1,
             executor=executor,
+            workers=workers,
             fast=task.fast,
             progress=task.progress,
         )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,44 +20,23 @@ import numpy.typing as npt
 from rmapfast import _core
 from rmapfast.arch import Arch
 from rmapfast.layout import DEFAULT_CPUMASK
+from rmapfast.parallel import opened
 from rmapfast.policy import Policy
 from rmapfast.result import Outcome
 from rmapfast.spec import PopulationSpec
 from rmapfast.swap import UNLIMITED_SWAP
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
 # Pages that are visited in one call. It takes some tens of milliseconds.
 SHARD = 1 << 21
-# Workers that an executor is taken to have if it does not say how many.
-_WORKERS = 16
-# Each worker keeps one stream, for all the shards that it visits.
-_worker = threading.local()
-
-
-class ActiveList(Exception):
-    """The inactive list does not meet the target. The loop would need the active list, which a stream does not have."""
-
-
 # The kinds whose folios are scanned even without swap space.
 _FILE_LRU = ("file", "lazyfree")
 
 
-class Task(NamedTuple):
-    """A shard to visit.
-
-    Parameters
-    ----------
-    first, end : int
-        Pages of the mapping; the end is exclusive.
-    number : int
-        Number of the pass over the population, from 1.
-    """
-
-    first: int
-    end: int
-    number: int
+class ActiveList(Exception):
+    """The inactive list does not meet the target. The loop would need the active list, which a stream does not have."""
 
 
 class Visited(NamedTuple):
@@ -83,6 +62,26 @@ class Visited(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Pages that are visited in one call.
+
+    Parameters
+    ----------
+    first, end : int
+        Pages of the mapping, `end` not among them.
+    number : int
+        Of the pass over the inactive list, from 1.
+    limit : int, optional
+        Folios after which the visit ends.
+    """
+
+    first: int
+    end: int
+    number: int
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
 class Shards:
     """Everything that a worker needs to visit shards. It can be pickled.
 
@@ -104,15 +103,24 @@ class Shards:
     swap: bool
     fast: bool
 
-    def visit(self, task: Task, limit: int | None = None) -> Visited:
-        """Reclaim the folios of a shard, or only the first `limit` of them."""
-        if getattr(_worker, "shards", None) != self:
+    def visit(self, shard: Shard) -> Visited:
+        """Make the folios of a shard and return what their visit counted."""
+        if _worker.stream is None or _worker.shards != self:
             _worker.stream = _core.Stream(
                 self.fields, self.policy, self.arch, swap=self.swap, cpumask=DEFAULT_CPUMASK, fast=self.fast
             )
             _worker.shards = self
-        stream: _core.Stream = _worker.stream
-        return Visited(*stream.visit(task.first, task.end, task.number, limit))
+        return Visited(*_worker.stream.visit(shard.first, shard.end, shard.number, shard.limit))
+
+
+class _Worker(threading.local):
+    """The stream of a worker, which the shards that it visits have in common."""
+
+    shards: Shards | None = None
+    stream: _core.Stream | None = None
+
+
+_worker = _Worker()
 
 
 def streams(spec: PopulationSpec, slots: int | None) -> bool:
@@ -128,29 +136,6 @@ def streams(spec: PopulationSpec, slots: int | None) -> bool:
     return not swapbacked or slots is None or (slots == UNLIMITED_SWAP and not spec.holes)
 
 
-def _results(
-    executor: Executor | None, window: int, shards: Shards, tasks: Iterable[Task]
-) -> Iterator[tuple[Task, Visited]]:
-    """Yield the tasks with their results, in order; at most `window` of them are under way."""
-    if executor is None:
-        for task in tasks:
-            yield task, shards.visit(task)
-        return
-    under_way: deque[tuple[Task, Future[Visited]]] = deque()
-    try:
-        for task in tasks:
-            under_way.append((task, executor.submit(shards.visit, task)))
-            if len(under_way) == window:
-                first, future = under_way.popleft()
-                yield first, future.result()
-        while under_way:
-            first, future = under_way.popleft()
-            yield first, future.result()
-    finally:
-        for _, future in under_way:
-            future.cancel()
-
-
 def reclaim_stream(
     spec: PopulationSpec,
     target_pages: int,
@@ -159,7 +144,8 @@ def reclaim_stream(
     slots: int | None,
     *,
     threads: int,
-    executor: Executor | None,
+    executor: str | Executor | None,
+    workers: int | None,
     fast: bool,
     progress: Callable[[int], None] | None,
 ) -> Outcome:
@@ -171,24 +157,24 @@ def reclaim_stream(
         A population for which :func:`streams` is true.
     target_pages : int
         Base pages to free.
-    policy, arch, executor, progress
-        As in :func:`rmapfast.reclaim`.
+    policy : Policy
+    arch : Arch
     slots : int or None
-        Swap space in pages; None without.
+        Swap slots; None without swap space.
     threads : int
-        Threads that visit shards if there is no executor.
+        Threads that visit shards, where there is no `executor`. With 1 the calling thread visits them.
+    executor : str or concurrent.futures.Executor, optional
+    workers : int, optional
+        What visits shards in place of threads (:func:`rmapfast.parallel.opened`).
     fast : bool
-        Whether the fast paths are used.
-
-    Returns
-    -------
-    Outcome
-        Without a population after the run.
+        Use the fast paths of the C library.
+    progress : callable, optional
+        Called with the base pages freed so far.
 
     Raises
     ------
     ActiveList
-        If the inactive list does not meet the target.
+        If the target is not met by the inactive list.
     """
     start = time.perf_counter()
     fields = spec.fields()
@@ -198,40 +184,30 @@ def reclaim_stream(
     listed = spec.describe()["inactive"] if slots is not None or spec.kind in _FILE_LRU else 0
     loop = _core.Loop(arch, listed, spec.pages if listed else 0, target_pages)
     total = _Total()
-    # Twice as many shards are under way as there are workers, so that none waits.
-    own, window = None, 2 * threads
-    if executor is not None:
-        window = 2 * (getattr(executor, "_max_workers", None) or _WORKERS)
-    elif threads > 1:
-        from concurrent.futures import ThreadPoolExecutor
-
-        executor = own = ThreadPoolExecutor(threads)
-    try:
+    alone = executor is None and threads == 1
+    with nullcontext() if alone else opened(executor, threads if executor is None else workers) as pool:
         number = 0
         while loop.goes_on():
             if not loop.lists[0]:
                 raise ActiveList
             number += 1
-            starts = range(0, spec.pages, SHARD)
-            tasks = (Task(first, min(first + SHARD, spec.pages), number) for first in starts)
-            for task, visited in _results(executor, window, shards, tasks):
+            tasks = (Shard(first, min(first + SHARD, spec.pages), number) for first in range(0, spec.pages, SHARD))
+            visits = pool.in_order(shards.visit, tasks) if pool else ((task, shards.visit(task)) for task in tasks)
+            for task, visited in visits:
                 done = loop.account(visited.log)
                 if done < visited.folios:
                     # The loop ended within this shard. It is visited again without the folios behind the end.
-                    visited = shards.visit(task, done)
+                    visited = shards.visit(replace(task, limit=done))
                 total.add(visited)
                 if progress:
                     progress(loop.freed_pages)
                 if loop.ended:
                     break
-    finally:
-        if own:
-            own.shutdown(cancel_futures=True)
     return Outcome(None, total.events + loop.events, total.referenced, total.lengths, time.perf_counter() - start)
 
 
 class _Total:
-    """Sums of the counts of shards."""
+    """Sums of what shards counted."""
 
     def __init__(self) -> None:
         self.events, self.referenced = (np.zeros(len(_core.EVENT_NAMES), np.uint64) for _ in range(2))

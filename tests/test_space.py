@@ -8,7 +8,8 @@ import pytest
 import rmapfast as rf
 from rmapfast import cli
 from rmapfast.cli.sweep import space_of
-from rmapfast.sweeps.space import Space, from_text, parameters
+from rmapfast.sweeps import Space, from_text
+from rmapfast.sweeps.parameter import parameters
 
 DOCUMENT = {
     "population.size": "64MiB",

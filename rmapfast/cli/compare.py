@@ -7,8 +7,7 @@ import argparse
 import rmapfast as rf
 from rmapfast.cli.output import add_output, add_view, check_output, show_comparison, show_sweep
 from rmapfast.cli.shared import Verbs, add_verb, print_json
-from rmapfast.saved import differences
-from rmapfast.sweeps import differences_table
+from rmapfast.saved import differences, differences_table
 
 
 def add(verbs: Verbs) -> None:

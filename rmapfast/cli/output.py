@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import rmapfast as rf
 from rmapfast.cli.shared import Parser, Progress, print_json
 from rmapfast.reports import comparison_csv, comparison_markdown, comparison_table
+from rmapfast.support import json_text
 
 if TYPE_CHECKING:
     from rmapfast import Comparison, Sweep
 
 
 def _comparison_json(comparison: Comparison) -> str:
-    from rmapfast.saved import json_text  # here, because it imports the sweeps, which a table does not need
-
     return json_text(comparison.to_dict())
 
 

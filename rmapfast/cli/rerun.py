@@ -7,22 +7,26 @@ import argparse
 import rmapfast as rf
 from rmapfast.cli.output import sweep_progress
 from rmapfast.cli.shared import Progress, Verbs, add_verb, print_json
-from rmapfast.sweeps import KINDS, differences_table
+from rmapfast.parallel import EXECUTORS
+from rmapfast.saved import differences_table
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "rerun", run, "Run a saved result again and say whether the numbers are the same.")
     verb.add_argument("result", metavar="RESULT", help="a file that reclaim -o or sweep -o saved")
-    verb.add_argument("--executor", metavar="WHERE", help=f"where a sweep's points run: {', '.join(KINDS)} (threads)")
+    verb.add_argument(
+        "--executor", metavar="WHERE", help=f"where a sweep's points run: {', '.join(EXECUTORS)} (threads)"
+    )
     verb.add_argument("--workers", type=int, metavar="N", help="points of a sweep that run at once (one per CPU)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
     progress = Progress()
-    options = {name: value for name in ("executor", "workers") if (value := getattr(arguments, name)) is not None}
-    found = rf.rerun(arguments.result, progress=sweep_progress(progress), **options)
+    found = rf.rerun(
+        arguments.result, executor=arguments.executor, workers=arguments.workers, progress=sweep_progress(progress)
+    )
     progress.clear()
     if arguments.json:
         print_json(found.to_dict())

@@ -11,7 +11,8 @@ import rmapfast as rf
 from rmapfast.cli.output import add_view, show_sweep, steps_at, sweep_progress
 from rmapfast.cli.shared import Progress, Verbs, add_verb
 from rmapfast.cost import read_toml
-from rmapfast.sweeps import KINDS, chosen_steps, from_text, parameter_of
+from rmapfast.parallel import EXECUTORS
+from rmapfast.sweeps import chosen_steps, from_text, parameter_of
 
 
 def add(verbs: Verbs) -> None:
@@ -31,7 +32,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("-o", "--output", metavar="FILE", help="save the sweep: .nc, .parquet, .csv or .json")
     verb.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     verb.add_argument("--resume", action="store_true", help="continue the sweep that FILE or its journal holds")
-    verb.add_argument("--executor", metavar="WHERE", help=f"where points run: {', '.join(KINDS)} (threads)")
+    verb.add_argument("--executor", metavar="WHERE", help=f"where points run: {', '.join(EXECUTORS)} (threads)")
     verb.add_argument("--workers", type=int, metavar="N", help="points that run at once (one per CPU)")
     verb.add_argument("--fail-fast", action="store_true", help="stop at the first point that fails")
     verb.add_argument("--yes", action="store_true", help="run the sweep even if it is very large")
