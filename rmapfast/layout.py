@@ -18,7 +18,7 @@ DEFAULT_CPUMASK = 0b10
 CHUNK = 1 << 17
 
 # Properties that are drawn at a rate, for each PTE or folio. The index is the number of the draw.
-RATES = ("mapped", "holes", "young", "dirty", "write", "soft_dirty", "uffd_wp", "mlocked", "folio_dirty")
+RATES = _core.RATES
 # permute() uses four draws. For the order of an LRU list, this is the first of them.
 DRAW_LRU = 768
 

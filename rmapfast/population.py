@@ -439,7 +439,7 @@ class Population:
             raise ValueError(f"size: expected 1 to 2^33 - 1 pages, got {pages}; described() is not limited so")
         if spec.sharing * pages >= MAX_PAGES:
             raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {spec.sharing} times {pages}")
-        nr, fields = spec.nr_folios, spec.fields()
+        nr = spec.nr_folios
         mms = np.arange(spec.sharing)
         made: dict[str, npt.NDArray[Any]] = {
             "ptes": np.empty(spec.sharing * pages, np.uint64),
@@ -450,7 +450,7 @@ class Population:
             "mm_rss": np.zeros((spec.sharing, 4), np.int64),
         }
         lru = np.empty(nr, np.uint32)
-        kept, nr_lru = _core.populate(fields, 0, pages, made | {"lru": lru})
+        kept, nr_lru = _core.populate(spec, 0, pages, made | {"lru": lru})
         lru = lru[:nr_lru]
         if kept < nr:  # anonymous folios that nothing maps
             made |= {name: made[name][:kept].copy() for name in MADE_PER_FOLIO}
@@ -459,7 +459,7 @@ class Population:
         if spec.shuffle:
             lru = permute(spec.seed, DRAW_LRU, kept).astype(np.uint32)
             lru = lru[made["folio_flags"][lru] & FolioFlag.MLOCKED == 0]
-        vpn, pgoff = fields["vpn"], fields["pgoff"]
+        vpn, pgoff = spec.vpn, spec.pgoff
         tables = (vpn + pages - 1) // arch.ptrs_per_pte - vpn // arch.ptrs_per_pte + 1
         return cls(
             ptrs_per_pte=arch.ptrs_per_pte,
@@ -470,7 +470,7 @@ class Population:
             source=spec.source,
             input_hash=spec.input_hash,
             **made,
-            **_one_window_vmas(mms, vpn, pages, pgoff, fields["vma_flags"], tables),
+            **_one_window_vmas(mms, vpn, pages, pgoff, spec.vma_flags, tables),
             folio_entire_mapcount=np.zeros(kept, np.int32),
             folio_swap=np.zeros(kept, np.uint64),
             page_flags=np.zeros(pages, np.uint8),

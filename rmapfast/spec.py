@@ -274,36 +274,50 @@ class PopulationSpec:
             "arch": _arch.get(self.arch).name,
             "orders": format_orders(self.mix),
         }
-        fill = _core.described_fill(self.fields())
+        fill = _core.described_fill(self)
         return used | ({"fill": _fill_note(fill)} if fill else {})
 
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of ``struct rmf_description``, csrc/populate.h."""
-        kind, vpn = KINDS[self.kind], _VPN_BASE + self.phase
-        falling = sorted(self.mix, reverse=True)
-        return {
-            "pages": self.pages,
-            "seed": self.seed,
-            "vpn": vpn,
-            "pgoff": vpn if self.anon else 0,
-            "pfn_base": _PFN_BASE,
-            "ptrs_per_pte": self.ptrs_per_pte,
-            "cont_ptes": self.cont_ptes if self.cont else 1,
-            "order": falling,
-            "weight": _whole_weights([self.mix[order] for order in falling]),
-            "aligned": self.aligned,
-            "anon": self.anon,
-            "exclusive": self.anon and not self.cow,
-            "folio_flags": kind.folio_flags | (FolioFlag.ACTIVE if self.active else 0),
-            "vma_flags": self._vma_flags(),
-            "sharing": self.sharing,
-            "external": self.external,
-            "rss_counter": kind.counter,
-            "every": self.every,
-        } | {name: 0.0 if name == "holes" and self.every else getattr(self, name) for name in RATES}
+    # What the C library takes (struct rmf_description, csrc/populate.h)
 
-    def _vma_flags(self) -> int:
-        """Return the flags of the VMAs."""
+    @property
+    def vpn(self) -> int:
+        """First virtual page number of the mapping."""
+        return _VPN_BASE + self.phase
+
+    @property
+    def pgoff(self) -> int:
+        """Page offset of the mapping in the file, or in the anonymous linear index."""
+        return self.vpn if self.anon else 0
+
+    @property
+    def pfn_base(self) -> int:
+        """PFN of the first page."""
+        return _PFN_BASE
+
+    @property
+    def block_ptes(self) -> int:
+        """Entries of the contpte blocks in which CONT is set, 1 where it is not."""
+        return self.cont_ptes if self.cont else 1
+
+    @cached_property
+    def weights(self) -> dict[int, int]:
+        """Share of the memory of each order, largest order first, as whole numbers with a sum of at most 2^32."""
+        falling = sorted(self.mix, reverse=True)
+        return dict(zip(falling, _whole_weights([self.mix[order] for order in falling]), strict=True))
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether every page is anonymous and exclusive."""
+        return self.anon and not self.cow
+
+    @property
+    def folio_flags(self) -> int:
+        """Flags of every folio, but for those that are drawn."""
+        return KINDS[self.kind].folio_flags | (FolioFlag.ACTIVE if self.active else 0)
+
+    @property
+    def vma_flags(self) -> int:
+        """Flags of the VMA in each process."""
         flags = KINDS[self.kind].vma_flags & ~VmaFlag.SHARED
         for flag, value in (
             (VmaFlag.SHARED, self.shared),
@@ -315,9 +329,16 @@ class PopulationSpec:
             flags |= flag if value else 0
         return flags
 
+    @property
+    def rss_counter(self) -> int:
+        """Column of ``mm_rss`` to which the mapping is charged."""
+        return KINDS[self.kind].counter
+
+    # What it holds
+
     def folios_by_order(self) -> dict[int, int]:
         """Return order -> number of folios, unmapped ones included."""
-        counts = _core.described_orders(self.fields())
+        counts = _core.described_orders(self)
         return {order: count for order, count in enumerate(counts) if count}
 
     @property

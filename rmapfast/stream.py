@@ -87,8 +87,7 @@ class Shards:
 
     Parameters
     ----------
-    fields : dict
-        The description, :meth:`rmapfast.PopulationSpec.fields`.
+    spec : PopulationSpec
     policy, arch
         As in :func:`rmapfast.reclaim`.
     swap : bool
@@ -97,7 +96,7 @@ class Shards:
         Whether the fast paths are used.
     """
 
-    fields: dict[str, Any]
+    spec: PopulationSpec
     policy: Policy
     arch: Arch
     swap: bool
@@ -106,8 +105,16 @@ class Shards:
     def visit(self, shard: Shard) -> Visited:
         """Make the folios of a shard and return what their visit counted."""
         if _worker.stream is None or _worker.shards != self:
+            # An architecture with other contpte blocks folds anew, as a population that is materialised does.
+            block = self.spec.block_ptes if self.arch.cont_ptes == self.spec.cont_ptes else self.arch.cont_ptes
             _worker.stream = _core.Stream(
-                self.fields, self.policy, self.arch, swap=self.swap, cpumask=DEFAULT_CPUMASK, fast=self.fast
+                self.spec,
+                self.policy,
+                self.arch,
+                swap=self.swap,
+                cpumask=DEFAULT_CPUMASK,
+                fast=self.fast,
+                cont_ptes=block,
             )
             _worker.shards = self
         return Visited(*_worker.stream.visit(shard.first, shard.end, shard.number, shard.limit))
@@ -177,10 +184,7 @@ def reclaim_stream(
         If the target is not met by the inactive list.
     """
     start = time.perf_counter()
-    fields = spec.fields()
-    if arch.cont_ptes != spec.cont_ptes:
-        fields["cont_ptes"] = arch.cont_ptes
-    shards = Shards(fields, policy, arch, slots is not None, fast)
+    shards = Shards(spec, policy, arch, slots is not None, fast)
     listed = spec.describe()["inactive"] if slots is not None or spec.kind in _FILE_LRU else 0
     loop = _core.Loop(arch, listed, spec.pages if listed else 0, target_pages)
     total = _Total()

@@ -117,7 +117,7 @@ def test_blocks_are_parts_of_the_whole(seed):
             "mm_rss": np.zeros((sharing, 4), np.int64),
             "lru": np.empty(nr, np.uint32),
         }
-        folios, nr_lru = _core.populate(description.fields(), first, end, made)
+        folios, nr_lru = _core.populate(description, first, end, made)
         for name in MADE_PER_FOLIO:
             part = made[name][:folios] + np.uint64(first) if name == "folio_page_base" else made[name][:folios]
             np.testing.assert_array_equal(part, getattr(whole, name)[at : at + folios], err_msg=name)
