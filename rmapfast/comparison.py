@@ -228,7 +228,7 @@ def compare(
         "arches": [arch.name for arch in machines],
         "target": target,
         **({"costs": vector.name} if vector else {}),
-        **{name: value for name, value in options.items() if name != "executor"},
+        **{name: value for name, value in options.items() if name != "executor" and value is not None},
     }
     return Comparison(
         runs=tuple(runs),
