@@ -229,7 +229,7 @@ def compare(
         "arches": [arch.name for arch in machines],
         "target": target,
         **({"costs": vector.name} if vector else {}),
-        **{name: value for name, value in options.items() if name not in ("executor", "workers")},
+        **{name: value for name, value in options.items() if name not in ("executor", "workers") and value is not None},
     }
     return Comparison(
         runs=tuple(runs),

@@ -99,6 +99,8 @@ def test_reclaim_table(output):
     rows = [line.split() for line in lines if line.startswith("batches ")]
     assert rows == [["batches", "1", "0.0625", "0.06"]] * 2
     assert any("rmapfast" in line and rf.__version__ in line for line in lines[-3:])
+    # what was left to rmapfast is not listed as an argument
+    assert "None" not in out
 
 
 def test_table_is_the_same_again(output):

@@ -85,5 +85,5 @@ def parser(names: Iterable[str] = VERBS) -> Parser:
     top.add_argument("--version", action="version", version=f"rmapfast {rf.__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in names:
-        import_module(f"rmapfast.cli.{name}").add(verbs)
+        import_module(f"{__package__}.{name}").add(verbs)
     return top
