@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import format_size
+
+if TYPE_CHECKING:
+    from xarray import Dataset
 
 # A policy of one's own for the reference engine: (folio, vma, walk, pte) -> nr.
 PolicyFunction: TypeAlias = Callable[..., int]
@@ -228,7 +231,7 @@ class Result:
             return self.arch.costs
         return None if self.arch.costs == self.costs else self.arch.costs.to_dict()
 
-    def to_xarray(self) -> Any:
+    def to_xarray(self) -> Dataset:
         """Return the run as an xarray.Dataset.
 
         Returns
@@ -243,16 +246,19 @@ class Result:
             If xarray is not installed; the message has the pip command.
         """
         try:
-            import xarray
+            from xarray import Dataset
         except ImportError:
             raise ImportError("to_xarray needs xarray; install it with: pip install 'rmapfast[xarray]'") from None
         lengths = sorted(self.batch_lengths.items())
-        variables = {
+        variables: dict[str, Any] = {
             "events": ("event", self.events.counts, {"units": "1"}),
             "batch_lengths": ("nr", np.array([count for _, count in lengths], np.uint64), {"units": "1"}),
             "reclaimed_pages": ((), self.reclaimed_pages, {"units": "base pages"}),
         }
-        coordinates = {"event": list(EVENT_NAMES), "nr": ("nr", [nr for nr, _ in lengths], {"units": "pages"})}
+        coordinates: dict[str, Any] = {
+            "event": list(EVENT_NAMES),
+            "nr": ("nr", [nr for nr, _ in lengths], {"units": "pages"}),
+        }
         attributes = {"policy": self.policy_name, "arch": self.arch.name, "entry": self.entry, "rmapfast": __version__}
         if self.costs:
             prediction = self.prediction
@@ -264,7 +270,7 @@ class Result:
             }
             coordinates |= {"bound": ["low", "high"], "component": list(prediction.breakdown)}
             attributes["cost_vector"] = prediction.costs
-        return xarray.Dataset(variables, coordinates, attributes)
+        return Dataset(variables, coordinates, attributes)
 
     def __repr__(self) -> str:
         """What was reclaimed, in how many steps, and the price."""
