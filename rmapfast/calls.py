@@ -113,7 +113,7 @@ def page_vma_mapped_walk(population, folio, vma, *, arch="x86-64", sync=False, m
 
 
 def try_to_unmap_one(
-    population, folio, vma, *, policy="v7.2", arch="x86-64", ttu=("BATCH_FLUSH", "SYNC"), guard="none"
+    population, folio, vma, *, policy="v7.0", arch="x86-64", ttu=("BATCH_FLUSH", "SYNC"), guard="none"
 ) -> Call:
     """Unmap one folio from one VMA.
 
@@ -145,7 +145,7 @@ def try_to_unmap_one(
     return _mapped_call(run, folio, vma, ret)
 
 
-def folio_referenced_one(population, folio, vma, *, policy="v7.2", arch="x86-64") -> Call:
+def folio_referenced_one(population, folio, vma, *, policy="v7.0", arch="x86-64") -> Call:
     """Reference-check one folio in one VMA.
 
     Models ``folio_referenced_one()``, mm/rmap.c, per page (v6.14) or batched (v7.0 to v7.3), as the policy says.

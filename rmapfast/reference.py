@@ -5,10 +5,13 @@ in events. Comments such as "S5", "2.2 step 8" or "section 2.6" name the rule of
 models.
 
 A new policy can be tried without C: hand a Python function in place of a :class:`rmapfast.Policy`. It is asked for
-every present entry that an unmap comes to, in place of ``folio_unmap_pte_batch()``; all else is as in ``v7.3``::
+every present entry that an unmap comes to, in place of ``folio_unmap_pte_batch()``; all else is as in ``v7.0``,
+which leaves one marker per batch in a uffd-wp VMA and does not reset the batch size (bug 4)::
 
     def at_most_eight(folio, vma, walk, pte):
-        if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or "HWPOISON" in walk.ttu or pte.unused:
+        if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or vma.uffd_wp:
+            return 1
+        if "HWPOISON" in walk.ttu or pte.unused:
             return 1
         nr = walk.batch(min(8, walk.room()), respect=("WRITE", "SOFT_DIRTY"))
         return nr if nr >= 4 else 1
@@ -1036,7 +1039,7 @@ class Run:
             )
         self.population, self.arch = population, arch
         self.rule = policy if callable(policy) else None
-        self.policy = _policy.get("v7.3" if callable(policy) else policy)
+        self.policy = _policy.get("v7.0" if callable(policy) else policy)
         self.swap_pages = 0 if swap_pages is None else operator.index(swap_pages)
         self.swap_used = 0
         self.call = Call()
@@ -1653,7 +1656,7 @@ def page_vma_mapped_walk(population, folio, vma, *, arch, sync=False, migration=
     Call
         Its ``trace`` has ``("yield", vpn, 0)`` for each entry found; ``ret`` is whether there was any.
     """
-    run = Run(population, "v7.3", arch)
+    run = Run(population, "v7.0", arch)
     folio, vma = _mapped_here(run, folio, vma)
     walk = Walk(run, folio, vma, sync=sync, migration=migration)
     while walk.next():

@@ -232,11 +232,14 @@ def test_against_another_edition():
 
 
 def test_a_python_function_is_checked_on_the_reference():
+    def alone(folio, vma, pte):
+        return folio.anon or folio.nr_pages == 1 or pte.unused or vma.uffd_wp
+
     def unclipped(folio, vma, walk, pte):
-        return 1 if folio.anon or folio.nr_pages == 1 or pte.unused else walk.batch(folio.nr_pages)
+        return 1 if alone(folio, vma, pte) else walk.batch(folio.nr_pages)
 
     def clipped(folio, vma, walk, pte):
-        return 1 if folio.anon or folio.nr_pages == 1 or pte.unused else walk.batch(min(folio.nr_pages, walk.room()))
+        return 1 if alone(folio, vma, pte) else walk.batch(min(folio.nr_pages, walk.room()))
 
     assert "out-of-bounds" in classes(rf.check(unclipped, pages=2, budget=6), "unclipped")
     assert rf.check(clipped, pages=2, budget=6).clean

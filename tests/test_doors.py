@@ -7,7 +7,7 @@ import pytest
 
 import rmapfast as rf
 from rmapfast import pte, reference
-from rmapfast.flags import FolioFlag
+from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.population import ARRAYS
 
 # Arrays that a run writes; the others may be read-only.
@@ -534,7 +534,9 @@ def test_arch_and_policy_are_checked():
 
 
 def at_most_eight(folio, vma, walk, pte):
-    if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or "HWPOISON" in walk.ttu or pte.unused:
+    if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or vma.uffd_wp:
+        return 1
+    if "HWPOISON" in walk.ttu or pte.unused:
         return 1
     nr = walk.batch(min(8, walk.room()), respect=("WRITE", "SOFT_DIRTY"))
     return nr if nr >= 4 else 1
@@ -559,7 +561,7 @@ def test_policy_in_python():
 
 
 def test_policy_in_python_that_restates_a_preset():
-    """One that always takes what the scan gives is v7.3 without its exceptions."""
+    """One that takes what the scan gives is v7.0 where no VMA has uffd-wp."""
 
     def whole(folio, vma, walk, pte):
         if folio.nr_pages == 1 or (folio.anon and folio.swapbacked):
@@ -568,8 +570,44 @@ def test_policy_in_python_that_restates_a_preset():
 
     population = rf.Population.synthetic("1MiB", orders="0:1,2:1,4:2", holes=0.1, write=0.2, seed=8)
     one = rf.reclaim(population, "1MiB", policy=whole, engine="reference")
-    other = rf.reclaim(population, "1MiB", policy="v7.3", engine="reference")
+    other = rf.reclaim(population, "1MiB", policy="v7.0", engine="reference")
     assert one.events == other.events and one.batch_lengths == other.batch_lengths
+
+
+def two_at_a_time(folio, vma, walk, pte):
+    return min(2, walk.batch(walk.room()))
+
+
+def test_the_rules_around_a_policy_in_python_are_those_of_v7_0():
+    """It does not reset the batch size (bug 4), and a batch leaves a marker in its first slot only (S6)."""
+    words = [*table(2), pte.make("device_exclusive", 66), *table(1, pfn=67)]
+    population = rf.Population.from_arrays(np.array(words), folio_pfn=64, folio_order=2, kind="lazyfree")
+    population.folio_refcount += 1
+    arch = rf.arch.get("x86-64")
+    call = reference.try_to_unmap_one(population, 0, 0, policy=two_at_a_time, arch=arch, ttu={"BATCH_FLUSH", "SYNC"})
+    start = int(population.vma_start[0])
+    steps = [step for step in call.trace if step[0].startswith("step")]
+    # the device entry reuses the length 2 of the batch before it, so five mappings are dropped, and there were four
+    assert steps == [("step", start, 2), ("step_nonpresent", start + 2, 2), ("step", start + 3, 1)]
+    assert population.folio_mapcount[0] == 4 - 5
+    words = [word | pte.UFFD_WP for word in table(4)]
+    population = rf.Population.from_arrays(np.array(words), folio_pfn=64, folio_order=2)
+    population.vma_flags |= VmaFlag.UFFD_WP
+    call = reference.try_to_unmap_one(population, 0, 0, policy=two_at_a_time, arch=arch, ttu={"BATCH_FLUSH", "SYNC"})
+    assert call.batch_lengths == {2: 2} and call.events["markers_set"] == 2
+    assert population.ptes.tolist() == [pte.MARKER, pte.NONE, pte.MARKER, pte.NONE]
+
+
+def test_single_calls_are_of_v7_0_by_default():
+    """Unlike v7.2 it does not reset the batch size (bug 4), unlike v6.14 its reference check is batched."""
+    words = [*table(2), pte.make("device_exclusive", 66), pte.NONE]
+    for options, dropped in (({}, 4), ({"policy": "v7.0"}, 4), ({"policy": "v7.2"}, 3)):
+        population = rf.Population.from_arrays(np.array(words), folio_pfn=64, folio_order=2, kind="lazyfree")
+        population.folio_refcount += 1
+        rf.try_to_unmap_one(population, 0, 0, **options)
+        assert population.folio_mapcount[0] == 3 - dropped
+    population = rf.Population.from_arrays(table(4), folio_pfn=64, folio_order=2)
+    assert rf.folio_referenced_one(population, 0, 0).events["young_calls"] == 1
 
 
 @pytest.mark.parametrize("got", [0, -1, 17, 1 << 70, None, "1", 1.0, True])
