@@ -52,7 +52,7 @@ sanitize: $(VENV)/test-tools
 	RMAPFAST_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib build/sanitize --build-temp build/sanitize-temp
 	cp -r rmapfast/*.py build/sanitize/rmapfast/
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONPATH=build/sanitize \
-		$(BIN)/python -m pytest tests -k "twins or doors or reclaim"
+		$(BIN)/python -m pytest tests -k "twins or calls or reclaim"
 
 clean:
 	rm -rf $(VENV) build rmapfast/*.so rmapfast/_core.c csrc/build csrc/build-sanitize
