@@ -6,14 +6,14 @@ from rmapfast.verify import case_drawing
 
 def unclipped(folio, vma, walk, pte):
     """Batch file folios up to the end of the folio."""
-    if folio.anon or folio.nr_pages == 1 or pte.unused or "HWPOISON" in walk.ttu:
+    if folio.anon or folio.nr_pages == 1 or vma.uffd_wp or pte.unused or "HWPOISON" in walk.ttu:
         return 1
     return walk.batch(folio.nr_pages)
 
 
 def clipped(folio, vma, walk, pte):
     """Batch file folios up to the end of the folio, the page table and the VMA."""
-    if folio.anon or folio.nr_pages == 1 or pte.unused or "HWPOISON" in walk.ttu:
+    if folio.anon or folio.nr_pages == 1 or vma.uffd_wp or pte.unused or "HWPOISON" in walk.ttu:
         return 1
     return walk.batch(min(folio.nr_pages, walk.room()))
 

@@ -1,19 +1,32 @@
-"""Low-level doors: single kernel functions on arrays, for experiments."""
+"""Single calls: one kernel function on arrays, for experiments."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
+from rmapfast.arch import Arch
 from rmapfast.events import Call, Events
+from rmapfast.policy import Policy
+from rmapfast.population import Population
 from rmapfast.support import flag_mask
 
 
-def folio_pte_batch(ptes, start=0, *, folio_pfn, folio_pages, max_nr=None, flags=(), cont_ptes=1) -> int:
+def folio_pte_batch(
+    ptes: npt.NDArray[np.uint64],
+    start: int = 0,
+    *,
+    folio_pfn: int,
+    folio_pages: int,
+    max_nr: int | None = None,
+    flags: Iterable[str] = (),
+    cont_ptes: int = 1,
+) -> int:
     """Return how many entries from `start` on map consecutive pages of one folio with the same bits.
 
     Models ``folio_pte_batch_flags()``, mm/internal.h, Linux v7.0.
@@ -27,7 +40,7 @@ def folio_pte_batch(ptes, start=0, *, folio_pfn, folio_pages, max_nr=None, flags
     folio_pfn, folio_pages : int
         PFN of the folio's first page, and its pages (1 to 8192).
     max_nr : int, optional
-        At most so many entries; by default up to the end of the array.
+        Limit in entries; by default the end of the array.
     flags : iterable of str
         Out of RESPECT_DIRTY, RESPECT_SOFT_DIRTY, RESPECT_WRITE (these bits must match too).
     cont_ptes : int
@@ -42,6 +55,14 @@ def folio_pte_batch(ptes, start=0, *, folio_pfn, folio_pages, max_nr=None, flags
     ------
     TypeError, ValueError
         For an array of another dtype or layout, and for arguments out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rmapfast import pte
+    >>> ptes = np.array([pte.make("present", 64 + page) for page in range(16)])
+    >>> folio_pte_batch(ptes, 3, folio_pfn=64, folio_pages=8)
+    5
     """
     if not isinstance(ptes, np.ndarray):
         raise TypeError(f"ptes: expected a NumPy array of uint64, got {type(ptes).__name__}")
@@ -64,27 +85,35 @@ def folio_pte_batch(ptes, start=0, *, folio_pfn, folio_pages, max_nr=None, flags
         raise
 
 
-def _call(run, ret=None, **more) -> Call:
-    trace = [(_core.TRACE_KINDS[kind], a, b) for kind, a, b in run.trace_entries]
+def _call(run: _core.Run, ret: bool, mapcount_left: int = 0, referenced: int = 0, vm_flags: int = 0) -> Call:
     return Call(
         ret=ret,
         events=Events(run.events),
         batch_lengths=run.batch_lengths,
-        trace=trace,
+        trace=[(_core.TRACE_KINDS[kind], a, b) for kind, a, b in run.trace_entries],
         writable=run.writable,
         mapped_stat=run.mapped_stat,
-        **more,
+        mapcount_left=mapcount_left,
+        referenced=referenced,
+        vm_flags=vm_flags,
     )
 
 
-def _mapped_call(run, folio, vma, ret, **more) -> Call:
-    call = _call(run, ret, **more)
+def _check_mapped(call: Call, folio: int, vma: int) -> Call:
     if not call.events["walk_calls"]:
         raise ValueError(f"vma: VMA {vma} does not map folio {folio}; population.rmap(folio) lists those that may")
     return call
 
 
-def page_vma_mapped_walk(population, folio, vma, *, arch="x86-64", sync=False, migration=False) -> Call:
+def page_vma_mapped_walk(
+    population: Population,
+    folio: int,
+    vma: int,
+    *,
+    arch: str | Arch = "x86-64",
+    sync: bool = False,
+    migration: bool = False,
+) -> Call:
     """Walk the entries of one VMA that map pages of one folio, to the end.
 
     Models ``page_vma_mapped_walk()``, mm/page_vma_mapped.c, Linux v7.0.
@@ -96,7 +125,7 @@ def page_vma_mapped_walk(population, folio, vma, *, arch="x86-64", sync=False, m
     folio, vma : int
         Indices into the population.
     arch : str or Arch
-        Architecture; its table size must be the population's.
+        Its table size must be the population's.
     sync, migration : bool
         PVMW_SYNC (lock before the first look), PVMW_MIGRATION (find migration entries).
 
@@ -104,16 +133,26 @@ def page_vma_mapped_walk(population, folio, vma, *, arch="x86-64", sync=False, m
     -------
     Call
         ``trace`` holds a ``("yield", vpn, 0)`` for each entry found, ``ret`` is whether there was one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments out of range, and for arrays that do not fit together; the message names what.
     """
-    arch = _arch.get(arch)
-    run = _core.Run(population, _policy.get("per-page"), arch, trace=True)
+    run = _core.Run(population, _policy.get("per-page"), _arch.get(arch), trace=True)
     run.page_vma_mapped_walk(folio, vma, sync=sync, migration=migration)
-    call = _call(run)
-    return replace(call, ret=bool(call.trace))
+    return _call(run, bool(run.trace_entries))
 
 
 def try_to_unmap_one(
-    population, folio, vma, *, policy="v7.2", arch="x86-64", ttu=("BATCH_FLUSH", "SYNC"), guard="none"
+    population: Population,
+    folio: int,
+    vma: int,
+    *,
+    policy: str | Policy = "v7.0",
+    arch: str | Arch = "x86-64",
+    ttu: Iterable[str] = ("BATCH_FLUSH", "SYNC"),
+    guard: str = "none",
 ) -> Call:
     """Unmap one folio from one VMA.
 
@@ -126,6 +165,7 @@ def try_to_unmap_one(
     folio, vma : int
         Indices into the population.
     policy : str or Policy
+        A preset's name, or a policy.
     arch : str or Arch
         Its table size must be the population's.
     ttu : iterable of str
@@ -137,16 +177,36 @@ def try_to_unmap_one(
     Returns
     -------
     Call
+        ``ret`` is False if the unmap was aborted or the VMA is locked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments out of range, a VMA that does not map the folio, and arrays that do not fit together; the message
+        names what, and the population is left as it was.
+
+    Examples
+    --------
+    >>> from rmapfast import Population
+    >>> call = try_to_unmap_one(Population.synthetic("64KiB", orders=4), 0, 0)
+    >>> call.ret, call.batch_lengths
+    (True, {16: 1})
     """
-    arch, policy = _arch.get(arch), _policy.get(policy)
     mask = flag_mask("ttu", ttu, _core.TTU_FLAGS)
-    run = _core.Run(population, policy, arch, guard=guard, trace=True)
+    run = _core.Run(population, _policy.get(policy), _arch.get(arch), guard=guard, trace=True)
     ret = run.try_to_unmap_one(folio, vma, mask)
-    return _mapped_call(run, folio, vma, ret)
+    return _check_mapped(_call(run, ret), folio, vma)
 
 
-def folio_referenced_one(population, folio, vma, *, policy="v7.2", arch="x86-64") -> Call:
-    """Reference-check one folio in one VMA.
+def folio_referenced_one(
+    population: Population,
+    folio: int,
+    vma: int,
+    *,
+    policy: str | Policy = "v7.0",
+    arch: str | Arch = "x86-64",
+) -> Call:
+    """Test and clear the young bits of one folio in one VMA.
 
     Models ``folio_referenced_one()``, mm/rmap.c, per page (v6.14) or batched (v7.0 to v7.3), as the policy says.
 
@@ -157,14 +217,20 @@ def folio_referenced_one(population, folio, vma, *, policy="v7.2", arch="x86-64"
     folio, vma : int
         Indices into the population.
     policy : str or Policy
+        A preset's name, or a policy.
     arch : str or Arch
         Its table size must be the population's.
 
     Returns
     -------
     Call
+        With ``mapcount_left``, ``referenced`` and ``vm_flags``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`try_to_unmap_one`.
     """
-    arch, policy = _arch.get(arch), _policy.get(policy)
-    run = _core.Run(population, policy, arch, trace=True)
+    run = _core.Run(population, _policy.get(policy), _arch.get(arch), trace=True)
     ret, mapcount_left, referenced, vm_flags = run.folio_referenced_one(folio, vma)
-    return _mapped_call(run, folio, vma, ret, mapcount_left=mapcount_left, referenced=referenced, vm_flags=vm_flags)
+    return _check_mapped(_call(run, ret, mapcount_left, referenced, vm_flags), folio, vma)

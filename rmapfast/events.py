@@ -64,27 +64,31 @@ class Events(Mapping[str, int]):
 
 @dataclass(frozen=True)
 class Call:
-    """What one call on a population did; the population itself was changed in place.
+    """What one call of a kernel function on a population did; the population itself was changed in place.
 
     Parameters
     ----------
-    ret : bool or None
-        What the kernel function returns.
-    events : Mapping
-        Counts by event name.
+    ret : bool
+        What the kernel function returns; of a walk, whether it found an entry.
+    events : Mapping of str to int
+        Count of every event of :data:`EVENT_NAMES`.
     batch_lengths : dict of int to int
-        Unmap steps by the number of entries that they cleared.
-    trace : list of tuple
-        Single steps, ``(kind, vpn, nr)``; of ``beyond`` (page index, new mapcount), of ``notifier`` (start, end).
+        How many unmap steps cleared that many entries.
+    trace : list of tuple (str, int, int)
+        What was done, in order, as ``(what, vpn, nr)``: ``step``, ``step_nonpresent``, ``tlb_deferred``,
+        ``tlb_immediate`` and ``young``, and ``yield`` with nr 0. In two the numbers mean something else:
+        ``("notifier", start, end)`` are virtual page numbers, ``("beyond", page, mapcount)`` is a page index past the
+        folio's end and its new mapcount.
     writable : bool
         Whether a PTE whose flush was deferred was dirty.
     mapped_stat : int
         Change of the mapped-pages statistic, in pages.
     mapcount_left, referenced, vm_flags : int
-        Of a reference check: mappings not seen, VMAs that referenced the folio, their flags (``VMA_*`` bits).
+        Of a reference check: mappings not seen, VMAs that referenced the folio, their flags
+        (:class:`rmapfast.flags.VmaFlag` bits).
     """
 
-    ret: bool | None
+    ret: bool
     events: Mapping[str, int]
     batch_lengths: dict[int, int]
     trace: list[tuple[str, int, int]] = field(repr=False)

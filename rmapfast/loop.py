@@ -333,12 +333,13 @@ def _with_splits(counts: npt.ArrayLike, splits: int) -> npt.NDArray[np.uint64]:
     return events
 
 
-def _outcome_of_reference(after: Population, call: reference.Call, splits: int, start: float) -> Outcome:
+def _outcome_of_reference(after: Population, record: reference.Record, splits: int, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
     events, referenced = (
-        np.array([counts[name] for name in EVENT_NAMES], np.uint64) for counts in (call.events, call.referenced_events)
+        np.array([counts[name] for name in EVENT_NAMES], np.uint64)
+        for counts in (record.events, record.referenced_events)
     )
-    return Outcome(after, _with_splits(events, splits), referenced, dict(call.batch_lengths), wall_s)
+    return Outcome(after, _with_splits(events, splits), referenced, dict(record.batch_lengths), wall_s)
 
 
 def _outcome_of_run(after: Population, run: _core.Run, splits: int, start: float) -> Outcome:
@@ -363,10 +364,10 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
     population, splits = split_partially_mapped(population) if task.slots else (population, 0)
     start = time.perf_counter()
     if task.engine == "reference":
-        call = reference.reclaim(
+        record = reference.reclaim(
             population, task.target_pages, policy=task.policy, arch=task.arch, swap_pages=task.slots
         )
-        return _outcome_of_reference(population, call, splits, start)
+        return _outcome_of_reference(population, record, splits, start)
     run = _core.Run(population, task.compiled_policy, task.arch, swap_pages=task.slots, fast=task.fast)
     inactive, active = (_ring(lru, population.nr_folios) for lru in (population.lru_inactive, population.lru_active))
     run.reclaim_start(inactive, len(population.lru_inactive), active, len(population.lru_active), task.target_pages)
@@ -387,10 +388,10 @@ def _pageout(population: Population, task: _Task) -> Outcome:
     population, folios, group_start, splits = pageout_groups(population)
     start = time.perf_counter()
     if task.engine == "reference":
-        call = reference.shrink_groups(
+        record = reference.shrink_groups(
             population, folios, group_start, policy=task.policy, arch=task.arch, swap_pages=task.slots
         )
-        outcome = _outcome_of_reference(population, call, splits, start)
+        outcome = _outcome_of_reference(population, record, splits, start)
     else:
         run = _core.Run(population, task.compiled_policy, task.arch, swap_pages=task.slots, fast=task.fast)
         group = 0

@@ -1,14 +1,18 @@
 """The model in plain Python: slow, and meant to be read next to docs/kernel-rules.md.
 
 It implements docs/model.md a second time, independently of the C library, and agrees with it bit for bit in state and
-in events. Comments such as "S5", "2.2 step 8" or "section 2.6" name the rule of docs/kernel-rules.md that a line
+in events. It reads from top to bottom in the order of the algorithm, and its sections have the names of the files in
+``csrc/``. Comments such as "S5", "2.2 step 8" or "section 2.6" name the rule of docs/kernel-rules.md that a line
 models.
 
 A new policy can be tried without C: hand a Python function in place of a :class:`rmapfast.Policy`. It is asked for
-every present entry that an unmap comes to, in place of ``folio_unmap_pte_batch()``; all else is as in ``v7.3``::
+every present entry that an unmap comes to, in place of ``folio_unmap_pte_batch()``. All else is as in ``v7.0``, which
+leaves one marker per batch in a uffd-wp VMA and does not reset the batch size (bug 4)::
 
     def at_most_eight(folio, vma, walk, pte):
-        if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or "HWPOISON" in walk.ttu or pte.unused:
+        if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or vma.uffd_wp:
+            return 1
+        if "HWPOISON" in walk.ttu or pte.unused:
             return 1
         nr = walk.batch(min(8, walk.room()), respect=("WRITE", "SOFT_DIRTY"))
         return nr if nr >= 4 else 1
@@ -26,13 +30,20 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import SupportsIndex, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast import _core
 from rmapfast import policy as _policy
-from rmapfast.events import EVENT_NAMES
+from rmapfast.arch import Arch
+from rmapfast.events import EVENT_NAMES, Call, Events
+from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
+from rmapfast.policy import Policy
+from rmapfast.population import Population
 from rmapfast.pte import KINDS
 from rmapfast.support import closest
 
@@ -50,17 +61,23 @@ PAGEVEC_SIZE = 31
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
 
+# Edition whose rules hold around a policy that is a Python function.
+AROUND_A_FUNCTION = "v7.0"
 
-def _names(argument: str, got, known) -> frozenset:
+# A policy as a Python function: how many entries this step unmaps.
+BatchRule: TypeAlias = "Callable[[Folio, Vma, Walk, Pte], int]"
+
+
+def _names(argument: str, got: Iterable[str] | str, known: Sequence[str]) -> frozenset[str]:
     """Return the flag names as a set; an unknown one raises ``ValueError``."""
-    got = frozenset([got] if isinstance(got, str) else got)
-    for name in sorted(got - set(known), key=str):
+    names = frozenset([got] if isinstance(got, str) else got)
+    for name in sorted(names - set(known), key=str):
         hint = closest(name, known) if isinstance(name, str) else ""
         raise ValueError(f"{argument}: expected names out of {', '.join(known)}, got {name!r}{hint}")
-    return got
+    return names
 
 
-def _index(argument: str, got, size: int) -> int:
+def _index(argument: str, got: SupportsIndex, size: int) -> int:
     """Return an index into an array of the population; ``IndexError`` if there is no such element."""
     index = operator.index(got)
     if not 0 <= index < size:
@@ -68,22 +85,120 @@ def _index(argument: str, got, size: int) -> int:
     return index
 
 
-# --- entries ---------------------------------------------------------------------------------------------------------
+# --- run: what is recorded ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Record:
+    """What was done, as it is being counted.
+
+    Parameters
+    ----------
+    ret : bool or int
+        What the kernel function returns; for :func:`shrink_groups` and :func:`reclaim` the base pages freed.
+    events : dict of str to int
+        Count of every event of :data:`EVENT_NAMES`.
+    referenced_events : dict of str to int
+        Of each count, the part that ``folio_referenced_one()`` counted.
+    batch_lengths : dict of int to int
+        How many unmap steps cleared that many entries.
+    trace : list of tuple
+        ``("step", vpn, nr)``, ``("step_nonpresent", vpn, nr)``, ``("tlb_deferred", vpn, nr)``,
+        ``("tlb_immediate", vpn, nr)``, ``("young", vpn, nr)``, ``("beyond", page, mapcount)``,
+        ``("notifier", start, end)``, ``("yield", vpn, 0)``, in the order in which they happened.
+    writable : bool
+        Whether a PTE whose flush was deferred was dirty.
+    mapped_stat : int
+        Change of the mapped-pages statistic, in pages.
+    mapcount_left, referenced, vm_flags : int
+        Of the reference check: mappings not seen, VMAs that referenced the folio, their flags.
+    """
+
+    ret: bool | int = False
+    events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
+    referenced_events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
+    batch_lengths: Counter[int] = field(default_factory=Counter)
+    trace: list[tuple[str, int, int]] = field(default_factory=list)
+    writable: bool = False
+    mapped_stat: int = 0
+    mapcount_left: int = 0
+    referenced: int = 0
+    vm_flags: int = 0
+
+    def count(self, event: str, nr: int = 1) -> None:
+        """Count an event ``nr`` times."""
+        self.events[event] += nr
+
+    def call(self) -> Call:
+        """Return the record of a single call in the form in which :mod:`rmapfast.calls` returns one."""
+        return Call(
+            ret=bool(self.ret),
+            events=Events([self.events[name] for name in EVENT_NAMES]),
+            batch_lengths=dict(sorted(self.batch_lengths.items())),
+            trace=self.trace,
+            writable=self.writable,
+            mapped_stat=self.mapped_stat,
+            mapcount_left=self.mapcount_left,
+            referenced=self.referenced,
+            vm_flags=self.vm_flags,
+        )
+
+
+# --- pte ------------------------------------------------------------------------------------------------------------
 
 
 class Pte(int):
     """One page-table entry: the 64-bit word of docs/model.md, section 1, with its bits as attributes."""
 
-    present = property(lambda self: bool(self & _core.PTE_PRESENT))
-    write = property(lambda self: bool(self & _core.PTE_WRITE))
-    young = property(lambda self: bool(self & _core.PTE_YOUNG))
-    dirty = property(lambda self: bool(self & _core.PTE_DIRTY))
-    soft_dirty = property(lambda self: bool(self & _core.PTE_SOFT_DIRTY))
-    uffd_wp = property(lambda self: bool(self & _core.PTE_UFFD_WP))
-    unused = property(lambda self: self.present and bool(self & _core.PTE_UNUSED))
-    cont = property(lambda self: self.present and bool(self & _core.PTE_CONT))
-    none = property(lambda self: self == 0)
-    pfn = property(lambda self: self >> _core.PFN_SHIFT)
+    @property
+    def present(self) -> bool:
+        """Whether the entry is present."""
+        return bool(self & _core.PTE_PRESENT)
+
+    @property
+    def write(self) -> bool:
+        """Whether the entry is writable."""
+        return bool(self & _core.PTE_WRITE)
+
+    @property
+    def young(self) -> bool:
+        """Whether the accessed bit is set."""
+        return bool(self & _core.PTE_YOUNG)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the dirty bit is set."""
+        return bool(self & _core.PTE_DIRTY)
+
+    @property
+    def soft_dirty(self) -> bool:
+        """Whether the soft-dirty bit is set."""
+        return bool(self & _core.PTE_SOFT_DIRTY)
+
+    @property
+    def uffd_wp(self) -> bool:
+        """Whether userfaultfd write-protects the entry."""
+        return bool(self & _core.PTE_UFFD_WP)
+
+    @property
+    def unused(self) -> bool:
+        """Whether the entry is present and marked unused (s390)."""
+        return self.present and bool(self & _core.PTE_UNUSED)
+
+    @property
+    def cont(self) -> bool:
+        """Whether the entry is present and part of a folded contpte block."""
+        return self.present and bool(self & _core.PTE_CONT)
+
+    @property
+    def none(self) -> bool:
+        """Whether the entry is empty."""
+        return self == 0
+
+    @property
+    def pfn(self) -> int:
+        """PFN of the page, or the offset of a swap entry."""
+        return self >> _core.PFN_SHIFT
 
     @property
     def kind(self) -> str:
@@ -116,7 +231,7 @@ def _nonpresent(kind: str, value: int, flags: int = 0) -> Pte:
     return Pte(value << _core.PFN_SHIFT | KINDS.index(kind) << _core.KIND_SHIFT | flags)
 
 
-# --- the batch scan (section 2.1) ------------------------------------------------------------------------------------
+# --- folio_batch: the scan (section 2.1) ----------------------------------------------------------------------------
 
 
 def _hint(pte: Pte, slot: int, cont_ptes: int) -> int:
@@ -124,7 +239,7 @@ def _hint(pte: Pte, slot: int, cont_ptes: int) -> int:
     return cont_ptes - slot % cont_ptes if pte.cont else 1
 
 
-def _ignored_bits(flags: frozenset) -> int:
+def _ignored_bits(flags: frozenset[str]) -> int:
     """Return the bits that the scan does not compare (section 2.1, normalise); young is never compared."""
     ignored = _core.PTE_YOUNG
     for name, bit in (("DIRTY", _core.PTE_DIRTY), ("SOFT_DIRTY", _core.PTE_SOFT_DIRTY), ("WRITE", _core.PTE_WRITE)):
@@ -133,7 +248,15 @@ def _ignored_bits(flags: frozenset) -> int:
     return ignored
 
 
-def _scan(read, slot: int, first: Pte, max_nr: int, flags: frozenset, cont_ptes: int, soft_dirty: bool):
+def _scan(
+    read: Callable[[int], Pte],
+    slot: int,
+    first: Pte,
+    max_nr: int,
+    flags: frozenset[str],
+    cont_ptes: int,
+    soft_dirty: bool,
+) -> tuple[int, Pte]:
     """Scan on from ``first`` at ``slot``; ``read(slot)`` is ``ptep_get()``. Return nr and the merged first entry."""
     ignored = _ignored_bits(flags)
     merged = first
@@ -159,7 +282,7 @@ def _scan(read, slot: int, first: Pte, max_nr: int, flags: frozenset, cont_ptes:
 class _Words:
     """A bare array of entries, read with ``ptep_get()``."""
 
-    def __init__(self, ptes, cont_ptes: int):
+    def __init__(self, ptes: npt.NDArray[np.uint64] | Sequence[int], cont_ptes: int):
         self.ptes, self.cont_ptes, self.reads = ptes, cont_ptes, 0
 
     def get(self, slot: int) -> Pte:
@@ -175,7 +298,14 @@ class _Words:
         return self.get(slot)
 
 
-def _scan_arguments(ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes) -> tuple[_Words, int, Pte]:
+def _scan_arguments(
+    ptes: npt.NDArray[np.uint64] | Sequence[int],
+    start: int,
+    max_nr: int,
+    folio_pfn: int,
+    folio_pages: int,
+    cont_ptes: int,
+) -> tuple[_Words, int, Pte]:
     if max_nr < 1:
         raise ValueError(f"max_nr: expected 1 or more, got {max_nr}")
     if not 1 <= folio_pages <= 1 << _core.MAX_ORDER:
@@ -193,21 +323,29 @@ def _scan_arguments(ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes) -> t
 
 
 def folio_pte_batch_flags(
-    ptes, start, *, max_nr, folio_pfn, folio_pages, flags=(), cont_ptes=1, mkdirty_soft_dirty=True
-):
+    ptes: npt.NDArray[np.uint64] | Sequence[int],
+    start: int,
+    *,
+    max_nr: int,
+    folio_pfn: int,
+    folio_pages: int,
+    flags: Iterable[str] = (),
+    cont_ptes: int = 1,
+    mkdirty_soft_dirty: bool = True,
+) -> tuple[int, int, int]:
     """Detect a batch as ``folio_pte_batch_flags()`` does (v6.17 to v7.3; docs/kernel-rules.md, section 2.1).
 
     Parameters
     ----------
-    ptes : sequence of int
+    ptes : sequence of int, or ndarray of uint64, shape (n,)
         Entry words; the index is the slot number in the page table.
     start : int
         Slot of the first entry, which must be present and map a page of the folio. It is not counted as read.
     max_nr : int
-        Limit, at least 1; the caller clips it to the page table and the VMA.
+        Limit in entries, at least 1; the caller clips it to the page table and the VMA.
     folio_pfn, folio_pages : int
         First PFN and number of pages of the folio.
-    flags : set of str
+    flags : iterable of str
         Names out of :data:`FPB_FLAGS`.
     cont_ptes : int
         Entries per contpte block, 1 without contpte.
@@ -222,22 +360,38 @@ def folio_pte_batch_flags(
         The first entry with the bits that the MERGE flags collect.
     reads : int
         Logical reads.
+
+    Raises
+    ------
+    IndexError
+        If there is no slot `start`.
+    ValueError
+        For another argument out of range, or an entry that maps no page of the folio.
     """
-    flags = _names("flags", flags, FPB_FLAGS)
+    names = _names("flags", flags, FPB_FLAGS)
     words, start, first = _scan_arguments(ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes)
     limit = min(max_nr, folio_pfn + folio_pages - first.pfn)  # 2.1 step 1: the folio's end
-    nr, merged = _scan(words.read, start, first, limit, flags, words.cont_ptes, mkdirty_soft_dirty)
+    nr, merged = _scan(words.read, start, first, limit, names, words.cont_ptes, mkdirty_soft_dirty)
     return nr, int(merged), words.reads
 
 
-def folio_pte_batch_v6_14(ptes, start, *, max_nr, folio_pfn, folio_pages, flags=(), cont_ptes=1):
+def folio_pte_batch_v6_14(
+    ptes: npt.NDArray[np.uint64] | Sequence[int],
+    start: int,
+    *,
+    max_nr: int,
+    folio_pfn: int,
+    folio_pages: int,
+    flags: Iterable[str] = (),
+    cont_ptes: int = 1,
+) -> tuple[int, bool, bool, bool, int]:
     """Detect a batch as ``folio_pte_batch()`` did in v6.14: not cut at the folio's end in advance.
 
     Parameters
     ----------
     ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes
         As for :func:`folio_pte_batch_flags`.
-    flags : set of str
+    flags : iterable of str
         Names out of :data:`FPB_FLAGS_V6_14`.
 
     Returns
@@ -248,13 +402,18 @@ def folio_pte_batch_v6_14(ptes, start, *, max_nr, folio_pfn, folio_pages, flags=
         Whether an entry of the batch after the first has the bit.
     reads : int
         Logical reads, one past the folio's end included.
+
+    Raises
+    ------
+    IndexError, ValueError
+        As :func:`folio_pte_batch_flags`.
     """
-    flags = _names("flags", flags, FPB_FLAGS_V6_14)
+    names = _names("flags", flags, FPB_FLAGS_V6_14)
     words, start, first = _scan_arguments(ptes, start, max_nr, folio_pfn, folio_pages, cont_ptes)
     ignored = _core.PTE_YOUNG | _core.PTE_WRITE
-    if "IGNORE_DIRTY" in flags:
+    if "IGNORE_DIRTY" in names:
         ignored |= _core.PTE_DIRTY
-    if "IGNORE_SOFT_DIRTY" in flags:
+    if "IGNORE_SOFT_DIRTY" in names:
         ignored |= _core.PTE_SOFT_DIRTY
     any_writable = any_young = any_dirty = False
     nr = _hint(first, start, words.cont_ptes)
@@ -272,77 +431,593 @@ def folio_pte_batch_v6_14(ptes, start, *, max_nr, folio_pfn, folio_pages, flags=
     return min(nr, max_nr), any_writable, any_young, any_dirty, words.reads
 
 
-# --- the result ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Call:
-    """What a call did.
-
-    Parameters
-    ----------
-    ret : bool or int
-        What the kernel function returns; for :func:`shrink_groups` and :func:`reclaim` the base pages freed.
-    events : dict of str to int
-        Count of every event of :data:`EVENT_NAMES`.
-    referenced_events : dict of str to int
-        Of each count, the part that ``folio_referenced_one()`` counted.
-    batch_lengths : dict of int to int
-        How many unmap steps cleared that many entries.
-    trace : list of tuple
-        ``("step", vpn, nr)``, ``("step_nonpresent", vpn, nr)``, ``("tlb_deferred", vpn, nr)``,
-        ``("tlb_immediate", vpn, nr)``, ``("young", vpn, nr)``, ``("beyond", page, mapcount)``,
-        ``("notifier", start, end)``, ``("yield", vpn, 0)``, in the order in which they happened.
-    writable : bool
-        Whether a PTE whose flush was deferred was dirty.
-    mapped_stat : int
-        Change of the mapped-pages statistic.
-    mapcount_left, referenced, vm_flags : int
-        Of the reference check: mappings not seen, VMAs that referenced the folio, their flags.
-    """
-
-    ret: bool | int = False
-    events: dict = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
-    referenced_events: dict = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
-    batch_lengths: dict = field(default_factory=Counter)
-    trace: list = field(default_factory=list)
-    writable: bool = False
-    mapped_stat: int = 0
-    mapcount_left: int = 0
-    referenced: int = 0
-    vm_flags: int = 0
-
-    def count(self, event: str, nr: int = 1) -> None:
-        """Count an event ``nr`` times."""
-        self.events[event] += nr
-
-    def count_range_ops(self, arch, nr: int) -> None:
-        """Count the TLBIs of an arm64 range flush of ``nr`` pages."""
-        ranged, single = range_ops(arch, nr)
-        self.count("tlbi_ops", ranged + single)
-        self.count("tlbi_range_ops", ranged)
-
-    def __repr__(self):
-        events = ", ".join(f"{name}={count}" for name, count in self.events.items() if count)
-        return f"Call(ret={self.ret}, batch_lengths={dict(sorted(self.batch_lengths.items()))}, {events})"
-
-
-# --- the objects -----------------------------------------------------------------------------------------------------
+# --- population: mms and VMAs ---------------------------------------------------------------------------------------
 
 
 class Mm:
     """An address space: its counters and the CPUs it is active on."""
 
-    def __init__(self, population, index: int, call: Call):
+    def __init__(self, population: Population, index: int, record: Record):
         self.rss = population.mm_rss.reshape(-1, 4)[index]
-        self.call = call
+        self.record = record
         self.cpumask = int(population.mm_cpumask[index])
         self.outside_memcg = bool(int(population.mm_flags[index]) & _core.MM_OUTSIDE_MEMCG)
 
     def add_mm_counter(self, counter: int, value: int) -> None:
         """Add to a counter, in pages."""
         self.rss[counter] += value
-        self.call.count("rss_updates")
+        self.record.count("rss_updates")
+
+
+class Vma:
+    """A VMA.
+
+    Attributes
+    ----------
+    start, end, pgoff : int
+        Virtual page numbers, end exclusive; page offset of ``start``.
+    flags : int
+        The ``VMA_*`` bits; ``locked``, ``uffd_wp``, ``uffd_armed``, ``droppable``, ``exec``, ``shared`` and ``anon``
+        are these as bool.
+    tables : PageTables
+        Its page tables.
+    mm : Mm
+        Its address space.
+    """
+
+    FLAGS = ("locked", "uffd_wp", "uffd_armed", "droppable", "exec", "shared", "anon")
+    locked: bool
+    uffd_wp: bool
+    uffd_armed: bool
+    droppable: bool
+    exec: bool
+    shared: bool
+    anon: bool
+
+    def __init__(self, kernel: Kernel, index: int, guard: str = "none"):
+        population = kernel.population
+        self.index = index
+        self.start = int(population.vma_start[index])
+        self.end = int(population.vma_end[index])
+        self.pgoff = int(population.vma_pgoff[index])
+        self.flags = int(population.vma_flags[index])
+        for name in self.FLAGS:
+            setattr(self, name, bool(self.flags & getattr(_core, f"VMA_{name.upper()}")))
+        self.mm = Mm(population, int(population.vma_mm[index]), kernel.record)
+        self.tables = PageTables(kernel, self, guard)
+
+    def address(self, folio: Folio) -> range | None:
+        """Return where the folio would be here, ``vma_address()`` to ``vma_address_end()``; None if not here."""
+        if folio.pgoff >= self.pgoff:
+            start = self.start + folio.pgoff - self.pgoff
+            if start >= self.end:
+                return None
+        elif folio.pgoff + folio.nr_pages > self.pgoff:
+            start = self.start
+        else:
+            return None
+        if not folio.large:
+            return range(start, start + 1)
+        return range(start, min(self.start + folio.pgoff + folio.nr_pages - self.pgoff, self.end))
+
+
+# --- walk (section 2.2) ---------------------------------------------------------------------------------------------
+
+# What a step of the walk returns: the next step, or "yield" or "end".
+_Step: TypeAlias = "Callable[[], _Step] | str"
+
+
+class Walk:
+    """``struct page_vma_mapped_walk`` and the walk itself, as a state machine.
+
+    Attributes
+    ----------
+    vpn, end : int
+        Where the walk is, and where it ends (exclusive).
+    pte : Pte
+        The entry that the caller of :meth:`next` read.
+    ttu : frozenset of str
+        TTU flags of the unmap.
+    pmd : bool
+        Whether the last yield was a PMD leaf.
+    crossed : bool
+        ``PVMW_PGTABLE_CROSSED``.
+    """
+
+    pte: Pte
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        folio: Folio,
+        vma: Vma,
+        *,
+        sync: bool,
+        migration: bool = False,
+        ttu: frozenset[str] = frozenset(),
+    ):
+        self.folio, self.vma, self.tables, self.record, self.ttu = folio, vma, vma.tables, kernel.record, ttu
+        self.sync, self.migration = sync, migration
+        pages = vma.address(folio)
+        if pages is None:
+            raise ValueError(f"vma: expected one that folio {folio.index} reaches into, got vma {vma.index}")
+        self.vpn, self.end = pages.start, pages.stop
+        self.mapped = self.ptl = self.pmd = self.crossed = False
+        self._last_read: int | None = None
+
+    @property
+    def table(self) -> int:
+        """Number of the page table that holds ``vpn``."""
+        return self.vpn // self.tables.ptrs_per_pte
+
+    @property
+    def slot(self) -> int:
+        """Slot of ``vpn`` in its table."""
+        return self.vpn % self.tables.ptrs_per_pte
+
+    # What a policy function may ask.
+
+    def room(self) -> int:
+        """Return the number of entries left in this page table and this VMA."""
+        return min((self.table + 1) * self.tables.ptrs_per_pte, self.vma.end) - self.vpn
+
+    def batch(self, max_nr: int, respect: Iterable[str] = ()) -> int:
+        """Scan from the yielded entry for at most ``max_nr`` entries that map the folio's next pages.
+
+        ``respect`` names what must match in a batch besides the rest: ``WRITE``, ``SOFT_DIRTY``, ``DIRTY``.
+        """
+        names = _names("respect", respect, ("DIRTY", "SOFT_DIRTY", "WRITE"))
+        flags = frozenset(f"RESPECT_{name}" for name in names)
+        table, slot = self.table, self.slot
+        self.record.count("batch_scans")
+        limit = min(max_nr, self.folio.nr_pages - self.folio.page(self.pte))
+        nr, _ = _scan(
+            lambda s: self.tables.ptep_get(table, s, "batch"),
+            slot,
+            self.pte,
+            limit,
+            flags,
+            self.tables.cont_ptes,
+            soft_dirty=False,
+        )
+        return nr
+
+    def exclusive_run(self, nr: int) -> int:
+        """Return how many of the next nr pages agree with the first in PageAnonExclusive."""
+        page = self.folio.page(self.pte)
+        run = 1
+        while run < nr and self.folio.exclusive(page + run) == self.folio.exclusive(page):
+            run += 1
+        return run
+
+    # What its callers do.
+
+    def next(self) -> bool:
+        """``page_vma_mapped_walk()``: go to the next entry that maps the folio; False at the end."""
+        self.record.count("walk_calls")
+        if self.pmd:  # 2.2 step 1
+            self.done()
+            return False
+        step: _Step = self._next if self.mapped else self._restart
+        while not isinstance(step, str):
+            step = step()
+        if step == "yield":
+            self.record.count("walk_yields")
+            return True
+        self.done()
+        return False
+
+    def done(self) -> None:
+        """``page_vma_mapped_walk_done()``."""
+        self.mapped = self.ptl = self.pmd = False
+
+    def restart(self) -> None:
+        """``page_vma_mapped_walk_restart()``: after a PMD yield, walk the same address again."""
+        self.done()
+
+    def skip(self, nr: int) -> None:
+        """Advance by nr slots, to the last slot of this table at most; the skipped ones are not read."""
+        self.vpn += min(nr, self.tables.ptrs_per_pte - 1 - self.slot)
+
+    # The steps.
+
+    def _read(self) -> Pte:
+        if self._last_read != self.vpn:
+            self.record.count("walk_slots")
+        self._last_read = self.vpn
+        return self.tables.ptep_get(self.table, self.slot, "walk")
+
+    def _lock(self) -> None:
+        if not self.ptl:
+            self.ptl = True
+            self.record.count("ptl_locks")
+
+    def _restart(self) -> _Step:
+        """Enter the table of ``vpn``: 2.2 step 3 to 2.2 step 6."""
+        tables, folio = self.tables, self.folio
+        if self.vpn >= self.end:
+            return "end"
+        state = tables.state(self.table)
+        if state == _core.TABLE_PMD_LEAF:  # 2.2 step 4
+            self.record.count("pmd_locks")
+            leaf = tables.get(self.table, 0)
+            if leaf.pfn >= folio.pfn + folio.nr_pages or leaf.pfn + tables.ptrs_per_pte <= folio.pfn:
+                return "end"
+            wanted = leaf.kind == "migration" if self.migration else leaf.present or leaf.kind == "device_private"
+            if not wanted:
+                return "end"
+            self.pmd = True
+            return "yield"
+        if state == _core.TABLE_ABSENT:  # 2.2 step 5
+            if self.sync and folio.nr_pages >= tables.ptrs_per_pte and tables.suits_pmd(self.table):
+                self.record.count("pmd_locks")
+            self.vpn = (self.table + 1) * tables.ptrs_per_pte
+            return self._restart
+        self.mapped = True  # 2.2 step 6, map_pte()
+        if self.sync:
+            self._lock()
+            return self._check
+        pte = self._read()
+        wanted = not pte.none and not pte.present if self.migration else pte.present or pte.device
+        if not wanted:
+            return self._next
+        self._lock()
+        return self._check
+
+    def _check(self) -> _Step:
+        """2.2 step 7, ``check_pte()``: any page of the folio will do, not only the one expected here."""
+        pte = self._read()
+        wanted = pte.kind == "migration" if self.migration else pte.present or pte.device
+        if wanted and 0 <= self.folio.page(pte) < self.folio.nr_pages:
+            return "yield"
+        return self._next
+
+    def _next(self) -> _Step:
+        """2.2 step 8: go on to the next entry that is not none."""
+        self.vpn += 1
+        if self.vpn >= self.end:
+            return "end"
+        if self.slot == 0:
+            self.mapped = self.ptl = False
+            self.crossed = True
+            self.record.count("table_crossings")
+            return self._restart
+        if self._read().none:
+            return self._next
+        self._lock()
+        return self._check
+
+
+# --- slots and contpte (section 2.6) --------------------------------------------------------------------------------
+
+
+class PageTables:
+    """The page tables of a VMA.
+
+    An entry is addressed by its table (``vpn // ptrs_per_pte``) and its slot. A slot of ``ptrs_per_pte`` or more lies
+    in the memory behind the table.
+    """
+
+    def __init__(self, kernel: Kernel, vma: Vma, guard: str):
+        population, index = kernel.population, vma.index
+        self.population, self.arch, self.record, self.vma = population, kernel.arch, kernel.record, vma
+        self.ptrs_per_pte, self.cont_ptes = int(population.ptrs_per_pte), kernel.arch.cont_ptes
+        self.window = range(int(population.vma_window_start[index]), int(population.vma_window_end[index]))
+        self._first_pte = int(population.vma_pte_base[index]) - vma.start
+        self._first_table = int(population.vma_table_base[index]) - vma.start // self.ptrs_per_pte
+        self._last_entries: dict[int, Pte] = {}  # by table, as the call found them; with guard "contiguous" only
+        self._behind: dict[tuple[int, int], Pte] = {}  # what was written behind a table
+        if guard == "contiguous":
+            for table in range(vma.start // self.ptrs_per_pte, (vma.end - 1) // self.ptrs_per_pte + 1):
+                self._last_entries[table] = self.get(table, self.ptrs_per_pte - 1)
+
+    # Tables.
+
+    def state(self, table: int) -> int:
+        """Return the state of a table, one of the ``TABLE_*`` constants."""
+        return int(self.population.table_state[self._first_table + table])
+
+    def set_state(self, table: int, state: int) -> None:
+        """Set the state of a table."""
+        self.population.table_state[self._first_table + table] = state
+
+    def suits_pmd(self, table: int) -> bool:
+        """Whether a PMD leaf could map this table (docs/conformance-format.md, section 2)."""
+        first, vma = table * self.ptrs_per_pte, self.vma
+        if first < vma.start or first + self.ptrs_per_pte > vma.end:
+            return False
+        return vma.anon or (vma.start - vma.pgoff) % self.ptrs_per_pte == 0
+
+    # Entries as they lie in memory; nothing is counted.
+
+    def get(self, table: int, slot: int) -> Pte:
+        """Return the entry as it lies in memory."""
+        if slot >= self.ptrs_per_pte:
+            if (table, slot) in self._behind:
+                return self._behind[table, slot]
+            last = self._last_entries.get(table, Pte(0))
+            return last.advance(slot - self.ptrs_per_pte + 1) if last.present else Pte(0)
+        vpn = table * self.ptrs_per_pte + slot
+        return Pte(self.population.ptes[self._first_pte + vpn]) if vpn in self.window else Pte(0)
+
+    def put(self, table: int, slot: int, pte: Pte) -> None:
+        """Write an entry."""
+        vpn = table * self.ptrs_per_pte + slot
+        if slot >= self.ptrs_per_pte:
+            self._behind[table, slot] = pte
+        elif vpn in self.window:
+            self.population.ptes[self._first_pte + vpn] = int(pte)
+
+    def _count_outside(self, table: int, slot: int, access: str) -> None:
+        if slot >= self.ptrs_per_pte:
+            self.record.count(f"oob_{access}s")
+        elif not self.vma.start <= table * self.ptrs_per_pte + slot < self.vma.end:
+            self.record.count(f"vma_overrun_{access}s")
+
+    # contpte blocks.
+
+    def has_cont(self, table: int, slot: int) -> bool:
+        """Whether the entry belongs to a folded block. Memory behind a table has no blocks."""
+        return self.cont_ptes > 1 and slot < self.ptrs_per_pte and self.get(table, slot).cont
+
+    def block(self, table: int, slot: int) -> list[int]:
+        """Return the slots of the contpte block around a slot that lie in the window."""
+        first = slot - slot % self.cont_ptes
+        return [s for s in range(first, first + self.cont_ptes) if table * self.ptrs_per_pte + s in self.window]
+
+    def convert(self, table: int, slot: int, cont: bool) -> None:
+        """``contpte_convert()``: fold or unfold a block; young and dirty spread over it."""
+        block = self.block(table, slot)
+        bits = _core.PTE_CONT if cont else 0
+        for s in block:
+            bits |= self.get(table, s) & (_core.PTE_YOUNG | _core.PTE_DIRTY)
+        for s in block:
+            entry = self.get(table, s)
+            if entry.present and (cont or entry.cont):  # an array edited by hand may have holes in a block
+                self.put(table, s, entry.clear(_core.PTE_CONT).set(bits))
+        self.record.count("contpte_folds" if cont else "contpte_unfolds")
+        if not self.arch.bbml2_noabort:
+            count_range_ops(self.record, self.arch, self.cont_ptes)
+            self.record.count("dsb_ishst_ops")
+            self.record.count("dsb_ops")
+
+    def _fold_blocks(self, table: int, slot: int, pte: Pte, nr: int) -> None:
+        """Give CONT to whole aligned blocks of nr entries just written, without a flush."""
+        if self.cont_ptes == 1:
+            return
+        for i in range(nr):
+            first = slot + i
+            aligned = first % self.cont_ptes == 0 and pte.advance(i).pfn % self.cont_ptes == 0
+            if aligned and i + self.cont_ptes <= nr and first < self.ptrs_per_pte:
+                for s in range(first, first + self.cont_ptes):
+                    self.put(table, s, self.get(table, s).set(_core.PTE_CONT))
+                self.record.count("contpte_folds")
+
+    def _try_fold(self, table: int, slot: int, folio: Folio) -> None:
+        """Fold the block if its last entry was just set and all of them fit."""
+        last = self.cont_ptes - 1
+        pte = self.get(table, slot) if slot < self.ptrs_per_pte else Pte(0)
+        if not pte.present or slot % self.cont_ptes != last or pte.pfn % self.cont_ptes != last:
+            return
+        if pte.pfn - last < folio.pfn or pte.pfn >= folio.pfn + folio.nr_pages:
+            return
+        ignored = _core.PTE_YOUNG | _core.PTE_DIRTY
+        for back in range(self.cont_ptes):
+            if self.get(table, slot - back).clear(ignored) != pte.advance(-back).clear(ignored):
+                return
+        self.convert(table, slot, cont=True)
+
+    # Counted accesses.
+
+    def ptep_get(self, table: int, slot: int, reader: str) -> Pte:
+        """Logical read, counted for ``reader`` (walk, batch or entry): a block's young and dirty are gathered."""
+        pte = self.get(table, slot)
+        loads = 1
+        if self.has_cont(table, slot):
+            young = dirty = False
+            for s in self.block(table, slot):
+                entry = self.get(table, s)
+                loads += 1
+                young |= entry.young
+                dirty |= entry.dirty
+                if young and dirty:
+                    break
+            pte = pte.set((_core.PTE_YOUNG if young else 0) | (_core.PTE_DIRTY if dirty else 0))
+        self.record.count(f"{reader}_pte_reads")
+        self.record.count("raw_pte_loads", loads)
+        self._count_outside(table, slot, "read")
+        return pte
+
+    def get_and_clear_ptes(self, table: int, slot: int, nr: int) -> Pte:
+        """Clear nr entries; return the first, with young and dirty of the others added.
+
+        The rule is in docs/conformance-format.md, section 1.
+        """
+        end = min(slot + nr, self.ptrs_per_pte)
+        for edge in (slot, end - 1):
+            # Only a block that is covered in part is unfolded.
+            first = edge - edge % self.cont_ptes
+            if self.has_cont(table, edge) and (first < slot or first + self.cont_ptes > end):
+                self.convert(table, edge, cont=False)
+        collected = self.get(table, slot)
+        for s in range(slot, slot + nr):
+            entry = self.get(table, s)
+            if s > slot and entry.dirty:
+                collected = collected.mkdirty(self.arch.mkdirty_soft_dirty)
+            if s > slot and entry.young:
+                collected = collected.set(_core.PTE_YOUNG)
+            self.put(table, s, Pte(0))
+            self._count_outside(table, s, "write")
+        self.record.count("ptes_cleared", nr)
+        return collected
+
+    def set_pte(self, table: int, slot: int, pte: Pte) -> None:
+        """Write one entry of an unmap step, without folding."""
+        self.put(table, slot, pte)
+        self.record.count("ptes_set")
+        self._count_outside(table, slot, "write")
+
+    def set_ptes(self, table: int, slot: int, pte: Pte, nr: int, folio: Folio) -> None:
+        """Restore nr entries: the collected one and its advanced copies (section 2.4, restoration)."""
+        for i in range(nr):
+            entry = pte.advance(i)
+            if self.cont_ptes > 1 and entry.present:
+                entry = entry.clear(_core.PTE_CONT)
+            self.set_pte(table, slot + i, entry)
+        if self.cont_ptes == 1 or not pte.present:
+            return
+        if nr == 1:
+            self._try_fold(table, slot, folio)
+        else:
+            self._fold_blocks(table, slot, pte, nr)
+
+    def test_and_clear_young_ptes(self, table: int, slot: int, nr: int) -> bool:
+        """Clear young of nr entries, widened to whole contpte blocks at both ends; flush on arm64."""
+        first, end = slot, slot + nr
+        if self.has_cont(table, first):
+            first = self.block(table, first)[0]
+        if self.has_cont(table, end - 1):
+            end = self.block(table, end - 1)[-1] + 1
+        young = False
+        for s in range(first, end):
+            self.record.count("young_tests")
+            self.record.count("raw_pte_loads")
+            entry = self.get(table, s)
+            if entry.present and entry.young:
+                young = True
+                self.record.count("young_clears")
+                self.put(table, s, entry.clear(_core.PTE_YOUNG))
+        if young and self.arch.tlb == "arm64":
+            self.record.count("young_flushes")
+            count_range_ops(self.record, self.arch, end - first)
+        return young
+
+    # PMD leaves (docs/model.md, section 5). The leaf's word is in the table's first slot.
+
+    def clear_pmd(self, table: int) -> Pte:
+        """Clear the leaf; the table is absent then, and none of its slots holds anything."""
+        leaf = self.get(table, 0)
+        for slot in range(self.ptrs_per_pte):
+            self.put(table, slot, Pte(0))
+        self.set_state(table, _core.TABLE_ABSENT)
+        self.record.count("pmds_cleared")
+        return leaf
+
+    def split_pmd(self, table: int) -> None:
+        """Put a page table in place of the leaf: its word, advanced; contpte blocks fold as in ``set_ptes()``."""
+        leaf = self.get(table, 0)
+        for slot in range(self.ptrs_per_pte):
+            self.put(table, slot, leaf.advance(slot))
+        self.set_state(table, _core.TABLE_PTE)
+        self._fold_blocks(table, 0, leaf, self.ptrs_per_pte)
+
+
+# --- tlb (section 2.7) ----------------------------------------------------------------------------------------------
+
+
+def range_ops(arch: Arch, nr: int) -> tuple[int, int]:
+    """Return the TLBIs of an arm64 range flush of nr pages: for ranges, and others (docs/model.md, section 4)."""
+    if not arch.range_tlbi:
+        return 0, 1 if nr >= arch.max_dvm_ops else nr
+    if nr > 1 << 21:
+        return 0, 1
+    ranged = 0
+    for scale in (3, 2, 1, 0):
+        shift = 5 * scale + 1
+        while num := min(nr >> shift, 32):
+            nr -= num << shift
+            ranged += 1
+    return ranged, nr  # nr is 0, or 1: an odd page
+
+
+def count_range_ops(record: Record, arch: Arch, nr: int) -> None:
+    """Count the TLBIs of an arm64 range flush of nr pages."""
+    ranged, single = range_ops(arch, nr)
+    record.count("tlbi_ops", ranged + single)
+    record.count("tlbi_range_ops", ranged)
+
+
+class Tlb:
+    """The TLB work of one reclaim, with the batch of deferred flushes (``tlb_ubc``)."""
+
+    def __init__(self, arch: Arch, record: Record):
+        self.arch, self.record = arch, record
+        self.flush_required = self.writable = False
+        self.cpumask = 0
+
+    @staticmethod
+    def _cpus(cpumask: int) -> tuple[bool, int]:
+        """Return whether CPU 0, which reclaims, is in the mask, and how many others are."""
+        return bool(cpumask & 1), (cpumask & ~1).bit_count()
+
+    def should_defer_flush(self, mm: Mm, ttu: frozenset[str]) -> bool:
+        """Whether the flush of a cleared entry may wait."""
+        if "BATCH_FLUSH" not in ttu or self.arch.tlb == "none":
+            return False
+        return self.arch.tlb != "x86" or self._cpus(mm.cpumask)[1] > 0
+
+    def set_tlb_ubc_flush_pending(self, mm: Mm, pte: Pte, vpn: int, nr: int) -> None:
+        """Defer the flush of nr entries whose collected entry is ``pte``."""
+        self.record.count("tlb_deferred")
+        self.record.trace.append(("tlb_deferred", vpn, nr))
+        self.flush_required = True
+        if self.arch.tlb == "arm64":
+            # The TLBIs are issued now, the barrier that waits for them comes later.
+            self.record.count("dsb_ishst_ops")
+            count_range_ops(self.record, self.arch, nr)
+        else:
+            self.cpumask |= mm.cpumask
+        if pte.dirty:
+            self.writable = self.record.writable = True
+
+    def flush_tlb_range(self, mm: Mm, vpn: int, nr: int) -> None:
+        """Flush nr pages now, under the page-table lock."""
+        self.record.count("tlb_immediate")
+        self.record.trace.append(("tlb_immediate", vpn, nr))
+        if self.arch.tlb == "arm64":
+            self.record.count("dsb_ishst_ops")
+            count_range_ops(self.record, self.arch, nr)
+            self.record.count("dsb_ops")
+            return
+        own, others = self._cpus(mm.cpumask)
+        if own:
+            self.record.count("tlbi_ops", 1 if nr > self.arch.flush_ceiling else nr)
+        self._flush_others(others)
+
+    def _flush_others(self, others: int) -> None:
+        """Flush on that many other CPUs: an IPI each, or one INVLPGB for all and the TLBSYNC that waits for it."""
+        if self.arch.invlpgb and others:
+            self.record.count("tlbi_ops")
+            self.record.count("dsb_ops")
+        else:
+            self.record.count("ipis", others)
+
+    def try_to_unmap_flush(self) -> None:
+        """Do what was deferred."""
+        if not self.flush_required:
+            return
+        self.record.count("tlb_flushes")
+        if self.arch.tlb == "arm64":
+            self.record.count("dsb_ops")
+        else:
+            own, others = self._cpus(self.cpumask)
+            if not (self.arch.invlpgb and others):  # INVLPGB flushes the CPU that issues it along with the others
+                self.record.count("tlbi_ops", int(own))
+            self._flush_others(others)
+        self.flush_required = self.writable = False
+        self.cpumask = 0
+
+
+# --- folio ----------------------------------------------------------------------------------------------------------
+
+# The counter of each kind of folio. Swapbacked file folios are shmem.
+_COUNTERS = {"file": MM_FILEPAGES, "shmem": MM_SHMEMPAGES, "anon": MM_ANONPAGES, "lazyfree": MM_ANONPAGES}
+# The kind by (anon, swapbacked), worked out once: folio_kind() is made for arrays, and slow for one folio.
+_KIND = {
+    (anon, swapbacked): FOLIO_KINDS[int(folio_kind(anon * FolioFlag.ANON | swapbacked * FolioFlag.SWAPBACKED))]
+    for anon in (False, True)
+    for swapbacked in (False, True)
+}
 
 
 class Folio:
@@ -362,11 +1037,32 @@ class Folio:
         Per page, whether or not the population stores them.
     """
 
-    FLAGS = ("anon", "swapbacked", "swapcache", "dirty", "mlocked", "referenced", "active", "pinned", "unevictable")
-    FLAGS += ("young", "partially_mapped", "locked", "freed")
-    COUNTS = ("refcount", "mapcount", "entire_mapcount", "nr_pages_mapped", "swap")
+    FLAGS = (
+        *("anon", "swapbacked", "swapcache", "dirty", "mlocked", "referenced", "active", "pinned", "unevictable"),
+        *("young", "partially_mapped", "locked", "freed"),
+    )
+    anon: bool
+    swapbacked: bool
+    swapcache: bool
+    dirty: bool
+    mlocked: bool
+    referenced: bool
+    active: bool
+    pinned: bool
+    unevictable: bool
+    young: bool
+    partially_mapped: bool
+    locked: bool
+    freed: bool
 
-    def __init__(self, population, index: int):
+    COUNTS = ("refcount", "mapcount", "entire_mapcount", "nr_pages_mapped", "swap")
+    refcount: int
+    mapcount: int
+    entire_mapcount: int
+    nr_pages_mapped: int
+    swap: int
+
+    def __init__(self, population: Population, index: int):
         self.population, self.index = population, index
         self.pfn = int(population.folio_pfn[index])
         self.pgoff = int(population.folio_index[index])
@@ -389,7 +1085,7 @@ class Folio:
             self.page_flags = [_core.PAGE_EXCLUSIVE if flags & _core.FOLIO_EXCLUSIVE else 0] * self.nr_pages
         self._stored = flags & (_core.FOLIO_PAGE_MAPCOUNTS | _core.FOLIO_PAGE_FLAGS | _core.FOLIO_EXCLUSIVE)
         # Pages past the end whose mapcount a stale nr dropped (bug 4), from 0.
-        self.beyond: Counter = Counter()
+        self.beyond: Counter[int] = Counter()
 
     @property
     def large(self) -> bool:
@@ -397,16 +1093,19 @@ class Folio:
         return self.nr_pages > 1
 
     @property
+    def kind(self) -> str:
+        """One of :data:`rmapfast.flags.FOLIO_KINDS`."""
+        return _KIND[self.anon, self.swapbacked]
+
+    @property
     def lazyfree(self) -> bool:
-        """Whether MADV_FREE was called on it: anonymous and not swapbacked."""
-        return self.anon and not self.swapbacked
+        """Whether MADV_FREE was called on it."""
+        return self.kind == "lazyfree"
 
     @property
     def mm_counter(self) -> int:
         """The counter that its mappings are in."""
-        if self.anon:
-            return MM_ANONPAGES
-        return MM_SHMEMPAGES if self.swapbacked else MM_FILEPAGES
+        return _COUNTERS[self.kind]
 
     def page(self, pte: Pte) -> int:
         """Return the index of the page that the entry maps."""
@@ -429,39 +1128,39 @@ class Folio:
         population.folio_flags[index] = flags
 
     def settle(self) -> None:
-        """Write everything back; a folio whose pages are alike stores nothing per page (docs/model.md, section 2)."""
+        """Write everything back; a folio whose pages are equal stores nothing per page (docs/model.md, section 2)."""
         self._stored = 0
         mapcounts = self.page_mapcounts
         if len(set(mapcounts)) > 1 or sum(mapcounts) != self.mapcount - self.entire_mapcount:
             self._stored |= _core.FOLIO_PAGE_MAPCOUNTS
             self.population.page_mapcount[self._pages] = mapcounts
-        kinds = set(self.page_flags)
-        if kinds == {_core.PAGE_EXCLUSIVE}:
+        marks = set(self.page_flags)
+        if marks == {_core.PAGE_EXCLUSIVE}:
             self._stored |= _core.FOLIO_EXCLUSIVE
-        elif kinds != {0}:
+        elif marks != {0}:
             self._stored |= _core.FOLIO_PAGE_FLAGS
             self.population.page_flags[self._pages] = self.page_flags
         self.store_flags()
 
-    def mlock(self, call: Call) -> None:
+    def mlock(self, record: Record) -> None:
         """``mlock_vma_folio()``."""
         self.mlocked = True
-        call.count("mlock_calls")
+        record.count("mlock_calls")
 
-    def mark_dirty(self, call: Call) -> None:
+    def mark_dirty(self, record: Record) -> None:
         """``folio_mark_dirty()``."""
         self.dirty = True
-        call.count("folios_dirtied")
+        record.count("folios_dirtied")
 
-    def put_refs(self, nr: int, call: Call) -> None:
+    def put_refs(self, nr: int, record: Record) -> None:
         """``folio_put_refs()``."""
         self.refcount -= nr
-        call.count("ref_puts")
+        record.count("ref_puts")
 
-    def remove_rmap_ptes(self, page: int, nr: int, vma: Vma, call: Call, page_mapcount: bool) -> None:
+    def remove_rmap_ptes(self, page: int, nr: int, vma: Vma, record: Record, page_mapcount: bool) -> None:
         """``folio_remove_rmap_ptes()`` (section 2.4, end): drop the mappings of nr pages."""
         if page + nr > self.nr_pages:
-            call.count("warns")  # the range sanity check
+            record.count("warns")  # the range sanity check
         self.mapcount -= nr
         unmapped = 0
         for number in range(page, page + nr):
@@ -471,605 +1170,138 @@ class Folio:
             else:
                 self.beyond[number] -= 1
                 left = self.beyond[number]
-                call.trace.append(("beyond", number, left))
+                record.trace.append(("beyond", number, left))
             if left <= 0:
                 unmapped += 1
-        call.count("rmap_remove_calls")
+        record.count("rmap_remove_calls")
         if not self.large:
-            call.count("page_mapcount_atomics")
+            record.count("page_mapcount_atomics")
         else:
-            call.count("folio_mapcount_atomics")
+            record.count("folio_mapcount_atomics")
             if page_mapcount:
-                call.count("page_mapcount_atomics", nr)
-                call.count("folio_mapcount_atomics", 1 if unmapped else 0)
-        self._unmapped(unmapped if self.entire_mapcount <= 0 else 0, vma, call)
+                record.count("page_mapcount_atomics", nr)
+                record.count("folio_mapcount_atomics", 1 if unmapped else 0)
+        self._unmapped(unmapped if self.entire_mapcount <= 0 else 0, vma, record)
 
-    def remove_rmap_pmd(self, vma: Vma, call: Call) -> None:
+    def remove_rmap_pmd(self, vma: Vma, record: Record) -> None:
         """``folio_remove_rmap_pmd()``: drop one mapping of the whole folio."""
         self.mapcount -= 1
         self.entire_mapcount -= 1
-        call.count("rmap_remove_calls")
-        call.count("folio_mapcount_atomics")
+        record.count("rmap_remove_calls")
+        record.count("folio_mapcount_atomics")
         still_mapped = self.nr_pages
         if self.entire_mapcount <= 0:
             still_mapped = sum(count > 0 for count in self.page_mapcounts)
-        self._unmapped(self.nr_pages_mapped - still_mapped, vma, call)
+        self._unmapped(self.nr_pages_mapped - still_mapped, vma, record)
 
-    def _unmapped(self, nr: int, vma: Vma, call: Call) -> None:
+    def _unmapped(self, nr: int, vma: Vma, record: Record) -> None:
         """Do what both removals do after ``nr`` pages lost their last mapping."""
-        call.mapped_stat -= nr
+        record.mapped_stat -= nr
         if self.large:
             self.nr_pages_mapped -= nr
             # Queued as partially mapped (bug 6): some page still mapped, some unmapped now, not queued yet.
             if nr and self.nr_pages_mapped != 0 and self.anon and not self.partially_mapped:
                 self.partially_mapped = True
-                call.count("deferred_splits")
+                record.count("deferred_splits")
         if vma.locked:  # munlock_vma_folio()
             self.mlocked = False
-            call.count("munlock_calls")
+            record.count("munlock_calls")
 
 
-class Vma:
-    """A VMA and its page tables.
+# --- the kernel at work: rmap, unmap, referenced, shrink, reclaim ---------------------------------------------------
 
-    Entries are addressed by table (``vpn // ptrs_per_pte``) and slot; a slot of ``ptrs_per_pte`` or more lies in the
-    memory behind the table.
 
-    Attributes
-    ----------
-    start, end, pgoff : int
-        Virtual page numbers, end exclusive; page offset of ``start``.
-    flags : int
-        The ``VMA_*`` bits; ``locked``, ``uffd_wp``, ``uffd_armed``, ``droppable``, ``exec``, ``shared`` and ``anon``
-        are these as bool.
-    """
+def batches(policy: Policy, kind: str) -> bool:
+    """Whether a policy unmaps a kind of folio in batches. Shmem folios are file folios to it."""
+    return {"file": policy.file, "shmem": policy.file, "lazyfree": policy.lazyfree, "anon": policy.anon_swap}[kind]
 
-    def __init__(self, run: Run, index: int, guard: str = "none"):
-        population = run.population
-        self.run, self.population, self.call, self.index = run, population, run.call, index
-        self.ptrs_per_pte, self.cont_ptes = int(population.ptrs_per_pte), run.arch.cont_ptes
-        self.start = int(population.vma_start[index])
-        self.end = int(population.vma_end[index])
-        self.pgoff = int(population.vma_pgoff[index])
-        self.window = range(int(population.vma_window_start[index]), int(population.vma_window_end[index]))
-        self._pte_base = int(population.vma_pte_base[index])
-        self._table_base = int(population.vma_table_base[index])
-        self.flags = int(population.vma_flags[index])
-        for name in ("locked", "uffd_wp", "uffd_armed", "droppable", "exec", "shared", "anon"):
-            setattr(self, name, bool(self.flags & getattr(_core, f"VMA_{name.upper()}")))
-        self.mm = Mm(population, int(population.vma_mm[index]), run.call)
-        self._behind: dict = {}
-        if guard == "contiguous":
-            for table in range(self.start // self.ptrs_per_pte, (self.end - 1) // self.ptrs_per_pte + 1):
-                self._behind[table] = self.get(table, self.ptrs_per_pte - 1)
 
-    def address(self, folio: Folio) -> tuple[int, int] | None:
-        """Return first and end vpn of the folio here, ``vma_address()`` and ``vma_address_end()``; None if not here."""
-        if folio.pgoff >= self.pgoff:
-            start = self.start + folio.pgoff - self.pgoff
-            if start >= self.end:
-                return None
-        elif folio.pgoff + folio.nr_pages > self.pgoff:
-            start = self.start
-        else:
-            return None
-        if not folio.large:
-            return start, start + 1
-        return start, min(self.start + folio.pgoff + folio.nr_pages - self.pgoff, self.end)
-
-    # The tables.
-
-    def table_state(self, table: int) -> int:
-        """Return the state of a table, one of the ``TABLE_*`` constants."""
-        return int(self.population.table_state[self._table_base + table - self.start // self.ptrs_per_pte])
-
-    def set_table_state(self, table: int, state: int) -> None:
-        """Set the state of a table."""
-        self.population.table_state[self._table_base + table - self.start // self.ptrs_per_pte] = state
-
-    def table_suits_pmd(self, table: int) -> bool:
-        """Whether a PMD leaf could map this table (docs/conformance-format.md, section 2)."""
-        first = table * self.ptrs_per_pte
-        if first < self.start or first + self.ptrs_per_pte > self.end:
-            return False
-        return self.anon or (self.start - self.pgoff) % self.ptrs_per_pte == 0
-
-    # Raw entries.
-
-    def get(self, table: int, slot: int) -> Pte:
-        """Return the entry as it lies in memory; nothing is counted."""
-        if slot >= self.ptrs_per_pte:
-            if (table, slot) in self._behind:
-                return self._behind[table, slot]
-            last = self._behind.get(table, Pte(0))  # the last slot at entry, with guard "contiguous"
-            return last.advance(slot - self.ptrs_per_pte + 1) if last.present else Pte(0)
-        vpn = table * self.ptrs_per_pte + slot
-        return Pte(self.population.ptes[self._pte_base + vpn - self.start]) if vpn in self.window else Pte(0)
-
-    def put(self, table: int, slot: int, pte: Pte) -> None:
-        """Write an entry; nothing is counted."""
-        vpn = table * self.ptrs_per_pte + slot
-        if slot >= self.ptrs_per_pte:
-            self._behind[table, slot] = pte
-        elif vpn in self.window:
-            self.population.ptes[self._pte_base + vpn - self.start] = int(pte)
-
-    def _count_outside(self, table: int, slot: int, access: str) -> None:
-        if slot >= self.ptrs_per_pte:
-            self.call.count(f"oob_{access}s")
-        elif not self.start <= table * self.ptrs_per_pte + slot < self.end:
-            self.call.count(f"vma_overrun_{access}s")
-
-    # contpte (section 2.6).
-
-    def has_cont(self, table: int, slot: int) -> bool:
-        """Whether the entry belongs to a folded block. Memory behind a table has no blocks."""
-        return self.cont_ptes > 1 and slot < self.ptrs_per_pte and self.get(table, slot).cont
-
-    def block(self, table: int, slot: int) -> list[int]:
-        """Return the slots of the contpte block around a slot that lie in the window."""
-        first = slot - slot % self.cont_ptes
-        return [s for s in range(first, first + self.cont_ptes) if table * self.ptrs_per_pte + s in self.window]
-
-    def convert(self, table: int, slot: int, cont: bool) -> None:
-        """``contpte_convert()``: fold or unfold a block; young and dirty spread over it."""
-        block = self.block(table, slot)
-        bits = _core.PTE_CONT if cont else 0
-        for s in block:
-            bits |= self.get(table, s) & (_core.PTE_YOUNG | _core.PTE_DIRTY)
-        for s in block:
-            entry = self.get(table, s)
-            if entry.present and (cont or entry.cont):  # an array edited by hand may have holes in a block
-                self.put(table, s, entry.clear(_core.PTE_CONT).set(bits))
-        self.call.count("contpte_folds" if cont else "contpte_unfolds")
-        if not self.run.arch.bbml2_noabort:
-            self.call.count_range_ops(self.run.arch, self.cont_ptes)
-            self.call.count("dsb_ishst_ops")
-            self.call.count("dsb_ops")
-
-    # Counted accesses.
-
-    def ptep_get(self, table: int, slot: int, reader: str) -> Pte:
-        """Logical read, counted for ``reader`` (walk, batch or entry): a block's young and dirty are gathered."""
-        pte = self.get(table, slot)
-        loads = 1
-        if self.has_cont(table, slot):
-            young = dirty = False
-            for s in self.block(table, slot):
-                entry = self.get(table, s)
-                loads += 1
-                young |= entry.young
-                dirty |= entry.dirty
-                if young and dirty:
-                    break
-            pte = pte.set((_core.PTE_YOUNG if young else 0) | (_core.PTE_DIRTY if dirty else 0))
-        self.call.count(f"{reader}_pte_reads")
-        self.call.count("raw_pte_loads", loads)
-        self._count_outside(table, slot, "read")
-        return pte
-
-    def get_and_clear_ptes(self, table: int, slot: int, nr: int) -> Pte:
-        """Clear nr entries; return the first, with young and dirty of the others added.
-
-        The rule is in docs/conformance-format.md, section 1.
-        """
-        end = min(slot + nr, self.ptrs_per_pte)
-        for edge in (slot, end - 1):
-            # Only a block that is covered in part is unfolded.
-            first = edge - edge % self.cont_ptes
-            if self.has_cont(table, edge) and (first < slot or first + self.cont_ptes > end):
-                self.convert(table, edge, cont=False)
-        collected = self.get(table, slot)
-        for s in range(slot, slot + nr):
-            entry = self.get(table, s)
-            if s > slot and entry.dirty:
-                collected = collected.mkdirty(self.run.arch.mkdirty_soft_dirty)
-            if s > slot and entry.young:
-                collected = collected.set(_core.PTE_YOUNG)
-            self.put(table, s, Pte(0))
-            self._count_outside(table, s, "write")
-        self.call.count("ptes_cleared", nr)
-        return collected
-
-    def set_pte(self, table: int, slot: int, pte: Pte) -> None:
-        """Write one entry of an unmap step, without folding."""
-        self.put(table, slot, pte)
-        self.call.count("ptes_set")
-        self._count_outside(table, slot, "write")
-
-    def set_ptes(self, table: int, slot: int, pte: Pte, nr: int, folio: Folio) -> None:
-        """Restore nr entries: the collected one and its advanced copies (section 2.4, restoration)."""
-        for i in range(nr):
-            entry = pte.advance(i)
-            if self.cont_ptes > 1 and entry.present:
-                entry = entry.clear(_core.PTE_CONT)
-            self.set_pte(table, slot + i, entry)
-        if self.cont_ptes == 1 or not pte.present:
-            return
-        if nr == 1:
-            self._try_fold(table, slot, folio)
-            return
-        self._fold_blocks(table, slot, pte, nr)
-
-    def _fold_blocks(self, table: int, slot: int, pte: Pte, nr: int) -> None:
-        """Whole aligned blocks of nr entries just written get CONT directly, without a flush (section 2.6)."""
-        if self.cont_ptes == 1:
-            return
-        for i in range(nr):
-            first = slot + i
-            aligned = first % self.cont_ptes == 0 and pte.advance(i).pfn % self.cont_ptes == 0
-            if aligned and i + self.cont_ptes <= nr and first < self.ptrs_per_pte:
-                for s in range(first, first + self.cont_ptes):
-                    self.put(table, s, self.get(table, s).set(_core.PTE_CONT))
-                self.call.count("contpte_folds")
-
-    def _try_fold(self, table: int, slot: int, folio: Folio) -> None:
-        """Fold the block if its last entry was just set and all of them fit (section 2.6)."""
-        last = self.cont_ptes - 1
-        pte = self.get(table, slot) if slot < self.ptrs_per_pte else Pte(0)
-        if not pte.present or slot % self.cont_ptes != last or pte.pfn % self.cont_ptes != last:
-            return
-        if pte.pfn - last < folio.pfn or pte.pfn >= folio.pfn + folio.nr_pages:
-            return
-        ignored = _core.PTE_YOUNG | _core.PTE_DIRTY
-        for back in range(self.cont_ptes):
-            if self.get(table, slot - back).clear(ignored) != pte.advance(-back).clear(ignored):
-                return
-        self.convert(table, slot, cont=True)
-
-    def test_and_clear_young_ptes(self, table: int, slot: int, nr: int) -> bool:
-        """Clear young of nr entries, widened to whole contpte blocks at both ends (section 2.6); flush on arm64."""
-        first, end = slot, slot + nr
-        if self.has_cont(table, first):
-            first = self.block(table, first)[0]
-        if self.has_cont(table, end - 1):
-            end = self.block(table, end - 1)[-1] + 1
-        young = False
-        for s in range(first, end):
-            self.call.count("young_tests")
-            self.call.count("raw_pte_loads")
-            entry = self.get(table, s)
-            if entry.present and entry.young:
-                young = True
-                self.call.count("young_clears")
-                self.put(table, s, entry.clear(_core.PTE_YOUNG))
-        if young and self.run.arch.tlb == "arm64":
-            self.call.count("young_flushes")
-            self.call.count_range_ops(self.run.arch, end - first)
-        return young
-
-    # PMD leaves (docs/model.md, section 5). The leaf's word is in the table's first slot.
-
-    def clear_pmd(self, table: int) -> Pte:
-        """Clear the leaf; the table is absent then, and none of its slots holds anything."""
-        leaf = self.get(table, 0)
-        for slot in range(self.ptrs_per_pte):
-            self.put(table, slot, Pte(0))
-        self.set_table_state(table, _core.TABLE_ABSENT)
-        self.call.count("pmds_cleared")
-        return leaf
-
-    def split_pmd(self, table: int, folio: Folio) -> None:
-        """Put a page table in place of the leaf: its word, advanced; contpte blocks fold as in ``set_ptes()``."""
-        leaf = self.get(table, 0)
-        for slot in range(self.ptrs_per_pte):
-            self.put(table, slot, leaf.advance(slot))
-        self.set_table_state(table, _core.TABLE_PTE)
-        self._fold_blocks(table, 0, leaf, self.ptrs_per_pte)
-
-
-# --- TLB (section 2.7) -----------------------------------------------------------------------------------------------
-
-
-def range_ops(arch, nr: int) -> tuple[int, int]:
-    """Return the TLBIs of an arm64 range flush of nr pages: for ranges, and others (docs/model.md, section 4)."""
-    if not arch.range_tlbi:
-        return 0, 1 if nr >= arch.max_dvm_ops else nr
-    if nr > 1 << 21:
-        return 0, 1
-    ranged = 0
-    for scale in (3, 2, 1, 0):
-        shift = 5 * scale + 1
-        while num := min(nr >> shift, 32):
-            nr -= num << shift
-            ranged += 1
-    return ranged, nr  # nr is 0, or 1: an odd page
-
-
-class Tlb:
-    """The TLB work of one reclaim, with the batch of deferred flushes (``tlb_ubc``)."""
-
-    def __init__(self, arch, call: Call):
-        self.arch, self.call = arch, call
-        self.flush_required = self.writable = False
-        self.cpumask = 0
-
-    @staticmethod
-    def _cpus(cpumask: int) -> tuple[bool, int]:
-        """Return whether CPU 0, which reclaims, is in the mask, and how many others are."""
-        return bool(cpumask & 1), (cpumask & ~1).bit_count()
-
-    def should_defer_flush(self, mm: Mm, ttu: frozenset) -> bool:
-        """Whether the flush of a cleared entry may wait."""
-        if "BATCH_FLUSH" not in ttu or self.arch.tlb == "none":
-            return False
-        return self.arch.tlb != "x86" or self._cpus(mm.cpumask)[1] > 0
-
-    def set_tlb_ubc_flush_pending(self, mm: Mm, pte: Pte, vpn: int, nr: int) -> None:
-        """Defer the flush of nr entries whose collected entry is ``pte``."""
-        self.call.count("tlb_deferred")
-        self.call.trace.append(("tlb_deferred", vpn, nr))
-        self.flush_required = True
-        if self.arch.tlb == "arm64":
-            # The TLBIs are issued now, the barrier that waits for them comes later.
-            self.call.count("dsb_ishst_ops")
-            self.call.count_range_ops(self.arch, nr)
-        else:
-            self.cpumask |= mm.cpumask
-        if pte.dirty:
-            self.writable = self.call.writable = True
-
-    def flush_tlb_range(self, mm: Mm, vpn: int, nr: int) -> None:
-        """Flush nr pages now, under the page-table lock."""
-        self.call.count("tlb_immediate")
-        self.call.trace.append(("tlb_immediate", vpn, nr))
-        if self.arch.tlb == "arm64":
-            self.call.count("dsb_ishst_ops")
-            self.call.count_range_ops(self.arch, nr)
-            self.call.count("dsb_ops")
-            return
-        own, others = self._cpus(mm.cpumask)
-        if own:
-            self.call.count("tlbi_ops", 1 if nr > self.arch.flush_ceiling else nr)
-        self._flush_others(others)
-
-    def _flush_others(self, others: int) -> None:
-        """Flush on that many other CPUs: an IPI each, or one INVLPGB for all and the TLBSYNC that waits for it."""
-        if self.arch.invlpgb and others:
-            self.call.count("tlbi_ops")
-            self.call.count("dsb_ops")
-        else:
-            self.call.count("ipis", others)
-
-    def try_to_unmap_flush(self) -> None:
-        """Do what was deferred."""
-        if not self.flush_required:
-            return
-        self.call.count("tlb_flushes")
-        if self.arch.tlb == "arm64":
-            self.call.count("dsb_ops")
-        else:
-            own, others = self._cpus(self.cpumask)
-            if not (self.arch.invlpgb and others):  # INVLPGB flushes the CPU that issues it along with the others
-                self.call.count("tlbi_ops", int(own))
-            self._flush_others(others)
-        self.flush_required = self.writable = False
-        self.cpumask = 0
-
-
-# --- the walk (section 2.2) ------------------------------------------------------------------------------------------
-
-
-class Walk:
-    """``struct page_vma_mapped_walk`` and the walk itself, as a state machine.
-
-    Attributes
-    ----------
-    vpn, end : int
-        Where the walk is, and where it ends (exclusive).
-    ttu : frozenset of str
-        TTU flags of the unmap.
-    pmd : bool
-        Whether the last yield was a PMD leaf.
-    crossed : bool
-        ``PVMW_PGTABLE_CROSSED``.
-    """
-
-    def __init__(self, run: Run, folio: Folio, vma: Vma, *, sync: bool, migration: bool = False, ttu=frozenset()):
-        self.run, self.folio, self.vma, self.call, self.ttu = run, folio, vma, run.call, ttu
-        self.sync, self.migration = sync, migration
-        self.vpn, self.end = vma.address(folio)
-        self.mapped = self.ptl = self.pmd = self.crossed = False
-        self._last_read = None
-
-    @property
-    def table(self) -> int:
-        """Number of the page table that holds ``vpn``."""
-        return self.vpn // self.vma.ptrs_per_pte
-
-    @property
-    def slot(self) -> int:
-        """Slot of ``vpn`` in its table."""
-        return self.vpn % self.vma.ptrs_per_pte
-
-    # What a policy function may ask.
-
-    def room(self) -> int:
-        """Entries left in this page table and this VMA."""
-        return min((self.table + 1) * self.vma.ptrs_per_pte, self.vma.end) - self.vpn
-
-    def batch(self, max_nr: int, respect=()) -> int:
-        """Scan from the yielded entry for at most ``max_nr`` entries that map the folio's next pages.
-
-        ``respect`` names what must match in a batch besides the rest: ``WRITE``, ``SOFT_DIRTY``, ``DIRTY``.
-        """
-        respect = _names("respect", respect, ("DIRTY", "SOFT_DIRTY", "WRITE"))
-        return self._batch(self.pte, max_nr, frozenset(f"RESPECT_{name}" for name in respect))
-
-    def exclusive_run(self, nr: int) -> int:
-        """Return how many of the next nr pages agree with the first in PageAnonExclusive."""
-        page = self.folio.page(self.pte)
-        run = 1
-        while run < nr and self.folio.exclusive(page + run) == self.folio.exclusive(page):
-            run += 1
-        return run
-
-    def _batch(self, first: Pte, max_nr: int, flags: frozenset) -> int:
-        table, slot = self.table, self.slot
-        self.call.count("batch_scans")
-        limit = min(max_nr, self.folio.nr_pages - self.folio.page(first))
-        return _scan(
-            lambda s: self.vma.ptep_get(table, s, "batch"), slot, first, limit, flags, self.vma.cont_ptes, False
-        )[0]
-
-    # What its callers do.
-
-    def next(self) -> bool:
-        """``page_vma_mapped_walk()``: go to the next entry that maps the folio; False at the end."""
-        self.call.count("walk_calls")
-        if self.pmd:  # 2.2 step 1
-            self.done()
-            return False
-        step = self._next if self.mapped else self._restart
-        while callable(step):
-            step = step()
-        if step == "yield":
-            self.call.count("walk_yields")
-            return True
-        self.done()
-        return False
-
-    def done(self) -> None:
-        """``page_vma_mapped_walk_done()``."""
-        self.mapped = self.ptl = self.pmd = False
-
-    def restart(self) -> None:
-        """``page_vma_mapped_walk_restart()``: after a PMD yield, walk the same address again."""
-        self.done()
-
-    def skip(self, nr: int) -> None:
-        """Advance by nr slots, to the last slot of this table at most; the skipped ones are not read."""
-        self.vpn += min(nr, self.vma.ptrs_per_pte - 1 - self.slot)
-
-    # The steps; each returns the next one, or "yield" or "end".
-
-    def _read(self) -> Pte:
-        if self._last_read != self.vpn:
-            self.call.count("walk_slots")
-        self._last_read = self.vpn
-        return self.vma.ptep_get(self.table, self.slot, "walk")
-
-    def _lock(self) -> None:
-        if not self.ptl:
-            self.ptl = True
-            self.call.count("ptl_locks")
-
-    def _restart(self):
-        """Enter the table of ``vpn``: 2.2 step 3 to 2.2 step 6."""
-        vma, folio = self.vma, self.folio
-        if self.vpn >= self.end:
-            return "end"
-        state = vma.table_state(self.table)
-        if state == _core.TABLE_PMD_LEAF:  # 2.2 step 4
-            self.call.count("pmd_locks")
-            leaf = vma.get(self.table, 0)
-            if leaf.pfn >= folio.pfn + folio.nr_pages or leaf.pfn + vma.ptrs_per_pte <= folio.pfn:
-                return "end"
-            wanted = leaf.kind == "migration" if self.migration else leaf.present or leaf.kind == "device_private"
-            if not wanted:
-                return "end"
-            self.pmd = True
-            return "yield"
-        if state == _core.TABLE_ABSENT:  # 2.2 step 5
-            if self.sync and folio.nr_pages >= vma.ptrs_per_pte and vma.table_suits_pmd(self.table):
-                self.call.count("pmd_locks")
-            self.vpn = (self.table + 1) * vma.ptrs_per_pte
-            return self._restart
-        self.mapped = True  # 2.2 step 6, map_pte()
-        if self.sync:
-            self._lock()
-            return self._check
-        pte = self._read()
-        wanted = not pte.none and not pte.present if self.migration else pte.present or pte.device
-        if not wanted:
-            return self._next
-        self._lock()
-        return self._check
-
-    def _check(self):
-        """Step 7, ``check_pte()``: any page of the folio will do, not only the one expected here."""
-        pte = self._read()
-        wanted = pte.kind == "migration" if self.migration else pte.present or pte.device
-        if wanted and 0 <= self.folio.page(pte) < self.folio.nr_pages:
-            return "yield"
-        return self._next
-
-    def _next(self):
-        """Step 8: go on to the next entry that is not none."""
-        self.vpn += 1
-        if self.vpn >= self.end:
-            return "end"
-        if self.slot == 0:
-            self.mapped = self.ptl = False
-            self.crossed = True
-            self.call.count("table_crossings")
-            return self._restart
-        if self._read().none:
-            return self._next
-        self._lock()
-        return self._check
-
-
-# --- rmap and reclaim ------------------------------------------------------------------------------------------------
-
-
-class Run:
-    """A population under a policy on an architecture, with the result that is being collected.
+class Kernel:
+    """The kernel's functions on a population, under a policy on an architecture, and the record of what they did.
 
     Parameters
     ----------
-    population : object
-        The arrays of docs/model.md, section 2, as attributes.
-    policy : Policy or callable
+    population : Population
+        The arrays of docs/model.md, section 2; changed in place.
+    policy : Policy, str or callable
         A batching policy, or a function in place of its batch rule (see the module's docstring).
     arch : Arch
         The architecture; its ``ptrs_per_pte`` must be the population's.
     swap_pages : int, optional
         Swap slots, handed out from 0 upwards; none without.
+
+    Raises
+    ------
+    ValueError
+        If the table size of the architecture is not the population's, or no preset has the policy's name.
     """
 
-    def __init__(self, population, policy, arch, swap_pages: int | None = None):
+    def __init__(
+        self, population: Population, policy: Policy | str | BatchRule, arch: Arch, swap_pages: int | None = None
+    ):
         if int(population.ptrs_per_pte) != arch.ptrs_per_pte:
             raise ValueError(
                 f"arch: expected ptrs_per_pte {population.ptrs_per_pte} as the population has, got {arch.ptrs_per_pte};"
                 f" use arch.replace(ptrs_per_pte={population.ptrs_per_pte})"
             )
         self.population, self.arch = population, arch
-        self.rule = policy if callable(policy) else None
-        self.policy = _policy.get("v7.3" if callable(policy) else policy)
+        self.rule: BatchRule | None = None
+        if isinstance(policy, Policy | str):
+            self.policy = _policy.get(policy)
+        else:
+            self.policy, self.rule = _policy.get(AROUND_A_FUNCTION), policy
         self.swap_pages = 0 if swap_pages is None else operator.index(swap_pages)
         self.swap_used = 0
-        self.call = Call()
-        self.tlb = Tlb(arch, self.call)
+        self.record = Record()
+        self.tlb = Tlb(arch, self.record)
 
-    def folio(self, index) -> Folio:
+    def folio(self, index: SupportsIndex) -> Folio:
         """Return a folio by its number."""
         return Folio(self.population, _index("folio", index, len(self.population.folio_pfn)))
 
-    def vma(self, index, guard: str = "none") -> Vma:
+    def vma(self, index: SupportsIndex, guard: str = "none") -> Vma:
         """Return a VMA by its number."""
         return Vma(self, _index("vma", index, len(self.population.vma_start)), guard)
 
-    def rmap(self, folio: Folio):
-        """Yield the VMAs that may map the folio, in the order of the walk (section 2.3)."""
+    # --- rmap (section 2.3) ---
+
+    def rmap(self, folio: Folio) -> Iterator[Vma]:
+        """Yield the VMAs that may map the folio, in the order of the walk."""
         first, end = (int(self.population.rmap_start[folio.index + i]) for i in (0, 1))
         for pair in range(first, end):
             vma = self.vma(self.population.rmap_vma[pair])
             if vma.address(folio) is not None:
                 yield vma
 
-    # Unmap (section 2.4).
+    def try_to_unmap(self, folio: Folio, ttu: frozenset[str]) -> None:
+        """Unmap the folio everywhere."""
+        for vma in self.rmap(folio):
+            ret = self.try_to_unmap_one(folio, vma, ttu)
+            folio.settle()
+            if not ret or folio.mapcount <= 0:
+                break
+
+    def folio_referenced(self, folio: Folio) -> tuple[int, int]:
+        """Return how many VMAs referenced the folio, and their flags."""
+        record = self.record
+        record.mapcount_left, record.referenced, record.vm_flags = folio.mapcount, 0, 0
+        if folio.mapcount > 0:
+            for vma in self.rmap(folio):
+                if vma.mm.outside_memcg:
+                    continue
+                if not self.folio_referenced_one(folio, vma):
+                    break
+        folio.store_flags()
+        return record.referenced, record.vm_flags
+
+    # --- unmap (section 2.4) ---
 
     def unmap_batch(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
         """``folio_unmap_pte_batch()``: how many entries this step unmaps."""
         policy = self.policy
         if self.rule is not None:
-            return self._ask_rule(folio, vma, walk, pte)
-        if not folio.anon:
-            batched = policy.file
-        else:
-            batched = policy.anon_swap if folio.swapbacked else policy.lazyfree
-        if not batched or not folio.large or "HWPOISON" in walk.ttu or pte.unused:
+            return self._ask_rule(self.rule, folio, vma, walk, pte)
+        if not batches(policy, folio.kind) or not folio.large or "HWPOISON" in walk.ttu or pte.unused:
             return 1
         if vma.uffd_wp and policy.uffd_wp == "per-page":
             return 1
@@ -1084,27 +1316,27 @@ class Run:
         nr = walk.batch(max_nr, respect)
         if policy.all_or_nothing and nr != folio.nr_pages:
             return 1
-        return walk.exclusive_run(nr) if folio.anon and folio.swapbacked else nr
+        return walk.exclusive_run(nr) if folio.kind == "anon" else nr
 
-    def _ask_rule(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
-        got = self.rule(folio, vma, walk, pte)
+    def _ask_rule(self, rule: BatchRule, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
+        got = rule(folio, vma, walk, pte)
         left = folio.nr_pages - folio.page(pte)
         is_int = isinstance(got, int | np.integer) and not isinstance(got, bool)
         if not is_int or not 1 <= got <= left:
-            name = getattr(self.rule, "__name__", repr(self.rule))
+            name = getattr(rule, "__name__", repr(rule))
             raise ValueError(
                 f"policy: {name}() must return an int from 1 to {left}, the pages left in folio {folio.index} at"
                 f" vpn {walk.vpn}, got {got!r}"
             )
         return int(got)
 
-    def try_to_unmap_one(self, folio: Folio, vma: Vma, ttu: frozenset) -> bool:
+    def try_to_unmap_one(self, folio: Folio, vma: Vma, ttu: frozenset[str]) -> bool:
         """Unmap the folio from one VMA; the caller settles the folio."""
-        policy, call, tlb = self.policy, self.call, self.tlb
+        policy, record, tables, tlb = self.policy, self.record, vma.tables, self.tlb
         walk = Walk(self, folio, vma, sync="SYNC" in ttu, ttu=ttu)
-        call.count("unmap_calls")
-        call.count("notifier_ranges")  # S0: once per VMA
-        call.trace.append(("notifier", walk.vpn, walk.end))
+        record.count("unmap_calls")
+        record.count("notifier_ranges")  # S0: once per VMA
+        record.trace.append(("notifier", walk.vpn, walk.end))
         ret = True
         ptes = 0
         nr = 1
@@ -1115,20 +1347,20 @@ class Run:
                 ret = False
                 if policy.mlock_at_once:
                     if walk.pmd or not folio.large:
-                        folio.mlock(call)
+                        folio.mlock(record)
                     break
                 ptes += 1
                 if not walk.pmd and ptes != folio.nr_pages:
                     continue
                 if walk.pmd or not walk.crossed:
-                    folio.mlock(call)
+                    folio.mlock(record)
                 break
             if walk.pmd:  # S3
                 if folio.lazyfree:
                     ret = self.discard_pmd(folio, vma, walk)
                     break
                 if "SPLIT_HUGE_PMD" not in walk.ttu:
-                    call.count("warns")
+                    record.count("warns")
                     ret = False
                     break
                 self.split_pmd(folio, vma, walk)
@@ -1136,34 +1368,34 @@ class Run:
                 walk.restart()
                 continue
             vpn, table, slot = walk.vpn, walk.table, walk.slot
-            pte = walk.pte = vma.ptep_get(table, slot, "entry")  # S4
+            pte = walk.pte = tables.ptep_get(table, slot, "entry")  # S4
             page = folio.page(pte)
             if pte.present:  # S5
                 nr = self.unmap_batch(folio, vma, walk, pte)
                 cleared = nr
-                pte = vma.get_and_clear_ptes(table, slot, nr)
+                pte = tables.get_and_clear_ptes(table, slot, nr)
                 if tlb.should_defer_flush(vma.mm, ttu):
                     tlb.set_tlb_ubc_flush_pending(vma.mm, pte, vpn, nr)
                 else:
                     tlb.flush_tlb_range(vma.mm, vpn, nr)
                 if pte.dirty:
-                    folio.mark_dirty(call)
+                    folio.mark_dirty(record)
             else:
                 cleared = 1
-                vma.get_and_clear_ptes(table, slot, 1)
-            call.count("batches")
-            call.count("batched_pages", cleared)
-            call.batch_lengths[cleared] += 1
-            call.trace.append(("step" if pte.present else "step_nonpresent", vpn, nr))
+                tables.get_and_clear_ptes(table, slot, 1)
+            record.count("batches")
+            record.count("batched_pages", cleared)
+            record.batch_lengths[cleared] += 1
+            record.trace.append(("step" if pte.present else "step_nonpresent", vpn, nr))
             if vma.uffd_wp and not vma.anon and pte.uffd_wp:  # S6
                 for i in range(nr if policy.uffd_wp == "whole-batch" else 1):
-                    vma.set_pte(table, slot + i, Pte(_core.PTE_MARKER_WORD))
-                    call.count("markers_set")
+                    tables.set_pte(table, slot + i, Pte(_core.PTE_MARKER_WORD))
+                    record.count("markers_set")
             if not self.unmap_entries(folio, vma, walk, pte, page, nr):  # S8
                 ret = False
                 break
-            folio.remove_rmap_ptes(page, nr, vma, call, self.arch.page_mapcount)  # S9
-            folio.put_refs(nr, call)
+            folio.remove_rmap_ptes(page, nr, vma, record, self.arch.page_mapcount)  # S9
+            folio.put_refs(nr, record)
             if nr > 1 and policy.walk_done == "batched":
                 break
             if nr == folio.nr_pages and policy.walk_done == "whole":
@@ -1171,17 +1403,17 @@ class Run:
             if policy.advance != "rescan":
                 walk.skip(nr - 1)
         walk.done()
-        call.ret = ret
+        record.ret = ret
         return ret
 
     def unmap_entries(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte, page: int, nr: int) -> bool:
         """S8: account for nr cleared entries, of which ``pte`` was collected; False to abort."""
-        policy, call, mm = self.policy, self.call, vma.mm
+        policy, record, mm, tables = self.policy, self.record, vma.mm, vma.tables
         table, slot = walk.table, walk.slot
         marked = folio.page_flags[0 if policy.hwpoison_page0 else page] & _core.PAGE_HWPOISON
         if "HWPOISON" in walk.ttu and marked:  # 8a
             mm.add_mm_counter(folio.mm_counter, -1)
-            vma.set_pte(table, slot, _nonpresent("hwpoison", folio.pfn + page))
+            tables.set_pte(table, slot, _nonpresent("hwpoison", folio.pfn + page))
             return True
         if pte.unused and not vma.uffd_wp and not vma.uffd_armed:  # 8b
             mm.add_mm_counter(folio.mm_counter, -1)
@@ -1190,25 +1422,25 @@ class Run:
             mm.add_mm_counter(folio.mm_counter, -nr if policy.file else -1)
             return True
         if folio.swapbacked != folio.swapcache:  # 8c
-            call.count("warns")
+            record.count("warns")
             if policy.mismatch_restores:
-                vma.set_ptes(table, slot, pte, nr, folio)
+                tables.set_ptes(table, slot, pte, nr, folio)
             return False
-        if not folio.swapbacked:
+        if folio.lazyfree:
             if not self.may_discard(folio, vma):
-                vma.set_ptes(table, slot, pte, nr, folio)
+                tables.set_ptes(table, slot, pte, nr, folio)
                 return False
             mm.add_mm_counter(MM_ANONPAGES, -nr)
             return True
-        call.count("swap_dups")
+        record.count("swap_dups")
         pages = range(page, page + nr)
         if any(folio.page_flags[number] & _core.PAGE_SWAP_DUP_FAIL for number in pages):
-            vma.set_ptes(table, slot, pte, nr, folio)
+            tables.set_ptes(table, slot, pte, nr, folio)
             return False
         exclusive = folio.exclusive(page)
         if exclusive and folio.pinned:  # folio_try_share_anon_rmap_pte() fails
-            call.count("swap_puts")
-            vma.set_ptes(table, slot, pte, nr, folio)
+            record.count("swap_puts")
+            tables.set_ptes(table, slot, pte, nr, folio)
             return False
         for number in pages:
             folio.page_flags[number] &= ~_core.PAGE_EXCLUSIVE
@@ -1216,7 +1448,7 @@ class Run:
         mm.add_mm_counter(MM_SWAPENTS, nr)
         flags = pte & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP) | (_core.PTE_EXCLUSIVE if exclusive else 0)
         for i in range(nr):
-            vma.set_pte(table, slot + i, _nonpresent("swap", folio.swap + page + i, flags))
+            tables.set_pte(table, slot + i, _nonpresent("swap", folio.swap + page + i, flags))
         return True
 
     def may_discard(self, folio: Folio, vma: Vma) -> bool:
@@ -1229,62 +1461,54 @@ class Run:
 
     def discard_pmd(self, folio: Folio, vma: Vma, walk: Walk) -> bool:
         """``unmap_huge_pmd_locked()``: drop a lazyfree folio that a PMD leaf maps (docs/model.md, section 5)."""
-        table = walk.table
-        before = [vma.get(table, slot) for slot in range(vma.ptrs_per_pte)]
-        leaf = vma.clear_pmd(table)
-        self.tlb.flush_tlb_range(vma.mm, table * vma.ptrs_per_pte, vma.ptrs_per_pte)
+        table, tables = walk.table, vma.tables
+        before = [tables.get(table, slot) for slot in range(tables.ptrs_per_pte)]
+        leaf = tables.clear_pmd(table)
+        self.tlb.flush_tlb_range(vma.mm, table * tables.ptrs_per_pte, tables.ptrs_per_pte)
         if leaf.dirty:
-            folio.mark_dirty(self.call)
+            folio.mark_dirty(self.record)
         if not self.may_discard(folio, vma):
             for slot, pte in enumerate(before):
-                vma.put(table, slot, pte)
-            vma.set_table_state(table, _core.TABLE_PMD_LEAF)
+                tables.put(table, slot, pte)
+            tables.set_state(table, _core.TABLE_PMD_LEAF)
             return False
-        vma.mm.add_mm_counter(MM_ANONPAGES, -vma.ptrs_per_pte)
-        folio.remove_rmap_pmd(vma, self.call)
-        folio.put_refs(1, self.call)
+        vma.mm.add_mm_counter(MM_ANONPAGES, -tables.ptrs_per_pte)
+        folio.remove_rmap_pmd(vma, self.record)
+        folio.put_refs(1, self.record)
         return True
 
     def split_pmd(self, folio: Folio, vma: Vma, walk: Walk) -> None:
         """``split_huge_pmd_locked()``: an anonymous leaf becomes a table, a file leaf is dropped."""
-        table = walk.table
-        self.call.count("pmd_splits")
-        self.tlb.flush_tlb_range(vma.mm, table * vma.ptrs_per_pte, vma.ptrs_per_pte)
+        table, tables = walk.table, vma.tables
+        self.record.count("pmd_splits")
+        self.tlb.flush_tlb_range(vma.mm, table * tables.ptrs_per_pte, tables.ptrs_per_pte)
         if folio.anon:
-            vma.split_pmd(table, folio)
-            folio.mapcount += vma.ptrs_per_pte - 1
-            folio.refcount += vma.ptrs_per_pte - 1
+            tables.split_pmd(table)
+            folio.mapcount += tables.ptrs_per_pte - 1
+            folio.refcount += tables.ptrs_per_pte - 1
             folio.entire_mapcount -= 1
             folio.page_mapcounts = [count + 1 for count in folio.page_mapcounts]
             return
-        if vma.clear_pmd(table).dirty:
-            folio.mark_dirty(self.call)
-        vma.mm.add_mm_counter(folio.mm_counter, -vma.ptrs_per_pte)
-        folio.remove_rmap_pmd(vma, self.call)
-        folio.put_refs(1, self.call)
+        if tables.clear_pmd(table).dirty:
+            folio.mark_dirty(self.record)
+        vma.mm.add_mm_counter(folio.mm_counter, -tables.ptrs_per_pte)
+        folio.remove_rmap_pmd(vma, self.record)
+        folio.put_refs(1, self.record)
 
-    def try_to_unmap(self, folio: Folio, ttu: frozenset) -> None:
-        """Unmap the folio everywhere (section 2.3)."""
-        for vma in self.rmap(folio):
-            ret = self.try_to_unmap_one(folio, vma, ttu)
-            folio.settle()
-            if not ret or folio.mapcount <= 0:
-                break
-
-    # The reference check (section 2.5).
+    # --- referenced (section 2.5) ---
 
     def folio_referenced_one(self, folio: Folio, vma: Vma) -> bool:
-        """Look for young entries of the folio in one VMA; ``call.mapcount_left`` and so on carry over."""
-        before = dict(self.call.events)
+        """Look for young entries of the folio in one VMA; ``record.mapcount_left`` and so on carry over."""
+        before = dict(self.record.events)
         ret = self._folio_referenced_one(folio, vma)
-        for name, count in self.call.events.items():
-            self.call.referenced_events[name] += count - before[name]
+        for name, count in self.record.events.items():
+            self.record.referenced_events[name] += count - before[name]
         return ret
 
     def _folio_referenced_one(self, folio: Folio, vma: Vma) -> bool:
-        call = self.call
+        record, tables = self.record, vma.tables
         batched = self.policy.young == "batched"
-        call.count("referenced_calls")
+        record.count("referenced_calls")
         walk = Walk(self, folio, vma, sync=False)
         referenced = False
         ptes = 0
@@ -1293,7 +1517,7 @@ class Run:
                 if not batched and (not folio.large or walk.pmd):
                     return self._mlocked(folio, walk)
                 ptes += 1
-                call.mapcount_left -= 1
+                record.mapcount_left -= 1
                 if not batched or (not walk.pmd and ptes != folio.nr_pages):
                     continue
                 if walk.crossed and not walk.pmd:
@@ -1301,17 +1525,17 @@ class Run:
                 return self._mlocked(folio, walk)
             nr = 1
             if walk.pmd:
-                referenced |= self._clear_young_pmd(folio, vma, walk)
+                referenced |= self._clear_young_pmd(vma, walk)
             elif batched and folio.large:
-                pte = walk.pte = vma.ptep_get(walk.table, walk.slot, "entry")
+                pte = walk.pte = tables.ptep_get(walk.table, walk.slot, "entry")
                 if pte.present:
                     nr = walk.batch(walk.room())
                     referenced |= self._clear_young(vma, walk, nr)
                 walk.skip(nr - 1)
-            elif vma.get(walk.table, walk.slot).present:  # bug 12: a device entry has no young bit
+            elif tables.get(walk.table, walk.slot).present:  # bug 12: a device entry has no young bit
                 referenced |= self._clear_young(vma, walk, 1)
             ptes += nr
-            call.mapcount_left -= nr
+            record.mapcount_left -= nr
             if batched and ptes == folio.nr_pages:
                 break
         if vma.locked and not batched and ptes == folio.nr_pages and not walk.crossed:
@@ -1321,53 +1545,43 @@ class Run:
             folio.young = False
             referenced = True
         if referenced:
-            call.referenced += 1
-            call.vm_flags |= vma.flags & ~_core.VMA_LOCKED
-        call.ret = call.mapcount_left != 0
-        return call.ret
+            record.referenced += 1
+            record.vm_flags |= vma.flags & ~_core.VMA_LOCKED
+        record.ret = record.mapcount_left != 0
+        return record.ret
 
     def _mlocked(self, folio: Folio, walk: Walk) -> bool:
         walk.done()
-        folio.mlock(self.call)
-        self.call.vm_flags |= _core.VMA_LOCKED
-        self.call.ret = False
+        folio.mlock(self.record)
+        self.record.vm_flags |= _core.VMA_LOCKED
+        self.record.ret = False
         return False
 
     def _clear_young(self, vma: Vma, walk: Walk, nr: int) -> bool:
-        self.call.count("young_calls")
-        self.call.trace.append(("young", walk.vpn, nr))
-        return vma.test_and_clear_young_ptes(walk.table, walk.slot, nr)
+        self.record.count("young_calls")
+        self.record.trace.append(("young", walk.vpn, nr))
+        return vma.tables.test_and_clear_young_ptes(walk.table, walk.slot, nr)
 
-    def _clear_young_pmd(self, folio: Folio, vma: Vma, walk: Walk) -> bool:
-        self.call.count("young_calls")
-        self.call.count("young_tests")
-        self.call.trace.append(("young", walk.table * vma.ptrs_per_pte, vma.ptrs_per_pte))
-        leaf = vma.get(walk.table, 0)
+    def _clear_young_pmd(self, vma: Vma, walk: Walk) -> bool:
+        record, tables = self.record, vma.tables
+        record.count("young_calls")
+        record.count("young_tests")
+        record.trace.append(("young", walk.table * tables.ptrs_per_pte, tables.ptrs_per_pte))
+        leaf = tables.get(walk.table, 0)
         if not leaf.present:  # bug 12: a device entry has no young bit
             return False
         if leaf.young:
-            self.call.count("young_clears")
-            vma.put(walk.table, 0, leaf.clear(_core.PTE_YOUNG))
+            record.count("young_clears")
+            tables.put(walk.table, 0, leaf.clear(_core.PTE_YOUNG))
             if self.arch.tlb == "arm64":
-                self.call.count("young_flushes")
-                self.call.count_range_ops(self.arch, 1)
+                record.count("young_flushes")
+                count_range_ops(record, self.arch, 1)
         return leaf.young
 
-    def folio_referenced(self, folio: Folio) -> tuple[int, int]:
-        """Return how many VMAs referenced the folio, and their flags."""
-        call = self.call
-        call.mapcount_left, call.referenced, call.vm_flags = folio.mapcount, 0, 0
-        if folio.mapcount > 0:
-            for vma in self.rmap(folio):
-                if vma.mm.outside_memcg:
-                    continue
-                if not self.folio_referenced_one(folio, vma):
-                    break
-        folio.store_flags()
-        return call.referenced, call.vm_flags
+    # --- shrink (section 2.8) ---
 
     def folio_check_references(self, folio: Folio) -> str:
-        """Return activate, keep, reclaim or reclaim_clean (section 2.8)."""
+        """Return activate, keep, reclaim or reclaim_clean."""
         referenced, vm_flags = self.folio_referenced(folio)
         was_referenced, folio.referenced = folio.referenced, False
         if vm_flags & _core.VMA_LOCKED:
@@ -1379,40 +1593,17 @@ class Run:
             return "keep"
         return "reclaim_clean" if was_referenced and not folio.swapbacked else "reclaim"
 
-    # Reclaim (docs/model.md, section 6; docs/kernel-rules.md, section 2.8).
-
-    def shrink_folio_list(self, group: list[int], ignore_references: bool) -> list[str]:
-        """Reclaim what can be of the isolated folios; return freed, activated or kept for each."""
-        call = self.call
-        call.count("shrink_calls")
-        fates = []
-        free_batch = 0
-        for index in group:
-            folio = self.folio(index)
-            call.count("folios_scanned")
-            call.count("pages_scanned", folio.nr_pages)
-            fate = self.shrink_folio(folio, ignore_references)
-            fates.append(fate)
-            if fate == "activated":
-                folio.active = True
-            elif fate == "freed":
-                folio.freed = True
-                folio.swapcache = folio.active = folio.referenced = False
-                folio.refcount = 0
-                call.count("pages_freed", folio.nr_pages)
-                call.count("page_cache_slots", 0 if folio.anon else 1 << folio.order % 6)
-                free_batch += 1
-                if free_batch == PAGEVEC_SIZE:
-                    self.tlb.try_to_unmap_flush()
-                    free_batch = 0
-            call.count(f"folios_{fate}")
-            folio.store_flags()
-        self.tlb.try_to_unmap_flush()
-        return fates
+    def alloc_swap(self, folio: Folio) -> bool:
+        """``folio_alloc_swap()``: slots for all pages, or none."""
+        if self.swap_used + folio.nr_pages > self.swap_pages:
+            return False
+        folio.swap = self.swap_used
+        self.swap_used += folio.nr_pages
+        self.record.count("swap_allocs")
+        return True
 
     def shrink_folio(self, folio: Folio, ignore_references: bool) -> str:
-        """Decide what becomes of one folio: freed, activated or kept."""
-        call = self.call
+        """Reclaim one folio if it can be; return the outcome: freed, activated or kept."""
         if folio.locked or (folio.large and folio.page_flags[0] & _core.PAGE_HWPOISON):
             return "kept"
         if folio.unevictable or folio.mlocked:
@@ -1420,7 +1611,7 @@ class Run:
         references = "reclaim" if ignore_references else self.folio_check_references(folio)
         if references in ("activate", "keep"):
             return "activated" if references == "activate" else "kept"
-        if folio.anon and folio.swapbacked and not folio.swapcache:
+        if folio.kind == "anon" and not folio.swapcache:
             # somebody else holds it: it could not be unmapped to the end, so it gets no swap
             if folio.refcount != 1 + folio.mapcount or not self.alloc_swap(folio):
                 return "activated"
@@ -1434,7 +1625,7 @@ class Run:
                 ttu.add("SPLIT_HUGE_PMD")
             self.try_to_unmap(folio, frozenset(ttu))
             if folio.mapcount > 0:
-                call.count("unmap_failures")
+                self.record.count("unmap_failures")
                 return "activated"
         if folio.pinned:
             return "activated"
@@ -1447,33 +1638,55 @@ class Run:
                 return "activated"
             if self.tlb.writable:  # try_to_unmap_flush_dirty()
                 self.tlb.try_to_unmap_flush()
-            call.count("folios_written")
+            self.record.count("folios_written")
             folio.dirty = False
         if folio.lazyfree:
             return "freed" if folio.refcount == 1 else "kept"
         return "freed" if folio.refcount == 1 + folio.nr_pages and not folio.dirty else "kept"
 
-    def alloc_swap(self, folio: Folio) -> bool:
-        """``folio_alloc_swap()``: slots for all pages, or none."""
-        if self.swap_used + folio.nr_pages > self.swap_pages:
-            return False
-        folio.swap = self.swap_used
-        self.swap_used += folio.nr_pages
-        self.call.count("swap_allocs")
-        return True
+    def shrink_folio_list(self, group: list[int], ignore_references: bool) -> list[str]:
+        """Reclaim what can be of the isolated folios; return the outcome of each."""
+        record = self.record
+        record.count("shrink_calls")
+        outcomes = []
+        free_batch = 0
+        for index in group:
+            folio = self.folio(index)
+            record.count("folios_scanned")
+            record.count("pages_scanned", folio.nr_pages)
+            outcome = self.shrink_folio(folio, ignore_references)
+            outcomes.append(outcome)
+            if outcome == "activated":
+                folio.active = True
+            elif outcome == "freed":
+                folio.freed = True
+                folio.swapcache = folio.active = folio.referenced = False
+                folio.refcount = 0
+                record.count("pages_freed", folio.nr_pages)
+                record.count("page_cache_slots", 0 if folio.anon else 1 << folio.order % 6)
+                free_batch += 1
+                if free_batch == PAGEVEC_SIZE:
+                    self.tlb.try_to_unmap_flush()
+                    free_batch = 0
+            record.count(f"folios_{outcome}")
+            folio.store_flags()
+        self.tlb.try_to_unmap_flush()
+        return outcomes
+
+    # --- reclaim (section 2.8; docs/model.md, section 6) ---
 
     def isolate_and_shrink(self, group: list[int], ignore_references: bool) -> list[str]:
-        """Hold one reference on each folio of a group while it is shrunk."""
+        """Hold one reference on each folio of a group while it is shrunk; return the outcome of each."""
         refcount = self.population.folio_refcount
         for index in group:
             refcount[index] += 1
-        fates = self.shrink_folio_list(group, ignore_references)
-        for index, fate in zip(group, fates, strict=True):
-            if fate != "freed":
+        outcomes = self.shrink_folio_list(group, ignore_references)
+        for index, outcome in zip(group, outcomes, strict=True):
+            if outcome != "freed":
                 refcount[index] -= 1
                 if refcount[index] == 0 and self.population.folio_mapcount[index] == 0:  # folio_put() of the last one
                     self.population.folio_flags[index] |= np.uint32(_core.FOLIO_FREED)
-        return fates
+        return outcomes
 
     def take(self, lru: list[int]) -> list[int]:
         """Take folios from the head of a list until 32 base pages are reached."""
@@ -1487,7 +1700,7 @@ class Run:
 
     def shrink_active_list(self, inactive: list[int], active: list[int]) -> None:
         """Deactivate 32 base pages of folios; referenced executable file folios go round once more."""
-        self.call.count("active_passes")
+        self.record.count("active_passes")
         for index in self.take(active):
             folio = self.folio(index)
             referenced, vm_flags = self.folio_referenced(folio)
@@ -1497,7 +1710,7 @@ class Run:
                 folio.active = False
                 folio.store_flags()
                 lru = inactive
-                self.call.count("folios_deactivated")
+                self.record.count("folios_deactivated")
             if not (folio.unevictable or folio.mlocked):  # lru_add()
                 lru.append(index)
 
@@ -1505,8 +1718,8 @@ class Run:
         """Run the memory.reclaim loop; the lists are changed in place."""
         for lru in (inactive, active):
             lru[:] = [index for index in lru if self._scanned(self.folio(index))]
-        events = self.call.events
-        scan = ScanControl(self.call, sum(1 << int(self.population.folio_order[i]) for i in (*inactive, *active)))
+        events = self.record.events
+        scan = ScanControl(self.record, sum(1 << int(self.population.folio_order[i]) for i in (*inactive, *active)))
         futile_rounds = left = freed_before = 0
         begun = False
         while True:
@@ -1522,22 +1735,20 @@ class Run:
                 self.shrink_active_list(inactive, active)
                 continue
             scan.before_isolation(target_pages - events["pages_freed"])
-            self.call.count("isolation_calls")
+            self.record.count("isolation_calls")
             group = self.take(inactive)
             left -= len(group)
             freed = events["pages_freed"]
-            fates = self.isolate_and_shrink(group, ignore_references=False)
+            outcomes = self.isolate_and_shrink(group, ignore_references=False)
             scan.after_isolation(events["pages_freed"] - freed)
-            for index, fate in zip(group, fates, strict=True):
+            for index, outcome in zip(group, outcomes, strict=True):
                 folio = self.folio(index)
                 if not (folio.freed or folio.unevictable or folio.mlocked):  # lru_add()
-                    (inactive if fate == "kept" else active).append(index)
+                    (inactive if outcome == "kept" else active).append(index)
 
     def _scanned(self, folio: Folio) -> bool:
-        """Whether reclaim scans the folio's list: not the unevictable one, nor without swap the swapbacked one."""
-        if folio.freed:
-            return False
-        if folio.unevictable or folio.mlocked:
+        """Whether reclaim scans the folio's list: never the unevictable one, the swapbacked ones with swap only."""
+        if folio.freed or folio.unevictable or folio.mlocked:
             return False
         return self.swap_pages > 0 or not folio.swapbacked
 
@@ -1545,8 +1756,8 @@ class Run:
 class ScanControl:
     """Counts the rounds and priority passes of memory.reclaim beside the loop (docs/model.md, section 6)."""
 
-    def __init__(self, call, lru_pages: int):
-        self.call, self.lru_pages = call, lru_pages
+    def __init__(self, record: Record, lru_pages: int):
+        self.record, self.lru_pages = record, lru_pages
         self.request = self.budget = 0
         self.later_priorities: list[int] = []
 
@@ -1555,11 +1766,11 @@ class ScanControl:
         if self.request > 0 and self.budget > 0:
             return
         if self.request <= 0 or not self.later_priorities:
-            self.call.count("reclaim_rounds")
+            self.record.count("reclaim_rounds")
             self.request = max(missing // 4, SWAP_CLUSTER_MAX)
             self.later_priorities = list(range(DEF_PRIORITY, -1, -1))
         while self.later_priorities:
-            self.call.count("priority_passes")
+            self.record.count("priority_passes")
             self.budget = self.lru_pages >> self.later_priorities.pop(0)
             if self.budget:
                 break
@@ -1571,33 +1782,42 @@ class ScanControl:
         self.budget -= SWAP_CLUSTER_MAX
 
 
-# --- functions -------------------------------------------------------------------------------------------------------
+# --- single calls, and reclaim of a whole population ----------------------------------------------------------------
 
 
-def _mapped_here(run: Run, folio, vma, guard: str = "none") -> tuple[Folio, Vma]:
-    folio, vma = run.folio(folio), run.vma(vma, guard)
-    if vma.address(folio) is None:
+def _mapped_here(kernel: Kernel, folio: int, vma: int, guard: str = "none") -> tuple[Folio, Vma]:
+    one, where = kernel.folio(folio), kernel.vma(vma, guard)
+    if where.address(one) is None:
         raise ValueError(
-            f"vma: expected a VMA that folio {folio.index} with page offset {folio.pgoff} and {folio.nr_pages} pages"
-            f" reaches into, got vma {vma.index} with page offset {vma.pgoff} and {vma.end - vma.start} pages"
+            f"vma: expected a VMA that folio {one.index} with page offset {one.pgoff} and {one.nr_pages} pages"
+            f" reaches into, got vma {where.index} with page offset {where.pgoff} and {where.end - where.start} pages"
         )
-    return folio, vma
+    return one, where
 
 
-def try_to_unmap_one(population, folio, vma, *, policy, arch, ttu=(), guard="none") -> Call:
+def try_to_unmap_one(
+    population: Population,
+    folio: int,
+    vma: int,
+    *,
+    policy: Policy | str | BatchRule,
+    arch: Arch,
+    ttu: Iterable[str] = (),
+    guard: str = "none",
+) -> Call:
     """Unmap a folio from one VMA.
 
     Parameters
     ----------
-    population : object
-        The arrays of docs/model.md, section 2, as attributes; changed in place.
+    population : Population
+        Changed in place.
     folio, vma : int
         Indices.
-    policy : Policy or callable
+    policy : Policy, str or callable
         A batching policy, or a function ``(folio, vma, walk, pte) -> nr`` (see the module's docstring).
     arch : Arch
         The architecture.
-    ttu : set of str
+    ttu : iterable of str
         Names out of :data:`TTU_FLAGS`.
     guard : {'none', 'contiguous'}
         What lies in memory behind each table: zeros, or entries that go on where the last slot ends.
@@ -1606,18 +1826,27 @@ def try_to_unmap_one(population, folio, vma, *, policy, arch, ttu=(), guard="non
     -------
     Call
         ``ret`` is False if the unmap was aborted or the VMA is locked.
+
+    Raises
+    ------
+    IndexError
+        If there is no such folio or VMA.
+    ValueError
+        For an unknown name, a VMA that the folio does not reach into, or a function that returns no valid length.
     """
-    ttu = _names("ttu", ttu, TTU_FLAGS)
+    flags = _names("ttu", ttu, TTU_FLAGS)
     if guard not in GUARDS:
         raise ValueError(f"guard: expected one of {', '.join(GUARDS)}, got {guard!r}")
-    run = Run(population, policy, arch)
-    folio, vma = _mapped_here(run, folio, vma, guard)
-    run.try_to_unmap_one(folio, vma, ttu)
-    folio.settle()
-    return run.call
+    kernel = Kernel(population, policy, arch)
+    one, where = _mapped_here(kernel, folio, vma, guard)
+    kernel.try_to_unmap_one(one, where, flags)
+    one.settle()
+    return kernel.record.call()
 
 
-def folio_referenced_one(population, folio, vma, *, policy, arch) -> Call:
+def folio_referenced_one(
+    population: Population, folio: int, vma: int, *, policy: Policy | str | BatchRule, arch: Arch
+) -> Call:
     """Test and clear the young bits of a folio in one VMA.
 
     Parameters
@@ -1629,16 +1858,23 @@ def folio_referenced_one(population, folio, vma, *, policy, arch) -> Call:
     -------
     Call
         With ``mapcount_left``, which starts at the folio's mapcount, ``referenced`` and ``vm_flags``.
+
+    Raises
+    ------
+    IndexError, ValueError
+        As :func:`try_to_unmap_one`.
     """
-    run = Run(population, policy, arch)
-    folio, vma = _mapped_here(run, folio, vma)
-    run.call.mapcount_left = folio.mapcount
-    run.folio_referenced_one(folio, vma)
-    folio.store_flags()
-    return run.call
+    kernel = Kernel(population, policy, arch)
+    one, where = _mapped_here(kernel, folio, vma)
+    kernel.record.mapcount_left = one.mapcount
+    kernel.folio_referenced_one(one, where)
+    one.store_flags()
+    return kernel.record.call()
 
 
-def page_vma_mapped_walk(population, folio, vma, *, arch, sync=False, migration=False) -> Call:
+def page_vma_mapped_walk(
+    population: Population, folio: int, vma: int, *, arch: Arch, sync: bool = False, migration: bool = False
+) -> Call:
     """Walk a folio in one VMA to the end and change nothing.
 
     Parameters
@@ -1652,17 +1888,30 @@ def page_vma_mapped_walk(population, folio, vma, *, arch, sync=False, migration=
     -------
     Call
         Its ``trace`` has ``("yield", vpn, 0)`` for each entry found; ``ret`` is whether there was any.
+
+    Raises
+    ------
+    IndexError, ValueError
+        As :func:`try_to_unmap_one`.
     """
-    run = Run(population, "v7.3", arch)
-    folio, vma = _mapped_here(run, folio, vma)
-    walk = Walk(run, folio, vma, sync=sync, migration=migration)
+    kernel = Kernel(population, "per-page", arch)
+    one, where = _mapped_here(kernel, folio, vma)
+    walk = Walk(kernel, one, where, sync=sync, migration=migration)
     while walk.next():
-        run.call.trace.append(("yield", walk.vpn, 0))
-    run.call.ret = bool(run.call.trace)
-    return run.call
+        kernel.record.trace.append(("yield", walk.vpn, 0))
+    kernel.record.ret = bool(kernel.record.trace)
+    return kernel.record.call()
 
 
-def shrink_groups(population, folios, group_start, *, policy, arch, swap_pages=None) -> Call:
+def shrink_groups(
+    population: Population,
+    folios: Sequence[int] | npt.NDArray[np.uint32],
+    group_start: Sequence[int] | npt.NDArray[np.uint64],
+    *,
+    policy: Policy | str | BatchRule,
+    arch: Arch,
+    swap_pages: int | None = None,
+) -> Record:
     """Run one ``shrink_folio_list`` without reference check per group, as MADV_PAGEOUT does.
 
     Parameters
@@ -1678,23 +1927,37 @@ def shrink_groups(population, folios, group_start, *, policy, arch, swap_pages=N
 
     Returns
     -------
-    Call
+    Record
         ``ret`` is the number of base pages freed.
+
+    Raises
+    ------
+    IndexError
+        If there is no such folio.
+    ValueError
+        If the offsets do not rise from 0 to the number of folios.
     """
     starts = [operator.index(start) for start in group_start]
     if not starts or starts[0] != 0 or starts[-1] != len(folios) or starts != sorted(starts):
         raise ValueError(
             f"group_start: expected rising offsets from 0 to {len(folios)}, the length of folios, got {starts[:8]}"
         )
-    run = Run(population, policy, arch, swap_pages)
+    kernel = Kernel(population, policy, arch, swap_pages)
     indices = [_index("folios", folio, len(population.folio_pfn)) for folio in folios]
     for first, end in itertools.pairwise(starts):
-        run.isolate_and_shrink(indices[first:end], ignore_references=True)
-    run.call.ret = run.call.events["pages_freed"]
-    return run.call
+        kernel.isolate_and_shrink(indices[first:end], ignore_references=True)
+    kernel.record.ret = kernel.record.events["pages_freed"]
+    return kernel.record
 
 
-def reclaim(population, target_pages, *, policy, arch, swap_pages=None) -> Call:
+def reclaim(
+    population: Population,
+    target_pages: int,
+    *,
+    policy: Policy | str | BatchRule,
+    arch: Arch,
+    swap_pages: int | None = None,
+) -> Record:
     """Reclaim from the population's LRU lists as a write to memory.reclaim does.
 
     Parameters
@@ -1708,14 +1971,14 @@ def reclaim(population, target_pages, *, policy, arch, swap_pages=None) -> Call:
 
     Returns
     -------
-    Call
+    Record
         ``ret`` is the number of base pages freed.
     """
-    run = Run(population, policy, arch, swap_pages)
+    kernel = Kernel(population, policy, arch, swap_pages)
     inactive = [int(index) for index in population.lru_inactive]
     active = [int(index) for index in population.lru_active]
-    run.reclaim(inactive, active, operator.index(target_pages))
+    kernel.reclaim(inactive, active, operator.index(target_pages))
     population.lru_inactive = np.array(inactive, np.uint32)
     population.lru_active = np.array(active, np.uint32)
-    run.call.ret = run.call.events["pages_freed"]
-    return run.call
+    kernel.record.ret = kernel.record.events["pages_freed"]
+    return kernel.record

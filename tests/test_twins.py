@@ -87,7 +87,7 @@ def test_what_the_reference_checks_counted(seed, policy, ttu):
     """
     arch, policy = random_arch(np.random.default_rng(seed)), rf.policy.get(policy)
     one, other = random_population(seed, arch), random_population(seed, arch)
-    run, twin = _core.Run(one, policy, arch, guard="contiguous"), reference.Run(other, policy, arch)
+    run, twin = _core.Run(one, policy, arch, guard="contiguous"), reference.Kernel(other, policy, arch)
     counted = np.zeros(len(rf.EVENT_NAMES), np.uint64)
     for folio, vma in pairs(one):
         before = run.events
@@ -101,8 +101,8 @@ def test_what_the_reference_checks_counted(seed, policy, ttu):
             twin.folio_referenced_one(twin_folio, twin_vma)
             twin.try_to_unmap_one(twin_folio, twin_vma, frozenset(ttu))
             twin_folio.settle()
-    assert twin.call.referenced_events == dict(zip(rf.EVENT_NAMES, counted.tolist(), strict=True))
-    assert twin.call.events == dict(zip(rf.EVENT_NAMES, run.events.tolist(), strict=True))
+    assert twin.record.referenced_events == dict(zip(rf.EVENT_NAMES, counted.tolist(), strict=True))
+    assert twin.record.events == dict(zip(rf.EVENT_NAMES, run.events.tolist(), strict=True))
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,4 +1,4 @@
-"""What the doors refuse: wrong arrays, indices and names, each by name, and with everything left as it was."""
+"""What single calls and reclaim() refuse, by name and with everything left as it was; policies in Python."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 
 import rmapfast as rf
 from rmapfast import pte, reference
-from rmapfast.flags import FolioFlag
+from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.population import ARRAYS
 
 # Arrays that a run writes; the others may be read-only.
@@ -45,7 +45,7 @@ RECLAIM = {
     "reclaim in place": lambda population: rf.reclaim(population, "64KiB", in_place=True),
     "pageout in place": lambda population: rf.reclaim(population, entry="pageout", in_place=True),
 }
-IN_PLACE = {name: door for name, door in (UNMAP | RECLAIM).items() if name != "reclaim"}
+IN_PLACE = {name: call for name, call in (UNMAP | RECLAIM).items() if name != "reclaim"}
 
 
 # Wrong arrays
@@ -72,22 +72,22 @@ def with_array(name, change):
     return population
 
 
-def complaints(doors, change, names=ARRAYS, said="expected .*got "):
-    """Arrays that a door does not refuse by name after a change, and what it does instead."""
+def complaints(calls, change, names=ARRAYS, said="expected .*got "):
+    """Arrays that a call does not refuse by name after a change, and what it does instead."""
     found = []
     for name in names:
-        for door, call in doors.items():
+        for which, call in calls.items():
             population = with_array(name, change)
             before = snapshot(population)
             try:
                 call(population)
             except (TypeError, ValueError) as error:
                 if name not in str(error) or not re.search(said, str(error)):
-                    found.append(f"{name}: {door}: {type(error).__name__}: {error}")
+                    found.append(f"{name}: {which}: {type(error).__name__}: {error}")
             except Exception as error:
-                found.append(f"{name}: {door}: {type(error).__name__}: {error}")
+                found.append(f"{name}: {which}: {type(error).__name__}: {error}")
             else:
-                found.append(f"{name}: {door}: no error")
+                found.append(f"{name}: {which}: no error")
                 continue
             assert_untouched(population, before)
     return found
@@ -129,8 +129,8 @@ def test_array_in_steps():
 
 
 def test_array_in_steps_in_a_reclaim():
-    doors = {name: door for name, door in RECLAIM.items() if name in IN_PLACE}
-    assert complaints(doors, in_steps, said="expected a C-contiguous .*ascontiguousarray") == []
+    calls = {name: call for name, call in RECLAIM.items() if name in IN_PLACE}
+    assert complaints(calls, in_steps, said="expected a C-contiguous .*ascontiguousarray") == []
 
 
 def test_array_at_an_odd_address():
@@ -138,8 +138,8 @@ def test_array_at_an_odd_address():
 
 
 def test_array_at_an_odd_address_in_a_reclaim():
-    doors = {name: door for name, door in RECLAIM.items() if name in IN_PLACE}
-    assert complaints(doors, at_an_odd_address, WIDE) == []
+    calls = {name: call for name, call in RECLAIM.items() if name in IN_PLACE}
+    assert complaints(calls, at_an_odd_address, WIDE) == []
 
 
 def test_read_only_array():
@@ -168,11 +168,11 @@ LENGTHS = {
 MAY_BE_LONGER = ("ptes", "table_state", "rmap_vma")
 
 
-def misfits(doors, change):
-    """Doors that do not say which array does not fit. Of two that do not fit together either may be named."""
+def misfits(calls, change):
+    """Calls that do not say which array does not fit. Of two that do not fit together either may be named."""
     found = []
     for name in MAPPED:
-        for door, call in doors.items():
+        for which, call in calls.items():
             population = with_array(name, LENGTHS[change])
             before = snapshot(population)
             allowed = name in MAY_BE_LONGER and change == "longer"
@@ -180,13 +180,13 @@ def misfits(doors, change):
                 call(population)
             except (TypeError, ValueError) as error:
                 if allowed or not re.search("|".join(ARRAYS), str(error)):
-                    found.append(f"{name}: {door}: {type(error).__name__}: {error}")
+                    found.append(f"{name}: {which}: {type(error).__name__}: {error}")
                 assert_untouched(population, before)
             except Exception as error:
-                found.append(f"{name}: {door}: {type(error).__name__}: {error}")
+                found.append(f"{name}: {which}: {type(error).__name__}: {error}")
             else:
                 if not allowed:
-                    found.append(f"{name}: {door}: no error")
+                    found.append(f"{name}: {which}: no error")
     return found
 
 
@@ -219,8 +219,8 @@ OUT_OF_RANGE = {
 }
 
 
-def assert_out_of_range(doors, name, value, named):
-    for call in doors.values():
+def assert_out_of_range(calls, name, value, named):
+    for call in calls.values():
         population = small()
         getattr(population, name)[-1] = value
         before = snapshot(population)
@@ -293,31 +293,31 @@ def test_architecture_with_another_table_size():
 # Single calls
 
 
-@pytest.mark.parametrize("door", [rf.try_to_unmap_one, rf.folio_referenced_one, rf.page_vma_mapped_walk])
-def test_indices(door):
+@pytest.mark.parametrize("call", [rf.try_to_unmap_one, rf.folio_referenced_one, rf.page_vma_mapped_walk])
+def test_indices(call):
     for folio, vma, named in ((4, 0, "folio"), (-1, 0, "folio"), (1 << 70, 0, "folio"), (0, 2, "vma"), (0, -1, "vma")):
         population = small()
         before = snapshot(population)
         with pytest.raises(
             (ValueError, IndexError, OverflowError), match=f"{named}: expected 0 to .* got {folio or vma}"
         ):
-            door(population, folio, vma)
+            call(population, folio, vma)
         assert_untouched(population, before)
 
 
 @pytest.mark.parametrize("wrong", [0.5, "0", None, [0]])
 @pytest.mark.parametrize("named", ["folio", "vma"])
-@pytest.mark.parametrize("door", [rf.try_to_unmap_one, rf.folio_referenced_one, rf.page_vma_mapped_walk])
-def test_indices_that_are_no_integers(door, named, wrong):
+@pytest.mark.parametrize("call", [rf.try_to_unmap_one, rf.folio_referenced_one, rf.page_vma_mapped_walk])
+def test_indices_that_are_no_integers(call, named, wrong):
     population = small()
     before = snapshot(population)
     with pytest.raises(TypeError):
-        door(population, **{"folio": 0, "vma": 0} | {named: wrong})
+        call(population, **{"folio": 0, "vma": 0} | {named: wrong})
     assert_untouched(population, before)
 
 
-@pytest.mark.parametrize("door", [rf.try_to_unmap_one, rf.folio_referenced_one])
-def test_vma_that_does_not_map_the_folio(door):
+@pytest.mark.parametrize("call", [rf.try_to_unmap_one, rf.folio_referenced_one])
+def test_vma_that_does_not_map_the_folio(call):
     """The last eight pages are a VMA of their own: it does not map the first folio, and nothing happens."""
     population = small()
     population.vma_start[1] += 8
@@ -325,7 +325,7 @@ def test_vma_that_does_not_map_the_folio(door):
     population.vma_pte_base[1] += 8
     before = snapshot(population)
     with pytest.raises(ValueError, match="vma: VMA 1 does not map folio 0"):
-        door(population, 0, 1)
+        call(population, 0, 1)
     assert_untouched(population, before)
     assert rf.page_vma_mapped_walk(population, 0, 1).ret is False
 
@@ -534,7 +534,9 @@ def test_arch_and_policy_are_checked():
 
 
 def at_most_eight(folio, vma, walk, pte):
-    if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or "HWPOISON" in walk.ttu or pte.unused:
+    if folio.nr_pages == 1 or (folio.anon and folio.swapbacked) or vma.uffd_wp:
+        return 1
+    if "HWPOISON" in walk.ttu or pte.unused:
         return 1
     nr = walk.batch(min(8, walk.room()), respect=("WRITE", "SOFT_DIRTY"))
     return nr if nr >= 4 else 1
@@ -559,7 +561,7 @@ def test_policy_in_python():
 
 
 def test_policy_in_python_that_restates_a_preset():
-    """One that always takes what the scan gives is v7.3 without its exceptions."""
+    """One that takes what the scan gives is v7.0 where no VMA has uffd-wp."""
 
     def whole(folio, vma, walk, pte):
         if folio.nr_pages == 1 or (folio.anon and folio.swapbacked):
@@ -568,8 +570,44 @@ def test_policy_in_python_that_restates_a_preset():
 
     population = rf.Population.synthetic("1MiB", orders="0:1,2:1,4:2", holes=0.1, write=0.2, seed=8)
     one = rf.reclaim(population, "1MiB", policy=whole, engine="reference")
-    other = rf.reclaim(population, "1MiB", policy="v7.3", engine="reference")
+    other = rf.reclaim(population, "1MiB", policy="v7.0", engine="reference")
     assert one.events == other.events and one.batch_lengths == other.batch_lengths
+
+
+def two_at_a_time(folio, vma, walk, pte):
+    return min(2, walk.batch(walk.room()))
+
+
+def test_the_rules_around_a_policy_in_python_are_those_of_v7_0():
+    """It does not reset the batch size (bug 4), and a batch leaves a marker in its first slot only (S6)."""
+    words = [*table(2), pte.make("device_exclusive", 66), *table(1, pfn=67)]
+    population = rf.Population.from_arrays(np.array(words), folio_pfn=64, folio_order=2, kind="lazyfree")
+    population.folio_refcount += 1
+    arch = rf.arch.get("x86-64")
+    call = reference.try_to_unmap_one(population, 0, 0, policy=two_at_a_time, arch=arch, ttu={"BATCH_FLUSH", "SYNC"})
+    start = int(population.vma_start[0])
+    steps = [step for step in call.trace if step[0].startswith("step")]
+    # the device entry reuses the length 2 of the batch before it, so five mappings are dropped, and there were four
+    assert steps == [("step", start, 2), ("step_nonpresent", start + 2, 2), ("step", start + 3, 1)]
+    assert population.folio_mapcount[0] == 4 - 5
+    words = [word | pte.UFFD_WP for word in table(4)]
+    population = rf.Population.from_arrays(np.array(words), folio_pfn=64, folio_order=2)
+    population.vma_flags |= VmaFlag.UFFD_WP
+    call = reference.try_to_unmap_one(population, 0, 0, policy=two_at_a_time, arch=arch, ttu={"BATCH_FLUSH", "SYNC"})
+    assert call.batch_lengths == {2: 2} and call.events["markers_set"] == 2
+    assert population.ptes.tolist() == [pte.MARKER, pte.NONE, pte.MARKER, pte.NONE]
+
+
+def test_single_calls_are_of_v7_0_by_default():
+    """Unlike v7.2 it does not reset the batch size (bug 4), unlike v6.14 its reference check is batched."""
+    words = [*table(2), pte.make("device_exclusive", 66), pte.NONE]
+    for options, dropped in (({}, 4), ({"policy": "v7.0"}, 4), ({"policy": "v7.2"}, 3)):
+        population = rf.Population.from_arrays(np.array(words), folio_pfn=64, folio_order=2, kind="lazyfree")
+        population.folio_refcount += 1
+        rf.try_to_unmap_one(population, 0, 0, **options)
+        assert population.folio_mapcount[0] == 3 - dropped
+    population = rf.Population.from_arrays(table(4), folio_pfn=64, folio_order=2)
+    assert rf.folio_referenced_one(population, 0, 0).events["young_calls"] == 1
 
 
 @pytest.mark.parametrize("got", [0, -1, 17, 1 << 70, None, "1", 1.0, True])
