@@ -149,5 +149,6 @@ def _sobol(
         index[number] = np.minimum(
             (points[:, column] * values.shape[number]).astype(np.int64), values.shape[number] - 1
         )
-    found = analysis.analyze(problem, values[tuple(index)], calc_second_order=False, seed=seed)
+    # SALib takes a seed of 0 for none.
+    found = analysis.analyze(problem, values[tuple(index)], calc_second_order=False, seed=seed + 1)
     return [float(one) for one in found["ST"]], [float(one) for one in found["ST_conf"]], ""
