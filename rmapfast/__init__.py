@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rmapfast.captures import Captured, CaptureError, capture
     from rmapfast.contents import describe
     from rmapfast.saved import Difference, Rerun, load, rerun, save
-    from rmapfast.sweeps import Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
+    from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
     from rmapfast.verify import CheckReport, PolicyCheck, VectorError, Violation, check, conformance
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
@@ -30,7 +30,9 @@ _ROOM_OF = {
     **dict.fromkeys(("CaptureError", "Captured", "capture"), "captures"),
     "describe": "contents",
     **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
-    **dict.fromkeys(("Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"),
+    **dict.fromkeys(
+        ("Axis", "Dimension", "Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"
+    ),
     **dict.fromkeys(("CheckReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"), "verify"),
 }
 
@@ -53,6 +55,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "EVENT_NAMES",
     "Arch",
+    "Axis",
     "CalibrateError",
     "Calibration",
     "Call",
@@ -63,6 +66,7 @@ __all__ = [
     "Cost",
     "CostVector",
     "Difference",
+    "Dimension",
     "Effect",
     "Events",
     "Policy",
