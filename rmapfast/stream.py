@@ -28,7 +28,7 @@ from rmapfast.swap import UNLIMITED_SWAP
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-# Pages that are visited in one call. It takes some tens of milliseconds.
+# Pages that are visited in one call. Such a call takes some ten milliseconds.
 SHARD = 1 << 21
 # Workers that an executor is taken to have if it does not say how many.
 _WORKERS = 16
