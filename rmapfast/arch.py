@@ -298,7 +298,7 @@ def get(arch: str | os.PathLike[str] | Arch) -> Arch:
         return arch
     if isinstance(arch, str) and arch in PRESETS:
         return PRESETS[arch]
-    if isinstance(arch, str | os.PathLike[str]) and Path(arch).suffix == ".toml":
+    if isinstance(arch, str | os.PathLike) and Path(arch).suffix == ".toml":
         return load(arch)
     raise ValueError(
         f"arch: no preset {arch!r}{closest(arch, PRESETS)}; known are {', '.join(PRESETS)}, or a path ending in .toml"
