@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rmapfast.contents import describe
     from rmapfast.saved import Difference, Rerun, load, rerun, save
     from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
-    from rmapfast.verify import CheckReport, PolicyCheck, VectorError, Violation, check, conformance
+    from rmapfast.verify import CheckReport, ConformanceReport, PolicyCheck, VectorError, Violation, check, conformance
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
 _ROOM_OF = {
@@ -33,7 +33,10 @@ _ROOM_OF = {
     **dict.fromkeys(
         ("Axis", "Dimension", "Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"
     ),
-    **dict.fromkeys(("CheckReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"), "verify"),
+    **dict.fromkeys(
+        ("CheckReport", "ConformanceReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"),
+        "verify",
+    ),
 }
 
 
@@ -63,6 +66,7 @@ __all__ = [
     "Captured",
     "CheckReport",
     "Comparison",
+    "ConformanceReport",
     "Cost",
     "CostVector",
     "Difference",
