@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core
+import rmapfast._core as _core
 
 PRESENT = np.uint64(_core.PTE_PRESENT)
 WRITE = np.uint64(_core.PTE_WRITE)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES

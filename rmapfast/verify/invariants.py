@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core, calls, pte, reference
+import rmapfast._core as _core
 from rmapfast import arch as _arch
+from rmapfast import calls, pte, reference
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.events import Call

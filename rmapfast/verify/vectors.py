@@ -18,7 +18,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from rmapfast import _core, calls, pte, reference
+import rmapfast._core as _core
+from rmapfast import calls, pte, reference
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.editions import REFERENCED_VECTORS, UNMAP_VECTORS
