@@ -6,7 +6,6 @@ from rmapfast import arch, cost, flags, policy, pte
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.calls import folio_pte_batch, folio_referenced_one, page_vma_mapped_walk, try_to_unmap_one
-from rmapfast.comparison import Comparison, compare
 from rmapfast.cost import Cost, CostVector, Prediction
 from rmapfast.events import EVENT_NAMES, Call, Events
 from rmapfast.loop import reclaim
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from rmapfast import plot
     from rmapfast.calibration import CalibrateError, Calibration, calibrate
     from rmapfast.captures import Captured, CaptureError, capture
+    from rmapfast.comparison import Comparison, compare
     from rmapfast.contents import describe
     from rmapfast.saved import Difference, Rerun, load, rerun, save
     from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ROOM_OF = {
     **dict.fromkeys(("CalibrateError", "Calibration", "calibrate"), "calibration"),
     **dict.fromkeys(("CaptureError", "Captured", "capture"), "captures"),
+    **dict.fromkeys(("Comparison", "compare"), "comparison"),
     "describe": "contents",
     **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
     **dict.fromkeys(
