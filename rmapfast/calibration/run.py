@@ -104,8 +104,9 @@ def calibrate(
 
     Examples
     --------
-    >>> found = calibrate(hold_back=4)  # doctest: +SKIP
-    >>> reclaim(Population.synthetic("1GiB"), "512MiB", arch=found.arch).prediction.seconds  # doctest: +SKIP
+    >>> import rmapfast as rf
+    >>> found = rf.calibrate(hold_back=4)  # doctest: +SKIP
+    >>> rf.reclaim(rf.Population.synthetic("1GiB"), "512MiB", arch=found.arch).prediction.seconds  # doctest: +SKIP
     """
     start = time.monotonic()
     base = running_arch()
