@@ -154,7 +154,16 @@ def make(kind: str, value: int | None = None, flags: Iterable[str] = ()) -> np.u
 
 
 def flags(pte: int | np.integer[Any]) -> list[str]:
-    """Return the names of the flags that one entry carries, such as ``["write", "young"]``."""
+    """Return the names of the flags that one entry carries, such as ``["write", "young"]``.
+
+    Parameters
+    ----------
+    pte : int or uint64
+
+    Returns
+    -------
+    list of str
+    """
     word = np.uint64(pte)
     if word == NONE or word == MARKER:
         return []
@@ -163,7 +172,16 @@ def flags(pte: int | np.integer[Any]) -> list[str]:
 
 
 def describe(pte: int | np.integer[Any]) -> str:
-    """Return one entry as text, such as ``present pfn=0x1a0 write young``."""
+    """Return one entry as text, such as ``present pfn=0x1a0 write young``.
+
+    Parameters
+    ----------
+    pte : int or uint64
+
+    Returns
+    -------
+    str
+    """
     name = KINDS[int(kind(pte))]
     if name in ("none", "marker_uffd_wp"):
         return name

@@ -142,6 +142,15 @@ class Result:
     def per_page(self, event: str) -> float:
         """Return an event's count per reclaimed base page (NaN if nothing was reclaimed).
 
+        Parameters
+        ----------
+        event : str
+            A name of :data:`rmapfast.EVENT_NAMES`.
+
+        Returns
+        -------
+        float
+
         Raises
         ------
         KeyError
@@ -205,7 +214,12 @@ class Result:
         return vector.price(self.events.counts, self.referenced_events.counts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the run as a dict that serialises to JSON; prices are None without a cost vector."""
+        """Return the run as a dict that serialises to JSON; prices are None without a cost vector.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "policy": self.policy_name,
             "arch": self.arch.name,

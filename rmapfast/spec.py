@@ -337,7 +337,12 @@ class PopulationSpec:
     # What it holds
 
     def folios_by_order(self) -> dict[int, int]:
-        """Return order -> number of folios, unmapped ones included."""
+        """Return order -> number of folios, unmapped ones included.
+
+        Returns
+        -------
+        dict of int to int
+        """
         counts = _core.described_orders(self)
         return {order: count for order, count in enumerate(counts) if count}
 
@@ -347,7 +352,13 @@ class PopulationSpec:
         return sum(self.folios_by_order().values())
 
     def describe(self) -> dict[str, Any]:
-        """Return what :meth:`rmapfast.Population.describe` does, with None for numbers that need the arrays."""
+        """Return what :meth:`rmapfast.Population.describe` does, with None for numbers that need the arrays.
+
+        Returns
+        -------
+        dict
+            The same keys.
+        """
         orders = self.folios_by_order()
         folios = sum(orders.values())
         # Anonymous folios that nothing maps do not exist, and holes may unmap a whole folio.

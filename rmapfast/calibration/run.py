@@ -49,7 +49,12 @@ class Calibration:
     provenance: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the calibration as a dict that serialises to JSON."""
+        """Return the calibration as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "provenance": self.provenance,
             "costs": self.costs.to_dict(),

@@ -69,7 +69,12 @@ class Ranking:
     note: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the ranking as a dict that serialises to JSON."""
+        """Return the ranking as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         effects = [
             {
                 "axis": one.axis,

@@ -105,7 +105,12 @@ class CheckReport:
         return all(one.clean for one in self.policies)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as a dict that serialises to JSON."""
+        """Return the report as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "provenance": self.provenance,
             "oracle": self.oracle,
