@@ -358,7 +358,7 @@ def configured(
     Raises
     ------
     ValueError
-        For a name or a setting that does not do; the message names it.
+        If a name or a setting is not valid; the message names it.
     """
     arches: dict[str, Arch] = {}
     for arch in map(get, names):

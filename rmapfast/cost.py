@@ -368,7 +368,7 @@ class CostVector:
         Raises
         ------
         ValueError
-            If a key is missing, unknown or has a value that does not do; the message names it.
+            If a key is missing or unknown, or its value is not valid; the message names it.
         """
         if not isinstance(document, Mapping):
             raise ValueError(f"{where}: expected a table, got {document!r}")
@@ -500,7 +500,7 @@ def get(costs: str | os.PathLike[str] | CostVector) -> CostVector:
     Raises
     ------
     ValueError
-        If no vector has that name, or the file is not a cost vector; the message lists what would do.
+        If no vector has that name, or the file is not a cost vector; the message lists the valid names.
     """
     if isinstance(costs, CostVector):
         return costs

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 PolicyFunction: TypeAlias = Callable[..., int]
 
 
+def policy_name(policy: str | Policy | PolicyFunction) -> str:
+    """Return the name of a policy, or of the function that stands for it."""
+    if isinstance(policy, str):
+        return policy
+    return policy.name if isinstance(policy, Policy) else getattr(policy, "__name__", "callable")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What an engine counted; :func:`rmapfast.reclaim` makes a :class:`Result` of it.
@@ -115,9 +122,7 @@ class Result:
     @property
     def policy_name(self) -> str:
         """Name of the policy, or of the function that stands for it."""
-        if isinstance(self.policy, str):
-            return self.policy
-        return str(getattr(self.policy, "name", None) or getattr(self.policy, "__name__", "callable"))
+        return policy_name(self.policy)
 
     @property
     def reclaimed_bytes(self) -> int:

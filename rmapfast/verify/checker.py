@@ -21,8 +21,9 @@ from rmapfast.parallel import Journal, opened
 from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
 from rmapfast.reference import BatchRule, batches
+from rmapfast.result import policy_name
 from rmapfast.verify.cases import Case, case_of_state
-from rmapfast.verify.invariants import INVARIANTS, judge, policy_name
+from rmapfast.verify.invariants import INVARIANTS, judge
 from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation
 from rmapfast.verify.states import Class, Family, Found, Scope, Tried
 

@@ -33,13 +33,6 @@ INVARIANTS: tuple[str, ...] = _core.INVARIANTS
 OUTSIDE = ("oob_reads", "oob_writes", "vma_overrun_reads", "vma_overrun_writes")
 
 
-def policy_name(policy: str | Policy | BatchRule) -> str:
-    """Return the name of a policy, or of the function that stands for it."""
-    if isinstance(policy, str):
-        return policy
-    return policy.name if isinstance(policy, Policy) else getattr(policy, "__name__", "callable")
-
-
 class Step(NamedTuple):
     """A step of an unmap: its first virtual page, its batch size, and whether its entry was present."""
 
