@@ -31,7 +31,7 @@ KINDS = ("measured", "published", "fitted", "assumed")
 _COMPONENT_OF = {event: component for component, events in COMPONENTS.items() for event in events}
 _INDEX = {event: index for index, event in enumerate(EVENT_NAMES)}
 
-# A tracer's share of a call that was counted under it: part of some recorded rows, of no prediction of a run.
+# What a tracer adds to each call that it counts. Some recorded rows hold it; the prediction of a run never does.
 TRACER = "traced_calls"
 
 

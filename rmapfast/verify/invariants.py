@@ -250,9 +250,10 @@ _HOLDS: dict[str, Callable[[UnmapOutcome], bool]] = {
     "mlock": _mlock_earned,
 }
 
-# How the pages are stored is no part of the final state.
+# Flags that say how the pages are stored. The final states are compared without them.
 _REPRESENTATION = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS | FolioFlag.EXCLUSIVE
-# A batch does not leave a folio partially mapped on its way: queueing for a deferred split is no part of it either.
+# Page by page a folio is partially mapped for a while, and is queued for a deferred split; in one batch it never is. So
+# this flag is not compared either.
 _QUEUED = FolioFlag.PARTIALLY_MAPPED
 
 
