@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What the compiled module is made from.
-COMPILED := setup.py rmapfast/_core.pyx rmapfast/_csrc.pxd $(wildcard csrc/*.c csrc/*.h csrc/*.def)
+COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def)
+# Tools find each other there: cython-lint calls pycodestyle, pyright is asked which Python it checks for.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 BUILD_TOOLS := "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
 
 run: $(VENV)/built
@@ -43,16 +45,46 @@ fit: $(VENV)/test-tools
 studies: $(VENV)/test-tools
 	set -e; for study in docs/case-studies/[a-z]*.py; do $(BIN)/python $$study; done
 
+# Style, types, and the types of the compiled module against what it holds.
 lint: $(VENV)/lint-tools
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint $(wildcard rmapfast/*.pyx rmapfast/*.pxd)
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest rmapfast._core --allowlist tests/stubtest-allowlist.txt
 
-# The C tests and the twin tests under the address and undefined-behaviour sanitizers.
+# What of the tests needs the full recorded data: RMAPFAST_SHARED names its folder, ../shared if it does not.
+test-shared: $(VENV)/test-tools
+	$(BIN)/python -m pytest -m shared
+
+# A source distribution, a wheel made from it alone, and tests in a clean environment and outside the tree: what both hold,
+# and a part of the suite, as the source distribution has it, against the installed wheel. Needs the network.
+OUTSIDE := test_distribution test_typing test_arch test_cost test_conformance test_population test_twins
+dist: $(VENV)/dist-tools
+	rm -rf build/dist && mkdir -p build/dist/source build/dist/outside
+	$(BIN)/python -m build --outdir build/dist .
+	tar -xzf build/dist/rmapfast-*.tar.gz --strip-components=1 -C build/dist/source
+	! git rev-parse 2>/dev/null || git ls-files > build/dist/tracked
+	$(PYTHON) -m venv build/dist/venv
+	build/dist/venv/bin/python -m pip --quiet --disable-pip-version-check install "$$(echo build/dist/*.whl)[test]"
+	cp -r $(addprefix build/dist/source/,tests docs examples pyproject.toml) build/dist/outside
+	cd build/dist/outside && RMAPFAST_DIST=.. RMAPFAST_UNDER_TEST=../venv RMAPFAST_SHARED= \
+		../venv/bin/python -m pytest $(OUTSIDE:%=tests/%.py)
+
+# What takes longer than CI's lane may.
+ci-full: sanitize
+
+# The C tests and the twin tests under the address and undefined-behaviour sanitizers, which need libstdc++ at the start if a
+# module that is written in C++ (of matplotlib) is to raise an exception later.
 sanitize: $(VENV)/test-tools
 	$(MAKE) -C csrc BUILD=build-sanitize CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" test
 	RMAPFAST_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib build/sanitize --build-temp build/sanitize-temp
-	cp -r rmapfast/*.py build/sanitize/rmapfast/
-	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONPATH=build/sanitize \
-		$(BIN)/python -m pytest tests -k "twins or calls or reclaim"
+	find build/sanitize -name '*.py' -delete
+	find rmapfast -name '*.py' -o -name '*.toml' | xargs cp --parents -t build/sanitize
+	ASAN_OPTIONS=detect_leaks=0 RMAPFAST_UNDER_TEST=build/sanitize \
+		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
+		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim"
 
 clean:
 	rm -rf $(VENV) build rmapfast/*.so rmapfast/_core.c csrc/build csrc/build-sanitize
@@ -63,16 +95,22 @@ $(VENV)/built: $(COMPILED) pyproject.toml
 	$(PIP) install --no-build-isolation --no-deps -e .
 	touch $@
 
+# pyright fetches its program when it first runs.
 $(VENV)/test-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[test]"
+	test -e $@ || ! command -v node >/dev/null || $(BIN)/pyright --version
 	touch $@
 
 $(VENV)/bench-tools: $(VENV)/test-tools
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[bench]"
 	touch $@
 
-$(VENV)/lint-tools: $(VENV)/built
+$(VENV)/lint-tools: $(VENV)/test-tools
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[lint]"
 	touch $@
 
-.PHONY: run test bench bench-json bench-compare validate fit studies lint sanitize clean
+$(VENV)/dist-tools: $(VENV)/built
+	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
+	touch $@
+
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist ci-full sanitize clean

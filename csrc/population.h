@@ -42,12 +42,14 @@ enum rmf_folio_flag {
 	RMF_FOLIO_PAGE_MAPCOUNTS = 1 << 13, /* page_mapcount[] is valid */
 	RMF_FOLIO_PAGE_FLAGS = 1 << 14, /* page_flags[] is valid */
 	RMF_FOLIO_FREED = 1 << 15,
+	RMF_FOLIO_MAYBE_SHARED = 1 << 16, /* more than one mm maps it, or did */
 };
 
 enum rmf_page_flag {
 	RMF_PAGE_EXCLUSIVE = 1 << 0,
 	RMF_PAGE_HWPOISON = 1 << 1,
 	RMF_PAGE_SWAP_DUP_FAIL = 1 << 2,
+	RMF_PAGE_ZERO = 1 << 3, /* it holds nothing but zero bytes */
 };
 
 enum rmf_mm_flag {

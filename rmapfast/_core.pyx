@@ -28,6 +28,7 @@ PTE_CONT = RMF_PTE_CONT
 PTE_PROT = RMF_PTE_PROT
 PTE_EXCLUSIVE = RMF_PTE_EXCLUSIVE
 PTE_MARKER_WORD = rmf_mk_marker()
+ZERO_PFN = RMF_ZERO_PFN
 PFN_SHIFT = RMF_PFN_SHIFT
 KIND_SHIFT = RMF_KIND_SHIFT
 KIND_MASK = RMF_KIND_MASK
@@ -58,9 +59,11 @@ FOLIO_EXCLUSIVE = RMF_FOLIO_EXCLUSIVE
 FOLIO_PAGE_MAPCOUNTS = RMF_FOLIO_PAGE_MAPCOUNTS
 FOLIO_PAGE_FLAGS = RMF_FOLIO_PAGE_FLAGS
 FOLIO_FREED = RMF_FOLIO_FREED
+FOLIO_MAYBE_SHARED = RMF_FOLIO_MAYBE_SHARED
 PAGE_EXCLUSIVE = RMF_PAGE_EXCLUSIVE
 PAGE_HWPOISON = RMF_PAGE_HWPOISON
 PAGE_SWAP_DUP_FAIL = RMF_PAGE_SWAP_DUP_FAIL
+PAGE_ZERO = RMF_PAGE_ZERO
 MM_OUTSIDE_MEMCG = RMF_MM_OUTSIDE_MEMCG
 MAX_ORDER = RMF_MAX_ORDER
 LAYOUT_BLOCK = RMF_LAYOUT_BLOCK
@@ -102,6 +105,11 @@ cdef dict _UFFD = {
     "whole-batch": RMF_UFFD_WHOLE_BATCH,
 }
 cdef dict _DONE = {"never": RMF_DONE_NEVER, "batched": RMF_DONE_BATCHED, "whole": RMF_DONE_WHOLE}
+cdef dict _SWAP_SPLIT = {
+    "always": RMF_SWAP_SPLIT_ALWAYS,
+    "any-slot": RMF_SWAP_SPLIT_ANY_SLOT,
+    "all-slots": RMF_SWAP_SPLIT_ALL_SLOTS,
+}
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
@@ -162,6 +170,9 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.walk_done = _DONE[policy.walk_done]
     p.mlock_at_once, p.failure_swapbacked = policy.mlock_at_once, policy.failure_swapbacked
     p.hwpoison_page0, p.mismatch_restores = policy.hwpoison_page0, policy.mismatch_restores
+    p.split_ascending, p.swap_split = policy.split_order == "ascending", _SWAP_SPLIT[policy.swap_split]
+    p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
+    p.reclaim_clean, p.shmem_fallback = policy.reclaim_clean, policy.shmem_fallback
 
 
 cdef _fill_arch(rmf_arch *a, arch):

@@ -20,6 +20,7 @@ cdef extern from "pte.h" nogil:
         RMF_KIND_SHIFT
         RMF_KIND_MASK
     unsigned long long rmf_mk_marker()
+    const uint64_t RMF_ZERO_PFN
 
 cdef extern from "error.h" nogil:
     enum:
@@ -57,9 +58,11 @@ cdef extern from "population.h" nogil:
         RMF_FOLIO_PAGE_MAPCOUNTS
         RMF_FOLIO_PAGE_FLAGS
         RMF_FOLIO_FREED
+        RMF_FOLIO_MAYBE_SHARED
         RMF_PAGE_EXCLUSIVE
         RMF_PAGE_HWPOISON
         RMF_PAGE_SWAP_DUP_FAIL
+        RMF_PAGE_ZERO
         RMF_MM_OUTSIDE_MEMCG
         RMF_MAX_ORDER
         RMF_MAX_FOLIO_PAGES
@@ -182,6 +185,10 @@ cdef extern from "policy.h" nogil:
         RMF_DONE_NEVER
         RMF_DONE_BATCHED
         RMF_DONE_WHOLE
+    enum rmf_swap_split_rule:
+        RMF_SWAP_SPLIT_ALWAYS
+        RMF_SWAP_SPLIT_ANY_SLOT
+        RMF_SWAP_SPLIT_ALL_SLOTS
     struct rmf_policy:
         bint lazyfree
         bint file
@@ -198,6 +205,12 @@ cdef extern from "policy.h" nogil:
         bint failure_swapbacked
         bint hwpoison_page0
         bint mismatch_restores
+        bint split_ascending
+        rmf_swap_split_rule swap_split
+        bint sharing_guess
+        bint dirty_flush_batch
+        bint reclaim_clean
+        bint shmem_fallback
 
 cdef extern from "events.h" nogil:
     enum rmf_event:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rmapfast import cost as _cost
 from rmapfast.cost import CostVector
@@ -74,9 +75,10 @@ class Arch:
     nr_cpus: int = 32
     costs: str | CostVector = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Check every parameter."""
         for field in dataclasses.fields(self):
-            value, want = getattr(self, field.name), _TYPES.get(field.type)
+            value, want = getattr(self, field.name), _TYPES.get(str(field.type))
             if want and type(value) is not want:
                 raise TypeError(f"arch.{field.name}: expected {field.type}, got {value!r}")
         if not isinstance(self.costs, str | CostVector):
@@ -123,7 +125,7 @@ class Arch:
         warnings.warn("Arch.cost is called Arch.cost_vector", DeprecationWarning, stacklevel=2)
         return self.cost_vector
 
-    def replace(self, **changes) -> Arch:
+    def replace(self, **changes: Any) -> Arch:
         """Return a copy with some parameters changed.
 
         Parameters
@@ -249,7 +251,7 @@ def of_machine(machine: str, page_size: int = 4096) -> Arch:
     return PRESETS[name]
 
 
-def load(path: str | os.PathLike) -> Arch:
+def load(path: str | os.PathLike[str]) -> Arch:
     """Read an architecture from a TOML file.
 
     At its top level are the parameters of :class:`Arch`, of which only ``name`` is required. ``costs`` names a cost
@@ -281,7 +283,7 @@ def load(path: str | os.PathLike) -> Arch:
     return arch
 
 
-def get(arch: str | os.PathLike | Arch) -> Arch:
+def get(arch: str | os.PathLike[str] | Arch) -> Arch:
     """Return the architecture itself, the preset of that name, or the one in a TOML file.
 
     Raises
@@ -293,7 +295,7 @@ def get(arch: str | os.PathLike | Arch) -> Arch:
         return arch
     if isinstance(arch, str) and arch in PRESETS:
         return PRESETS[arch]
-    if isinstance(arch, str | os.PathLike) and Path(arch).suffix == ".toml":
+    if isinstance(arch, str | os.PathLike[str]) and Path(arch).suffix == ".toml":
         return load(arch)
     raise ValueError(
         f"arch: no preset {arch!r}{closest(arch, PRESETS)}; known are {', '.join(PRESETS)}, or a path ending in .toml"
@@ -301,7 +303,7 @@ def get(arch: str | os.PathLike | Arch) -> Arch:
 
 
 def configured(
-    names: Iterable[str | os.PathLike | Arch], settings: Iterable[str] = (), where: str = "settings"
+    names: Iterable[str | os.PathLike[str] | Arch], settings: Iterable[str] = (), where: str = "settings"
 ) -> list[Arch]:
     """Return architectures with settings applied.
 
@@ -325,7 +327,7 @@ def configured(
     for arch in map(get, names):
         if arches.setdefault(arch.name, arch) != arch:
             raise ValueError(f"arch: two different architectures are named {arch.name!r}")
-    changes: dict[str, dict] = {name: {} for name in arches}
+    changes: dict[str, dict[str, Any]] = {name: {} for name in arches}
     given: dict[str, list[str]] = {name: [] for name in arches}
     for setting in settings:
         key, _, text = setting.partition("=")
@@ -355,7 +357,7 @@ def configured(
     return list(arches.values())
 
 
-def _parse(parameter: str, text: str):
+def _parse(parameter: str, text: str) -> str | int | float | bool | CostVector:
     """The value that the text of a setting means, of the parameter's type; replace() refuses an unknown parameter."""
     if parameter == "cost":
         raise ValueError("cost: one figure is cost.EVENT=VALUE, a whole vector is costs=NAME")

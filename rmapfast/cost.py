@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast.events import COMPONENTS, EVENT_NAMES, REFERENCE_CHECK
 from rmapfast.support import closest
@@ -58,7 +60,8 @@ class Cost:
     kind: str
     source: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Check every field."""
         if self.event not in _INDEX and self.event != TRACER:
             raise ValueError(
                 f"cost.{self.event}: no such event{closest(self.event, EVENT_NAMES)}; see rmapfast list event"
@@ -107,7 +110,7 @@ class Prediction:
         """The value in seconds, or None of a vector in instructions."""
         return self.value * 1e-9 if self.unit == "ns" else None
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return the prediction as a dict that serialises to JSON; prices in seconds are None in instructions."""
         in_ns = self.unit == "ns"
         document = {
@@ -162,7 +165,8 @@ class CostVector:
     joint: tuple[tuple[str, ...], ...] = ()
     members: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Check every field."""
         for name in ("name", "arch", "build", "note"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"cost.{name}: expected a text, got {getattr(self, name)!r}")
@@ -191,12 +195,12 @@ class CostVector:
         return next((cost.value for cost in self.costs if cost.event == event), 0.0)
 
     @cached_property
-    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
+    def _columns(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Positions in EVENT_NAMES of the costs that are events of a run, and in `costs`."""
         placed = [(_INDEX[cost.event], at) for at, cost in enumerate(self.costs) if cost.event != TRACER]
         return np.array([index for index, _ in placed]), np.array([at for _, at in placed])
 
-    def _spread(self, figures) -> np.ndarray:
+    def _spread(self, figures: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Figures in the order of `costs` (last axis) as rows over EVENT_NAMES."""
         figures = np.asarray(figures, float)
         columns, at = self._columns
@@ -205,11 +209,11 @@ class CostVector:
         return rows
 
     @property
-    def values(self) -> np.ndarray:
+    def values(self) -> npt.NDArray[np.float64]:
         """The costs as float64 of shape (len(EVENT_NAMES),)."""
         return self._spread([cost.value for cost in self.costs])
 
-    def sample(self, size: int, seed: int | np.random.Generator = 0) -> np.ndarray:
+    def sample(self, size: int, seed: int | np.random.Generator = 0) -> npt.NDArray[np.float64]:
         """Draw cost vectors that explain the data as well, as float64 of shape (size, len(EVENT_NAMES)).
 
         From the members (convex mixtures of three, which fit as well as they do), or uniformly from the ranges.
@@ -240,7 +244,7 @@ class CostVector:
         joint = tuple(events for events in self.joint if not set(events) & set(changes))
         return replace(self, costs=tuple(costs), joint=joint, members=tuple(tuple(row) for row in members.tolist()))
 
-    def price(self, counts, referenced=None) -> Prediction:
+    def price(self, counts: npt.ArrayLike, referenced: npt.ArrayLike | None = None) -> Prediction:
         """Price one run.
 
         Parameters
@@ -292,9 +296,15 @@ class CostVector:
         }
         return {name: share for name, share in merged.items() if share}
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return the vector as plain values, as its TOML file holds it."""
-        document = {"name": self.name, "unit": self.unit, "arch": self.arch, "build": self.build, "note": self.note}
+        document: dict[str, Any] = {
+            "name": self.name,
+            "unit": self.unit,
+            "arch": self.arch,
+            "build": self.build,
+            "note": self.note,
+        }
         document |= {"residual": self.residual, "joint": [list(events) for events in self.joint]}
         document["costs"] = {
             cost.event: {name: getattr(cost, name) for name in ("value", "low", "high", "kind", "source")}
@@ -303,7 +313,7 @@ class CostVector:
         return document | {"members": [list(member) for member in self.members]}
 
     @classmethod
-    def from_dict(cls, document: Mapping, where: str = "cost") -> CostVector:
+    def from_dict(cls, document: Mapping[str, Any], where: str = "cost") -> CostVector:
         """Return the vector that :meth:`to_dict` described.
 
         Parameters
@@ -358,13 +368,13 @@ class CostVector:
         return "\n".join(lines) + "\n"
 
 
-def toml_value(value) -> str:
+def toml_value(value: Any) -> str:
     """A text, number, truth value or nested list as TOML (whose syntax for these is JSON's)."""
     # but for DEL, which only TOML wants escaped
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def read_toml(path: str | os.PathLike) -> dict:
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a TOML file; one that is not TOML raises ``ValueError``."""
     try:
         return tomllib.loads(Path(path).read_bytes().decode())
@@ -372,7 +382,7 @@ def read_toml(path: str | os.PathLike) -> dict:
         raise ValueError(f"{path}: not TOML: {error}") from None
 
 
-def matrix(costs: Iterable[CostVector]) -> np.ndarray:
+def matrix(costs: Iterable[CostVector]) -> npt.NDArray[np.float64]:
     """Return the values of vectors as float64 of shape (k, len(EVENT_NAMES)), for :meth:`rmapfast.Result.price`."""
     return np.array([vector.values for vector in costs])
 
@@ -389,7 +399,7 @@ def _packaged(name: str) -> CostVector:
     return CostVector.from_dict(tomllib.loads(text), name)
 
 
-def get(costs: str | os.PathLike | CostVector) -> CostVector:
+def get(costs: str | os.PathLike[str] | CostVector) -> CostVector:
     """Return the vector itself, the one of that name, or the one in a TOML file.
 
     Raises

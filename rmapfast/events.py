@@ -6,10 +6,11 @@ to add one, follow its head. :data:`EVENT_NAMES` is their order in every array o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast import _core
 from rmapfast.support import closest
@@ -30,7 +31,7 @@ REFERENCE_CHECK = "reference check"
 IN_REFERENCE_CHECK = frozenset(name for name, _, _, may in _core.EVENTS if may)
 
 
-class Events(Mapping):
+class Events(Mapping[str, int]):
     """Counts by event name.
 
     Parameters
@@ -39,8 +40,8 @@ class Events(Mapping):
         In the order of :data:`EVENT_NAMES`.
     """
 
-    def __init__(self, counts):
-        self.counts = np.ascontiguousarray(counts, np.uint64)
+    def __init__(self, counts: npt.ArrayLike):
+        self.counts: npt.NDArray[np.uint64] = np.ascontiguousarray(counts, np.uint64)
         if self.counts.shape != (len(EVENT_NAMES),):
             raise ValueError(f"counts: expected {len(EVENT_NAMES)} of them, got shape {self.counts.shape}")
 
@@ -50,13 +51,13 @@ class Events(Mapping):
         except ValueError:
             raise KeyError(f"no event {name!r}{closest(name, EVENT_NAMES)}") from None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(EVENT_NAMES)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(EVENT_NAMES)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         counted = ", ".join(f"{name}={count}" for name, count in self.items() if count)
         return f"Events({counted})"
 

@@ -24,6 +24,9 @@ MARKER = np.uint64(_core.PTE_MARKER_WORD)
 PFN_SHIFT = np.uint64(_core.PFN_SHIFT)
 PFN_ONE = np.uint64(1 << _core.PFN_SHIFT)
 
+# The PFN of the shared zero page, which belongs to no folio.
+ZERO_PFN = np.uint64(_core.ZERO_PFN)
+
 # Index: the kind as kind() returns it.
 KINDS = ("none", "swap", "migration", "device_exclusive", "device_private", "hwpoison", "marker_uffd_wp", "present")
 
@@ -58,9 +61,10 @@ def kind(ptes):
 def maps_page(ptes):
     """Return whether each entry maps a page and counts in its mapcount, as bool of the same shape.
 
-    Present entries do, and so do device-exclusive and device-private ones.
+    Present entries do, but those of the shared zero page; so do device-exclusive and device-private ones.
     """
-    return np.isin(kind(ptes), _MAPPING_KINDS)
+    ptes = np.asarray(ptes, np.uint64)
+    return np.isin(kind(ptes), _MAPPING_KINDS) & (pfn(ptes) != ZERO_PFN)
 
 
 def make(kind: str, value: int | None = None, flags=()) -> np.uint64:

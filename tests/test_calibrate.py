@@ -6,11 +6,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import DEADLINE, INTERRUPTIBLE, wait_for
 
 import rmapfast as rf
 from rmapfast import arch, cost
@@ -91,18 +91,19 @@ def test_mapped_file_folios_are_unmapped_as_often_as_they_are_mapped(here):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_calibration_leaves_everything_as_it_was(here, how):
     before = outside(here)
-    code = "import sys; from rmapfast.cli import main; main(['calibrate', '--folder', sys.argv[1]])"
+    code = INTERRUPTIBLE + "import sys; from rmapfast.cli import main; main(['calibrate', '--folder', sys.argv[1]])"
     child = subprocess.Popen([sys.executable, "-c", code, here], stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 30
-    while not list(here.iterdir()) and time.monotonic() < end:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    child.send_signal(how)
-    child.wait(30)
-    end = time.monotonic() + 10
-    while outside(here) != before and time.monotonic() < end:
-        time.sleep(0.05)
-    assert outside(here) == before
+    try:
+        # at the latest it is killed once it has changed the readahead, after the file and the cgroup were made
+        wait_for(lambda: outside(here)[0] != before[0] or child.poll() is not None, "a readahead setting")
+        assert child.poll() is None, "the calibration ended before it could be killed"
+        child.send_signal(how)
+        child.wait(DEADLINE)
+        wait_for(lambda: outside(here) == before, "everything to be as it was")
+    finally:
+        child.kill()
+        child.wait()
+        measure._readahead_setting(here).write_text(before[0])
 
 
 def test_a_failure_leaves_everything_as_it_was(here, short, monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_population import check_consistent, mapped_pages
@@ -18,9 +19,8 @@ from rmapfast.pageout import pageout_groups
 from rmapfast.population import Population
 
 HERE = Path(__file__).resolve().parent / "data" / "captures"
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "captures"
+SHARED = shared.DATA / "captures"
 SMALL = sorted(HERE.glob("*.npz"))
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="captures beside the repository are not there")
 
 HEAD, TAIL, ANON, SWAPBACKED = 1 << 15, 1 << 16, 1 << 12, 1 << 14
 
@@ -76,8 +76,12 @@ def test_small_captures(path):
         check_consistent(population)
 
 
-@needs_shared
-@pytest.mark.parametrize("path", sorted(SHARED.glob("**/*.npz")), ids=lambda path: str(path.relative_to(SHARED)))
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "path",
+    sorted(SHARED.glob("**/*.npz")) if shared.PRESENT else [SHARED],
+    ids=lambda path: str(path.relative_to(SHARED)),
+)
 def test_all_captures(path):
     population = check_against_capture(path)
     assert "broken" not in population.assumptions
@@ -88,7 +92,7 @@ def test_all_captures(path):
         assert np.count_nonzero(population.ptes & pte.SPECIAL) == 992
 
 
-@needs_shared
+@pytest.mark.shared
 def test_live_cases():
     for case in json.loads((SHARED / "live" / "cases.json").read_text())["cases"]:
         for phase in ("before", "after"):
@@ -109,7 +113,7 @@ def test_live_cases():
                 assert population.orders() == named
 
 
-@needs_shared
+@pytest.mark.shared
 def test_joined_processes():
     paths = [SHARED / f"fork_shared_p{number}.npz" for number in range(4)]
     population = Population.load(paths)

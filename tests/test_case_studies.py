@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shared
 
 import rmapfast as rf
 from rmapfast import cost
@@ -185,6 +186,20 @@ def test_batch_length(run):
             assert before["whole"] > found["pages"]["whole"], "write matching cuts what v7.0-rc1 took whole"
     assert facts["share"]["whole"] > facts["share"]["part"] >= facts["share"]["one"]
     assert all(0.5 < left.value < 1.01 for left in facts["left"].values())
+
+
+@pytest.mark.shared
+def test_the_captures_are_those_recorded():
+    captures = sorted((FOLDER / "data").glob("*.npz"))
+    assert captures
+    for path in captures:
+        assert path.read_bytes() == (shared.DATA / "captures" / path.name).read_bytes(), path.name
+
+
+def test_every_capture_is_read(study):
+    captures = importlib.import_module("batch_length").CAPTURES
+    named = {file for _, files, folder, _ in captures for file in files if folder.endswith("case-studies/data")}
+    assert named == {path.name for path in (FOLDER / "data").glob("*.npz")}
 
 
 def test_a_batch_is_told_from_a_smaller_folio(study):

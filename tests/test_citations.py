@@ -105,7 +105,7 @@ def files():
     yield from PAGES
 
 
-@pytest.mark.parametrize("name", files())
+@pytest.mark.parametrize("name", list(files()))
 def test_citations_resolve(name):
     assert problems((ROOT / name).read_text(), name) == []
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import DEADLINE
 
 import rmapfast as rf
 from rmapfast import cli
@@ -77,7 +78,7 @@ def command(*argv, **options):
     """Run the command as a process of its own."""
     code = "import sys; from rmapfast.cli import main; sys.exit(main())"
     argv = [sys.executable, "-c", code, *map(str, argv)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, **options)
 
 
 # reclaim
@@ -662,7 +663,7 @@ def test_process():
     done = command("reclaim", "--size", "nonsense")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     module = [sys.executable, "-m", "rmapfast.cli", "list", "event"]
-    assert subprocess.run(module, capture_output=True, text=True, timeout=60).returncode == 0
+    assert subprocess.run(module, capture_output=True, text=True, timeout=DEADLINE).returncode == 0
 
 
 def test_output_does_not_depend_on_the_locale():
@@ -679,7 +680,7 @@ def test_reader_that_goes_away(argv):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-c", code, *argv], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+        [sys.executable, "-c", code, *argv], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=DEADLINE
     )
     os.close(writer)
     assert done.stderr == ""

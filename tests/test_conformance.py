@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shared
 from test_twins import used
+from waiting import DEADLINE
 
 import rmapfast as rf
 from rmapfast import editions, pte
@@ -23,13 +25,11 @@ from rmapfast.verify import capture_lines, replay_captures, replay_counts, vecto
 
 DATA = Path(__file__).resolve().parent / "data"
 SAMPLE = DATA / "conformance"
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = shared.DATA
 FILES = ("unmap_vectors.jsonl.gz", "batch_vectors.jsonl.gz", "referenced_vectors.jsonl.gz")
 ENGINES = ("c", "reference")
 # MADV_FREE of these pages was pending in a per-CPU batch when the capture was taken, which it cannot show.
 PENDING = {"anon64k_partfree_pageout": [64, 65, 66, 67]}
-
-needs_shared = pytest.mark.skipif(not (SHARED / "conformance").is_dir(), reason="no vectors beside the repository")
 
 
 def read(path):
@@ -76,7 +76,7 @@ def test_sample_has_every_variant():
     assert set(found) == {*editions.UNMAP_VECTORS, *editions.REFERENCED_VECTORS, "v7.1", "v6.14"}
 
 
-@needs_shared
+@pytest.mark.shared
 @pytest.mark.parametrize("name", FILES)
 def test_sample_is_of_the_full_set(name):
     sample, full = read(SAMPLE / name), read(SHARED / "conformance" / name)
@@ -93,7 +93,7 @@ def test_sample_is_of_the_full_set(name):
     assert shown(sample) == shown(full)
 
 
-@needs_shared
+@pytest.mark.shared
 def test_sample_is_what_its_script_makes(tmp_path):
     code = (
         "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import sample_conformance as s;"
@@ -108,13 +108,13 @@ def test_sample_is_what_its_script_makes(tmp_path):
     assert sum((SAMPLE / name).stat().st_size for name in FILES) < 150 << 10
 
 
-@needs_shared
+@pytest.mark.shared
 @pytest.mark.parametrize("name", FILES)
 def test_full_set(name):
     assert_all_pass(SHARED / "conformance" / name, "c")
 
 
-@needs_shared
+@pytest.mark.shared
 @pytest.mark.parametrize("name", FILES)
 def test_subset_on_the_reference(name, tmp_path):
     assert_all_pass(write(tmp_path / name, read(SHARED / "conformance" / name)[::10]), "reference")
@@ -267,8 +267,11 @@ def test_uniform_and_expanded_folios_agree(name, engine):
 
 @pytest.mark.parametrize(
     "directory",
-    [DATA / "captures", *(pytest.param(SHARED / "captures" / name, marks=needs_shared) for name in ("live", "vm"))],
-    ids=["vendored", "live", "vm"],
+    [
+        pytest.param(DATA / "captures", id="vendored"),
+        pytest.param(SHARED / "captures" / "live", marks=pytest.mark.shared, id="live"),
+        pytest.param(SHARED / "captures" / "vm", marks=pytest.mark.shared, id="vm"),
+    ],
 )
 def test_live_pairs(directory):
     cases = replay_captures(directory)
@@ -335,7 +338,7 @@ def test_counts():
             assert walks[name].recorded == walks[name].model == row["pvmw"]
 
 
-@needs_shared
+@pytest.mark.shared
 def test_counts_are_those_recorded():
     tables = [tomllib.loads(path.read_text())["counts"] for path in (DATA / "counts.toml", SHARED / "measured-vm.toml")]
     assert tables[0] == tables[1]
@@ -559,7 +562,7 @@ def test_vectors_that_claim_too_much(tmp_path, what, engine):
     )
     argv = [sys.executable, "-c", code, "conformance", "--engine", engine, str(path)]
     done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=60, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+        argv, capture_output=True, text=True, timeout=DEADLINE, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1 and f"{path}:2: " in done.stderr

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import DEADLINE, INTERRUPTIBLE, wait_for
 
 import rmapfast as rf
 from rmapfast import pte
@@ -118,13 +119,6 @@ class Child:
 
 def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def wait_for(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -841,17 +835,19 @@ def test_interrupted_again_while_it_lets_go(child, tmp_path, monkeypatch):
     assert one.state() == "S"
 
 
-CAPTURE_FOREVER = """
+CAPTURE_FOREVER = f"""{INTERRUPTIBLE}
 import os, subprocess, sys, time
 import rmapfast as rf
 from rmapfast.captures import process as reader
 def read(*_):
-    # a child that holds what it inherited open
-    if not os.fork():
-        time.sleep(3)
+    # a child that holds what it inherited open, and is not of the job that is killed
+    holder = os.fork()
+    if not holder:
+        os.setsid()
+        print("frozen", os.getpid(), flush=True)
+        time.sleep({DEADLINE})
         os._exit(0)
-    print("frozen", flush=True)
-    time.sleep(600)
+    time.sleep({DEADLINE})
 reader._Process.read = read
 rf.capture(int(sys.argv[1]), sys.argv[2], freeze=True)
 """
@@ -867,13 +863,18 @@ def test_killed_while_frozen(child, tmp_path, number):
         stderr=subprocess.DEVNULL,
         process_group=0,
     )
+    holder = None
     try:
-        assert capturer.stdout.readline() == b"frozen\n"
+        word, holder = capturer.stdout.readline().split()
+        assert word == b"frozen"
         assert one.state() == "T"
         os.killpg(capturer.pid, number)  # as a terminal does: to all of the job
-        wait_for(lambda: one.state() == "S", seconds=2)
+        wait_for(lambda: one.state() == "S", "the process to go on")
+        assert state_of(int(holder)) == "S", "it went on while the pipe was held open"
     finally:
         os.kill(one.pid, signal.SIGCONT)
+        if holder:
+            os.kill(int(holder), signal.SIGKILL)
         capturer.kill()
         capturer.wait()
         capturer.stdout.close()

@@ -7,6 +7,7 @@ import sys
 
 import matplotlib
 import pytest
+from waiting import DEADLINE
 
 import rmapfast as rf
 from rmapfast import plot
@@ -258,7 +259,7 @@ assert "matplotlib.pyplot" not in sys.modules
     for kind, said in (("missing", "install it with: pip install 'rmapfast[plot]'"), ("there", "")):
         argv = [sys.executable, "-c", code, kind, str(tmp_path / f"{kind}.png")]
         environment = {"MPLBACKEND": "", "MPLCONFIGDIR": str(tmp_path / "config"), "PATH": ""}
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, env=environment)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, env=environment)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout and bool(said) == bool(done.stdout)
     assert (tmp_path / "there.png").read_bytes().startswith(MAGIC["png"]) and not (tmp_path / "missing.png").exists()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import shared
 
 from rmapfast import cost
 from validation import fit, page, rows
@@ -75,6 +76,12 @@ def test_every_member_explains_the_rows_as_well(problems, name):
         for row, error in best.items():
             allowed = max(abs(error), problem.scatter, 1 - row.scatter[0]) * 1.01 + 1e-3
             assert abs(row.predicted(other) / row.measured - 1) <= allowed, (row.section, row.name)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["measured-vm.toml", "measured-x86-6.18.toml", "published.toml"])
+def test_the_measured_rows_are_those_recorded(name):
+    assert (rows.DATA / name).read_bytes() == (shared.DATA / name).read_bytes()
 
 
 def test_assumed_vectors_say_so():

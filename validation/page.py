@@ -104,8 +104,7 @@ def _rows(problem, vector) -> list[str]:
 
 
 def _call_counts() -> list[str]:
-    path = rows.SHARED / "measured-vm.toml"
-    found = replay_counts(path if path.exists() else rows.VENDORED / "measured-vm.toml")
+    found = replay_counts(rows.DATA / "measured-vm.toml")
     verdict = {True: "agrees", False: "**differs**", None: "prediction"}
     body = [[c.row, c.what, str(c.recorded), str(c.model), verdict[c.agrees]] for c in found]
     return _table(["row", "what", "recorded", "model", ""], body)

@@ -1,7 +1,4 @@
-"""The measured rows of ../shared/data as what the model is asked for: a figure and the events that belong to it.
-
-`validation/data` holds copies of the three files, so that the fits can be repeated without the shared folder.
-"""
+"""The measured rows of `validation/data` as what the model is asked for: a figure and the events that belong to it."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ from rmapfast import policy as _policy
 from rmapfast.events import EVENT_NAMES
 from rmapfast.flags import MmFlag, TableState
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-VENDORED = Path(__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parent / "data"
 
 MIB = 1 << 20
 # Builds of one source: as it is, with file folios unmapped per page, and with the young check per page too.
@@ -76,9 +72,8 @@ class Row:
 
 
 def load(name: str) -> dict:
-    """Return a file of measurements, from ../shared/data where it is present."""
-    path = SHARED / name
-    return tomllib.loads((path if path.exists() else VENDORED / name).read_text(encoding="utf-8"))
+    """Return a file of measurements."""
+    return tomllib.loads((DATA / name).read_text(encoding="utf-8"))
 
 
 def _per_page(population, policy, arch, target_pages: int) -> np.ndarray:

@@ -12,25 +12,53 @@ from rmapfast import pte
 from rmapfast.flags import FolioFlag
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED, VENDORED = ROOT.parent / "shared" / "data" / "captures", ROOT / "tests" / "data" / "captures"
-# (name on the page, files of one moment, folder below the captures)
+HERE, SMALL = "docs/case-studies/data", "tests/data/captures"
+# (name on the page, files of one moment, their folder, what was captured)
 CAPTURES = (
-    ("file10g_ra128", ["file10g_ra128.npz"]),
-    ("file2g_ra8192_pte", ["file2g_ra8192_pte.npz"]),
-    ("file2g_2m_pte", ["file2g_2m_pte.npz"]),
-    ("fork_shared (4 processes)", [f"fork_shared_p{nr}.npz" for nr in range(4)]),
-    ("wild_python_numpy", ["wild_python_numpy.npz"]),
-    ("wild_gcc_cc1 (2 processes)", ["wild_gcc_cc1_p0.npz", "wild_gcc_cc1_p1.npz"]),
-    ("anon_mthp", ["anon_mthp.npz"]),
-    ("anon_mthp_freed", ["anon_mthp_freed.npz"]),
-)
-LIVE = (
-    "file64k_holes_memcg",
-    "file64k_cow_memcg",
-    "file64k_twice_pageout",
-    "file2m_straddle_pageout",
-    "anon64k_lazyfree_pageout",
-    "anon64k_partfree_pageout",
+    ("file10g_ra128", ["file10g_ra128.npz"], HERE, "10 GiB of a clean ext4 file, mapped; readahead of 128 KiB"),
+    ("file2g_ra8192_pte", ["file2g_ra8192_pte.npz"], HERE, "2 GiB of a clean ext4 file; readahead of 8 MiB; no PMDs"),
+    ("file2g_2m_pte", ["file2g_2m_pte.npz"], HERE, "2 GiB of a clean ext4 file in folios of 2 MiB; no PMDs"),
+    (
+        "fork_shared (4 processes)",
+        [f"fork_shared_p{nr}.npz" for nr in range(4)],
+        HERE,
+        "a parent that maps 256 MiB of a file, and 3 forks that touched the first 64 MiB",
+    ),
+    (
+        "wild_python_numpy",
+        ["wild_python_numpy.npz"],
+        HERE,
+        "unmodified CPython 3.11 with NumPy: 240 MiB of a file through np.memmap, and arrays",
+    ),
+    (
+        "wild_gcc_cc1 (2 processes)",
+        ["wild_gcc_cc1_p0.npz", "wild_gcc_cc1_p1.npz"],
+        HERE,
+        "unmodified gcc -O2: cc1 in mid-compilation, and its driver",
+    ),
+    ("anon_mthp", ["anon_mthp.npz"], HERE, "anonymous folios of 16 KiB to 2 MiB; nothing freed"),
+    (
+        "anon_mthp_freed",
+        ["anon_mthp_freed.npz"],
+        HERE,
+        "the same: half MADV_FREE, 60 random parts freed or discarded, 40 random rewrites",
+    ),
+    ("file64k_holes_memcg", ["file64k_holes_memcg.before.npz"], SMALL, "64 KiB file folios, pages 4 to 7 unmapped"),
+    ("file64k_cow_memcg", ["file64k_cow_memcg.before.npz"], SMALL, "64 KiB file folios, page 5 of each copied"),
+    ("file64k_twice_pageout", ["file64k_twice_pageout.before.npz"], SMALL, "a file mapped twice by one process"),
+    (
+        "file2m_straddle_pageout",
+        ["file2m_straddle_pageout.before.npz"],
+        SMALL,
+        "2 MiB file folios, each across two page tables",
+    ),
+    ("anon64k_lazyfree_pageout", ["anon64k_lazyfree_pageout.before.npz"], SMALL, "64 KiB anonymous folios, MADV_FREE"),
+    (
+        "anon64k_partfree_pageout",
+        ["anon64k_partfree_pageout.before.npz"],
+        SMALL,
+        "64 KiB anonymous folios, parts of them MADV_FREE",
+    ),
 )
 PER_PAGE = "v6.16+young"
 KEPT = 0.5
@@ -77,18 +105,11 @@ def lengths(population, policy, arch: str, anon: bool = False) -> dict:
 
 
 def captures() -> dict[str, rf.Population]:
-    """The captures that are present: all of them with the shared data, the small ones of the tests without."""
-    populations = {}
-    for name, files in CAPTURES:
-        paths = [SHARED / file for file in files]
-        if all(path.exists() for path in paths):
-            populations[name] = rf.Population.load(paths, arch="x86-64", young=False)
-    for name in LIVE:
-        for folder in (SHARED / "live", VENDORED):
-            if (path := folder / f"{name}.before.npz").exists():
-                populations[name] = rf.Population.load(path, arch="x86-64", young=False)
-                break
-    return populations
+    """The captured populations by their names on the page."""
+    return {
+        name: rf.Population.load([ROOT / folder / file for file in files], arch="x86-64", young=False)
+        for name, files, folder, _ in CAPTURES
+    }
 
 
 # Layouts
@@ -241,6 +262,12 @@ def _captures(page) -> dict:
                 rows[f"{name}: {'anon' if anon else 'file, lazyfree'}"] = found
     page.head("Real processes")
     page.table(["capture", "folios", *COLUMNS], body, left=2)
+    page.text("What was captured, all on Linux 6.18.44 (x86-64), and where the captures are:")
+    page.table(
+        ["capture", "what", "folder", "files"],
+        [(name, what, f"`{folder}`", ", ".join(files)) for name, files, folder, what in CAPTURES],
+        left=4,
+    )
     return {"rows": rows, "all": every}
 
 

@@ -320,7 +320,8 @@ def runs(entries: np.ndarray, counts_up: bool) -> tuple[np.ndarray, np.ndarray]:
     if not len(entries):
         return np.empty(0, np.int64), np.empty(0, np.uint64)
     expected = entries[:-1] + ((entries[:-1] >> np.uint64(63)) if counts_up else np.uint64(0))
-    first = np.flatnonzero(np.concatenate([[True], entries[1:] != expected]))
+    # counting up from the largest entry would wrap to 0, from which nothing counts up
+    first = np.flatnonzero(np.concatenate([[True], (entries[1:] != expected) | (expected < entries[:-1])]))
     return np.diff(first, append=len(entries)), entries[first]
 
 

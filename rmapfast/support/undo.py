@@ -33,6 +33,9 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
             guard = os.fork()
         if guard == 0:
             _watch(read, write, parent, undo)
+        # What is sent to a job, SIGKILL too, is not for the child. The parent sets this, so that it
+        # holds before the block begins: the child may not have run by then.
+        os.setpgid(guard, guard)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
@@ -52,7 +55,6 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
 def _watch(read: int, write: int, parent: int, undo: Callable[[], None]) -> None:
     """Wait for a word of the parent, or for its end."""
     try:
-        os.setsid()  # what a terminal or a shell sends to its job is not for this process
         os.close(write)
         # Other children of the parent may hold the pipe open, so its end alone does not tell.
         ready, _, _ = select.select([read] if parent < 0 else [read, parent], [], [])
