@@ -2,10 +2,10 @@
 
 All do what ``_core.Run.shrink_groups`` does under policy v7.0 on an architecture like x86-64: they clear the PTEs,
 change the folios' counts and flags and the process's counter, and count every event. They know less of the model than
-it does, and must not be given more: file folios that are not locked, mlocked, pinned, unevictable or freed; one
-process, one VMA that is neither locked nor registered for userfaultfd, other CPUs in its mask; PTE tables without
-contpte; each folio within one table, and each PTE none or present, at its page's place and without special bits.
-Holes, and bits that cut a batch, are allowed. Folios come in address order.
+it does, so a population must have: file folios that are not locked, mlocked, pinned, unevictable or freed, in address
+order; one process; one VMA that is neither locked nor registered for userfaultfd, and other CPUs in its mask; PTE
+tables without contpte; each folio within one table; each PTE none or present, at its page's place and without special
+bits. Holes, and bits that cut a batch, are allowed.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SELF = 1  # the CPU that reclaims
 _PFN_ONE = int(pte.PFN_ONE)
 _PRESENT = int(pte.PRESENT)
 _DIRTY = int(pte.DIRTY)
-# Bits that may differ inside a batch, and those that must not but may be anything.
+# Bits that may differ inside a batch, and bits that may have any value but the same one in the whole batch.
 _IGNORED = int(pte.YOUNG | pte.DIRTY)
 _FREE = int(pte.WRITE | pte.SOFT_DIRTY)
 _SLOW_FLAGS = FolioFlag.ACTIVE | FolioFlag.REFERENCED | FolioFlag.DIRTY | FolioFlag.PAGE_MAPCOUNTS
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def _outcome(population, groups: int, count: dict, lengths) -> Outcome:
-    """Settle the process's counter, and spell the events out."""
+    """Subtract from the process's counter, and return all events that follow from what was counted."""
     population.mm_rss[0, 0] -= count["cleared"]
     cpumask = int(population.mm_cpumask[0])
     per_step = ("entry_pte_reads", "batches", "tlb_deferred", "rmap_remove_calls", "ref_puts", "rss_updates")
@@ -267,7 +267,7 @@ def unmap_numpy(population, folios, group_start) -> Outcome:
 
 
 def _flushes(freed, mapped, group_start) -> int:
-    """Flushes that the folios owe: per free batch and per end of a group with anything deferred since the last."""
+    """Return the flushes that are due: one per free batch and per end of a group with an unmap since the last one."""
     total = np.concatenate([[0], np.cumsum(freed)])
     group = np.repeat(np.arange(len(group_start) - 1), np.diff(group_start))
     so_far = total[1:] - total[group_start[group]]
@@ -283,10 +283,9 @@ try:
 except ImportError:
     unmap_numba = None
 else:
-    _FLAG = {
-        name: np.uint32(getattr(_core, "FOLIO_" + name)) for name in ("DIRTY", "ACTIVE", "FREED", "PAGE_MAPCOUNTS")
-    }
-    _F_DIRTY, _F_ACTIVE, _F_FREED, _F_COUNTS = _FLAG.values()
+    _F_DIRTY, _F_ACTIVE, _F_FREED, _F_COUNTS = (
+        np.uint32(flag) for flag in (FolioFlag.DIRTY, FolioFlag.ACTIVE, FolioFlag.FREED, FolioFlag.PAGE_MAPCOUNTS)
+    )
     _F_NOT_FREED = ~np.uint32(FolioFlag.ACTIVE | FolioFlag.REFERENCED)
     _W_KEPT, _W_FREE, _W_DIRTY = ~np.uint64(_IGNORED), ~np.uint64(_FREE), pte.DIRTY
     _W_ONE, _W_SHIFT, _W_PRESENT, _W_NONE = pte.PFN_ONE, pte.PFN_SHIFT, pte.PRESENT, np.uint64(0)
@@ -311,7 +310,7 @@ else:
                     slot = np.int64(index[folio]) + shift
                     words = ptes[slot : slot + nr]
                     first = words[0] & _W_KEPT
-                    # All entries are compared without a way out in between: so the loop vectorises.
+                    # All entries are compared without an early exit, so that the loop vectorises.
                     unlike = (first & _W_FREE) ^ ((pfn[folio] << _W_SHIFT) | _W_PRESENT)
                     seen = _W_NONE
                     want = first

@@ -1,8 +1,8 @@
 """The kernels: the unmap alone, the reference check alone, and reclaim with both.
 
-Rows named ``per-page`` run the general engine, which takes one entry after the other: only from these may a ratio of
-batched to per-page times be quoted. The population of 256 GiB, which takes gigabytes and minutes, is added by
-RMAPFAST_BENCH_LARGE=1.
+Rows named ``per-page`` run the general engine, which takes one entry after the other. Only they may stand for per-page
+times where a ratio to batched times is quoted. RMAPFAST_BENCH_LARGE=1 adds the population of 256 GiB, which takes
+gigabytes and minutes.
 """
 
 import os
@@ -13,7 +13,7 @@ import rmapfast as rf
 from bench.conftest import MIX, groups_of
 from rmapfast import _core, arch, policy
 
-# Engine by policy: with regular folios visited by the memo both would cost the same.
+# Engine by policy. The C engine visits regular folios by the memo, where both policies would cost the same.
 ENGINES = {"v7.0": "c", "per-page": "general"}
 # Of each size of page table, what the population maps and the part of it that is unmapped.
 SIZES = {"256KiB": ("128MiB", 96 << 20), "20MiB": ("10GiB", 8 << 30)}

@@ -2,6 +2,17 @@
 
 #include <string.h>
 
+const char *rmf_rate_name(enum rmf_rate_of rate)
+{
+	static const char *const names[RMF_NR_RATES] = {
+#define RMF_RATE(rate, name) name,
+		RMF_RATES(RMF_RATE)
+#undef RMF_RATE
+	};
+
+	return names[rate];
+}
+
 /* How many folios of each order of the mix lie in the first `page` pages, as far as the mix can be
  * met. Each order has its share of what the larger orders leave, rounded down. So more pages never
  * mean fewer folios of an order. */

@@ -18,7 +18,29 @@ struct rmf_rate {
 	bool always;
 };
 
-/* The arguments of rmapfast.Population.synthetic(), which documents them, as numbers. */
+/* What is drawn at a rate, once for each PTE or folio. The names are those of the arguments of
+ * rmapfast.PopulationSpec. The place in this list is the number of the draw. */
+#define RMF_RATES(RATE)                \
+	RATE(MAPPED, "mapped")         \
+	RATE(HOLES, "holes")           \
+	RATE(YOUNG, "young")           \
+	RATE(DIRTY, "dirty")           \
+	RATE(WRITE, "write")           \
+	RATE(SOFT_DIRTY, "soft_dirty") \
+	RATE(UFFD_WP, "uffd_wp")       \
+	RATE(MLOCKED, "mlocked")       \
+	RATE(FOLIO_DIRTY, "folio_dirty")
+
+enum rmf_rate_of {
+#define RMF_RATE(rate, name) RMF_RATE_##rate,
+	RMF_RATES(RMF_RATE)
+#undef RMF_RATE
+		RMF_NR_RATES
+};
+
+const char *rmf_rate_name(enum rmf_rate_of rate);
+
+/* The arguments of rmapfast.PopulationSpec, which documents them, as numbers. */
 struct rmf_description {
 	uint64_t pages;
 	uint64_t seed;
@@ -39,8 +61,7 @@ struct rmf_description {
 	int32_t external;
 	uint32_t rss_counter;
 	uint64_t every; /* there is a hole every so many pages; 0 means none */
-	struct rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked,
-		folio_dirty;
+	struct rmf_rate rate[RMF_NR_RATES];
 };
 
 /* The arrays of a population that are filled. The arrays of folios have room for

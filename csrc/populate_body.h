@@ -4,17 +4,8 @@
 
 #include "populate.h"
 
-/* What is drawn at random. The rates come in the order in which rmapfast numbers its draws. */
+/* What is drawn besides the rates, whose numbers are those of enum rmf_rate_of. */
 enum draw {
-	DRAW_MAPPED,
-	DRAW_HOLES,
-	DRAW_YOUNG,
-	DRAW_DIRTY,
-	DRAW_WRITE,
-	DRAW_SOFT_DIRTY,
-	DRAW_UFFD_WP,
-	DRAW_MLOCKED,
-	DRAW_FOLIO_DIRTY,
 	DRAW_SLOTS = 256, /* one for each order of the mix */
 	DRAW_SEQUENCE = 512,
 };
@@ -175,23 +166,21 @@ static void fill_ptes(const struct rmf_description *what, uint32_t mm, uint64_t 
 		      uint64_t number, uint64_t nr, struct rmf_populated *out)
 {
 	static const struct {
-		enum draw draw;
+		enum rmf_rate_of rate;
 		rmf_pte bit;
-	} bits[] = { { DRAW_YOUNG, RMF_PTE_YOUNG },
-		     { DRAW_DIRTY, RMF_PTE_DIRTY },
-		     { DRAW_WRITE, RMF_PTE_WRITE },
-		     { DRAW_SOFT_DIRTY, RMF_PTE_SOFT_DIRTY },
-		     { DRAW_UFFD_WP, RMF_PTE_UFFD_WP } };
-	const struct rmf_rate *rates[] = { &what->young, &what->dirty, &what->write,
-					   &what->soft_dirty, &what->uffd_wp };
+	} bits[] = { { RMF_RATE_YOUNG, RMF_PTE_YOUNG },
+		     { RMF_RATE_DIRTY, RMF_PTE_DIRTY },
+		     { RMF_RATE_WRITE, RMF_PTE_WRITE },
+		     { RMF_RATE_SOFT_DIRTY, RMF_PTE_SOFT_DIRTY },
+		     { RMF_RATE_UFFD_WP, RMF_PTE_UFFD_WP } };
 	const uint64_t pages = end - first, entry = mm * what->pages + first,
-		       mapped_key = draw_key(what->seed, DRAW_MAPPED),
-		       holes_key = draw_key(what->seed, DRAW_HOLES);
+		       mapped_key = draw_key(what->seed, RMF_RATE_MAPPED),
+		       holes_key = draw_key(what->seed, RMF_RATE_HOLES);
 	rmf_pte *ptes = out->ptes + mm * pages, always = RMF_PTE_PRESENT;
 	uint64_t present = pages;
 
 	for (uint32_t i = 0; i < 5; i++)
-		always |= rates[i]->always ? bits[i].bit : 0;
+		always |= what->rate[bits[i].rate].always ? bits[i].bit : 0;
 	if (what->aligned || what->nr_orders == 1) {
 		fill_words(ptes, pages, ((what->pfn_base + first) << RMF_PFN_SHIFT) | always);
 	} else {
@@ -200,25 +189,28 @@ static void fill_ptes(const struct rmf_description *what, uint32_t mm, uint64_t 
 				   (out->folio_pfn[i] << RMF_PFN_SHIFT) | always);
 	}
 	for (uint32_t i = 0; i < 5; i++)
-		set_some(ptes, pages, rates[i], draw_key(what->seed, bits[i].draw), entry,
-			 bits[i].bit);
-	if (possible(&what->uffd_wp) && possible(&what->write))
+		set_some(ptes, pages, &what->rate[bits[i].rate], draw_key(what->seed, bits[i].rate),
+			 entry, bits[i].bit);
+	if (possible(&what->rate[RMF_RATE_UFFD_WP]) && possible(&what->rate[RMF_RATE_WRITE]))
 		for (uint64_t i = 0; i < pages; i++)
 			ptes[i] &= ptes[i] & RMF_PTE_UFFD_WP ? ~(rmf_pte)RMF_PTE_WRITE
 							     : ~(rmf_pte)0;
-	if (!what->mapped.always)
+	if (!what->rate[RMF_RATE_MAPPED].always)
 		for (uint64_t i = 0, at = 0; i < nr; at += (uint64_t)1 << out->folio_order[i++])
-			if (!chosen(&what->mapped, mapped_key, number + i))
+			if (!chosen(&what->rate[RMF_RATE_MAPPED], mapped_key, number + i))
 				memset(ptes + at, 0, sizeof(*ptes) << out->folio_order[i]);
 	if (what->every) {
 		for (uint64_t i = (what->every - first % what->every) % what->every; i < pages;
 		     i += what->every)
 			ptes[i] = 0;
-	} else if (possible(&what->holes)) {
+	} else if (possible(&what->rate[RMF_RATE_HOLES])) {
 		for (uint64_t i = 0; i < pages; i++)
-			ptes[i] = chosen(&what->holes, holes_key, entry + i) ? 0 : ptes[i];
+			ptes[i] = chosen(&what->rate[RMF_RATE_HOLES], holes_key, entry + i)
+					  ? 0
+					  : ptes[i];
 	}
-	if (!what->mapped.always || what->every || possible(&what->holes)) {
+	if (!what->rate[RMF_RATE_MAPPED].always || what->every ||
+	    possible(&what->rate[RMF_RATE_HOLES])) {
 		present = 0;
 		for (uint64_t i = 0; i < pages; i++)
 			present += ptes[i] & 1;
@@ -248,13 +240,13 @@ static void fold(const struct rmf_description *what, rmf_pte *ptes, uint64_t vpn
 
 static bool has_holes(const struct rmf_description *what)
 {
-	return what->every || possible(&what->holes);
+	return what->every || possible(&what->rate[RMF_RATE_HOLES]);
 }
 
 /* Whether all pages have the same number of mappings. */
 static bool mapped_evenly(const struct rmf_description *what)
 {
-	return !has_holes(what) && !random(&what->mapped);
+	return !has_holes(what) && !random(&what->rate[RMF_RATE_MAPPED]);
 }
 
 /* Count the mappings of one folio of `nr` pages that begins at page `at` of the range. Returns
@@ -285,14 +277,14 @@ static bool count_mappings(const struct rmf_description *what, uint64_t pages, u
 static void fill_folios(const struct rmf_description *what, uint64_t first, uint64_t end,
 			uint64_t number, uint64_t nr, struct rmf_populated *out)
 {
-	const uint64_t pages = end - first, mapped_key = draw_key(what->seed, DRAW_MAPPED),
-		       mlocked_key = draw_key(what->seed, DRAW_MLOCKED),
-		       dirty_key = draw_key(what->seed, DRAW_FOLIO_DIRTY);
+	const uint64_t pages = end - first, mapped_key = draw_key(what->seed, RMF_RATE_MAPPED),
+		       mlocked_key = draw_key(what->seed, RMF_RATE_MLOCKED),
+		       dirty_key = draw_key(what->seed, RMF_RATE_FOLIO_DIRTY);
 	const int32_t per_page =
-		what->external + (what->mapped.always ? (int32_t)what->sharing : 0);
+		what->external + (what->rate[RMF_RATE_MAPPED].always ? (int32_t)what->sharing : 0);
 	const int32_t cached = what->anon ? 0 : 1;
 	const uint32_t flags = what->folio_flags | (what->exclusive ? RMF_FOLIO_EXCLUSIVE : 0) |
-			       (what->folio_dirty.always ? RMF_FOLIO_DIRTY : 0);
+			       (what->rate[RMF_RATE_FOLIO_DIRTY].always ? RMF_FOLIO_DIRTY : 0);
 	const uint8_t *orders = out->folio_order;
 	uint64_t *base = out->folio_page_base, *pfn = out->folio_pfn, *index = out->folio_index,
 		 at = 0;
@@ -329,21 +321,22 @@ static void fill_folios(const struct rmf_description *what, uint64_t first, uint
 					   out->ptes, &mapcount[i], &mapped[i]))
 				folio_flags[i] |= RMF_FOLIO_PAGE_MAPCOUNTS;
 		} else {
-			mapcount[i] = size * (what->external +
-					      (chosen(&what->mapped, mapped_key, number + i)
-						       ? (int32_t)what->sharing
-						       : 0));
+			mapcount[i] = size * (what->external + (chosen(&what->rate[RMF_RATE_MAPPED],
+								       mapped_key, number + i)
+									? (int32_t)what->sharing
+									: 0));
 			mapped[i] = mapcount[i] ? size : 0;
 		}
 		refcount[i] = mapcount[i] + size * cached;
 		if (what->anon && mapped[i] && mapped[i] < size)
 			folio_flags[i] |= RMF_FOLIO_PARTIALLY_MAPPED;
 	}
-	for (uint64_t i = 0; i < nr && random(&what->folio_dirty); i++)
-		folio_flags[i] |=
-			chosen(&what->folio_dirty, dirty_key, number + i) ? RMF_FOLIO_DIRTY : 0;
-	for (uint64_t i = 0; i < nr && possible(&what->mlocked); i++)
-		if (chosen(&what->mlocked, mlocked_key, number + i))
+	for (uint64_t i = 0; i < nr && random(&what->rate[RMF_RATE_FOLIO_DIRTY]); i++)
+		folio_flags[i] |= chosen(&what->rate[RMF_RATE_FOLIO_DIRTY], dirty_key, number + i)
+					  ? RMF_FOLIO_DIRTY
+					  : 0;
+	for (uint64_t i = 0; i < nr && possible(&what->rate[RMF_RATE_MLOCKED]); i++)
+		if (chosen(&what->rate[RMF_RATE_MLOCKED], mlocked_key, number + i))
 			folio_flags[i] = (folio_flags[i] & ~(uint32_t)RMF_FOLIO_ACTIVE) |
 					 RMF_FOLIO_MLOCKED | RMF_FOLIO_UNEVICTABLE;
 }
@@ -355,7 +348,8 @@ static uint64_t drop_unmapped(const struct rmf_description *what, uint64_t nr,
 {
 	uint64_t kept = 0;
 
-	if (!what->anon || (mapped_evenly(what) && (what->mapped.always || what->external)))
+	if (!what->anon ||
+	    (mapped_evenly(what) && (what->rate[RMF_RATE_MAPPED].always || what->external)))
 		return nr;
 	for (uint64_t i = 0; i < nr; i++) {
 		if (!out->folio_mapcount[i])
@@ -399,7 +393,7 @@ void RMF_POPULATE(const struct rmf_description *what, uint64_t first, uint64_t e
 	nr_lru = nr;
 	for (uint64_t i = 0; i < nr; i++)
 		lru[i] = (uint32_t)i;
-	if (possible(&what->mlocked)) {
+	if (possible(&what->rate[RMF_RATE_MLOCKED])) {
 		nr_lru = 0;
 		for (uint64_t i = 0; i < nr; i++)
 			if (!(out->folio_flags[i] & RMF_FOLIO_MLOCKED))

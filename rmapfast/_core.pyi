@@ -9,6 +9,7 @@ import numpy.typing as npt
 from rmapfast.arch import Arch
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.spec import PopulationSpec
 
 PTE_PRESENT: Final[int]
 PTE_WRITE: Final[int]
@@ -63,6 +64,7 @@ LAYOUT_BLOCK: Final[int]
 
 COMPONENTS: Final[tuple[str, ...]]
 EVENTS: Final[tuple[tuple[str, str, str, bool], ...]]
+RATES: Final[tuple[str, ...]]
 EVENT_NAMES: Final[tuple[str, ...]]
 FPB_FLAGS: Final[dict[str, int]]
 TTU_FLAGS: Final[dict[str, int]]
@@ -74,9 +76,9 @@ CHECK_LEVELS: Final[tuple[str, ...]]
 def isas() -> tuple[str, ...]: ...
 def isa() -> str: ...
 def check_population(population: Population, arch: Arch) -> None: ...
-def described_orders(fields: dict[str, Any], page: int | None = None) -> list[int]: ...
-def described_fill(fields: dict[str, Any]) -> int: ...
-def populate(fields: dict[str, Any], first: int, end: int, arrays: dict[str, npt.NDArray[Any]]) -> tuple[int, int]: ...
+def described_orders(spec: PopulationSpec, page: int | None = None) -> list[int]: ...
+def described_fill(spec: PopulationSpec) -> int: ...
+def populate(spec: PopulationSpec, first: int, end: int, arrays: dict[str, npt.NDArray[Any]]) -> tuple[int, int]: ...
 def folio_pte_batch_flags(
     ptes: npt.NDArray[np.uint64],
     start: int,
@@ -146,7 +148,15 @@ class CheckScope:
 @final
 class Stream:
     def __init__(
-        self, fields: dict[str, Any], policy: Policy, arch: Arch, *, swap: bool, cpumask: int, fast: bool
+        self,
+        spec: PopulationSpec,
+        policy: Policy,
+        arch: Arch,
+        *,
+        swap: bool,
+        cpumask: int,
+        fast: bool,
+        cont_ptes: int | None = None,
     ) -> None: ...
     def visit(
         self, first: int, end: int, number: int, limit: int | None = None

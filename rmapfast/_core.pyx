@@ -79,6 +79,8 @@ EVENTS = tuple(
     )
     for i in range(RMF_NR_EVENTS)
 )
+RATES = tuple(rmf_rate_name(<rmf_rate_of>i).decode() for i in range(RMF_NR_RATES))
+
 EVENT_NAMES = tuple(event[0] for event in EVENTS)
 
 FPB_FLAGS = {
@@ -187,42 +189,36 @@ cdef _fill_rate(rmf_rate *rate, double value):
     rate.below = 0 if rate.always else <uint64_t>int(value * 2.0**64)
 
 
-cdef _fill_description(rmf_description *what, dict fields):
-    """Take the fields of a description, which were checked when it was made."""
+cdef _fill_description(rmf_description *what, spec, cont_ptes=None):
+    """Take a PopulationSpec, which was checked when it was made; `cont_ptes` stands in for its contpte block."""
     memset(what, 0, sizeof(what[0]))
-    what.pages, what.seed, what.vpn, what.pgoff = fields["pages"], fields["seed"], fields["vpn"], fields["pgoff"]
-    what.pfn_base, what.ptrs_per_pte, what.cont_ptes = fields["pfn_base"], fields["ptrs_per_pte"], fields["cont_ptes"]
-    what.nr_orders = len(fields["order"])
-    for i, (order, weight) in enumerate(zip(fields["order"], fields["weight"], strict=True)):
+    what.pages, what.seed, what.vpn, what.pgoff, what.pfn_base = spec.pages, spec.seed, spec.vpn, spec.pgoff, spec.pfn_base
+    what.ptrs_per_pte, what.cont_ptes = spec.ptrs_per_pte, spec.block_ptes if cont_ptes is None else cont_ptes
+    what.nr_orders = len(spec.weights)
+    for i, (order, weight) in enumerate(spec.weights.items()):
         what.order[i], what.weight[i] = order, weight
-    what.aligned, what.anon, what.exclusive = fields["aligned"], fields["anon"], fields["exclusive"]
-    what.folio_flags, what.vma_flags = fields["folio_flags"], fields["vma_flags"]
-    what.sharing, what.external = fields["sharing"], fields["external"]
-    what.rss_counter, what.every = fields["rss_counter"], fields["every"]
-    _fill_rate(&what.mapped, fields["mapped"])
-    _fill_rate(&what.holes, fields["holes"])
-    _fill_rate(&what.young, fields["young"])
-    _fill_rate(&what.dirty, fields["dirty"])
-    _fill_rate(&what.write, fields["write"])
-    _fill_rate(&what.soft_dirty, fields["soft_dirty"])
-    _fill_rate(&what.uffd_wp, fields["uffd_wp"])
-    _fill_rate(&what.mlocked, fields["mlocked"])
-    _fill_rate(&what.folio_dirty, fields["folio_dirty"])
+    what.aligned, what.anon, what.exclusive = spec.aligned, spec.anon, spec.exclusive
+    what.folio_flags, what.vma_flags = spec.folio_flags, spec.vma_flags
+    what.sharing, what.external = spec.sharing, spec.external
+    what.rss_counter, what.every = spec.rss_counter, spec.every
+    for i, name in enumerate(RATES):
+        rate = getattr(spec, name)
+        _fill_rate(&what.rate[i], 0.0 if isinstance(rate, str) else rate)  # holes="every:K" are in spec.every
 
 
-def described_orders(dict fields, page=None):
+def described_orders(spec, page=None):
     """Count the folios of each order that begin in the first `page` pages, which end with a block; default: all."""
     cdef rmf_description what
     cdef uint64_t folios[RMF_MAX_ORDER + 1]
-    _fill_description(&what, fields)
+    _fill_description(&what, spec)
     rmf_described_orders(&what, what.pages if page is None else page, folios)
     return [folios[i] for i in range(RMF_MAX_ORDER + 1)]
 
 
-def described_fill(dict fields):
+def described_fill(spec):
     """Count the pages at the end that do not fit the mix."""
     cdef rmf_description what
-    _fill_description(&what, fields)
+    _fill_description(&what, spec)
     return rmf_described_fill(&what)
 
 
@@ -234,7 +230,7 @@ cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) 
     return cnp.PyArray_DATA(array)
 
 
-def populate(dict fields, first, end, dict arrays):
+def populate(spec, first, end, dict arrays):
     """Make the pages [first, end) of a described population. Both are borders of blocks, or the end.
 
     `arrays` has the arrays that struct rmf_populated names. Returns the number of folios and of those on the LRU list.
@@ -243,7 +239,7 @@ def populate(dict fields, first, end, dict arrays):
     cdef rmf_populated out
     cdef uint64_t a, b, pages, folios
     cdef const rmf_isa *isa = _isa()
-    _fill_description(&what, fields)
+    _fill_description(&what, spec)
     if not 0 <= first < end <= what.pages or any(at % RMF_LAYOUT_BLOCK and at != what.pages for at in (first, end)):
         raise ValueError(f"first, end: expected multiples of {RMF_LAYOUT_BLOCK} up to {what.pages}, got {first}, {end}")
     a, b, pages = first, end, end - first
@@ -703,7 +699,7 @@ cdef class Stream:
     def __dealloc__(self):
         rmf_stream_free(self.stream)
 
-    def __init__(self, dict fields, policy, arch, *, swap, cpumask, fast):
+    def __init__(self, spec, policy, arch, *, swap, cpumask, fast, cont_ptes=None):
         cdef rmf_description what
         cdef rmf_arch a
         cdef rmf_policy p
@@ -711,7 +707,7 @@ cdef class Stream:
             raise ValueError("a Stream is made once; make a new one")
         memset(&a, 0, sizeof(a))
         memset(&p, 0, sizeof(p))
-        _fill_description(&what, fields)
+        _fill_description(&what, spec, cont_ptes)
         _fill_arch(&a, arch)
         _fill_policy(&p, policy)
         self.pages = what.pages

@@ -116,6 +116,9 @@ cdef extern from "populate.h" nogil:
     struct rmf_rate:
         uint64_t below
         bint always
+    enum rmf_rate_of:
+        RMF_NR_RATES
+    const char *rmf_rate_name(rmf_rate_of rate)
     struct rmf_description:
         uint64_t pages
         uint64_t seed
@@ -136,7 +139,7 @@ cdef extern from "populate.h" nogil:
         int32_t external
         uint32_t rss_counter
         uint64_t every
-        rmf_rate mapped, holes, young, dirty, write, soft_dirty, uffd_wp, mlocked, folio_dirty
+        rmf_rate rate[9]
     struct rmf_populated:
         uint64_t *ptes
         uint64_t *folio_pfn

@@ -2,6 +2,9 @@
 
 Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all. :func:`load` reads one from a TOML file,
 as :meth:`Arch.to_toml` writes it.
+
+To add an architecture: its preset in :data:`PRESETS` and its machine in ``_OF_MACHINE`` here, its costs in
+``costs/NAME.toml``. CONTRIBUTING.md has the checklist.
 """
 
 from __future__ import annotations

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Unpack
 
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
+from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
-from rmapfast.loop import reclaim
+from rmapfast.loop import ReclaimOptions, reclaim
+from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import provenance
 from rmapfast.reports import comparison_table
-from rmapfast.result import Result, resolve_costs
+from rmapfast.result import PolicyFunction, Result, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
 from rmapfast.support import closest
 
-# The seed's experiment: without and with the patch, for a clean read-only mapping.
+# The experiment of the patch's commit message: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")
 SEED_ARCHES = ("arm64-4k", "x86-64")
 
@@ -27,7 +31,22 @@ SEED_ARCHES = ("arm64-4k", "x86-64")
 class Comparison(Runs):
     """Runs under several policies and architectures, side by side; printed as a table.
 
-    The first run of each architecture is the baseline. See :class:`rmapfast.runs.Runs` for the attributes.
+    The first run of each architecture is the baseline.
+
+    Parameters
+    ----------
+    runs : tuple of Result
+        By architecture, then policy, in the order in which they were asked for.
+    population : dict
+        What was reclaimed (:meth:`Population.describe`); where the runs differ in it, that of the first run.
+    provenance : dict
+        Versions, host and arguments.
+
+    Examples
+    --------
+    >>> before, after = compare(Population.synthetic("1MiB"), "512KiB", arches=["x86-64"]).runs
+    >>> before.events["batches"], after.events["batches"]
+    (128, 8)
     """
 
     @classmethod
@@ -36,107 +55,127 @@ class Comparison(Runs):
         results: Result | Comparison | Mapping[str, Result | Comparison],
         *,
         baseline: str | None = None,
-        costs: str | os.PathLike | CostVector | None = None,
+        costs: str | os.PathLike[str] | CostVector | None = None,
     ) -> Comparison:
-        """Put live or saved results side by side.
+        """Put results side by side, made in this process or loaded.
 
         Parameters
         ----------
         results : Result, Comparison or mapping of str to these
-            By the name that a table gives them.
+            The keys of a mapping are the names that a table shows.
         baseline : str, optional
             Name of a result or of a policy: its first run on each architecture is the baseline there. By default the
             first run of the first result.
         costs : str, path or CostVector, optional
             Price all runs with this cost vector, in place of their own.
 
+        Returns
+        -------
+        Comparison
+
         Raises
         ------
-        TypeError, ValueError
-            If something is no result, nothing has the name `baseline`, or runs on one architecture are priced in
-            different units.
+        TypeError
+            If one of the results is something else.
+        ValueError
+            If there are no results, none has the name `baseline`, or runs on one architecture are priced in different
+            units.
+
+        Examples
+        --------
+        >>> page = compare(Population.synthetic("1MiB", orders=0), "512KiB")
+        >>> large = compare(Population.synthetic("1MiB", orders=4), "512KiB")
+        >>> Comparison.of({"order 0": page, "order 4": large}, baseline="v7.0").sources
+        ['order 0', 'order 4']
         """
-        parts = dict(results) if isinstance(results, Mapping) else {"": results}
-        if not parts:
-            raise ValueError("results: expected at least one, got none")
-        runs = [run for name, part in parts.items() for run in _named(name, part)]
+        if isinstance(results, Mapping):
+            if not results:
+                raise ValueError("results: expected at least one, got none")
+            runs = [run for name, part in results.items() for run in _named(name, part)]
+        else:
+            runs = _runs_of(results)
+        vector = None if costs is None else resolve_costs(costs)
         if costs is not None:
-            vector = resolve_costs(costs)
             runs = [replace(run, costs=vector) for run in runs]
         groups = group_by_arch(_baseline_first(runs, baseline) if baseline is not None else runs)
         for arch, group in groups.items():
             if len(vectors := {run.prediction.unit: run.prediction.costs for run in group if run.costs}) > 1:
                 prices = " and ".join(f"in {unit} ({name})" for unit, name in vectors.items())
                 raise ValueError(f"costs: runs on {arch} are priced {prices}; name one cost vector for all")
-        runs = tuple(run for group in groups.values() for run in group)
-        if "" in parts:
-            made = results.provenance
+        ordered = tuple(run for group in groups.values() for run in group)
+        if isinstance(results, Mapping):
+            given = {"baseline": baseline, "costs": vector and vector.name}
+            made = provenance(results=list(results), **{name: value for name, value in given.items() if value})
         else:
-            given = {"baseline": baseline, "costs": costs and vector.name}
-            made = provenance(results=list(parts), **{name: value for name, value in given.items() if value})
-        return cls(runs=runs, population=runs[0].population, provenance=made)
+            made = results.provenance
+        return cls(runs=ordered, population=ordered[0].population, provenance=made)
 
     def __repr__(self) -> str:
         """Return the table."""
         return comparison_table(self)
 
 
-def _named(name: str, part: Result | Comparison) -> list[Result]:
-    """The runs of a result that is called so, each with the arguments from which it can be repeated."""
+def _runs_of(part: Result | Comparison) -> list[Result]:
     if not isinstance(part, Result | Comparison):
         raise TypeError(f"results: expected a Result or Comparison, got {type(part).__name__}")
-    runs = [part] if isinstance(part, Result) else part.runs
-    if not name:
-        return list(runs)
+    return [part] if isinstance(part, Result) else list(part.runs)
+
+
+def _named(name: str, part: Result | Comparison) -> list[Result]:
+    """Return the runs of a result under a name, each with the arguments from which it can be repeated."""
     return [
         replace(run, source=f"{name}: {run.source}", provenance=run.provenance)
         if run.source
         else replace(run, source=name, provenance=part.provenance)
-        for run in runs
+        for run in _runs_of(part)
     ]
 
 
 def _baseline_first(runs: list[Result], baseline: str) -> list[Result]:
-    sources, policies = ({getattr(run, key) for run in runs} for key in ("source", "policy_name"))
+    """Return the runs of the source or policy of that name first; the order stays as it is otherwise."""
+    sources, policies = {run.source for run in runs}, {run.policy_name for run in runs}
     if baseline not in sources | policies:
         known = sorted((sources | policies) - {""})
         raise ValueError(
             f"baseline: no result or policy {baseline!r}{closest(baseline, known)}; there are {', '.join(known)}"
         )
-    key = "source" if baseline in sources else "policy_name"
-    return sorted(runs, key=lambda run: getattr(run, key) != baseline)
+    if baseline in sources:
+        return sorted(runs, key=lambda run: run.source != baseline)
+    return sorted(runs, key=lambda run: run.policy_name != baseline)
 
 
 def compare(
-    population: Population | PopulationSpec | Callable[[object], Population | PopulationSpec] | None = None,
+    population: Population | PopulationSpec | Callable[[Arch], Population | PopulationSpec] | None = None,
     target: int | str = "8GiB",
     *,
-    policies: Iterable = SEED_POLICIES,
-    arches: Iterable = SEED_ARCHES,
-    costs: str | os.PathLike | CostVector | None = None,
+    policies: Iterable[str | Policy | PolicyFunction] = SEED_POLICIES,
+    arches: Iterable[str | os.PathLike[str] | Arch] = SEED_ARCHES,
+    costs: str | os.PathLike[str] | CostVector | None = None,
     progress: Callable[[str, int], None] | None = None,
-    arguments: dict | None = None,
-    **options,
+    arguments: Mapping[str, Any] | None = None,
+    **options: Unpack[ReclaimOptions],
 ) -> Comparison:
     """Reclaim the same memory under several policies and architectures.
 
     Parameters
     ----------
     population : Population, PopulationSpec or callable, optional
-        A population (then the architectures must share its table size), or a function that makes one for an
-        architecture; by default ``Population.synthetic(arch=arch)``, the seed's experiment.
+        A population (then the architectures must have tables of its size), or a function that makes one for an
+        architecture; by default ``Population.synthetic(arch=arch)``, 10 GiB of clean file folios of order 4.
     target : int or str
-        Bytes to reclaim.
-    policies, arches : iterable of str or objects
-        The first policy is the baseline.
+        Bytes to reclaim, or a share of the memory such as "80%".
+    policies : iterable of str, Policy or callable
+        The first one is the baseline.
+    arches : iterable of str, path or Arch
     costs : str, path or CostVector, optional
         Cost vector to price all runs with, in place of the architectures' own.
     progress : callable, optional
-        Called with a label and the base pages freed so far.
-    arguments : dict, optional
-        Recorded in the provenance beside those of this call.
+        Called several times a second with a label and the base pages freed so far.
+    arguments : mapping, optional
+        Recorded in the provenance beside the arguments of this call.
     **options
-        Further arguments of :func:`reclaim`: ``entry``, ``swap``, ``engine``, ``threads``, ``executor``.
+        Further arguments of :func:`reclaim`: ``entry``, ``swap``, ``engine``, ``threads``, ``executor``,
+        ``workers``.
 
     Returns
     -------
@@ -145,22 +184,33 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        As :func:`reclaim`; also if a list is empty.
+        As :func:`reclaim`; also if there are no policies or no architectures.
+
+    Examples
+    --------
+    >>> def population(arch):
+    ...     return Population.synthetic("1MiB", arch=arch)
+    >>> comparison = compare(population, "512KiB", policies=["v6.16", "v7.0"], arches=["arm64-4k"])
+    >>> comparison.ratio("batches", "v7.0", "arm64-4k")
+    0.0625
     """
-    policies = [policy if callable(policy) else _policy.get(policy) for policy in policies]
-    arches = [_arch.get(arch) for arch in arches]
+    chosen = [policy if callable(policy) else _policy.get(policy) for policy in policies]
+    machines = [_arch.get(arch) for arch in arches]
     vector = None if costs is None else resolve_costs(costs)
-    for name, given in (("policies", policies), ("arches", arches)):
-        if not given:
-            raise ValueError(f"{name}: expected at least one, got none")
-    runs, described = [], None
-    for arch in arches:
-        base = population if isinstance(population, Population | PopulationSpec) else (population or _synthetic)(arch)
+    if not chosen:
+        raise ValueError("policies: expected at least one, got none")
+    if not machines:
+        raise ValueError("arches: expected at least one, got none")
+    runs: list[Result] = []
+    described: dict[str, Any] = {}
+    for arch in machines:
+        if isinstance(population, Population | PopulationSpec):
+            base = population
+        else:
+            base = population(arch) if population else Population.synthetic(arch=arch)
         described = described or base.describe()
-        for number, policy in enumerate(policies):
+        for number, policy in enumerate(chosen, 1):
             label = f"{getattr(policy, 'name', 'policy')} on {arch.name}"
-            # The last run of a population that was made here needs no copy of it.
-            last = number == len(policies) - 1 and base is not population
             runs.append(
                 reclaim(
                     base,
@@ -168,24 +218,21 @@ def compare(
                     policy=policy,
                     arch=arch,
                     costs=vector,
-                    in_place=last,
-                    progress=progress and (lambda freed, label=label: progress(label, freed)),
+                    # The last run of a population that was made here needs no copy of it.
+                    in_place=number == len(chosen) and base is not population,
+                    progress=partial(progress, label) if progress else None,
                     **options,
                 )
             )
     names = {
-        "policies": [run.policy_name for run in runs[: len(policies)]],
-        "arches": [arch.name for arch in arches],
+        "policies": [run.policy_name for run in runs[: len(chosen)]],
+        "arches": [arch.name for arch in machines],
         "target": target,
         **({"costs": vector.name} if vector else {}),
-        **{name: value for name, value in options.items() if name != "executor"},
+        **{name: value for name, value in options.items() if name not in ("executor", "workers") and value is not None},
     }
     return Comparison(
         runs=tuple(runs),
         population=described,
         provenance=provenance(**names, **(arguments or {})) | {"input_hash": described["input_hash"]},
     )
-
-
-def _synthetic(arch) -> Population:
-    return Population.synthetic(arch=arch)

@@ -2,6 +2,9 @@
 
 Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all, :data:`ALIASES` the further names.
 A preset's docstring (its ``doc``) says what changed, in which commit, and which bug it has.
+
+To add an edition: its preset in ``_presets()`` here, its row in ``editions.py``. A rule that no field expresses takes
+a field of :class:`Policy` and five more files; CONTRIBUTING.md has the checklist.
 """
 
 from __future__ import annotations

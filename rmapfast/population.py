@@ -1,23 +1,25 @@
-"""Populations: what is unmapped. Page tables, VMAs, folios, rmap, mms and LRU lists as NumPy arrays.
+"""Populations: the memory that is unmapped, as NumPy arrays of page tables, VMAs, folios, rmap, mms and LRU lists.
 
 docs/model.md, section 2, defines every array. Populations come from :meth:`Population.synthetic` (described by
-arguments), :meth:`Population.load` (captures of real processes) and :meth:`Population.from_arrays` (page tables at
-hand).
+arguments), :meth:`Population.load` (captures of real processes) and :meth:`Population.from_arrays` (given page
+tables).
 
-Randomness is counter-based: each choice is a pure function of (seed, draw, number of the PTE or folio), see
-:func:`rmapfast.layout.hash64`, so it does not depend on the order or the chunks in which a population is built.
+Every random choice is a pure function of the seed, the draw, and the number of the PTE or folio
+(:func:`rmapfast.layout.hash64`). It does not depend on the order or the chunks in which a population is built.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast import _core, pte
 from rmapfast import arch as _arch
+from rmapfast.arch import Arch
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_kind
 from rmapfast.layout import (
     CHUNK,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from rmapfast.captures import Capture
 
 # Every array with its dtype, in the order of docs/model.md.
-ARRAYS = {
+ARRAYS: dict[str, type[np.generic]] = {
     "ptes": np.uint64,
     "vma_start": np.uint64,
     "vma_end": np.uint64,
@@ -69,18 +71,17 @@ ARRAYS = {
     "lru_inactive": np.uint32,
     "lru_active": np.uint32,
 }
-# Not changed by a run, and large: a copy shares them.
+# Large arrays that no run changes. A copy of a population shares them with the original.
 _SHARED = ("folio_pfn", "folio_index", "folio_order", "folio_page_base", "rmap_start", "rmap_vma")
-# Allocated at full size but touched only where the flag says that they are valid.
+# Arrays that are valid only for folios with the flag. They have full size. Where no folio has the flag they are not
+# written, so they take no memory.
 _LAZY = {
     "page_mapcount": FolioFlag.PAGE_MAPCOUNTS,
     "page_flags": FolioFlag.PAGE_FLAGS,
     "folio_swap": FolioFlag.SWAPCACHE,
 }
-
-
-# The arrays of folios that a description makes.
-_MADE = (
+# The arrays with one element per folio that _core.populate() fills from a description.
+MADE_PER_FOLIO = (
     "folio_pfn",
     "folio_index",
     "folio_order",
@@ -95,9 +96,9 @@ _MADE = (
 class Population:
     """Page tables, VMAs, folios, rmap, mms and LRU lists.
 
-    The arrays of docs/model.md, section 2, are attributes of the same name: C-contiguous, writable NumPy arrays,
-    ``mm_rss`` of shape (mms, 4). ``page_mapcount``, ``page_flags``, ``folio_swap`` and ``folio_entire_mapcount`` are
-    allocated at full size but take memory only where they are used.
+    The arrays of docs/model.md, section 2, are attributes of the same name: C-contiguous, writable NumPy arrays of one
+    dimension, but for ``mm_rss`` of shape (mms, 4). ``page_mapcount``, ``page_flags``, ``folio_swap`` and
+    ``folio_entire_mapcount`` have full size but take memory only where they are used.
 
     Parameters
     ----------
@@ -106,17 +107,17 @@ class Population:
     page_shift : int
         log2 of the base page size in bytes.
     cont_ptes : int
-        Contpte block for which the CONT bits were set.
+        Entries of the contpte block for which the CONT bits were set; 1 without contpte.
     arch : Arch, optional
-        The architecture that it was made for; :func:`rmapfast.reclaim` uses it where none is given.
+        Architecture that the population was made for; :func:`rmapfast.reclaim` uses it where none is given.
     assumptions : dict, optional
-        What was assumed, or the arguments that made it; printed with results.
+        What was assumed, or the arguments that made the population; printed with results.
     source : str
-        Where it comes from.
+        Origin that results name: ``synthetic``, ``arrays``, or the names of the captures.
     input_hash : str, optional
         SHA-256 (hex) of the capture.
-    **arrays
-        Every array.
+    **arrays : ndarray
+        Every array, with the dtypes that are declared below.
 
     Raises
     ------
@@ -124,18 +125,49 @@ class Population:
         If an array is missing, unknown, or of another dtype or layout.
     """
 
+    ptes: npt.NDArray[np.uint64]
+    vma_start: npt.NDArray[np.uint64]
+    vma_end: npt.NDArray[np.uint64]
+    vma_pgoff: npt.NDArray[np.uint64]
+    vma_flags: npt.NDArray[np.uint32]
+    vma_mm: npt.NDArray[np.uint32]
+    vma_pte_base: npt.NDArray[np.uint64]
+    vma_window_start: npt.NDArray[np.uint64]
+    vma_window_end: npt.NDArray[np.uint64]
+    vma_table_base: npt.NDArray[np.uint64]
+    table_state: npt.NDArray[np.uint8]
+    folio_pfn: npt.NDArray[np.uint64]
+    folio_index: npt.NDArray[np.uint64]
+    folio_order: npt.NDArray[np.uint8]
+    folio_flags: npt.NDArray[np.uint32]
+    folio_refcount: npt.NDArray[np.int32]
+    folio_mapcount: npt.NDArray[np.int32]
+    folio_entire_mapcount: npt.NDArray[np.int32]
+    folio_nr_pages_mapped: npt.NDArray[np.int32]
+    folio_swap: npt.NDArray[np.uint64]
+    folio_page_base: npt.NDArray[np.uint64]
+    page_mapcount: npt.NDArray[np.int32]
+    page_flags: npt.NDArray[np.uint8]
+    rmap_start: npt.NDArray[np.uint64]
+    rmap_vma: npt.NDArray[np.uint32]
+    mm_rss: npt.NDArray[np.int64]
+    mm_cpumask: npt.NDArray[np.uint64]
+    mm_flags: npt.NDArray[np.uint32]
+    lru_inactive: npt.NDArray[np.uint32]
+    lru_active: npt.NDArray[np.uint32]
+
     def __init__(
         self,
         *,
-        ptrs_per_pte,
-        page_shift=12,
-        cont_ptes=1,
-        arch=None,
-        assumptions=None,
-        source="arrays",
-        input_hash=None,
-        **arrays,
-    ):
+        ptrs_per_pte: int,
+        page_shift: int = 12,
+        cont_ptes: int = 1,
+        arch: Arch | None = None,
+        assumptions: Mapping[str, Any] | None = None,
+        source: str = "arrays",
+        input_hash: str | None = None,
+        **arrays: npt.NDArray[Any],
+    ) -> None:
         for name in ARRAYS:
             if name not in arrays:
                 raise TypeError(f"{name}: this array is missing")
@@ -166,7 +198,7 @@ class Population:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays that are in use (a lazily touched array counts if any folio uses it)."""
+        """Bytes of the arrays; those that are valid only with a flag count if any folio has it."""
         flags = int(np.bitwise_or.reduce(self.folio_flags))
         used = {name: bool(flags & flag) for name, flag in _LAZY.items()}
         used["folio_entire_mapcount"] = bool(np.any(self.folio_entire_mapcount))
@@ -183,7 +215,23 @@ class Population:
         return sum(int(np.count_nonzero(chunk & pte.PRESENT)) for chunk in chunks)
 
     def rmap(self, folio: int) -> list[tuple[int, int]]:
-        """Return (VMA, first virtual page number) of each VMA that may map the folio, in the order of the walk."""
+        """Return the VMAs that may map a folio, in the order of the rmap walk.
+
+        Parameters
+        ----------
+        folio : int
+            Number of the folio.
+
+        Returns
+        -------
+        list of (int, int)
+            Number of the VMA, and the first virtual page at which it may map the folio.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such folio.
+        """
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pairs = []
         for vma in self.rmap_vma[int(self.rmap_start[folio]) : int(self.rmap_start[folio + 1])]:
@@ -191,8 +239,23 @@ class Population:
             pairs.append((int(vma), max(start + int(self.folio_index[folio]) - int(self.vma_pgoff[vma]), start)))
         return pairs
 
-    def page_mapcounts(self, folio: int) -> np.ndarray:
-        """Return how many PTEs map each page of the folio, as int32 of shape (pages,)."""
+    def page_mapcounts(self, folio: int) -> npt.NDArray[np.int32]:
+        """Return how many PTEs map each page of a folio.
+
+        Parameters
+        ----------
+        folio : int
+            Number of the folio.
+
+        Returns
+        -------
+        ndarray of int32, shape (pages of the folio,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such folio.
+        """
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pages = 1 << int(self.folio_order[folio])
         if self.folio_flags[folio] & FolioFlag.PAGE_MAPCOUNTS:
@@ -201,8 +264,19 @@ class Population:
         mappings = int(self.folio_mapcount[folio]) - int(self.folio_entire_mapcount[folio])
         return np.full(pages, mappings // pages, np.int32)
 
-    def describe(self) -> dict:
-        """Return what the population holds as a dict that serialises to JSON; sizes in bytes."""
+    def describe(self) -> dict[str, Any]:
+        """Return what the population holds as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+            * ``source``, ``input_hash``, ``assumptions``, ``ptrs_per_pte``: as the attributes.
+            * ``pages``, ``bytes``, ``folios``: memory in all folios, and their number.
+            * ``orders``, ``kinds``: folios of each order (as text) and kind.
+            * ``mms``, ``vmas``, ``ptes``, ``ptes_present``: their numbers.
+            * ``inactive``, ``active``: folios on each LRU list.
+            * ``page_size``: bytes of a base page; ``nbytes``: :attr:`nbytes`.
+        """
         flags, orders = self.folio_flags, self.orders()
         pages = sum(count << order for order, count in orders.items())
         kinds = np.bincount(folio_kind(flags), minlength=len(FOLIO_KINDS)).tolist()
@@ -226,7 +300,7 @@ class Population:
             "assumptions": dict(self.assumptions),
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         orders = ", ".join(f"{order}:{count}" for order, count in self.orders().items())
         return (
             f"<Population {self.source}: {format_size(self.nr_pages << self.page_shift)} in {self.nr_folios} folios "
@@ -237,23 +311,23 @@ class Population:
     def copy(self) -> Population:
         """Return a copy that a run may change.
 
-        Arrays that no run changes and that are large (PFN, index, order, page base, rmap) are shared with the original.
+        Large arrays that no run changes (PFN, index, order, page base, rmap) are shared with the original.
         """
         arrays = {}
         for name in ARRAYS:
-            array = getattr(self, name)
+            array: npt.NDArray[Any] = getattr(self, name)
             if name in _SHARED:
                 arrays[name] = array
-            elif name in _LAZY and not np.any(self.folio_flags & np.uint32(_LAZY[name])):
+            elif name in _LAZY and not np.any(self.folio_flags & _LAZY[name]):
                 arrays[name] = np.zeros_like(array)
             elif name == "folio_entire_mapcount" and not array.any():
                 arrays[name] = np.zeros_like(array)
             else:
                 arrays[name] = array.copy()
-        return self._derive(arrays)
+        return self.with_arrays(**arrays)
 
-    def _derive(self, arrays: dict) -> Population:
-        """Return a population with some arrays replaced and the rest shared."""
+    def with_arrays(self, **arrays: npt.NDArray[Any]) -> Population:
+        """Return a population with the given arrays in place of its own; the others are shared."""
         arrays = {name: arrays.get(name, getattr(self, name)) for name in ARRAYS}
         return Population(
             ptrs_per_pte=self.ptrs_per_pte,
@@ -267,7 +341,7 @@ class Population:
         )
 
     def refold(self, cont_ptes: int) -> None:
-        """Set the CONT bits anew, for contpte blocks of `cont_ptes` entries (1: none), wherever a block qualifies."""
+        """Set the CONT bits anew in every contpte block of `cont_ptes` entries that qualifies; 1 clears all of them."""
         self.ptes[(self.ptes & (pte.PRESENT | pte.CONT)) == (pte.PRESENT | pte.CONT)] ^= pte.CONT
         self.cont_ptes = cont_ptes
         if cont_ptes == 1:
@@ -291,15 +365,19 @@ class Population:
         Parameters
         ----------
         size : int or str
-            Bytes or "10GiB".
+            Bytes, or text such as "10GiB".
         **arguments
             Those of :class:`rmapfast.PopulationSpec`: ``kind``, ``orders``, ``holes``, ``young``, ``arch``, ``seed``
             and others.
 
+        Returns
+        -------
+        Population
+
         Raises
         ------
         TypeError, ValueError
-            For an argument that does not fit; the message names it.
+            For an argument of the wrong type or out of range, or if there are 2^33 PTEs or more; the message names it.
 
         Examples
         --------
@@ -311,15 +389,30 @@ class Population:
 
     @classmethod
     def described(cls, size: int | str = "10GiB", **arguments: Any) -> PopulationSpec:
-        """Describe a population as :meth:`synthetic` does, without making it.
+        """Describe a population with the arguments of :meth:`synthetic`, without making it.
 
-        :func:`rmapfast.reclaim` makes it block by block, so that it may be larger than the memory.
+        :func:`rmapfast.reclaim` generates it block by block, so it may be larger than the memory.
 
         Parameters
         ----------
         size : int or str
+            Bytes, or text such as "10GiB".
         **arguments
             Those of :class:`rmapfast.PopulationSpec`.
+
+        Returns
+        -------
+        PopulationSpec
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an argument of the wrong type or out of range; the message names it.
+
+        Examples
+        --------
+        >>> Population.described("4PiB", orders=9)
+        <PopulationSpec 4 PiB of file, orders 9>
         """
         return PopulationSpec(size, **arguments)
 
@@ -330,6 +423,11 @@ class Population:
         Parameters
         ----------
         spec : PopulationSpec
+            Its description.
+
+        Returns
+        -------
+        Population
 
         Raises
         ------
@@ -341,27 +439,27 @@ class Population:
             raise ValueError(f"size: expected 1 to 2^33 - 1 pages, got {pages}; described() is not limited so")
         if spec.sharing * pages >= MAX_PAGES:
             raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {spec.sharing} times {pages}")
-        nr, fields = spec.nr_folios, spec.fields()
+        nr = spec.nr_folios
         mms = np.arange(spec.sharing)
-        made = {
+        made: dict[str, npt.NDArray[Any]] = {
             "ptes": np.empty(spec.sharing * pages, np.uint64),
-            **{name: np.empty(nr, ARRAYS[name]) for name in _MADE},
+            **{name: np.empty(nr, ARRAYS[name]) for name in MADE_PER_FOLIO},
             "page_mapcount": np.zeros(pages, np.int32),
             "rmap_start": np.empty(nr + 1, np.uint64),
             "rmap_vma": np.empty(nr * spec.sharing, np.uint32),
             "mm_rss": np.zeros((spec.sharing, 4), np.int64),
         }
         lru = np.empty(nr, np.uint32)
-        kept, nr_lru = _core.populate(fields, 0, pages, made | {"lru": lru})
+        kept, nr_lru = _core.populate(spec, 0, pages, made | {"lru": lru})
         lru = lru[:nr_lru]
         if kept < nr:  # anonymous folios that nothing maps
-            made |= {name: made[name][:kept].copy() for name in _MADE}
+            made |= {name: made[name][:kept].copy() for name in MADE_PER_FOLIO}
             made["rmap_start"] = made["rmap_start"][: kept + 1].copy()
             made["rmap_vma"] = made["rmap_vma"][: kept * spec.sharing].copy()
         if spec.shuffle:
             lru = permute(spec.seed, DRAW_LRU, kept).astype(np.uint32)
-            lru = lru[made["folio_flags"][lru] & np.uint32(FolioFlag.MLOCKED) == 0]
-        vpn, pgoff = fields["vpn"], fields["pgoff"]
+            lru = lru[made["folio_flags"][lru] & FolioFlag.MLOCKED == 0]
+        vpn, pgoff = spec.vpn, spec.pgoff
         tables = (vpn + pages - 1) // arch.ptrs_per_pte - vpn // arch.ptrs_per_pte + 1
         return cls(
             ptrs_per_pte=arch.ptrs_per_pte,
@@ -370,8 +468,9 @@ class Population:
             page_shift=arch.page_shift,
             assumptions=spec.assumptions,
             source=spec.source,
+            input_hash=spec.input_hash,
             **made,
-            **_one_window_vmas(mms, vpn, pages, pgoff, fields["vma_flags"], tables),
+            **_one_window_vmas(mms, vpn, pages, pgoff, spec.vma_flags, tables),
             folio_entire_mapcount=np.zeros(kept, np.int32),
             folio_swap=np.zeros(kept, np.uint64),
             page_flags=np.zeros(pages, np.uint8),
@@ -384,48 +483,60 @@ class Population:
     @classmethod
     def from_arrays(
         cls,
-        ptes: np.ndarray,
+        ptes: npt.NDArray[np.uint64],
         *,
-        folio_pfn,
-        folio_order,
+        folio_pfn: npt.ArrayLike,
+        folio_order: npt.ArrayLike,
         start_vpn: int = 0,
         kind: str = "file",
-        folio_flags=0,
+        folio_flags: npt.ArrayLike = 0,
         vma_flags: int = 0,
         external: int = 0,
-        arch: str | _arch.Arch = "x86-64",
+        arch: str | Arch = "x86-64",
     ) -> Population:
-        """Build a population around page-table entries: one mm, one VMA that covers them.
+        """Build a population around page-table entries: one mm with one VMA that covers them.
 
-        Mapcounts, references, counters and the rmap follow from the entries (present and device entries map). A folio's
-        index follows from the first entry that maps it; entries that map its pages at other places are mappings that no
-        walk finds. An entry whose PFN belongs to no folio maps none.
+        Mapcounts, references, counters and the rmap follow from the entries that map a page
+        (:func:`rmapfast.pte.maps_page`). The index of a folio follows from the first entry that maps it. Entries that
+        map its pages at other places are mappings that no rmap walk finds. An entry whose PFN belongs to no folio maps
+        none.
 
         Parameters
         ----------
         ptes : array of uint64, shape (entries,)
             C-contiguous; copied. CONT bits are taken as they are.
-        folio_pfn : int or array, shape (folios,)
-            PFN of the first page.
-        folio_order : int or array, shape (folios,)
-            0 to 13; one order for all, or one each.
+        folio_pfn : int or array of int, shape (folios,)
+            PFN of the first page of each folio.
+        folio_order : int or array of int, shape (folios,)
+            0 to 13. One number is the order of all folios.
         start_vpn : int
             Virtual page number of ``ptes[0]``.
         kind : {'file', 'lazyfree', 'anon', 'shmem'}
-            As in :meth:`synthetic`; anonymous pages are exclusive if mapped once.
-        folio_flags : int or array
-            Folio flags besides those of the kind.
+            As in :class:`rmapfast.PopulationSpec`. Anonymous pages are exclusive if they are mapped once.
+        folio_flags : int or array of int, shape (folios,)
+            :class:`rmapfast.flags.FolioFlag` bits besides those of the kind.
         vma_flags : int
-            VMA flags besides those of the kind.
+            :class:`rmapfast.flags.VmaFlag` bits besides those of the kind.
         external : int
-            Further mappings of each page.
+            Further mappings of each page, 0 to 65535.
         arch : str or Arch
-            Page size and PTEs per table.
+            Determines the page size and the PTEs per table.
+
+        Returns
+        -------
+        Population
 
         Raises
         ------
         TypeError, ValueError
-            For an argument that does not fit; the message names it.
+            For an argument of the wrong type or out of range; the message names it.
+
+        Examples
+        --------
+        >>> ptes = np.array([pte.make("present", 0x100 + page, ["young"]) for page in range(4)])
+        >>> population = Population.from_arrays(ptes, folio_pfn=0x100, folio_order=2)
+        >>> population.page_mapcounts(0)
+        array([1, 1, 1, 1], dtype=int32)
         """
         arch = _arch.get(arch)
         kind_of = KINDS[checked_choice("kind", kind, KINDS)]
@@ -453,19 +564,19 @@ class Population:
         page = pte.pfn(ptes[slot]).astype(np.int64) - pfn[folio].astype(np.int64)
         counts = np.bincount(base[folio] + page, minlength=int(nr_pages.sum())).astype(np.int32) + np.int32(external)
         mapcount, pages_mapped, differ = settle(counts, order)
-        flags[differ] |= np.uint32(FolioFlag.PAGE_MAPCOUNTS)
+        flags[differ] |= FolioFlag.PAGE_MAPCOUNTS
         if anon and not external:
-            flags[mapcount <= nr_pages] |= np.uint32(FolioFlag.EXCLUSIVE)
-        # A VMA may begin inside a folio: its page offset leaves room before it.
+            flags[mapcount <= nr_pages] |= FolioFlag.EXCLUSIVE
+        # The page offset of the VMA leaves room before it: the VMA may begin inside a folio.
         pgoff = start_vpn + (1 << MAX_ORDER)
         at, first = np.unique(folio, return_index=True)
         folio_index = np.full(nr, (1 << 52) - 1, np.int64)
         folio_index[at] = pgoff + slot[first] - page[first]
         is_mapped = np.zeros(nr, np.int64)
         is_mapped[at] = 1
-        lru = np.flatnonzero(flags & np.uint32(FolioFlag.MLOCKED | FolioFlag.UNEVICTABLE) == 0).astype(np.uint32)
-        active = flags[lru] & np.uint32(FolioFlag.ACTIVE) > 0
-        cached = np.where(flags & np.uint32(FolioFlag.SWAPCACHE) | np.uint32(not anon), nr_pages, 0)
+        lru = np.flatnonzero(flags & (FolioFlag.MLOCKED | FolioFlag.UNEVICTABLE) == 0).astype(np.uint32)
+        active = flags[lru] & FolioFlag.ACTIVE > 0
+        cached = np.where((flags & FolioFlag.SWAPCACHE > 0) | (not anon), nr_pages, 0)
         rss = np.zeros((1, 4), np.int64)
         rss[0, kind_of.counter] = len(slot)
         rss[0, 2] = np.count_nonzero(pte.kind(ptes) == pte.KINDS.index("swap"))
@@ -477,6 +588,7 @@ class Population:
             page_shift=arch.page_shift,
             assumptions={"kind": kind, "external": external},
             source="arrays",
+            input_hash=None,
             ptes=ptes,
             **_one_window_vmas(np.arange(1), start_vpn, len(ptes), pgoff, kind_of.vma_flags | vma_flags, tables),
             folio_pfn=pfn,
@@ -501,27 +613,35 @@ class Population:
         )
 
     @classmethod
-    def from_captures(cls, captures: list[Capture], **options: Any) -> Population:
-        """Build the population that captures of one moment show: each is an mm, and folios are joined by PFN.
+    def from_captures(cls, captures: list[Capture], *, arch: str | Arch | None = None, **options: Any) -> Population:
+        """Build the population that captures of one moment show. Each capture is an mm; folios are joined by PFN.
 
         Parameters
         ----------
         captures : list of Capture
+            One or more, of the same page size.
+        arch : str or Arch, optional
+            Default: the architecture of the machine and the page size that the first capture names.
         **options
-            See :func:`rmapfast.captures.population_arrays`: ``arch``, ``young``, ``dirty``, ``write``, ``soft_dirty``,
+            Those of :class:`rmapfast.captures.Assumptions`: ``young``, ``dirty``, ``write``, ``soft_dirty``,
             ``uffd_wp``, ``lru``, ``seed``, ``cont``.
+
+        Returns
+        -------
+        Population
 
         Raises
         ------
         rmapfast.CaptureError
             If the captures contradict each other or the architecture, or are too large for the memory.
         TypeError, ValueError
-            For an option that does not fit.
+            For an option of the wrong type or out of range, or without captures.
         """
-        from rmapfast.captures import CaptureError, population_arrays
+        from rmapfast.captures import Assumptions, CaptureError, population_arrays
 
+        assumptions = Assumptions(**options)
         try:
-            return cls(**population_arrays(captures, **options))
+            return cls(**population_arrays(captures, assumptions, arch=arch))
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
             raise CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
@@ -535,14 +655,20 @@ class Population:
         path : path or list of paths
             One capture, or several of one moment.
         **options
-            Those of :meth:`from_captures`.
+            Those of :meth:`from_captures`, ``arch`` included.
+
+        Returns
+        -------
+        Population
 
         Raises
         ------
         rmapfast.CaptureError
-            For a file that is no such capture, or is damaged.
+            For a file that is no such capture or is damaged, and as in :meth:`from_captures`.
         OSError
             For a file that cannot be read.
+        TypeError, ValueError
+            For an option of the wrong type or out of range.
         """
         from rmapfast.captures import Capture
 
@@ -550,13 +676,15 @@ class Population:
         return cls.from_captures([Capture.load(one) for one in paths], **options)
 
 
-def _one_window_vmas(mms: np.ndarray, start: int, pages: int, pgoff: int, flags: int, tables: int) -> dict:
+def _one_window_vmas(
+    mms: npt.NDArray[np.int64], start: int, pages: int, pgoff: int, flags: int, tables: int
+) -> dict[str, npt.NDArray[Any]]:
     """Return the VMA arrays and table states of mms that map the same range in one VMA each."""
     nr = len(mms)
     end = start + pages
     fixed = {"vma_start": start, "vma_end": end, "vma_pgoff": pgoff, "vma_flags": flags}
     fixed |= {"vma_window_start": start, "vma_window_end": end}
-    arrays = {name: np.full(nr, value, ARRAYS[name]) for name, value in fixed.items()}
+    arrays: dict[str, npt.NDArray[Any]] = {name: np.full(nr, value, ARRAYS[name]) for name, value in fixed.items()}
     arrays["vma_mm"] = mms.astype(np.uint32)
     arrays["vma_pte_base"] = (mms * pages).astype(np.uint64)
     arrays["vma_table_base"] = (mms * tables).astype(np.uint64)
@@ -564,8 +692,8 @@ def _one_window_vmas(mms: np.ndarray, start: int, pages: int, pgoff: int, flags:
     return arrays
 
 
-def _check_array(name: str, array, dtype, ndim: int) -> None:
-    """Raise TypeError unless this is a C-contiguous native array of that dtype and number of dimensions."""
+def _check_array(name: str, array: Any, dtype: type[np.generic], ndim: int) -> None:
+    """Raise TypeError unless `array` is a C-contiguous native array of this dtype and number of dimensions."""
     word = dtype.__name__
     if not isinstance(array, np.ndarray):
         raise TypeError(
@@ -578,12 +706,12 @@ def _check_array(name: str, array, dtype, ndim: int) -> None:
             f"{name}: expected a C-contiguous {word} array, got {array.dtype} with shape {array.shape}{layout}; "
             f"convert with {hint}"
         )
-    if name in ("mm_rss",) and array.shape[1] != 4:
+    if name == "mm_rss" and array.shape[1] != 4:
         raise TypeError(f"{name}: expected shape (mms, 4), got {array.shape}")
 
 
-def _integers(name: str, values, size: int | None, low: int, high: int) -> np.ndarray:
-    """Return integers of one dimension, checked; a scalar is broadcast to ``size``."""
+def _integers(name: str, values: npt.ArrayLike, size: int | None, low: int, high: int) -> npt.NDArray[Any]:
+    """Return a 1-D array of integers from `low` to `high`; one number is repeated `size` times."""
     array = np.atleast_1d(np.asarray(values))
     if array.size == 0 and not isinstance(values, np.ndarray):
         array = array.astype(np.int64)

@@ -1,4 +1,4 @@
-"""What a run must carry so that it can be repeated and judged: versions, host, arguments, memory used."""
+"""What a result holds so that it can be repeated and judged: versions, host, arguments, memory used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ from rmapfast._version import __version__
 
 
 def provenance(**arguments: Any) -> dict[str, Any]:
-    """Return the versions, the host and the arguments of a run."""
+    """Return the versions, the host and the arguments of a run.
+
+    Parameters
+    ----------
+    **arguments
+        Values that serialise to JSON.
+
+    Returns
+    -------
+    dict
+        ``rmapfast``, ``numpy`` and ``python`` (versions), ``host`` and ``arguments``; it serialises to JSON.
+    """
     return {
         "rmapfast": __version__,
         "numpy": np.__version__,
@@ -32,12 +43,13 @@ def provenance(**arguments: Any) -> dict[str, Any]:
 
 def peak_rss_bytes() -> int | None:
     """Return the largest resident size of this process so far in bytes, or None where it is not known."""
+    # Not ru_maxrss, which begins with the size of the process that started this one.
     try:
-        # not ru_maxrss, which begins with the size of the process that started this one
         status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)[1]) * 1024
-    except (OSError, TypeError):
-        pass
+    except OSError:
+        status = ""
+    if found := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+        return int(found[1]) * 1024
     try:
         import resource
     except ImportError:

@@ -1,8 +1,21 @@
-"""The PTE word for NumPy use: masks, kinds and small helpers (docs/model.md, section 1)."""
+"""The PTE word for NumPy use: masks, kinds and helpers. docs/model.md, section 1, defines the bits.
+
+Examples
+--------
+>>> word = make("present", 0x1A0, ["write", "young"])
+>>> describe(word)
+'present pfn=0x1a0 write young'
+>>> bool(word & YOUNG)
+True
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast import _core
 
@@ -27,7 +40,7 @@ PFN_ONE = np.uint64(1 << _core.PFN_SHIFT)
 # The PFN of the shared zero page, which belongs to no folio.
 ZERO_PFN = np.uint64(_core.ZERO_PFN)
 
-# Index: the kind as kind() returns it.
+# In the order of the numbers that kind() returns.
 KINDS = ("none", "swap", "migration", "device_exclusive", "device_private", "hwpoison", "marker_uffd_wp", "present")
 
 _MAPPING_KINDS = [KINDS.index(name) for name in ("device_exclusive", "device_private", "present")]
@@ -46,28 +59,67 @@ _PRESENT_FLAGS = {
 _NONPRESENT_FLAGS = {"exclusive": EXCLUSIVE, "soft_dirty": SOFT_DIRTY, "uffd_wp": UFFD_WP}
 
 
-def pfn(ptes):
-    """Return the PFN (of a swap entry: the offset) of each entry, as uint64 of the same shape."""
-    return np.asarray(ptes, np.uint64) >> PFN_SHIFT
+@overload
+def pfn(ptes: int | np.integer[Any]) -> np.uint64: ...
+@overload
+def pfn(ptes: npt.NDArray[Any] | Sequence[int | np.integer[Any]]) -> npt.NDArray[np.uint64]: ...
+def pfn(
+    ptes: int | np.integer[Any] | npt.NDArray[Any] | Sequence[int | np.integer[Any]],
+) -> np.uint64 | npt.NDArray[np.uint64]:
+    """Return the PFN of each entry, or the offset of a swap entry.
+
+    Parameters
+    ----------
+    ptes : uint64 or array of uint64, any shape
+        Page-table entries.
+
+    Returns
+    -------
+    uint64 or ndarray of uint64, of the shape of `ptes`
+        A NumPy scalar for a single entry.
+    """
+    words = np.asarray(ptes, np.uint64)
+    return words >> PFN_SHIFT
 
 
-def kind(ptes):
-    """Return the kind of each entry, an index into :data:`KINDS`, as uint8 of the same shape."""
-    ptes = np.asarray(ptes, np.uint64)
-    nonpresent = (ptes >> np.uint64(_core.KIND_SHIFT)) & np.uint64(_core.KIND_MASK)
-    return np.where(ptes & PRESENT, np.uint64(7), nonpresent).astype(np.uint8)
+def kind(ptes: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Return the kind of each entry, as indices into :data:`KINDS`.
+
+    Parameters
+    ----------
+    ptes : uint64 or array of uint64, any shape
+        Page-table entries.
+
+    Returns
+    -------
+    ndarray of uint8, of the shape of `ptes`
+        Of shape ``()`` for a single entry.
+    """
+    words = np.asarray(ptes, np.uint64)
+    nonpresent = (words >> np.uint64(_core.KIND_SHIFT)) & np.uint64(_core.KIND_MASK)
+    return np.where(words & PRESENT, np.uint64(KINDS.index("present")), nonpresent).astype(np.uint8)
 
 
-def maps_page(ptes):
-    """Return whether each entry maps a page and counts in its mapcount, as bool of the same shape.
+def maps_page(ptes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return whether each entry maps a page and counts in its mapcount.
 
     Present entries do, but those of the shared zero page; so do device-exclusive and device-private ones.
+
+    Parameters
+    ----------
+    ptes : uint64 or array of uint64, any shape
+        Page-table entries.
+
+    Returns
+    -------
+    ndarray of bool, of the shape of `ptes`
+        Of shape ``()`` for a single entry.
     """
-    ptes = np.asarray(ptes, np.uint64)
-    return np.isin(kind(ptes), _MAPPING_KINDS) & (pfn(ptes) != ZERO_PFN)
+    words = np.asarray(ptes, np.uint64)
+    return np.isin(kind(words), _MAPPING_KINDS) & (words >> PFN_SHIFT != ZERO_PFN)
 
 
-def make(kind: str, value: int | None = None, flags=()) -> np.uint64:
+def make(kind: str, value: int | None = None, flags: Iterable[str] = ()) -> np.uint64:
     """Return the word of one entry.
 
     Parameters
@@ -75,9 +127,13 @@ def make(kind: str, value: int | None = None, flags=()) -> np.uint64:
     kind : str
         One of :data:`KINDS`.
     value : int, optional
-        PFN or swap offset, below 2^52; none for ``none`` and ``marker_uffd_wp``.
+        PFN or swap offset, below 2^52. Ignored for ``none`` and ``marker_uffd_wp``.
     flags : iterable of str
-        Names as :func:`describe` prints them.
+        Names of bits, as :func:`flags` returns them.
+
+    Returns
+    -------
+    uint64
 
     Raises
     ------
@@ -101,8 +157,8 @@ def make(kind: str, value: int | None = None, flags=()) -> np.uint64:
     return np.uint64(int(value) << _core.PFN_SHIFT | word)
 
 
-def flags(pte) -> list[str]:
-    """Return the names of the flags that one entry carries."""
+def flags(pte: int | np.integer[Any]) -> list[str]:
+    """Return the names of the flags that one entry carries, such as ``["write", "young"]``."""
     word = np.uint64(pte)
     if word == NONE or word == MARKER:
         return []
@@ -110,8 +166,8 @@ def flags(pte) -> list[str]:
     return [name for name, mask in known.items() if word & mask]
 
 
-def describe(pte) -> str:
-    """Return one entry in words, such as ``present pfn=0x1a0 write young``."""
+def describe(pte: int | np.integer[Any]) -> str:
+    """Return one entry as text, such as ``present pfn=0x1a0 write young``."""
     name = KINDS[int(kind(pte))]
     if name in ("none", "marker_uffd_wp"):
         return name

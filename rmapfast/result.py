@@ -1,4 +1,4 @@
-"""The outcome of one reclaim: counts, batch lengths, the price and where it all comes from."""
+"""The result of one reclaim: counts, batch lengths, the price, and where they come from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +21,27 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import format_size
 
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+# A policy of one's own for the reference engine: (folio, vma, walk, pte) -> nr.
+PolicyFunction: TypeAlias = Callable[..., int]
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an engine did, before it is a :class:`Result`.
+    """What an engine counted; :func:`rmapfast.reclaim` makes a :class:`Result` of it.
 
     Parameters
     ----------
     after : Population or None
         State after the run; None where the population was never in memory as a whole.
     events, referenced_events : ndarray of uint64, shape (len(EVENT_NAMES),)
+        All counts, and the part of them that the reference checks counted.
     batch_lengths : dict of int to int
+        Unmap steps by the number of entries that they cleared.
     wall_s : float
+        Seconds that the engine took.
     """
 
     after: Population | None
@@ -49,21 +58,21 @@ class Result:
     Parameters
     ----------
     policy : Policy, callable or str
-        Of a saved run under a function, the function's name.
+        A saved run has the name of a function in place of the function.
     arch : Arch
     entry : {'memory.reclaim', 'pageout'}
     target_pages : int
-        Base pages asked for; for ``pageout`` all that the population maps.
+        Base pages asked for; for ``pageout`` all pages of the population.
     population : dict
-        What was reclaimed, before the run (:meth:`Population.describe`).
+        What was reclaimed, as :meth:`Population.describe` gave it before the run.
     after : Population or None
-        Its state after the run; not of a saved run.
+        The population after the run; None for a saved run and for a population that was never in memory as a whole.
     reclaimed_pages : int
         Base pages freed.
     events : Events
         Counts by name.
     referenced_events : Events
-        Of each count, the part that the reference checks counted (``folio_referenced_one``).
+        The part of each count that the reference checks (``folio_referenced_one``) counted.
     batch_lengths : dict of int to int
         Unmap steps by the number of entries that they cleared.
     wall_s : float
@@ -71,14 +80,22 @@ class Result:
     provenance : dict
         Versions, host and arguments.
     peak_rss_bytes : int or None
-        Largest resident size of the process until the run's end, or None where it is not known.
+        Largest resident size of the process up to the end of the run; None where it is not known.
     costs : CostVector or None
         What the run is priced with; None where there is no cost vector for it.
     source : str
-        Which of the results that :meth:`Comparison.of` put together the run is from.
+        Name of the result that the run is from, where :meth:`Comparison.of` put several together; else empty.
+
+    Examples
+    --------
+    >>> result = reclaim(Population.synthetic("1MiB", orders=4), "512KiB", policy="v7.0", arch="arm64-4k")
+    >>> result.events["ptes_cleared"], result.batch_lengths
+    (128, {16: 8})
+    >>> result.prediction.unit
+    'ns'
     """
 
-    policy: Policy | Callable[..., int] | str
+    policy: Policy | PolicyFunction | str
     arch: Arch
     entry: str
     target_pages: int
@@ -99,7 +116,7 @@ class Result:
         """Name of the policy, or of the function that stands for it."""
         if isinstance(self.policy, str):
             return self.policy
-        return getattr(self.policy, "name", None) or getattr(self.policy, "__name__", "callable")
+        return str(getattr(self.policy, "name", None) or getattr(self.policy, "__name__", "callable"))
 
     @property
     def reclaimed_bytes(self) -> int:
@@ -122,18 +139,24 @@ class Result:
         return self.simulated_ptes / self.wall_s if self.wall_s else 0.0
 
     def per_page(self, event: str) -> float:
-        """Return an event's count per reclaimed base page (NaN if nothing was reclaimed)."""
+        """Return an event's count per reclaimed base page (NaN if nothing was reclaimed).
+
+        Raises
+        ------
+        KeyError
+            If no event has that name; the message names the closest one.
+        """
         count = self.events[event]
         return count / self.reclaimed_pages if self.reclaimed_pages else float("nan")
 
     @cached_property
     def prediction(self) -> Prediction:
-        """The price with the run's cost vector.
+        """The price with the run's cost vector, :attr:`costs`.
 
         Raises
         ------
         ValueError
-            If the run has none; the message says how to give it one. :attr:`costs` tells.
+            If :attr:`costs` is None; the message says how to name a cost vector.
         """
         if self.costs is None:
             raise ValueError(
@@ -157,20 +180,19 @@ class Result:
         ----------
         costs : str, path, CostVector, Arch or ndarray, optional
             A cost vector, its name or TOML file, or an architecture for its default one; by default the run's own
-            (:attr:`costs`).
-            Or many vectors at once: a float array of shape (k, len(EVENT_NAMES)), such as those of
-            :meth:`CostVector.sample` and :func:`rmapfast.cost.matrix`.
+            (:attr:`costs`). Or many vectors at once, as an array of shape (k, len(EVENT_NAMES)):
+            :meth:`CostVector.sample` and :func:`rmapfast.cost.matrix` return such arrays.
 
         Returns
         -------
-        Prediction, or ndarray of float64 of shape (k,)
-            The array is in the unit of its costs.
+        Prediction, or ndarray of float64, shape (k,)
+            An array is in the unit of the costs that it was priced with.
 
         Raises
         ------
         TypeError, ValueError
-            For an unknown name, for an architecture or a run without a cost vector, and for an array of another shape
-            or type, or with a cost that is negative or not finite; the message names it.
+            For an unknown name, for an architecture or a run without a cost vector, for an array of another shape or
+            type, and for a cost that is negative or not finite; the message names it.
         """
         if costs is None:
             return self.prediction
@@ -204,16 +226,19 @@ class Result:
         }
 
     def _default_costs(self) -> str | dict[str, Any] | None:
-        """The architecture's default cost vector: its name, the vector, or None if it is the run's own."""
+        """Return the architecture's default cost vector: its name, the vector, or None if it is the run's own."""
         if isinstance(self.arch.costs, str):
             return self.arch.costs
         return None if self.arch.costs == self.costs else self.arch.costs.to_dict()
 
-    def to_xarray(self) -> Any:
-        """Return an xarray.Dataset with the counts along ``event``, the histogram along ``nr`` and the prediction.
+    def to_xarray(self) -> Dataset:
+        """Return the run as an xarray.Dataset.
 
-        The prediction is there if the run has a cost vector: its interval along ``bound``, its breakdown
-        along ``component``.
+        Returns
+        -------
+        xarray.Dataset
+            ``events`` along ``event``, ``batch_lengths`` along ``nr``, ``reclaimed_pages``; and, if the run has a cost
+            vector, ``predicted``, ``predicted_interval`` along ``bound`` and ``breakdown`` along ``component``.
 
         Raises
         ------
@@ -221,16 +246,19 @@ class Result:
             If xarray is not installed; the message has the pip command.
         """
         try:
-            import xarray
+            from xarray import Dataset
         except ImportError:
             raise ImportError("to_xarray needs xarray; install it with: pip install 'rmapfast[xarray]'") from None
         lengths = sorted(self.batch_lengths.items())
-        variables = {
+        variables: dict[str, Any] = {
             "events": ("event", self.events.counts, {"units": "1"}),
             "batch_lengths": ("nr", np.array([count for _, count in lengths], np.uint64), {"units": "1"}),
             "reclaimed_pages": ((), self.reclaimed_pages, {"units": "base pages"}),
         }
-        coordinates = {"event": list(EVENT_NAMES), "nr": ("nr", [nr for nr, _ in lengths], {"units": "pages"})}
+        coordinates: dict[str, Any] = {
+            "event": list(EVENT_NAMES),
+            "nr": ("nr", [nr for nr, _ in lengths], {"units": "pages"}),
+        }
         attributes = {"policy": self.policy_name, "arch": self.arch.name, "entry": self.entry, "rmapfast": __version__}
         if self.costs:
             prediction = self.prediction
@@ -242,9 +270,10 @@ class Result:
             }
             coordinates |= {"bound": ["low", "high"], "component": list(prediction.breakdown)}
             attributes["cost_vector"] = prediction.costs
-        return xarray.Dataset(variables, coordinates, attributes)
+        return Dataset(variables, coordinates, attributes)
 
     def __repr__(self) -> str:
+        """What was reclaimed, in how many steps, and the price."""
         steps = self.events["batches"]
         mean = self.events["batched_pages"] / steps if steps else 0.0
         return (
@@ -256,7 +285,7 @@ class Result:
 
 
 def _parameters(preset: Policy | Arch, without: str) -> dict[str, Any]:
-    """The fields of a policy or an architecture, but for its name and one more."""
+    """Return the fields of a policy or an architecture without its name and the field `without`."""
     names = (one.name for one in dataclasses.fields(preset) if one.name not in ("name", without))
     return {name: getattr(preset, name) for name in names}
 
@@ -269,8 +298,10 @@ def resolve_costs(costs: str | os.PathLike[str] | CostVector | Arch) -> CostVect
 
     Raises
     ------
-    TypeError, ValueError, OSError
-        For what is no cost vector, and for a name that none has.
+    TypeError
+        If the argument is something else.
+    ValueError, OSError
+        If no vector has that name, or the file cannot be read or is not a cost vector.
     """
     if isinstance(costs, Arch):
         return costs.cost_vector
@@ -283,13 +314,13 @@ def resolve_costs(costs: str | os.PathLike[str] | CostVector | Arch) -> CostVect
 
 
 def _checked_costs(costs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """The array, if its rows are cost vectors."""
+    """Return the array if its rows are cost vectors; raise TypeError or ValueError otherwise."""
     expected = f"expected a float array of shape (k, {len(EVENT_NAMES)}), one row per vector"
     if costs.ndim != 2 or costs.shape[1] != len(EVENT_NAMES):
         raise ValueError(f"costs: {expected}, got shape {costs.shape}")
     if not np.issubdtype(costs.dtype, np.floating):
         raise TypeError(f"costs: {expected}, got {costs.dtype}; convert with costs.astype(float)")
-    # one pass each, and no array of truth values: NaN and infinity come through minimum and maximum
+    # One pass each, and no array of truth values; NaN and infinity show in the minimum or the maximum.
     if costs.size and not (costs.min() >= 0 and costs.max() < np.inf):
         row, event = np.argwhere(~((costs >= 0) & np.isfinite(costs)))[0]
         raise ValueError(

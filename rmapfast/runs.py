@@ -1,4 +1,4 @@
-"""Runs side by side: what a table, a plot and a file need to know of them."""
+"""Runs side by side, as tables, figures and files show them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Runs:
     Parameters
     ----------
     runs : tuple of Result
-        By architecture, then policy, as they were asked for.
+        By architecture, then policy, in the order in which they were asked for.
     population : dict
-        What was reclaimed (:meth:`Population.describe`); where runs differ in it, of the first.
+        What was reclaimed (:meth:`Population.describe`); where the runs differ in it, that of the first run.
     provenance : dict
         Versions, host and arguments.
     """
@@ -39,7 +39,7 @@ class Runs:
         return list(dict.fromkeys(run.source for run in self.runs if run.source))
 
     def label(self, run: Result) -> str:
-        """Return what a table or plot calls a run: its policy, with the number of its source if there are several."""
+        """Return the name of a run in a table or plot: its policy, after the number of its source if there are any."""
         return f"[{self.sources.index(run.source) + 1}] {run.policy_name}" if run.source else run.policy_name
 
     @property
@@ -58,13 +58,36 @@ class Runs:
         return vectors
 
     def ratio(self, event: str, policy: str, arch: str) -> float:
-        """Return an event's count under a policy over that under the baseline (NaN where the baseline has none)."""
+        """Return an event's count under a policy divided by that under the baseline.
+
+        Parameters
+        ----------
+        event, policy, arch : str
+            Names; the baseline is the first run on that architecture.
+
+        Returns
+        -------
+        float
+            NaN where the baseline counts none.
+
+        Raises
+        ------
+        KeyError
+            If there is no such event or run.
+        """
         runs = {run.policy_name: run for run in self.by_arch()[arch]}
         baseline = self.by_arch()[arch][0].events[event]
         return runs[policy].events[event] / baseline if baseline else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the runs as a dict that serialises to JSON, with the cost vectors that price its runs."""
+        """Return the runs as a dict that serialises to JSON, with the cost vectors that price them.
+
+        Returns
+        -------
+        dict
+            ``provenance``, ``population``, ``cost_vectors`` by name, and ``runs``: :meth:`Result.to_dict` of each with
+            the name of its cost vector and with what its population, source and provenance differ in.
+        """
         vectors = self.cost_vectors()
         runs = []
         for run in self.runs:
@@ -91,7 +114,7 @@ def group_by_arch(runs: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def _memory(run: Result) -> str:
-    """What a run reclaimed, as far as its totals depend on it."""
+    """Return what a run reclaimed, as far as its totals depend on it."""
     population = run.population
     assumptions = {name: value for name, value in population["assumptions"].items() if name != "arch"}
     same = [population[name] for name in ("source", "input_hash", "bytes")]

@@ -1,4 +1,4 @@
-"""Described populations: what one is made of, in arguments, and what follows from them without an array."""
+"""Described populations: the arguments that describe one, and what follows from them without making its arrays."""
 
 from __future__ import annotations
 
@@ -25,14 +25,27 @@ from rmapfast.support import (
 )
 
 MAX_DESCRIBED_PAGES = 1 << 44
-# Layout of a synthetic population: aligned to the largest folio and to the largest page table.
+# First virtual page and first PFN of a described population: aligned to the largest folio and the largest page table.
 _VPN_BASE = 0x7F0000000
 _PFN_BASE = 0x100000
+
+# A share of the memory, in any unit.
+Weight = float | str | Fraction
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a kind of synthetic folio sets: flags, PTE defaults and the mm counter it is charged to."""
+    """What a kind of folio implies.
+
+    Parameters
+    ----------
+    folio_flags, vma_flags : int
+        :class:`rmapfast.flags.FolioFlag` and :class:`rmapfast.flags.VmaFlag` bits.
+    write, dirty : float
+        Default fraction of the PTEs with the bit.
+    counter : int
+        Column of ``Population.mm_rss`` that counts the pages.
+    """
 
     folio_flags: int
     vma_flags: int
@@ -51,22 +64,22 @@ KINDS = {
 
 @dataclass(frozen=True)
 class PopulationSpec:
-    """A population that is described, not made: one mapping of ``size``, present in ``sharing`` processes.
+    """The description of a population: one mapping of ``size``, present in ``sharing`` processes.
 
-    :func:`rmapfast.reclaim` makes it block by block where that can be done, so it may be larger than the memory.
-    :meth:`Population.of` makes it as a whole.
+    :func:`rmapfast.reclaim` generates a described population block by block where that is possible, so it may be larger
+    than the memory. :meth:`rmapfast.Population.of` makes all its arrays.
 
     Parameters
     ----------
     size : int or str
-        Bytes or "10GiB", a multiple of the base page. Met exactly; where the order mix does not fit, the last pages
-        are folios of smaller orders (``assumptions["fill"]``).
+        Bytes, or text such as "10GiB"; a multiple of the base page. The size is met exactly: where the order mix does
+        not fit, the last pages are folios of smaller orders (``assumptions["fill"]``).
     arch : str or Arch
-        Page size, PTEs per table and contpte block.
+        Determines the page size, the PTEs per table and the contpte block.
     kind : {'file', 'lazyfree', 'anon', 'shmem'}
         * ``file``: page cache, references = pages + mapcount + external; VMA shared, PTEs read-only and clean.
         * ``lazyfree``: anonymous, not swapbacked, PTEs writable and clean, pages exclusive, references = mapcount.
-          They are young like all others; right after MADV_FREE they would not be (``young=0``).
+          They are young by default; right after MADV_FREE they would not be (``young=0``).
         * ``anon``: anonymous, swapbacked, PTEs writable and dirty, pages exclusive, references = mapcount.
         * ``shmem``: swapbacked page cache, references as ``file``; VMA shared, PTEs writable and dirty.
 
@@ -77,15 +90,15 @@ class PopulationSpec:
         One order: folios in address order. A mix is met within each block of 2^14 pages, where the folios are
         placed at random.
     aligned : bool
-        Place the folios of a mix naturally aligned in the mapping. Without, they follow each other in random
-        order (PFNs are naturally aligned in any case).
+        Place the folios of a mix naturally aligned in the mapping. If False, they follow each other in random order.
+        PFNs are naturally aligned in any case.
     phase : int
         Pages, 0 to 8191, by which the mapping is shifted against natural alignment.
     mapped : float
-        Fraction of the folios that are mapped. Anonymous folios that are not do not exist.
+        Fraction of the folios that are mapped. Anonymous folios that are not mapped do not exist.
     holes : float or "every:K"
-        Fraction of the PTEs that are zapped, or those of the pages i of the mapping with ``i % K == 0``. An
-        anonymous folio with holes is PARTIALLY_MAPPED; one without any PTE does not exist.
+        Fraction of the PTEs that are zapped. ``every:K`` zaps those of the pages i of the mapping with
+        ``i % K == 0``. An anonymous folio with holes is PARTIALLY_MAPPED; one without any PTE does not exist.
     sharing : int
         Processes, each with its own mm, VMA and PTEs, at the same addresses.
     young, dirty, write, soft_dirty, uffd_wp : float
@@ -93,14 +106,14 @@ class PopulationSpec:
     uffd_wp_vma : bool, optional
         Whether the VMA is registered for userfaultfd write protection; default: if ``uffd_wp`` is above 0.
     mlocked : float
-        Fraction of the folios that are mlocked and unevictable, so on no LRU list. The VMA is locked only if it is
-        1.
+        Fraction of the folios that are mlocked and unevictable, so on no LRU list. The VMA is locked only if the
+        fraction is 1.
     folio_dirty : float
         Fraction of the folios that are dirty.
     active : bool
-        Put all folios on the active list, not on the inactive one.
+        Put all folios on the active list instead of the inactive one.
     shuffle : bool
-        LRU in a seeded permutation, not in address order.
+        Order the LRU list by a seeded permutation instead of by address.
     external : int
         Further mappings of each page, by processes outside the population.
     cont : bool
@@ -112,10 +125,17 @@ class PopulationSpec:
     seed : int
         0 to 2^64 - 1.
 
+    Attributes
+    ----------
+    mix : dict of int to Fraction
+        Weight of each order in ``orders``.
+    every : int
+        K of ``holes="every:K"``, else 0.
+
     Raises
     ------
     TypeError, ValueError
-        For an argument that does not fit; the message names it.
+        For an argument of the wrong type or out of range; the message names it.
 
     Examples
     --------
@@ -128,7 +148,7 @@ class PopulationSpec:
     _: KW_ONLY
     arch: str | _arch.Arch = "x86-64"
     kind: str = "file"
-    orders: int | str | Mapping[int, Any] = 4
+    orders: int | str | Mapping[int, Weight] = 4
     aligned: bool = True
     phase: int = 0
     mapped: float = 1.0
@@ -150,12 +170,11 @@ class PopulationSpec:
     droppable: bool = False
     shared: bool | None = None
     seed: int = 0
-    # Of each order in `orders` its share of the memory, and K of holes="every:K" (else 0).
     mix: dict[int, Fraction] = field(init=False, repr=False, compare=False)
     every: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check every argument and fill in the defaults that depend on others."""
+        """Check every argument and fill in the defaults that depend on other arguments."""
         used: dict[str, Any] = {"arch": _arch.get(self.arch)}
         page_size = used["arch"].page_size
         checked_choice("kind", self.kind, KINDS)
@@ -195,6 +214,7 @@ class PopulationSpec:
                 raise ValueError(f"uffd_wp_vma: expected True or None with uffd_wp={self.uffd_wp}, got False")
 
     def _set(self, values: Mapping[str, Any]) -> None:
+        """Set fields of this frozen dataclass while it is made."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -222,7 +242,7 @@ class PopulationSpec:
 
     @property
     def cont_ptes(self) -> int:
-        """Contpte block for which the CONT bits are set."""
+        """Entries of a contpte block, 1 if the architecture has none."""
         return _arch.get(self.arch).cont_ptes
 
     @property
@@ -232,57 +252,72 @@ class PopulationSpec:
 
     @property
     def cow(self) -> bool:
-        """Whether anonymous pages are mapped more than once, so that none is exclusive."""
+        """Whether the pages are anonymous and mapped more than once, so that none is exclusive."""
         return self.anon and (self.sharing > 1 or self.external > 0)
 
     @property
     def source(self) -> str:
-        """Where the population comes from, as results name it."""
+        """The origin that results name."""
         return "synthetic"
 
     @property
     def input_hash(self) -> None:
-        """No file was read."""
+        """Always None: no file was read."""
         return None
 
     @cached_property
     def assumptions(self) -> dict[str, Any]:
-        """The arguments as used, and which pages do not fit the mix."""
+        """The arguments with their defaults filled in, and under ``fill`` a note on pages that do not fit the mix."""
         used = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.init}
         used |= {
             "size": format_size(self.bytes),
             "arch": _arch.get(self.arch).name,
             "orders": format_orders(self.mix),
         }
-        fill = _core.described_fill(self.fields())
+        fill = _core.described_fill(self)
         return used | ({"fill": _fill_note(fill)} if fill else {})
 
-    def fields(self) -> dict[str, Any]:
-        """Return struct rmf_description, csrc/populate.h."""
-        kind, vpn = KINDS[self.kind], _VPN_BASE + self.phase
-        falling = sorted(self.mix, reverse=True)
-        return {
-            "pages": self.pages,
-            "seed": self.seed,
-            "vpn": vpn,
-            "pgoff": vpn if self.anon else 0,
-            "pfn_base": _PFN_BASE,
-            "ptrs_per_pte": self.ptrs_per_pte,
-            "cont_ptes": self.cont_ptes if self.cont else 1,
-            "order": falling,
-            "weight": _whole_weights([self.mix[order] for order in falling]),
-            "aligned": self.aligned,
-            "anon": self.anon,
-            "exclusive": self.anon and not self.cow,
-            "folio_flags": kind.folio_flags | (FolioFlag.ACTIVE if self.active else 0),
-            "vma_flags": self._vma_flags(),
-            "sharing": self.sharing,
-            "external": self.external,
-            "rss_counter": kind.counter,
-            "every": self.every,
-        } | {name: 0.0 if name == "holes" and self.every else getattr(self, name) for name in RATES}
+    # What the C library takes (struct rmf_description, csrc/populate.h)
 
-    def _vma_flags(self) -> int:
+    @property
+    def vpn(self) -> int:
+        """First virtual page number of the mapping."""
+        return _VPN_BASE + self.phase
+
+    @property
+    def pgoff(self) -> int:
+        """Page offset of the mapping in the file, or in the anonymous linear index."""
+        return self.vpn if self.anon else 0
+
+    @property
+    def pfn_base(self) -> int:
+        """PFN of the first page."""
+        return _PFN_BASE
+
+    @property
+    def block_ptes(self) -> int:
+        """Entries of the contpte blocks in which CONT is set, 1 where it is not."""
+        return self.cont_ptes if self.cont else 1
+
+    @cached_property
+    def weights(self) -> dict[int, int]:
+        """Share of the memory of each order, largest order first, as whole numbers with a sum of at most 2^32."""
+        falling = sorted(self.mix, reverse=True)
+        return dict(zip(falling, _whole_weights([self.mix[order] for order in falling]), strict=True))
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether every page is anonymous and exclusive."""
+        return self.anon and not self.cow
+
+    @property
+    def folio_flags(self) -> int:
+        """Flags of every folio, but for those that are drawn."""
+        return KINDS[self.kind].folio_flags | (FolioFlag.ACTIVE if self.active else 0)
+
+    @property
+    def vma_flags(self) -> int:
+        """Flags of the VMA in each process."""
         flags = KINDS[self.kind].vma_flags & ~VmaFlag.SHARED
         for flag, value in (
             (VmaFlag.SHARED, self.shared),
@@ -294,21 +329,28 @@ class PopulationSpec:
             flags |= flag if value else 0
         return flags
 
+    @property
+    def rss_counter(self) -> int:
+        """Column of ``mm_rss`` to which the mapping is charged."""
+        return KINDS[self.kind].counter
+
+    # What it holds
+
     def folios_by_order(self) -> dict[int, int]:
-        """Return order -> number of folios, those included that nothing maps."""
-        counts = _core.described_orders(self.fields())
+        """Return order -> number of folios, unmapped ones included."""
+        counts = _core.described_orders(self)
         return {order: count for order, count in enumerate(counts) if count}
 
     @property
     def nr_folios(self) -> int:
-        """Number of folios, those included that nothing maps."""
+        """Number of folios, unmapped ones included."""
         return sum(self.folios_by_order().values())
 
     def describe(self) -> dict[str, Any]:
-        """Return :meth:`Population.describe` of the population; None where it has to be made to know."""
+        """Return what :meth:`rmapfast.Population.describe` does, with None for numbers that need the arrays."""
         orders = self.folios_by_order()
         folios = sum(orders.values())
-        # an anonymous folio that nothing maps does not exist, and holes may leave nothing of one
+        # Anonymous folios that nothing maps do not exist, and holes may unmap a whole folio.
         exact = not self.anon or (self.mapped == 1 and not self.holes)
         on_lists = folios if self.mlocked == 0 and exact else 0 if self.mlocked == 1 else None
         present = self.sharing * self.pages if self.mapped == 1 and not self.holes else None
@@ -333,13 +375,24 @@ class PopulationSpec:
         }
 
     def __repr__(self) -> str:
-        """Size, kind and orders."""
         return f"<PopulationSpec {format_size(self.bytes)} of {self.kind}, orders {format_orders(self.mix)}>"
 
 
-def parse_orders(orders: int | str | Mapping[int, Any]) -> dict[int, Fraction]:
-    """Return order -> weight (share of memory) of an int, of text such as ``"0:10,4:70,9:20"``, or of a mapping."""
+def parse_orders(orders: int | str | Mapping[int, Weight]) -> dict[int, Fraction]:
+    """Return order -> weight (share of memory).
+
+    Parameters
+    ----------
+    orders : int, str or mapping
+        One order; text such as ``"0:10,4:70,9:20"``; or weights by order.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, an order is out of range or named twice, or no weight is above 0.
+    """
     usage = f'expected an order from 0 to {MAX_ORDER}, "order:weight,..." or a mapping from order to weight'
+    pairs: list[tuple[int | str, Weight]]
     if isinstance(orders, str):
         entries = [entry.partition(":") for entry in orders.split(",")]
         pairs = [(order.strip(), weight.strip() if colon else "1") for order, colon, weight in entries]
@@ -367,7 +420,7 @@ def format_orders(mix: dict[int, Fraction]) -> str:
 
 
 def _every(holes: str) -> int:
-    """Return K of "every:K"."""
+    """Return K of ``every:K``."""
     name, _, text = holes.partition(":")
     if name != "every" or not text.isascii() or not text.isdigit() or not 1 <= int(text) < MAX_PAGES:
         raise ValueError(f'holes: expected a rate from 0 to 1 or "every:K" with K from 1, got {holes!r}')
@@ -375,12 +428,13 @@ def _every(holes: str) -> int:
 
 
 def _fill_note(pages: int) -> str:
+    """Return what ``assumptions["fill"]`` says of the last pages."""
     orders = ", ".join(str(order) for order in range(pages.bit_length() - 1, -1, -1) if pages >> order & 1)
     return f"the last {pages} pages do not fit the mix: folios of orders {orders}"
 
 
 def _whole_weights(weights: list[Fraction]) -> list[int]:
-    """Return whole numbers in the same proportion, or nearly, with a sum of at most 2^32."""
+    """Return integers in the same proportion, rounded if need be, so that their sum is at most 2^32."""
     common = math.lcm(*(weight.denominator for weight in weights))
     whole = [int(weight * common) for weight in weights]
     if sum(whole) > 1 << 32:

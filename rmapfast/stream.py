@@ -1,19 +1,26 @@
-"""Reclaim of a described population that is never in memory as a whole: shards are visited, and accounted in order."""
+"""Reclaim of described populations.
+
+A described population is generated, reclaimed and discarded in shards of some blocks, so it may be larger than the
+memory. Shards may be visited at the same time, by threads or an executor. The reclaim loop accounts for them in the
+order of their addresses, so the counts are those of a run in one piece.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast import _core
 from rmapfast.arch import Arch
 from rmapfast.layout import DEFAULT_CPUMASK
+from rmapfast.parallel import opened
 from rmapfast.policy import Policy
 from rmapfast.result import Outcome
 from rmapfast.spec import PopulationSpec
@@ -22,70 +29,118 @@ from rmapfast.swap import UNLIMITED_SWAP
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-# Pages that are visited in one call: some ten milliseconds.
+# Pages that are visited in one call. It takes some tens of milliseconds.
 SHARD = 1 << 21
-# Of an executor that does not say how many it has: shards of so many are under way twice over.
-_WORKERS = 16
-# A worker's stream, which the shards that it visits have in common.
-_worker = threading.local()
+# The kinds whose folios are scanned even without swap space.
+_FILE_LRU = ("file", "lazyfree")
 
 
 class ActiveList(Exception):
-    """The loop has to turn to the active list, which a stream does not have."""
+    """The inactive list does not meet the target. The loop would need the active list, which a stream does not have."""
+
+
+class Visited(NamedTuple):
+    """What the visit of a shard found.
+
+    Parameters
+    ----------
+    folios : int
+        Folios that were visited.
+    log : array of uint8
+        What became of each of them, for :meth:`_core.Loop.account`.
+    events, referenced : array of uint64, shape (events,)
+        Counts of all events, and of those in reference checks.
+    lengths : dict of int to int
+        Number of batches of each length.
+    """
+
+    folios: int
+    log: npt.NDArray[np.uint8]
+    events: npt.NDArray[np.uint64]
+    referenced: npt.NDArray[np.uint64]
+    lengths: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Pages that are visited in one call.
+
+    Parameters
+    ----------
+    first, end : int
+        Pages of the mapping, `end` not among them.
+    number : int
+        Of the pass over the inactive list, from 1.
+    limit : int, optional
+        Folios after which the visit ends.
+    """
+
+    first: int
+    end: int
+    number: int
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
 class Shards:
-    """What a worker must know to visit any shard; it can be pickled."""
+    """Everything that a worker needs to visit shards. It can be pickled.
 
-    fields: dict
+    Parameters
+    ----------
+    spec : PopulationSpec
+    policy, arch
+        As in :func:`rmapfast.reclaim`.
+    swap : bool
+        Whether there is swap space.
+    fast : bool
+        Whether the fast paths are used.
+    """
+
+    spec: PopulationSpec
     policy: Policy
     arch: Arch
     swap: bool
     fast: bool
 
-    def visit(self, first: int, end: int, number: int, limit: int | None = None):
-        """Return :meth:`_core.Stream.visit` of these pages."""
-        if getattr(_worker, "shards", None) != self:
+    def visit(self, shard: Shard) -> Visited:
+        """Make the folios of a shard and return what their visit counted."""
+        if _worker.stream is None or _worker.shards != self:
+            # An architecture with other contpte blocks folds anew, as a population that is materialised does.
+            block = self.spec.block_ptes if self.arch.cont_ptes == self.spec.cont_ptes else self.arch.cont_ptes
             _worker.stream = _core.Stream(
-                self.fields, self.policy, self.arch, swap=self.swap, cpumask=DEFAULT_CPUMASK, fast=self.fast
+                self.spec,
+                self.policy,
+                self.arch,
+                swap=self.swap,
+                cpumask=DEFAULT_CPUMASK,
+                fast=self.fast,
+                cont_ptes=block,
             )
             _worker.shards = self
-        return _worker.stream.visit(first, end, number, limit)
+        return Visited(*_worker.stream.visit(shard.first, shard.end, shard.number, shard.limit))
+
+
+class _Worker(threading.local):
+    """The stream of a worker, which the shards that it visits have in common."""
+
+    shards: Shards | None = None
+    stream: _core.Stream | None = None
+
+
+_worker = _Worker()
 
 
 def streams(spec: PopulationSpec, slots: int | None) -> bool:
-    """Tell whether a population can be reclaimed as a stream.
+    """Return whether a described population can be reclaimed block by block; `slots` is the swap space in pages.
 
-    Not if its LRU list is no stream of blocks (``shuffle``, ``active``), if it takes counting to know its lists, if
-    folios share swap slots that may run out, or if anonymous folios are split before.
+    It can if its inactive list is in address order (not with ``shuffle`` or ``active``), the length of the list is
+    known without making it, swap space cannot run out, and no anonymous folio has to be split first.
     """
     described = spec.describe()
     swapbacked = spec.kind in ("anon", "shmem")
     if spec.shuffle or spec.active or described["folios"] is None or described["inactive"] is None:
         return False
     return not swapbacked or slots is None or (slots == UNLIMITED_SWAP and not spec.holes)
-
-
-def _results(executor: Executor | None, window: int, visit: Callable, tasks):
-    """Yield the results of the tasks in their order, with at most `window` of them under way."""
-    if executor is None:
-        for task in tasks:
-            yield task, visit(*task)
-        return
-    under_way = deque()
-    try:
-        for task in tasks:
-            under_way.append((task, executor.submit(visit, *task)))
-            if len(under_way) == window:
-                first, future = under_way.popleft()
-                yield first, future.result()
-        while under_way:
-            first, future = under_way.popleft()
-            yield first, future.result()
-    finally:
-        for _, future in under_way:
-            future.cancel()
 
 
 def reclaim_stream(
@@ -96,11 +151,32 @@ def reclaim_stream(
     slots: int | None,
     *,
     threads: int,
-    executor: Executor | None,
+    executor: str | Executor | None,
+    workers: int | None,
     fast: bool,
     progress: Callable[[int], None] | None,
 ) -> Outcome:
     """Reclaim a described population block by block.
+
+    Parameters
+    ----------
+    spec : PopulationSpec
+        A population for which :func:`streams` is true.
+    target_pages : int
+        Base pages to free.
+    policy : Policy
+    arch : Arch
+    slots : int or None
+        Swap slots; None without swap space.
+    threads : int
+        Threads that visit shards, where there is no `executor`. With 1 the calling thread visits them.
+    executor : str or concurrent.futures.Executor, optional
+    workers : int, optional
+        What visits shards in place of threads (:func:`rmapfast.parallel.opened`).
+    fast : bool
+        Use the fast paths of the C library.
+    progress : callable, optional
+        Called with the base pages freed so far.
 
     Raises
     ------
@@ -108,57 +184,42 @@ def reclaim_stream(
         If the target is not met by the inactive list.
     """
     start = time.perf_counter()
-    fields = spec.fields()
-    if arch.cont_ptes != spec.cont_ptes:
-        fields["cont_ptes"] = arch.cont_ptes
-    shards = Shards(fields, policy, arch, slots is not None, fast)
+    shards = Shards(spec, policy, arch, slots is not None, fast)
     listed = spec.describe()["inactive"] if slots is not None or spec.kind in _FILE_LRU else 0
     loop = _core.Loop(arch, listed, spec.pages if listed else 0, target_pages)
     total = _Total()
-    own, window = None, 2 * threads
-    if executor is not None:
-        window = 2 * (getattr(executor, "_max_workers", None) or _WORKERS)
-    elif threads > 1:
-        from concurrent.futures import ThreadPoolExecutor
-
-        executor = own = ThreadPoolExecutor(threads)
-    try:
+    alone = executor is None and threads == 1
+    with nullcontext() if alone else opened(executor, threads if executor is None else workers) as pool:
         number = 0
         while loop.goes_on():
             if not loop.lists[0]:
                 raise ActiveList
             number += 1
-            tasks = ((first, min(first + SHARD, spec.pages), number) for first in range(0, spec.pages, SHARD))
-            for task, result in _results(executor, window, shards.visit, tasks):
-                done = loop.account(result[1])
-                if done < result[0]:
-                    # it ended in this shard: what the folios behind the end counted does not count
-                    result = shards.visit(*task, done)
-                total.add(result)
+            tasks = (Shard(first, min(first + SHARD, spec.pages), number) for first in range(0, spec.pages, SHARD))
+            visits = pool.in_order(shards.visit, tasks) if pool else ((task, shards.visit(task)) for task in tasks)
+            for task, visited in visits:
+                done = loop.account(visited.log)
+                if done < visited.folios:
+                    # The loop ended within this shard. It is visited again without the folios behind the end.
+                    visited = shards.visit(replace(task, limit=done))
+                total.add(visited)
                 if progress:
                     progress(loop.freed_pages)
                 if loop.ended:
                     break
-    finally:
-        if own:
-            own.shutdown(cancel_futures=True)
     return Outcome(None, total.events + loop.events, total.referenced, total.lengths, time.perf_counter() - start)
-
-
-# Kinds that are scanned without swap space.
-_FILE_LRU = ("file", "lazyfree")
 
 
 class _Total:
     """Sums of what shards counted."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.events, self.referenced = (np.zeros(len(_core.EVENT_NAMES), np.uint64) for _ in range(2))
-        self.lengths = {}
+        self.lengths: dict[int, int] = {}
 
-    def add(self, result) -> None:
-        _, _, events, referenced, lengths = result
-        self.events += events
-        self.referenced += referenced
-        for length, count in lengths.items():
+    def add(self, visited: Visited) -> None:
+        """Add the counts of one shard."""
+        self.events += visited.events
+        self.referenced += visited.referenced
+        for length, count in visited.lengths.items():
             self.lengths[length] = self.lengths.get(length, 0) + count

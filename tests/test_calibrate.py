@@ -14,17 +14,19 @@ from waiting import DEADLINE, INTERRUPTIBLE, wait_for
 
 import rmapfast as rf
 from rmapfast import arch, cost
-from rmapfast.calibration import measure
-from rmapfast.calibration.measure import CalibrateError, Case, Measurement
+from rmapfast.calibration import CalibrateError, Measurement, ReclaimCase, cases, machine, measure
+from rmapfast.calibration.memcg import Memcg
+from rmapfast.calibration.userfaultfd import why_no_userfaultfd
+from rmapfast.calibration.vector import fit_vector
 from rmapfast.cli import main
 from rmapfast.editions import preset_of
 
 
 def why_not(folder) -> str:
     try:
-        measure._base_arch()
-        measure._readahead_setting(folder)
-        memcg = measure._Memcg()
+        machine.running_arch()
+        machine.readahead_setting(folder)
+        memcg = Memcg()
         memcg.create()
         memcg.remove()
     except (CalibrateError, OSError) as error:
@@ -41,17 +43,17 @@ def here(tmp_path):
 
 def outside(folder) -> tuple:
     """What a calibration changes outside itself."""
-    readahead = measure._readahead_setting(folder).read_text()
-    groups = sorted(measure._Memcg().parent.glob("rmapfast-calibrate*"))
+    readahead = machine.readahead_setting(folder).read_text()
+    groups = sorted(Memcg().parent.glob("rmapfast-calibrate*"))
     return readahead, groups, sorted(folder.iterdir()), os.sched_getaffinity(0), Path("/proc/self/cgroup").read_text()
 
 
 @pytest.fixture
 def short(monkeypatch):
     """One turn over less memory: not for figures."""
-    monkeypatch.setattr(measure, "_REPEATS", 1)
-    monkeypatch.setattr(measure, "_SIZE", 8 << 20)
-    monkeypatch.setattr(measure, "_SIZE_ORDER_0", 4 << 20)
+    monkeypatch.setattr(measure, "REPEATS", 1)
+    monkeypatch.setattr(measure, "SIZE", 8 << 20)
+    monkeypatch.setattr(measure, "SIZE_ORDER_0", 4 << 20)
 
 
 def test_a_calibration_measures_fits_and_leaves_everything_as_it_was(here, short):
@@ -70,9 +72,9 @@ def test_a_calibration_measures_fits_and_leaves_everything_as_it_was(here, short
 
 
 def test_lengths_of_batches_are_what_the_model_sees(here):
-    if reason := measure._no_userfaultfd():
+    if reason := why_no_userfaultfd():
         pytest.skip(reason)
-    with measure._lab(here) as lab, lab._lazyfree(Case("lazyfree", batch=8), 4 << 20) as population:
+    with measure.set_up(here) as setup, setup.lazyfree(ReclaimCase("lazyfree", batch=8), 4 << 20) as population:
         result = rf.reclaim(population, "4MiB", policy=preset_of(platform.release()))
     if set(population.describe()["orders"]) != {"9"}:
         pytest.skip("no 2 MiB folios were to be had")
@@ -80,7 +82,7 @@ def test_lengths_of_batches_are_what_the_model_sees(here):
 
 
 def test_mapped_file_folios_are_unmapped_as_often_as_they_are_mapped(here):
-    with measure._lab(here) as lab, lab._file(Case("file", 64, 3), 2 << 20) as population:
+    with measure.set_up(here) as setup, setup.mapped_file(ReclaimCase("file", 64, 3), 2 << 20) as population:
         pages = population.nr_pages
         events = rf.reclaim(population, "2MiB", policy=preset_of(platform.release())).events
     assert pages == (2 << 20) // os.sysconf("SC_PAGE_SIZE")
@@ -103,14 +105,14 @@ def test_a_killed_calibration_leaves_everything_as_it_was(here, how):
     finally:
         child.kill()
         child.wait()
-        measure._readahead_setting(here).write_text(before[0])
+        machine.readahead_setting(here).write_text(before[0])
 
 
 def test_a_failure_leaves_everything_as_it_was(here, short, monkeypatch):
     def fail(*_):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(measure, "_capture_range", fail)
+    monkeypatch.setattr(measure, "capture_ranges", fail)
     before = outside(here)
     with pytest.raises(RuntimeError):
         rf.calibrate(folder=here)
@@ -125,14 +127,16 @@ def measurements(vector, factor=1.0):
             population = rf.Population.synthetic("4MiB", orders=order, sharing=sharing, young=0.0)
             result = rf.reclaim(population, "3MiB", policy="v6.18")
             counts = result.events.counts / result.reclaimed_pages
-            rows.append(Measurement(Case("file", order, sharing), factor * float(counts @ vector.values), [], counts))
+            rows.append(
+                Measurement(ReclaimCase("file", order, sharing), factor * float(counts @ vector.values), [], counts)
+            )
     return rows
 
 
 def test_the_fit_finds_costs_that_explain_what_was_measured():
     base = arch.get("x86-64")
     rows = measurements(base.cost_vector, 1.3)
-    fitted = measure._fit_vector(rows, base)
+    fitted = fit_vector(rows, base)
     for row in rows:
         assert float(row.counts @ fitted.values) == pytest.approx(row.ns, rel=0.03)
     assert fitted.residual < 0.03
@@ -143,15 +147,15 @@ def test_the_fit_finds_costs_that_explain_what_was_measured():
 
 def test_costs_that_no_case_causes_stay():
     base = arch.get("x86-64")
-    fitted = measure._fit_vector(measurements(base.cost_vector), base)
+    fitted = fit_vector(measurements(base.cost_vector), base)
     assert fitted["folios_kept"] == base.cost_vector["folios_kept"]
     assert np.isfinite(fitted.values).all()
 
 
 def test_held_back_cases_are_none_of_the_fitted_ones():
-    fitted = {*measure.FILES, *measure.UNMAPPED, *measure.SEVERAL, *measure.LAZYFREE}
-    assert not fitted & set(measure._held_back_cases(100, 0))
-    assert measure._held_back_cases(5, 1) == measure._held_back_cases(5, 1)
+    fitted = {*cases.FILES, *cases.UNMAPPED, *cases.SEVERAL, *cases.LAZYFREE}
+    assert not fitted & set(cases.held_back_cases(100, 0))
+    assert cases.held_back_cases(5, 1) == cases.held_back_cases(5, 1)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +176,6 @@ def test_bad_input_is_one_line(options, text, capsys):
 
 
 def test_without_root_it_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(measure.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
     assert main(["calibrate"]) == 2
     assert "root" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from test_population import check_consistent, mapped_pages
 
 from rmapfast import _core, pte
+from rmapfast.captures.folios import visible_folios
 from rmapfast.captures.format import Capture, CaptureError
-from rmapfast.captures.format import visible_folios as _folios
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.pageout import pageout_groups
 from rmapfast.population import Population
@@ -250,7 +250,7 @@ def test_folio_reconstruction(orders, visible, random):
     seen = sorted(page for page in pages if random.random() <= visible)
     start = np.array(seen, np.int64)
     kf = np.array([pages[page] for page in seen], np.uint64)
-    pfn, order, broken = _folios(start, np.ones(len(start), np.int64), kf, start + 1000)
+    pfn, order, broken = visible_folios(start, np.ones(len(start), np.int64), kf, start + 1000)
     assert not broken
     found = set(zip(pfn.tolist(), order.tolist(), strict=True))
     if len(seen) == len(pages):
@@ -276,7 +276,7 @@ def test_contradictory_flags_never_overlap(runs):
         kf.append(flag)
         at += gap + size
     start, length = np.array(start, np.int64), np.array(length, np.int64)
-    pfn, order, _ = _folios(start, length, np.array(kf, np.uint64), start + 10000)
+    pfn, order, _ = visible_folios(start, length, np.array(kf, np.uint64), start + 10000)
     covered = np.concatenate([[0], *(low + np.arange(1 << size) for low, size in zip(pfn, order, strict=True))])[1:]
     assert len(np.unique(covered)) == len(covered)
     assert np.all(np.isin(np.concatenate([[], *map(np.arange, start, start + length)]), covered))

@@ -12,8 +12,9 @@ import rmapfast as rf
 from rmapfast import _core, pte
 from rmapfast import policy as _policy
 from rmapfast.cli import main
-from rmapfast.flags import FolioFlag, VmaFlag
-from rmapfast.verify import cases, checker
+from rmapfast.flags import FolioFlag, PageFlag, VmaFlag
+from rmapfast.verify import capture_cases, cases, checker, judge, random_cases, report
+from rmapfast.verify.states import Scope, State, VmaRange
 from rmapfast.verify.vectors import read_vectors
 
 POLICIES = ("per-page", "v6.15", "v6.16", "v6.18", "file-v5", "v7.0-rc1", "v7.0", "v7.0.12", "v7.3", "anon-swap")
@@ -21,13 +22,13 @@ VECTORS = Path(__file__).parent / "data" / "conformance"
 
 
 @pytest.fixture(scope="module")
-def report():
+def checked():
     """Folios of up to 4 pages, every state of the default scope."""
     return rf.check(POLICIES, pages=4, budget=600)
 
 
-def classes(report, policy):
-    one = next(one for one in report.policies if one.policy_name == policy)
+def classes(found, policy):
+    one = next(one for one in found.policies if one.policy_name == policy)
     return {violation.invariant: violation for violation in one.violations}
 
 
@@ -36,9 +37,9 @@ def classes(report, policy):
 
 def test_a_scope_small_enough_to_count_by_hand():
     """Clean and dirty file folios of one page in a VMA without uffd-wp: every slot, border, condition, each once."""
-    scope = _core.CheckScope(1, False, False)
-    family = next(n for n in range(len(scope)) if scope.family(n)["kind"] == "file" and not scope.family(n)["uffd_wp"])
-    seen = [scope.state(family, index) for index in range(scope.family(family)["states"])]
+    scope = Scope(1)
+    number, family = next((n, one) for n, one in enumerate(scope.families) if one.kind == "file" and not one.uffd_wp)
+    seen = [scope.state(number, index) for index in range(family.states)]
     bits = ("write", "young", "dirty", "soft_dirty")
     slots = {
         "none",
@@ -68,10 +69,10 @@ def test_a_scope_small_enough_to_count_by_hand():
     assert len({key(state) for state in seen}) == len(seen)
     found = {
         (
-            bool(state["folio_flags"] & FolioFlag.DIRTY),
-            state["refcount"] - 2 - sum(map(bool, [_maps(state)])),
-            bool(state["vma"][3] & VmaFlag.LOCKED),
-            frozenset(name for name, bit in _core.TTU_FLAGS.items() if state["ttu"] & bit),
+            bool(state.folio_flags & FolioFlag.DIRTY),
+            state.refcount - 2 - sum(map(bool, [_maps(state)])),
+            bool(state.vma.flags & VmaFlag.LOCKED),
+            frozenset(name for name, bit in _core.TTU_FLAGS.items() if state.ttu & bit),
         )
         for state in seen
     }
@@ -79,24 +80,23 @@ def test_a_scope_small_enough_to_count_by_hand():
 
 
 def _maps(state):
-    words = np.array(state["ptes"], np.uint64)
+    words = np.array(state.ptes, np.uint64)
     return np.any((words & pte.PRESENT != 0) & (pte.pfn(words) == 64))
 
 
 @pytest.mark.parametrize("pages", [2, 4])
 def test_every_border_of_the_vma_and_of_the_page_table_occurs(pages):
-    scope = _core.CheckScope(pages, False, False)
-    for number in range(len(scope)):
-        family = scope.family(number)
-        if family["pages"] != pages:
+    scope = Scope(pages)
+    for number, family in enumerate(scope.families):
+        if family.pages != pages:
             continue
         borders = set()
-        for index in range(0, family["states"], max(1, family["states"] // 5000)):
+        for index in range(0, family.states, max(1, family.states // 5000)):
             state = scope.state(number, index)
             if state:
-                start, end, pgoff, _ = state["vma"]
-                border = 2 * state["first_vpn"] - (start - (pgoff - 256))
-                borders.add((border, pgoff - 256, end - start + pgoff - 256))
+                vma, first = state.vma, state.vma.pgoff - 256
+                border = 2 * state.first_vpn - (vma.start - first)
+                borders.add((border, first, vma.end - vma.start + first))
         runs = {(a, b) for a in range(pages) for b in range(a + 1, pages + 1)}
         first = 0 if pages == 2 else 1
         assert borders == {(border, *run) for border in range(first, pages + 1) for run in runs}
@@ -104,11 +104,10 @@ def test_every_border_of_the_vma_and_of_the_page_table_occurs(pages):
 
 def test_unreachable_states_are_off_by_default_and_tagged():
     def tags(unreachable):
-        scope = _core.CheckScope(2, False, unreachable)
+        scope = Scope(2, unreachable=unreachable)
         found = set()
-        for number in range(len(scope)):
-            states = scope.family(number)["states"]
-            for index in range(0, states, max(1, states // 3000)):
+        for number, family in enumerate(scope.families):
+            for index in range(0, family.states, max(1, family.states // 3000)):
                 if state := scope.state(number, index):
                     found |= set(cases.case_of_state(state)["tags"])
         return found
@@ -138,75 +137,74 @@ def test_unreachable_states_are_off_by_default_and_tagged():
         ("v7.0-rc1", "restore-soft-dirty", 2),
     ],
 )
-def test_the_known_bugs_are_found_with_a_smallest_example(report, policy, invariant, pages):
-    found = classes(report, policy)[invariant]
+def test_the_known_bugs_are_found_with_a_smallest_example(checked, policy, invariant, pages):
+    found = classes(checked, policy)[invariant]
     assert 1 << found.example["folio"]["order"] == pages
-    assert invariant in cases.judge(found.example, policy)
-    assert checker.known(_policy.get(policy), invariant)
+    assert invariant in judge(found.example, policy)
+    assert checker.history_of(_policy.get(policy), invariant)
 
 
 @pytest.mark.parametrize("policy", ["per-page", "v6.18", "v7.0.12", "v7.3"])
-def test_the_mended_editions_are_clean(report, policy):
-    assert report.complete
-    assert set(classes(report, policy)) <= set(checker.DOCUMENTED)
+def test_the_mended_editions_are_clean(checked, policy):
+    assert checked.complete
+    assert set(classes(checked, policy)) <= set(report.DOCUMENTED)
 
 
-def test_every_example_is_judged_alike_in_python(report):
-    for one in report.policies:
+def test_every_example_is_judged_the_same_in_python(checked):
+    for one in checked.policies:
         for violation in one.violations:
-            assert violation.invariant in cases.judge(violation.example, one.policy), (one.policy_name, violation)
+            assert violation.invariant in judge(violation.example, one.policy), (one.policy_name, violation)
 
 
 def test_invariants_in_c_and_in_python_agree():
     rng = np.random.default_rng(5)
-    scope, arch, oracle = _core.CheckScope(4, False, True), rf.arch.get("x86-64"), _policy.get("per-page")
+    scope, arch, oracle = Scope(4, unreachable=True), rf.arch.get("x86-64"), _policy.get("per-page")
     policies = [_policy.get(name) for name in POLICIES]
     tried = 0
-    for number in rng.integers(0, len(scope), 250).tolist():
-        index = int(rng.integers(0, scope.family(number)["states"]))
+    for number in rng.integers(0, len(scope.families), 250).tolist():
+        index = int(rng.integers(0, scope.families[number].states))
         state = scope.state(number, index)
         if state is None:
             continue
         tried += 1
-        _, found = scope.run(number, index, index + 1, oracle, policies, arch)
+        tries = scope.run(number, index, index + 1, oracle, policies, arch)
         case = cases.case_of_state(state)
-        for policy, (_, violated) in zip(policies, found, strict=True):
-            assert set(violated) == set(cases.judge(case, policy)), (policy.name, case)
+        for policy, found in zip(policies, tries.found, strict=True):
+            assert set(found.classes) == set(judge(case, policy)), (policy.name, case)
     assert tried > 150
 
 
-def test_rules_that_are_merged_unmap_alike():
+def test_rules_that_are_merged_unmap_the_same():
     rng = np.random.default_rng(6)
-    scope, arch, oracle = _core.CheckScope(4, False, False), rf.arch.get("x86-64"), _policy.get("per-page")
-    for number in range(len(scope)):
-        family = scope.family(number)
+    scope, arch, oracle = Scope(4), rf.arch.get("x86-64"), _policy.get("per-page")
+    for number, family in enumerate(scope.families):
         policies = [_policy.get(name) for name in rf.policy.PRESETS]
-        rules = [checker.unmap_rules(one, family["kind"], family["anon_vma"], family["uffd_wp"]) for one in policies]
-        for first in rng.integers(0, family["states"], 5).tolist():
-            tried, found = scope.run(number, first, first + 2000, oracle, policies, arch)
-            assert (tried, found) == scope.run(number, first, first + 2000, oracle, rules, arch)
+        rules = [checker.unmap_rules(one, family.kind, family.anon_vma, family.uffd_wp) for one in policies]
+        for first in rng.integers(0, family.states, 5).tolist():
+            tried = scope.run(number, first, first + 2000, oracle, policies, arch)
+            assert tried == scope.run(number, first, first + 2000, oracle, rules, arch)
 
 
-def test_what_the_recorded_vectors_expose_the_checker_exposes_too(report):
+def test_what_the_recorded_vectors_expose_the_checker_exposes_too(checked):
     exposed = {}
     for _, vector in read_vectors(VECTORS / "unmap_vectors.jsonl.gz"):
         if any(tag.startswith(("unreachable", "abnormal")) for tag in vector["tags"]):
             continue
         for name in ("v6.15", "v6.16", "file-v5", "v7.0-rc1", "v7.0", "v7.0.12", "v7.3"):
             if not (vector["ttu"].count("HWPOISON") and vector["folio"]["order"]):
-                exposed.setdefault(name, set()).update(cases.judge(vector, name))
+                exposed.setdefault(name, set()).update(judge(vector, name))
     assert {"out-of-bounds", "accounting"} <= exposed["v6.15"]
     for name, found in exposed.items():
-        assert found <= set(classes(report, name)), name
+        assert found <= set(classes(checked, name)), name
 
 
 # Running it
 
 
 def test_threads_budget_and_resume_do_not_change_the_outcome(tmp_path):
-    def counts(report):
+    def counts(found):
         return [
-            (one.policy_name, [(v.invariant, v.count, v.example) for v in one.violations]) for one in report.policies
+            (one.policy_name, [(v.invariant, v.count, v.example) for v in one.violations]) for one in found.policies
         ]
 
     whole = rf.check(["v6.16", "v7.3"], pages=2, threads=1)
@@ -219,8 +217,87 @@ def test_threads_budget_and_resume_do_not_change_the_outcome(tmp_path):
     rest = rf.check(["v6.16", "v7.3"], pages=2, threads=2, resume=journal)
     assert rest.complete and rest.states == whole.states
     assert counts(rest) == counts(whole)
-    with pytest.raises(ValueError, match=r"resume: .* other arguments"):
+    with pytest.raises(ValueError, match=r"resume: .* other arguments: policies differ"):
         rf.check(["v6.16"], pages=2, resume=journal)
+
+
+def test_resume_goes_by_the_rules_and_not_by_their_names(tmp_path):
+    """A policy or architecture that was changed under its name is another one; its costs do not matter."""
+    journal, arch = tmp_path / "journal", rf.arch.get("x86-64")
+    first = rf.check(["v7.3"], pages=1, arch=arch, resume=journal)
+    same = rf.check(["v7.3"], pages=1, arch=arch.replace(costs=""), resume=journal)
+    assert same.policies == first.policies and same.complete
+    for arguments, named in (
+        ({"policies": [_policy.get("v7.3").replace(clip=False)]}, "policies"),
+        ({"policies": ["v7.3"], "against": _policy.get("per-page").replace(mlock_at_once=True)}, "against"),
+        ({"policies": ["v7.3"], "arch": arch.replace(mkdirty_soft_dirty=False)}, "arch"),
+    ):
+        with pytest.raises(ValueError, match=f"resume: .* other arguments: {named} differ"):
+            rf.check(**{"pages": 1, "resume": journal} | arguments)
+
+
+@pytest.mark.parametrize("text", ["some\nnotes\nof mine\n", "[1]\n", '"text"\n'])
+def test_resume_leaves_a_file_alone_that_is_no_journal(text, tmp_path):
+    path = tmp_path / "notes"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"resume: .*notes is not the journal of a check"):
+        rf.check(["v7.3"], pages=1, resume=path)
+    assert path.read_text() == text
+
+
+def state_with(**fields):
+    """Four pages of a folio, all mapped, with some fields changed."""
+    state = {
+        "ptes": [int(pte.make("present", 64 + page, ["write"])) for page in range(4)] + [0] * 12,
+        "first_vpn": 8,
+        "ptrs_per_pte": 8,
+        "vma": VmaRange(8, 12, 256, 0),
+        "folio_flags": 0,
+        "order": 2,
+        "refcount": 9,
+        "page_mapcount": [1, 1, 1, 1],
+        "page_flags": [0, 0, 0, 0],
+        "ttu": 0,
+        "guard": "none",
+    }
+    return State(**state | fields)
+
+
+@pytest.mark.parametrize("number", range(-1, max(len(cases.FOLIO_FLAGS), len(cases.VMA_FLAGS) + 1)))
+def test_every_flag_survives_export_and_import(number):
+    """A state becomes a case, and the case a population: with every flag (-1), and with one at a time."""
+
+    def some(flags):
+        flags = list(flags)
+        return sum(flags) if number < 0 else flags[number % len(flags)]
+
+    folio_flags, vma_flags = some(cases.FOLIO_FLAGS.values()), some([*cases.VMA_FLAGS.values(), VmaFlag.ANON])
+    marks = [some(PageFlag), PageFlag.EXCLUSIVE, PageFlag.HWPOISON, 0]
+    state = state_with(
+        folio_flags=folio_flags,
+        vma=VmaRange(8, 12, 256, vma_flags),
+        page_flags=marks,
+        ttu=some(_core.TTU_FLAGS.values()),
+    )
+    case = json.loads(json.dumps(cases.case_of_state(state)))
+    population = cases.case_population(case)
+    stored = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS
+    assert int(population.folio_flags[0]) == folio_flags | stored
+    assert int(population.vma_flags[0]) == vma_flags
+    assert cases.page_flags(population).tolist() == marks
+    assert population.ptes.tolist() == list(state.ptes)
+    assert sum(_core.TTU_FLAGS[name] for name in case["ttu"]) == state.ttu
+    assert population.page_mapcounts(0).tolist() == list(state.page_mapcount)
+    assert int(population.folio_refcount[0]) == state.refcount
+
+
+def test_a_case_has_every_flag_that_an_unmap_can_meet():
+    """The others say nothing to an unmap: LRU and reclaim state, what the case has as fields of its own, sharing."""
+    without = FolioFlag.REFERENCED | FolioFlag.ACTIVE | FolioFlag.UNEVICTABLE | FolioFlag.LOCKED | FolioFlag.FREED
+    without |= FolioFlag.PARTIALLY_MAPPED  # being queued for a split is no part of what is checked
+    without |= FolioFlag.EXCLUSIVE | FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS  # how the pages are stored
+    assert sum(cases.FOLIO_FLAGS.values()) | without == sum(FolioFlag)
+    assert sum(cases.VMA_FLAGS.values()) | VmaFlag.ANON | VmaFlag.EXEC | VmaFlag.SHARED == sum(VmaFlag)
 
 
 def test_against_another_edition():
@@ -228,7 +305,7 @@ def test_against_another_edition():
     same = rf.check(["v7.2"], pages=2, against="v7.0.12")
     assert same.policies[0].violations == ()
     found = {violation.invariant for violation in rf.check(["v7.3"], pages=2, against="v7.2").policies[0].violations}
-    assert found <= set(checker.DOCUMENTED)
+    assert found <= set(report.DOCUMENTED)
 
 
 def test_a_python_function_is_checked_on_the_reference():
@@ -251,7 +328,7 @@ def test_contpte_makes_no_state_another_one():
     policies = ("v6.15", "v7.3")
     folding, plain = (rf.check(policies, pages=2, arch=one) for one in (arch, arch.replace(cont_ptes=1)))
     assert [one.violations for one in folding.policies] == [one.violations for one in plain.policies]
-    assert {violation.invariant for violation in folding.policies[1].violations} <= set(checker.DOCUMENTED)
+    assert {violation.invariant for violation in folding.policies[1].violations} <= set(report.DOCUMENTED)
 
 
 @pytest.mark.parametrize("arch", rf.arch.PRESETS)
@@ -260,11 +337,11 @@ def test_every_preset_is_checked(arch):
     found = rf.check(["v6.15"], pages=2, arch=arch).policies[0].violations
     assert {"out-of-bounds", "restore-write"} <= {violation.invariant for violation in found}
     for violation in found:
-        assert violation.invariant in cases.judge(violation.example, _policy.get("v6.15"), arch=arch)
-    drawn = list(cases.random_cases(0, 60))
-    report = checker.check_cases(drawn, ["v7.3", "v6.15"], arch=arch)
-    assert {violation.invariant for violation in report.policies[0].violations} <= set(checker.DOCUMENTED)
-    assert "out-of-bounds" in classes(report, "v6.15")
+        assert violation.invariant in judge(violation.example, _policy.get("v6.15"), arch=arch)
+    drawn = list(random_cases(0, 60))
+    found = checker.check_cases(drawn, ["v7.3", "v6.15"], arch=arch)
+    assert {violation.invariant for violation in found.policies[0].violations} <= set(report.DOCUMENTED)
+    assert "out-of-bounds" in classes(found, "v6.15")
 
 
 @pytest.mark.parametrize("arch", ["arm64-16k", "ppc64-64k"])
@@ -287,13 +364,13 @@ def test_the_how_to_runs_from_end_to_end(capsys):
 
 
 def test_random_cases_and_mutations_of_captures():
-    drawn = list(cases.random_cases(3, 40))
-    assert drawn == list(cases.random_cases(3, 40))
-    report = checker.check_cases(drawn, ["v6.15", "v7.0.12", "v7.3"])
-    assert not report.policies[0].clean
-    assert report.policies[1].clean and report.policies[2].clean
+    drawn = list(random_cases(3, 40))
+    assert drawn == list(random_cases(3, 40))
+    found = checker.check_cases(drawn, ["v6.15", "v7.0.12", "v7.3"])
+    assert not found.policies[0].clean
+    assert found.policies[1].clean and found.policies[2].clean
     capture = Path(__file__).parent / "data" / "captures" / "anon64k_lazyfree_pageout.before.npz"
-    mutations = cases.capture_cases(rf.Population.load(capture), 0, 30)
+    mutations = capture_cases(rf.Population.load(capture), 0, 30)
     assert checker.check_cases(mutations, ["v7.0.12", "v7.3"]).clean
 
 

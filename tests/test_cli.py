@@ -15,6 +15,7 @@ from waiting import DEADLINE
 
 import rmapfast as rf
 from rmapfast import cli
+from rmapfast.cli.command import VERBS
 
 DATA = Path(__file__).resolve().parent / "data"
 CAPTURES = DATA / "captures"
@@ -98,6 +99,8 @@ def test_reclaim_table(output):
     rows = [line.split() for line in lines if line.startswith("batches ")]
     assert rows == [["batches", "1", "0.0625", "0.06"]] * 2
     assert any("rmapfast" in line and rf.__version__ in line for line in lines[-3:])
+    # what was left to rmapfast is not listed as an argument
+    assert "None" not in out
 
 
 def test_table_is_the_same_again(output):
@@ -185,6 +188,20 @@ def test_document_agrees_with_python(document):
     assert run["events"] == dict(result.events)
     assert run["reclaimed_pages"] == result.reclaimed_pages
     assert {int(nr): count for nr, count in run["batch_lengths"].items()} == result.batch_lengths
+
+
+def test_a_target_may_be_a_share_of_the_memory(document):
+    def target_pages(*argv):
+        return document("reclaim", *argv, "--policy", "v7.0", "--arch", "x86-64")["runs"][0]["target_pages"]
+
+    assert target_pages("--size", "8MiB", "--target", "25%") == 512
+    assert target_pages("--capture", CAPTURE, "--target", "80%") == target_pages("--capture", CAPTURE)
+    result = rf.reclaim(rf.Population.synthetic("8MiB"), "25%")
+    assert result.target_pages == 512
+    # mlocked folios are on no list, so reclaim cannot find them
+    mlocked = rf.Population.synthetic("8MiB", mlocked=0.5, seed=1)
+    listed = sum(1 << int(order) for order in mlocked.folio_order[mlocked.lru_inactive])
+    assert rf.reclaim(mlocked, "100%").target_pages == listed < mlocked.nr_pages
 
 
 def test_engines_agree(document):
@@ -509,6 +526,8 @@ BAD = [
     ([*SMALL, "--target", "-1"], "target"),
     ([*SMALL, "--target", "-1GiB"], "target"),
     ([*SMALL, "--target", "lots"], "target"),
+    ([*SMALL, "--target", "101%"], "target"),
+    ([*SMALL, "--target", "%"], "target"),
     ([*SMALL, "--holes", "2"], "holes"),
     ([*SMALL, "--holes", "every:0"], "holes"),
     ([*SMALL, "--young", "1.5"], "young"),
@@ -643,7 +662,7 @@ def test_interrupted(run, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "compare", interrupt)
+    monkeypatch.setattr(rf, "compare", interrupt)
     assert run(*SMALL) == (130, "", "rmapfast: interrupted\n")
 
 
@@ -651,6 +670,23 @@ def test_interrupted(run, monkeypatch):
 def test_help_and_version(run, argv):
     status, out, err = run(*argv)
     assert (status, err) == (0, "") and out
+
+
+def test_each_file_of_a_verb_is_registered():
+    room = Path(cli.__file__).parent
+    assert {path.stem for path in room.glob("*.py") if "\ndef add(verbs" in path.read_text()} == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb(run, verb):
+    """A verb is in the list of verbs, and its help says what each of its options does."""
+    assert verb in run("--help")[1].split()
+    status, out, err = run(verb, "--help")
+    assert (status, err) == (0, "") and "--json" in out
+    if "--plot" in out:
+        assert all(ending in out for ending in rf.plot.ENDINGS)
+    known = cli.parser([verb])._subparsers._group_actions[0].choices[verb]
+    assert [option.dest for option in known._actions if not option.help and not option.choices] == []
 
 
 # As processes
@@ -662,8 +698,20 @@ def test_process():
     assert {run["arch"] for run in json.loads(done.stdout)["runs"]} == {"arm64-4k", "x86-64"}
     done = command("reclaim", "--size", "nonsense")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    module = [sys.executable, "-m", "rmapfast.cli", "list", "event"]
-    assert subprocess.run(module, capture_output=True, text=True, timeout=DEADLINE).returncode == 0
+    for name in ("rmapfast", "rmapfast.cli"):
+        module = [sys.executable, "-m", name, "list", "event"]
+        assert subprocess.run(module, capture_output=True, text=True, timeout=DEADLINE).returncode == 0
+
+
+def test_a_verb_imports_what_it_needs():
+    """Start-up is quick: a table of a described population needs no sweeps, no checker and no calibration."""
+    code = "import sys; from rmapfast.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    argv = [sys.executable, "-c", code, "reclaim", "--size", "1MiB", "--policy", "v7.0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
+    loaded = set(done.stderr.split())
+    assert "rmapfast.cli.reclaim" in loaded
+    rooms = ("sweeps", "verify", "calibration", "plot", "saved", "contents", "cli.sweep")
+    assert not loaded & {f"rmapfast.{room}" for room in rooms}
 
 
 def test_output_does_not_depend_on_the_locale():

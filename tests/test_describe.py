@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import cli, plot
-from rmapfast.contents import description
+from rmapfast import cli, contents, plot
 
 CAPTURES = Path(__file__).resolve().parent / "data" / "captures"
 SINGLE = sorted(path for path in CAPTURES.glob("*.npz") if ".p1." not in path.name)
@@ -17,7 +16,7 @@ MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
 
 
 def described(size="4MiB", policies=("per-page", "v7.0", "anon-swap"), **options):
-    return description.describe(rf.Population.synthetic(size, **options), policies)
+    return contents.describe(rf.Population.synthetic(size, **options), policies)
 
 
 def rows(found):
@@ -58,12 +57,12 @@ def check_sums(found):
 def test_captures_add_up(path):
     population = rf.Population.load(path)
     before = {name: getattr(population, name).copy() for name in ("ptes", "folio_flags", "folio_mapcount")}
-    found = description.describe(population)
+    found = contents.describe(population)
     check_sums(found)
     # every policy meets the same pages, and nothing is changed
     assert all(np.array_equal(getattr(population, name), array) for name, array in before.items())
     assert sum(found["sharing"].values()) <= found["pages"]
-    assert found == description.describe(population)
+    assert found == contents.describe(population)
 
 
 @pytest.mark.parametrize(
@@ -166,21 +165,21 @@ def test_cut_by_a_vma():
     population = rf.Population.from_arrays(
         np.array(words, np.uint64), folio_pfn=[0x100, 0x110], folio_order=4, start_vpn=4
     )
-    found = description.describe(population)
+    found = contents.describe(population)
     assert rows(found) == {"partial": (2, 16), "cut_by_vma": (2, 16)}
     assert found["runs"] == {"4": {"runs": 1, "pages": 4}, "8": {"runs": 1, "pages": 12}}
     check_sums(found)
 
 
 def test_cow():
-    found = description.describe(rf.Population.load(CAPTURES / "file64k_cow_memcg.before.npz"))
+    found = contents.describe(rf.Population.load(CAPTURES / "file64k_cow_memcg.before.npz"))
     cases = rows(found)
     assert cases["cow"][0] and cases["cow"] == cases["partial"] and "holes" not in cases
 
 
 def test_pmd():
     """A 2M folio that a PMD maps is one mapping, batches nothing, and is unmapped as a whole."""
-    found = description.describe(rf.Population.load(CAPTURES / "file2m_pmdmapped_pageout.before.npz"))
+    found = contents.describe(rf.Population.load(CAPTURES / "file2m_pmdmapped_pageout.before.npz"))
     mappings, pages = rows(found)["pmd"]
     assert mappings and pages == 512 * mappings
     assert all(row["pmd"] == pages for row in found["policies"].values())
@@ -188,9 +187,9 @@ def test_pmd():
 
 def test_several_captures():
     paths = [CAPTURES / f"file64k_fork_memcg.p{number}.before.npz" for number in (0, 1)]
-    found = description.describe(rf.Population.load(paths))
+    found = contents.describe(rf.Population.load(paths))
     check_sums(found)
-    alone = description.describe(rf.Population.load(paths[0]))
+    alone = contents.describe(rf.Population.load(paths[0]))
     assert found["mms"] == 2 and found["mapped_pages"] > alone["mapped_pages"]
 
 
@@ -208,8 +207,8 @@ def test_several_captures():
 )
 def test_map_adds_up(options):
     population = rf.Population.synthetic(**options)
-    memory = description.memory_map(population)
-    mapped = description.describe(population, [])["mapped_pages"]
+    memory = contents.memory_map(population)
+    mapped = contents.describe(population, [])["mapped_pages"]
     assert sum(float(strip.share.sum()) for strip in memory.strips) * memory.cell == pytest.approx(mapped)
     for strip in memory.strips:
         assert strip.share.max() <= 1 and len(strip.share) == memory.width
@@ -235,7 +234,7 @@ def words(figure):
 def test_figure():
     path = CAPTURES / "file64k_holes_memcg.before.npz"
     population = rf.Population.load(path)
-    figure = plot.description(population, description.describe(population), names=description.vma_names([path]))
+    figure = plot.description(population, contents.describe(population), names=contents.vma_names([path]))
     text = words(figure)
     for said in (f"rmapfast {rf.__version__}", path.name, "young: True", "mapped in part", "no page mapped", "order 4"):
         assert said in text
@@ -259,7 +258,7 @@ def test_figure():
     ids=["nothing", "order 0", "mixed"],
 )
 def test_figures_of_other_populations(population):
-    assert rf.__version__ in words(plot.description(population, description.describe(population)))
+    assert rf.__version__ in words(plot.description(population, contents.describe(population)))
 
 
 # The command line
@@ -286,7 +285,7 @@ def test_command(run):
     status, out, err = run(CAPTURE, "--json", "--policy", "v7.0,anon-swap")
     assert (status, err) == (0, "")
     found = json.loads(out)
-    assert found == json.loads(json.dumps(description.describe(rf.Population.load(CAPTURE), ["v7.0", "anon-swap"])))
+    assert found == json.loads(json.dumps(contents.describe(rf.Population.load(CAPTURE), ["v7.0", "anon-swap"])))
     status, out, err = run(CAPTURE)
     assert (status, err) == (0, "") and max(map(len, out.splitlines())) <= 100
     for said in (
@@ -298,7 +297,7 @@ def test_command(run):
         "unlimited swap",
     ):
         assert said in out
-    assert all(any(line.split()[:1] == [name] for line in out.splitlines()) for name in description.POLICIES)
+    assert all(any(line.split()[:1] == [name] for line in out.splitlines()) for name in contents.POLICIES)
 
 
 def test_command_assumes(run):

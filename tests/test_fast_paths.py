@@ -10,31 +10,25 @@ from test_twins import assert_same_state
 import rmapfast as rf
 from rmapfast import _core, pte
 from rmapfast.flags import FolioFlag
-from rmapfast.loop import _memory_reclaim, _pageout
 from rmapfast.population import Population
+from rmapfast.swap import UNLIMITED_SWAP
 
 POLICIES = list(rf.policy.PRESETS)
 ARCHES = list(rf.arch.PRESETS)
 RATES = (0.0, 1.0, 1.0, 0.03, 0.5)
 
 
-def assert_same_outcome(one, other):
-    """Two outcomes of :func:`rmapfast.loop._memory_reclaim`, wall time aside."""
-    assert_same_state(one.after, other.after)
-    np.testing.assert_array_equal(one.events, other.events)
-    np.testing.assert_array_equal(one.referenced_events, other.referenced_events)
-    assert one.batch_lengths == other.batch_lengths
-
-
 def assert_fast_is_general(population, arch, policy, entry, target, swap):
-    outcomes = []
-    for engine in ("c", "general"):
-        copy = population.copy()
-        if entry == "pageout":
-            outcomes.append(_pageout(copy, policy, arch, swap, engine, None))
-        else:
-            outcomes.append(_memory_reclaim(copy, target, policy, arch, swap, engine, None))
-    assert_same_outcome(*outcomes)
+    """`target` in pages and `swap` in slots (None: no swap space)."""
+    slots = False if swap is None else True if swap == UNLIMITED_SWAP else swap << arch.page_shift
+    fast, general = (
+        rf.reclaim(population, target << arch.page_shift, policy=policy, arch=arch, entry=entry, swap=slots, engine=one)
+        for one in ("c", "general")
+    )
+    assert_same_state(fast.after, general.after)
+    np.testing.assert_array_equal(fast.events.counts, general.events.counts)
+    np.testing.assert_array_equal(fast.referenced_events.counts, general.referenced_events.counts)
+    assert fast.batch_lengths == general.batch_lengths
 
 
 def some_population(rng, arch):
@@ -106,7 +100,7 @@ def test_described_and_edited(seed, policy):
     arch = rf.arch.get(str(rng.choice(ARCHES)))
     population = some_population(rng, arch)
     entry = str(rng.choice(["memory.reclaim", "memory.reclaim", "memory.reclaim", "pageout"]))
-    swap = int(rng.choice([1 << 48, 1 << 48, 100])) if rng.random() < 0.8 else None
+    swap = int(rng.choice([UNLIMITED_SWAP, UNLIMITED_SWAP, 100])) if rng.random() < 0.8 else None
     target = int(rng.integers(1, 2 * population.nr_pages + 2))
     assert_fast_is_general(population, arch, rf.policy.get(policy), entry, target, swap)
 
@@ -137,7 +131,7 @@ def test_each_instruction_set(isa, orders, monkeypatch):
         population = Population.synthetic("24MiB", orders=orders, kind=kind, arch=arch, soft_dirty=1.0)
         for _ in range(40):
             edit(rng, population)
-        assert_fast_is_general(population, arch, policy, "memory.reclaim", 5000, 1 << 48)
+        assert_fast_is_general(population, arch, policy, "memory.reclaim", 5000, UNLIMITED_SWAP)
 
 
 def test_unknown_instruction_set(monkeypatch):

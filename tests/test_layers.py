@@ -34,6 +34,7 @@ calibration
 plot
 rmapfast
 cli
+__main__
 """
 LONGEST = 900
 MAY_BE_LONGER = {"reference.py"}  # the twin of csrc, read from top to bottom in the kernel's order

@@ -19,9 +19,11 @@ from waiting import DEADLINE, INTERRUPTIBLE, wait_for
 import rmapfast as rf
 from rmapfast import pte
 from rmapfast.captures import process as reader
-from rmapfast.captures.format import PM_PFN, PM_PRESENT, Capture, encode, runs
+from rmapfast.captures.anonymise import anonymise_images
+from rmapfast.captures.format import PM_PFN, PM_PRESENT, Capture, RunLengths, encode, runs
+from rmapfast.captures.image import Image, RunEncoder, Vma
 from rmapfast.flags import FolioFlag, VmaFlag
-from rmapfast.support import undo, write_together
+from rmapfast.support import write_together
 from rmapfast.verify import capture_lines, replay_captures
 
 MIB, PAGE = 1 << 20, os.sysconf("SC_PAGE_SIZE")
@@ -203,7 +205,7 @@ def present(ptes: np.ndarray) -> int:
 
 
 def capture_range(pid: int, at: int, size: int, path: Path) -> Path:
-    with reader._Process(pid, PAGE.bit_length() - 1) as process:
+    with reader.Process(pid, PAGE.bit_length() - 1) as process:
         path.write_bytes(process.read(ranges=[(at, size)]).encode())
     return path
 
@@ -266,7 +268,7 @@ def test_load_of_encode_is_the_same(tmp_path_factory, vmas, chunk, seed):
         here += gap + len(each[-1])
         ends.append(here * PAGE)
     random = np.random.default_rng(seed)
-    pm, kf, kc = reader._Runs(True), reader._Runs(False), reader._Runs(False)
+    pm, kf, kc = RunEncoder(True), RunEncoder(False), RunEncoder(False)
     flags, counts = [], []
     for one in each:
         for first in range(0, len(one), chunk):
@@ -287,9 +289,7 @@ def test_load_of_encode_is_the_same(tmp_path_factory, vmas, chunk, seed):
     }
     path = tmp_path_factory.getbasetemp() / "encoded.npz"
     vma = {"start": starts, "end": ends, "pgoff": [0] * len(vmas), "inode": [0] * len(vmas)}
-    path.write_bytes(
-        encode(meta, vma=vma, huge=(np.empty(0), np.empty(0)), pm=pm.joined(), kf=kf.joined(), kc=kc.joined())
-    )
+    path.write_bytes(encode(meta, vma=vma, huge=[], pm=pm.joined(), kf=kf.joined(), kc=kc.joined()))
     capture = Capture.load(path)
     assert np.array_equal(capture.pagemap, pages)
     assert np.array_equal(capture.kpageflags, flags) and np.array_equal(capture.kpagecount, counts)
@@ -300,23 +300,21 @@ def test_load_of_encode_is_the_same(tmp_path_factory, vmas, chunk, seed):
 # Anonymising
 
 
-def image(starts, pfns, **vma) -> reader._Image:
+def image(starts, pfns, **vma) -> Image:
     """An image of VMAs of 64 pages, each with all pages present from one PFN on."""
-    vmas = [
-        reader._Vma(start * PAGE, (start + 64) * PAGE, 0, "fe:00", 7, "r--p", "secret.db", **vma) for start in starts
-    ]
+    vmas = [Vma(start * PAGE, (start + 64) * PAGE, 0, "fe:00", 7, "r--p", "secret.db", **vma) for start in starts]
     lengths = np.full(len(starts), 64)
     values = np.array(pfns, np.uint64) | PM_PRESENT
-    ones = np.ones(1, np.int64) * 64 * len(starts), np.zeros(1, np.uint64)
-    return reader._Image(vmas, np.empty(0, reader._PAGE_REGION), (lengths, values), ones, ones, 12, 0.0)
+    ones = RunLengths(np.ones(1, np.int64) * 64 * len(starts), np.zeros(1, np.uint64))
+    return Image(vmas, [], RunLengths(lengths, values), ones, ones, 12, 0.0)
 
 
 @given(st.lists(st.integers(0, 1 << 20), min_size=1, max_size=12), st.integers(0, 12))
 def test_anonymised_frames_keep_neighbours_alignment_and_sharing(pfns, cut):
     images = [image(range(0, 64 * len(part), 64), part) for part in (pfns[:cut], pfns[cut:]) if part]
-    before = np.concatenate([one.pm[1] & PM_PFN for one in images])[:, None] + np.arange(64, dtype=np.uint64)
-    reader._anonymise(images)
-    after = np.concatenate([one.pm[1] & PM_PFN for one in images])[:, None] + np.arange(64, dtype=np.uint64)
+    before = np.concatenate([one.pm.first & PM_PFN for one in images])[:, None] + np.arange(64, dtype=np.uint64)
+    anonymise_images(images)
+    after = np.concatenate([one.pm.first & PM_PFN for one in images])[:, None] + np.arange(64, dtype=np.uint64)
     assert np.array_equal(before % 8192, after % 8192)
     before, after = before.ravel().astype(int), after.ravel().astype(int)
     assert len(np.unique(before)) == len(np.unique(after))
@@ -329,10 +327,10 @@ def test_anonymised_frames_keep_neighbours_alignment_and_sharing(pfns, cut):
 def test_anonymised_names_and_inodes():
     one, other = image([0, 64], [5000, 9000]), image([0], [5000])
     one.vmas[1].device = "00:01"
-    one.vmas.append(reader._Vma(1 << 30, (1 << 30) + PAGE, 0, "00:00", 0, "rw-p", "[anon:secret]"))
-    one.vmas.append(reader._Vma(2 << 30, (2 << 30) + PAGE, 0, "00:00", 0, "r-xp", "[vdso]"))
+    one.vmas.append(Vma(1 << 30, (1 << 30) + PAGE, 0, "00:00", 0, "rw-p", "[anon:secret]"))
+    one.vmas.append(Vma(2 << 30, (2 << 30) + PAGE, 0, "00:00", 0, "r-xp", "[vdso]"))
     other.vmas[0].inode = 8
-    reader._anonymise([one, other])
+    anonymise_images([one, other])
     # Files of two devices stay two although their inode was the same.
     assert [vma.inode for vma in one.vmas] == [2, 1, 0, 0] and other.vmas[0].inode == 3
     assert [vma.name for vma in one.vmas + other.vmas] == ["", "", "", "[vdso]", ""]
@@ -342,9 +340,9 @@ def test_anonymised_names_and_inodes():
 def test_anonymised_entries_that_are_not_present():
     one = image([0, 64, 128, 192], [5000] * 4)
     swap, migration, marker = 1 << 62 | 77 << 5 | 2, 1 << 62 | 77 << 5 | 26, 0x420000000000003F
-    one.pm = one.pm[0], np.array([int(PM_PRESENT) | 5000, swap, migration, marker], np.uint64)
-    reader._anonymise([one])
-    assert one.pm[1].tolist()[1:] == [swap, 1 << 62 | 26, marker]  # a migration entry holds a page frame number
+    one.pm = one.pm._replace(first=np.array([int(PM_PRESENT) | 5000, swap, migration, marker], np.uint64))
+    anonymise_images([one])
+    assert one.pm.first.tolist()[1:] == [swap, 1 << 62 | 26, marker]  # a migration entry holds a page frame number
 
 
 # Layouts
@@ -427,7 +425,7 @@ def test_write_protected_pages_and_markers(child, tmp_path, gib):
     capture = Capture.load(path)
     assert "uw" in capture.vma_flags[0] and capture.nr_pages == size // PAGE
     if gib > 1:
-        tail = np.repeat(capture.pm_val[-16:], np.minimum(capture.pm_len[-16:], 16))[-16:]
+        tail = np.repeat(capture.pm.first[-16:], np.minimum(capture.pm.length[-16:], 16))[-16:]
         assert np.array_equal(tail >> np.uint64(57) & np.uint64(1) > 0, [False] * 4 + [True] * 8 + [False] * 4)
         return
     ptes = rf.Population.load(path).ptes[-16:]
@@ -443,9 +441,9 @@ def test_markers_alone_are_not_taken_for_nothing(child, tmp_path):
     if not done:
         pytest.skip("needs userfaultfd with UFFD_FEATURE_WP_UNPOPULATED (Linux 6.4), allowed here")
     capture = Capture.load(capture_range(one.pid, at, size, tmp_path / "one.npz"))
-    marked = capture.pm_val >> np.uint64(57) & np.uint64(1) > 0
-    first = np.cumsum(capture.pm_len) - capture.pm_len
-    assert first[marked].tolist() == [(5 << 30) // PAGE] and capture.pm_len[marked].tolist() == [8]
+    marked = capture.pm.first >> np.uint64(57) & np.uint64(1) > 0
+    first = np.cumsum(capture.pm.length) - capture.pm.length
+    assert first[marked].tolist() == [(5 << 30) // PAGE] and capture.pm.length[marked].tolist() == [8]
 
 
 @live
@@ -547,7 +545,7 @@ def test_pmd_mapped_ranges_without_pagemap_scan(child, tmp_path, monkeypatch):
     def scan(*_, **__):
         raise OSError(25, "Inappropriate ioctl for device")
 
-    monkeypatch.setattr(reader._Process, "_scan", scan)  # as in Linux 6.6
+    monkeypatch.setattr(reader.Process, "scan", scan)  # as in Linux 6.6
     tables = [set(), set()]
     for found, one_capture in zip(tables, (scanned, huge("smaps.npz")), strict=True):
         for start, end in zip(one_capture.huge_start, one_capture.huge_end, strict=True):
@@ -569,7 +567,7 @@ def test_sparse_vma_beyond_one_chunk(child, tmp_path):
         "out = t, libc.madvise(t + (16 << 30), PAGE, 102)"  # MADV_GUARD_INSTALL: an entry that is no page
     )
     capture = Capture.load(capture_range(one.pid, at, size, tmp_path / "sparse.npz"))
-    length, value = capture.pm_len, capture.pm_val & ~np.uint64(1 << 55)
+    length, value = capture.pm.length, capture.pm.first & ~np.uint64(1 << 55)
     first = np.cumsum(length) - length
     there = value > 0
     middle = (4 << 30) // PAGE - 2
@@ -678,7 +676,7 @@ def test_without_privilege(child, cli, tmp_path):
 @pytest.mark.parametrize("how", ["kill", "exec"])
 def test_process_ends_in_the_middle(child, tmp_path, monkeypatch, how, freeze):
     one, other = child(), child()
-    read = reader._Process._pagemap
+    read = reader.Process.pagemap
 
     def pagemap(process, vma):
         yield from read(process, vma)
@@ -692,7 +690,7 @@ def test_process_ends_in_the_middle(child, tmp_path, monkeypatch, how, freeze):
                 wait_for(lambda: not Path(f"/proc/{one.pid}/smaps").read_text().count("[heap]") or how == "exec")
                 time.sleep(0.3)
 
-    monkeypatch.setattr(reader._Process, "_pagemap", pagemap)
+    monkeypatch.setattr(reader.Process, "pagemap", pagemap)
     if how == "exec" and freeze:  # stopped, it cannot
         rf.capture([other.pid, one.pid], tmp_path / "a.npz", freeze=True)
         return
@@ -706,14 +704,14 @@ def test_process_ends_in_the_middle(child, tmp_path, monkeypatch, how, freeze):
 def test_vmas_that_change_in_the_middle(child, tmp_path, monkeypatch):
     one = child()
     one.do("maps = [new(MIB) for _ in range(9)]; [touch(at, MIB) for at in maps]")
-    read, times = reader._Process._pagemap, []
+    read, times = reader.Process.pagemap, []
 
     def pagemap(process, vma):
         yield from read(process, vma)
         if vma.name == "[heap]" and len(times) < limit:
             times.append(one.do("libc.munmap(maps.pop(), MIB)"))
 
-    monkeypatch.setattr(reader._Process, "_pagemap", pagemap)
+    monkeypatch.setattr(reader.Process, "pagemap", pagemap)
     limit = 1  # read again, and the second time nothing changed
     rf.capture(one.pid, tmp_path / "a.npz")
     maps = {int(line.split("-")[0], 16) for line in Path(f"/proc/{one.pid}/maps").read_text().splitlines()}
@@ -792,13 +790,13 @@ def test_stopped_processes_stay_stopped(child, tmp_path):
 def test_everything_is_stopped_while_it_is_read(child, tmp_path, monkeypatch):
     one = child()
     one.do("import threading; [threading.Thread(target=time.sleep, args=(600,), daemon=True).start() for _ in 'abc']")
-    read, seen = reader._Process.read, []
+    read, seen = reader.Process.read, []
 
     def reading(process, *args):
         seen.append(process.states())
         return read(process, *args)
 
-    monkeypatch.setattr(reader._Process, "read", reading)
+    monkeypatch.setattr(reader.Process, "read", reading)
     rf.capture(one.pid, tmp_path / "a.npz", freeze=True)
     assert seen == ["TTTT"] and one.state() == "S"
 
@@ -812,7 +810,7 @@ def test_interrupted_while_frozen(child, tmp_path, monkeypatch, error):
         assert one.state() == "T"
         raise error
 
-    monkeypatch.setattr(reader._Process, "read", read)
+    monkeypatch.setattr(reader.Process, "read", read)
     with pytest.raises(error):
         rf.capture(one.pid, tmp_path / "a.npz", freeze=True)
     assert one.state() == "S" and os.listdir(tmp_path) == []
@@ -820,16 +818,16 @@ def test_interrupted_while_frozen(child, tmp_path, monkeypatch, error):
 
 @live
 def test_interrupted_again_while_it_lets_go(child, tmp_path, monkeypatch):
-    """The guard does what a second Ctrl-C kept this process from."""
+    """The child does what a second Ctrl-C kept this process from."""
     one, this = child(), os.getpid()
-    resume = reader._resume
+    resume = reader.resume
 
     def interrupted(processes):
         if os.getpid() == this:
             raise KeyboardInterrupt
         resume(processes)
 
-    monkeypatch.setattr(reader, "_resume", interrupted)
+    monkeypatch.setattr(reader, "resume", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rf.capture(one.pid, tmp_path / "a.npz", freeze=True)
     assert one.state() == "S"
@@ -848,7 +846,7 @@ def read(*_):
         time.sleep({DEADLINE})
         os._exit(0)
     time.sleep({DEADLINE})
-reader._Process.read = read
+reader.Process.read = read
 rf.capture(int(sys.argv[1]), sys.argv[2], freeze=True)
 """
 
@@ -885,7 +883,7 @@ def test_killed_while_frozen(child, tmp_path, number):
 def test_killed_process_does_not_come_back(child, tmp_path, monkeypatch):
     """One of two dies while both are stopped: an error, and the other one goes on."""
     one, other = child(), child()
-    read = reader._Process.read
+    read = reader.Process.read
 
     def reading(process, *args):
         if process.pid == one.pid:
@@ -893,7 +891,7 @@ def test_killed_process_does_not_come_back(child, tmp_path, monkeypatch):
             one.process.wait()
         return read(process, *args)
 
-    monkeypatch.setattr(reader._Process, "read", reading)
+    monkeypatch.setattr(reader.Process, "read", reading)
     with pytest.raises(rf.CaptureError, match=f"process {one.pid} "):
         rf.capture([one.pid, other.pid], tmp_path / "a.npz", freeze=True)
     assert other.state() == "S" and os.listdir(tmp_path) == []
@@ -902,18 +900,9 @@ def test_killed_process_does_not_come_back(child, tmp_path, monkeypatch):
 @live
 def test_signals_go_to_no_recycled_process(child):
     one = child()
-    with reader._Process(one.pid, 12) as process:
+    with reader.Process(one.pid, 12) as process:
         one.process.kill()
         one.process.wait()
         with pytest.raises(ProcessLookupError):
             process.send(signal.SIGCONT)
         assert process.state() == ""
-
-
-@live
-def test_guard_runs_once_and_leaves_nothing(tmp_path):
-    calls, files = [], len(os.listdir("/proc/self/fd"))
-    with undo.undone(lambda: calls.append(os.getpid())):
-        assert calls == []
-    assert calls == [os.getpid()]
-    assert len(os.listdir("/proc/self/fd")) == files

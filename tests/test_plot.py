@@ -11,6 +11,8 @@ from waiting import DEADLINE
 
 import rmapfast as rf
 from rmapfast import plot
+from rmapfast.plot import style
+from rmapfast.plot.runs import component_fills
 
 POLICIES = ("per-page", "v6.12", "v6.16+young", "v7.0", "skip-caller")
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
@@ -133,7 +135,7 @@ def test_greys_and_hatches_differ():
                 looks.setdefault((red, bar.get_hatch()), bar)
             if kind == "batch_lengths":
                 assert len(looks) == 5
-    fills = [tuple(plot._fill(place).items()) for place in range(len(rf.events.COMPONENTS))]
+    fills = [tuple(style.fill(place).items()) for place in range(len(rf.events.COMPONENTS))]
     assert len(set(fills)) == len(fills)
 
 
@@ -147,7 +149,7 @@ def test_joint_components_have_a_fill_of_their_own():
     both = rf.Comparison.of({"a": compared(arches=["x86-64"]), "b": compared(arches=["x86-64"])}, costs=one)
     runs = [*both.runs[:2], *rf.Comparison.of(both, costs=other).runs[2:]]
     mixed = rf.Comparison(tuple(runs), both.population, both.provenance)
-    fills = [(fill["facecolor"], fill["hatch"]) for fill in plot._component_fills(mixed).values()]
+    fills = [(fill["facecolor"], fill["hatch"]) for fill in component_fills(mixed).values()]
     assert len(fills) == len(set(fills)) > 3
 
 

@@ -1,6 +1,9 @@
 """Populations: counts that must agree with each other, whatever the arguments."""
 
+from typing import get_type_hints
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +12,8 @@ from rmapfast import arch, pte
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
 from rmapfast.pageout import pageout_groups, split_folios, split_partially_mapped
-from rmapfast.population import ARRAYS, KINDS, Population
-from rmapfast.spec import parse_orders
-from rmapfast.support import format_size, parse_size
+from rmapfast.population import ARRAYS, Population
+from rmapfast.spec import KINDS, parse_orders
 
 SMALL = arch.Arch(name="small", ptrs_per_pte=32, cont_ptes=8, tlb="arm64")
 rates = st.sampled_from([0.0, 0.03, 0.5, 1.0])
@@ -399,36 +401,12 @@ def test_permutation(size, seed):
         assert permute(seed, 0, size, [size - 1])[0] == image[-1]
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("10GiB", 10 << 30),
-        ("64K", 65536),
-        ("2 MB", 2000000),
-        ("1.5kib", 1536),
-        ("7", 7),
-        (9, 9),
-        ("3TiB", 3 << 40),
-        ("0b", 0),
-    ],
-)
-def test_sizes(text, size):
-    assert parse_size(text) == size
-
-
-@given(st.integers(0, 2**62))
-def test_format_size(size):
-    if size < 1024:
-        assert parse_size(format_size(size)) == size
-    assert format_size(10 << 30) == "10 GiB" and format_size(1536) == "1.5 KiB"
-
-
-@pytest.mark.parametrize("bad", ["", "GiB", "-1K", "1XiB", "0.3", "99999999TiB", -1, 1 << 63, None, True])
-def test_size_errors(bad):
-    with pytest.raises((ValueError, TypeError), match="target: "):
-        parse_size(bad, "target")
-
-
 def test_parse_orders():
     assert parse_orders("4") == parse_orders(4) == {4: 1}
     assert parse_orders("0:10, 4:70") == {0: 10, 4: 70}
+
+
+def test_every_array_is_declared_with_its_dtype():
+    declared = {name: hint for name, hint in get_type_hints(Population).items() if name in ARRAYS}
+    assert list(declared) == list(ARRAYS)
+    assert all(hint == npt.NDArray[ARRAYS[name]] for name, hint in declared.items())

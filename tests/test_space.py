@@ -7,7 +7,9 @@ import pytest
 
 import rmapfast as rf
 from rmapfast import cli
-from rmapfast.sweeps.space import Space, from_text, parameters
+from rmapfast.cli.sweep import space_of
+from rmapfast.sweeps import Space, from_text
+from rmapfast.sweeps.parameter import parameters
 
 DOCUMENT = {
     "population.size": "64MiB",
@@ -60,7 +62,7 @@ def test_the_command_line_means_the_same():
     arguments, more = cli.parser().parse_known_args(["sweep", *words])
     arguments.space += more
     document = {name: value for name, value in DOCUMENT.items() if name != "cases"}
-    assert points(cli._space(arguments)) == points(Space.of(document))
+    assert points(space_of(arguments)) == points(Space.of(document))
 
 
 def test_words_mean_numbers_truth_values_ranges_and_texts():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import rmapfast as rf
 from rmapfast import _core, stream
-from rmapfast.population import _MADE, ARRAYS, Population
+from rmapfast.population import ARRAYS, MADE_PER_FOLIO, Population
 from rmapfast.swap import UNLIMITED_SWAP
 
 POLICIES = list(rf.policy.PRESETS)
@@ -110,15 +110,15 @@ def test_blocks_are_parts_of_the_whole(seed):
         nr = end - first
         made = {
             "ptes": np.empty(sharing * nr, np.uint64),
-            **{name: np.empty(nr, ARRAYS[name]) for name in _MADE},
+            **{name: np.empty(nr, ARRAYS[name]) for name in MADE_PER_FOLIO},
             "page_mapcount": np.zeros(nr, np.int32),
             "rmap_start": np.empty(nr + 1, np.uint64),
             "rmap_vma": np.empty(nr * sharing, np.uint32),
             "mm_rss": np.zeros((sharing, 4), np.int64),
             "lru": np.empty(nr, np.uint32),
         }
-        folios, nr_lru = _core.populate(description.fields(), first, end, made)
-        for name in _MADE:
+        folios, nr_lru = _core.populate(description, first, end, made)
+        for name in MADE_PER_FOLIO:
             part = made[name][:folios] + np.uint64(first) if name == "folio_page_base" else made[name][:folios]
             np.testing.assert_array_equal(part, getattr(whole, name)[at : at + folios], err_msg=name)
         for mm in range(sharing):

@@ -17,9 +17,8 @@ from waiting import DEADLINE, INTERRUPTIBLE, wait_for
 
 import rmapfast as rf
 from rmapfast import cli, plot
-from rmapfast.sweeps import dataset, points
+from rmapfast.sweeps import dataset, heatmap_text, points, value_of, view
 from rmapfast.sweeps import run as sweep_run
-from rmapfast.sweeps.tables import heatmap_text, value_of, view
 
 CAPTURE = str(Path(__file__).resolve().parent / "data" / "captures" / "file64k_cow_memcg.before.npz")
 SPACE = {
@@ -40,7 +39,7 @@ def swept():
     return rf.sweep(SPACE)
 
 
-def alike(one, other):
+def same(one, other):
     """The same sweep, but for wall times, host and workers."""
 
     def records(sweep):
@@ -153,7 +152,7 @@ def test_files_hold_the_whole_sweep(swept, tmp_path, ending):
     with pytest.raises(FileExistsError):
         swept.save(path)
     found = rf.load(path)
-    alike(found, swept)
+    same(found, swept)
     assert found.records == swept.records  # wall times too
     assert found.provenance == swept.provenance
     arguments = found.provenance["arguments"]
@@ -263,22 +262,26 @@ def many():
 def cluster():
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=":0",  # any port: another cluster of this machine may have the usual one
+        host="127.0.0.1",
     ) as cluster:
         yield cluster
 
 
 def test_two_threads_give_the_same(many):
-    alike(rf.sweep(MANY, executor="threads", workers=2), many)
+    same(rf.sweep(MANY, executor="threads", workers=2), many)
 
 
 def test_two_processes_give_the_same(many):
-    alike(rf.sweep(MANY, executor="processes", workers=2), many)
+    same(rf.sweep(MANY, executor="processes", workers=2), many)
 
 
 def test_any_executor_gives_the_same(many):
     with ThreadPoolExecutor(3) as executor:
-        alike(rf.sweep(MANY, executor=executor), many)
+        same(rf.sweep(MANY, executor=executor), many)
 
 
 def test_dask_gives_the_same(many, cluster, run, tmp_path):
@@ -286,7 +289,7 @@ def test_dask_gives_the_same(many, cluster, run, tmp_path):
     assert address.startswith("tcp://127.0.0.1:")
     found = rf.sweep(MANY, executor=f"dask={address}")
     assert found.provenance["run"] | {"date": ""} == {"executor": "dask", "workers": 2, "date": ""}
-    alike(found, many)
+    same(found, many)
     path = tmp_path / "a.json"
     words = ["population.order=0,4", "population.size=1MiB", "-o", path, "--executor", f"dask={address}"]
     status, _, err = run("sweep", *words)
@@ -309,7 +312,7 @@ def test_a_dask_worker_that_is_killed_loses_nothing(many, cluster, monkeypatch):
 
         found = rf.sweep(MANY, executor=client.get_executor(), workers=2, progress=progress)
         assert killed and seen == sorted(seen) and seen[-1] == len(found.records) == len(many.records)
-        alike(found, many)
+        same(found, many)
         client.wait_for_workers(2)
         assert killed[0] not in client.run(os.getpid).values()
 
@@ -342,6 +345,8 @@ def test_bad_executors(run):
         assert (status, out, err.count("\n")) == (2, "", 1) and expected in err, err
     with pytest.raises(TypeError, match="executor"):
         rf.sweep({"population.size": "1MiB"}, executor=4)
+    with ThreadPoolExecutor(3) as executor, pytest.raises(ValueError, match="workers: the ThreadPoolExecutor has 3"):
+        rf.sweep({"population.size": "1MiB"}, executor=executor, workers=2)
 
 
 def die(_points):
@@ -364,7 +369,7 @@ def test_workers_that_end_unexpectedly(tmp_path):
         rf.sweep(space, path, executor=executor)
     found = rf.sweep(space, path, resume=True)
     assert len(found.records) == 30 and not found.failures
-    alike(found, rf.sweep(space))
+    same(found, rf.sweep(space))
 
 
 # Long work
@@ -411,7 +416,7 @@ def test_kill_9_and_resume(tmp_path, run, monkeypatch, executor):
     assert (status, err) == (0, "") and not journal.exists()
     assert len(ran) == 400 - len(done) and len(done) >= 20  # what was done is not run again
     found = rf.load(path)
-    alike(found, rf.sweep(SLOW_SPACE))
+    same(found, rf.sweep(SLOW_SPACE))
     del ran[:]
     assert run(*SLOW, "-o", path, "--resume")[0] == 0 and not ran  # nor what is in the finished file
 
@@ -430,7 +435,7 @@ def test_ctrl_c_leaves_a_valid_file_of_what_is_done(tmp_path, executor):
     assert np.isnan(found.prices.predicted).sum() == 400 - done
     whole = rf.sweep(SLOW_SPACE, path, resume=True)
     assert whole.complete and not Path(f"{path}.journal").exists()
-    alike(rf.load(path), whole)
+    same(rf.load(path), whole)
 
 
 def test_a_long_point_is_interrupted_too(tmp_path):
@@ -481,6 +486,9 @@ def test_a_resume_of_something_else_is_refused(tmp_path, run):
     status, _, err = run(*small, "population.order=0,4", "--resume")
     assert status == 2 and "0.0.1" in err and rf.__version__ in err
     assert run(*small, "population.order=0,2", "--overwrite")[0] == 0
+    rf.save(rf.reclaim(rf.Population.synthetic("1MiB"), "512KiB"), path, overwrite=True)
+    status, _, err = run(*small, "population.order=0,4", "--resume")
+    assert status == 2 and "no sweep" in err and path.name in err
     path.write_text('{"provenance": {}}')
     assert run(*small, "population.order=0,4", "--resume")[0] == 2
 
@@ -660,6 +668,9 @@ def test_reclaim_results_are_rerun(tmp_path, run):
     path.write_text(json.dumps(document))
     status, out, _ = run("rerun", path)
     assert status == 1 and "pages_freed was" in out
+    for words in (["--workers", "2"], ["--executor", "threads"]):  # which only a sweep has a use for
+        status, out, err = run("rerun", path, *words)
+        assert (status, out, err.count("\n")) == (2, "", 1) and f"{words[0][2:]}: expected a sweep" in err
     path.unlink()
     assert run("reclaim", "--capture", CAPTURE, "--assume", "dirty=true", "--young", "0.5", "-o", path)[0] == 0
     assert run("rerun", path)[0] == 0

@@ -1,8 +1,8 @@
 """Fit the cost vectors of rmapfast/costs to the measured rows: ``make fit``.
 
-Each vector says which rows it explains, which events have a cost, and which costs share a parameter. A parameter
-that several costs share keeps their proportion; the proportion comes from a stated source. Nothing here knows a row
-by name but to leave it out, and no cost depends on the folio order.
+Each problem says which rows its vector explains, which events have a cost, and which costs share a parameter. Costs
+that share a parameter keep a proportion that comes from a stated source. No cost belongs to a single row, and none
+depends on the folio order.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from validation import rows as _rows
 
 COSTS = Path(__file__).resolve().parents[1] / "rmapfast" / "costs"
 
-# What measured-vm.toml says that a traced call costs more; known, not fitted.
+# Instructions that a call costs more under the tracer, as measured-vm.toml says; known, not fitted.
 TRACER = {"x86-64": 680.0, "arm64-4k": 750.0}
 
-# Events that always come together in an unmap step, or for a page. Shares of the step by what measured-vm.toml says of
-# build B's 529 per page: rmap removal about 250 (of which the per-page and per-folio mapcount atomics have costs of
-# their own), TLB-pending bookkeeping about 38, rest about 150; 8.5 of a batched page's 33 are its rmap removal.
+# Events that always come together in an unmap step, or for a page. The proportions of the step come from what
+# measured-vm.toml says of build B's 529 per page: rmap removal about 250 (of which the per-page and per-folio mapcount
+# atomics have costs of their own), TLB-pending bookkeeping about 38, rest about 150. Of a batched page's 33, 8.5 are
+# its rmap removal.
 STEP = {"rmap_remove_calls": 158.0, "tlb_deferred": 38.0, "batches": 150.0}
 PAGE = {"page_mapcount_atomics": 8.5, "ptes_cleared": 24.5}
-# Sums that nothing splits: reading and clearing an entry of a batch; the rest of a step.
+# Sums that no row splits: reading and clearing an entry of a batch, and the rest of a step.
 JOINT = (("batch_pte_reads", "ptes_cleared"), ("batches", "ref_puts", "rss_updates"))
 
 # The reclaim loop around the unmap, in three parts that a build may scale by itself.
@@ -42,7 +43,7 @@ LOOP = (*SCAN, *FREE, *PER_PAGE)
 
 Parameter = Mapping[str, float]
 
-# Where a row cannot be had within a limit, its weight stops growing.
+# A row that is outside the limit at this weight stays outside.
 _MOST_WEIGHT = 10.0
 
 
@@ -70,15 +71,15 @@ class Problem:
     known : dict
         Costs that are given.
     prior : tuple of float
-        What each parameter is expected to be, 0 where nothing is (see :func:`rmapfast.calibration.fit_costs`).
+        Expected value of each parameter, 0 where there is none (see :func:`rmapfast.calibration.fit_costs`).
     prior_weight : float
-        Of the relative deviation from it.
+        Weight of the relative deviation from it.
     scatter : float
-        Relative error of a row that any equally good vector may have, where the row does not say more.
+        Relative error of a row that any equally good vector may have, where the row's own scatter is not larger.
     limit : float
-        Rows whose relative error is larger gain weight until it is not.
+        The weight of a row grows until its relative error is at most this.
     known_source : str
-        Of the costs that are given.
+        Source of the costs that are given.
     """
 
     name: str
@@ -108,11 +109,12 @@ class Problem:
         shares = np.array([[shared.get(event, 0.0) for shared in self.parameters] for event in self.events])
         given = [sum(_count(row, event) * value for event, value in self.known.items()) for row in self.rows]
         measured = np.array([row.measured for row in self.rows])
-        scale = measured / (measured - given)  # errors are relative to the whole figure, the known part included
+        # Errors are relative to the whole figure, the known part included.
+        scale = measured / (measured - given)
         return counts, measured - given, shares, scale
 
     def fit(self, keep=slice(None)) -> Fit:
-        """Fit, to some of the rows only if `keep` says which."""
+        """Fit to all rows, or to those that `keep` selects."""
         counts, measured, shares, scale = self._system
         counts, measured, scale = counts[keep], measured[keep], scale[keep]
         weights, prior = np.ones(len(measured)), self.prior or None
@@ -131,7 +133,7 @@ class Problem:
             weights[missed] *= 1.2
 
     def left_out(self) -> np.ndarray:
-        """Relative error of each row as predicted by a fit to all others."""
+        """Return the relative error of each row as a fit to all others predicts it."""
         counts, measured, _, scale = self._system
         errors = []
         for row in range(len(self.rows)):
@@ -140,7 +142,7 @@ class Problem:
         return np.array(errors)
 
     def leverage(self) -> np.ndarray:
-        """How far each row decides its own prediction: 1 where nothing else does, so that it tests nothing."""
+        """Return how far each row decides its own prediction: at 1 no other row does, so the row tests nothing."""
         counts, measured, shares, scale = self._system
         used = self.fit().parameters > 0
         relative = (counts @ shares / measured[:, None] / scale[:, None])[:, used]
@@ -150,7 +152,7 @@ class Problem:
         return np.sum(orthogonal**2, axis=1)[: len(measured)]
 
     def vector(self) -> CostVector:
-        """The fitted vector."""
+        """Return the fitted vector."""
         fitted, scale = self.fit(), self._system[3]
         scatter = np.maximum(self.scatter, [1 - row.scatter[0] for row in self.rows])
         members = fitted.as_good(scatter * scale)
@@ -193,7 +195,7 @@ YOUNG = ("young_tests", "young_clears")
 
 
 def ab_problem(rows) -> Problem:
-    """Linux 7.2.13 with and without the seed's lines: rows enough for a cost per event."""
+    """Linux 7.2.13 with and without the lines of commit a67fe41e214f: enough rows for a cost per event."""
     return Problem(
         "ab-7.2.13",
         unit="instructions",
@@ -208,7 +210,7 @@ def ab_problem(rows) -> Problem:
 
 
 def arm64_problem(rows, ab: CostVector) -> Problem:
-    """Debian's 7.2 on arm64: calls, holes and contpte have costs of their own, the loop scales ab's in parts."""
+    """Debian's 7.2 on arm64: own costs of calls, holes and contpte; those of the loop are ab's, scaled in parts."""
     alone = (*CALLS, "young_tests", "batch_pte_reads")
     contpte = ("raw_pte_loads", "contpte_unfolds", "tlbi_range_ops")
     return Problem(
@@ -263,7 +265,7 @@ ARM64_GROUPS = (
 
 
 def instruction_problems() -> list[Problem]:
-    """Return the kernel builds; the later ones lean on the fits of the first two."""
+    """Return the kernel builds; the later ones scale the fits of the first two."""
     rows = _rows.vm_rows()
     ab = ab_problem(rows)
     arm64 = arm64_problem(rows, ab.vector())
@@ -274,7 +276,7 @@ def instruction_problems() -> list[Problem]:
     return [ab, arm64, *scaled, scaled_problem("arm64-6.12", rows, arm64.vector(), "Debian 6.12 arm64", ARM64_GROUPS)]
 
 
-# Instructions of build B to nanoseconds of the host for the same operation: 0.30 to 0.40, as measured-vm.toml says.
+# Nanoseconds of the host per instruction of build B for the same operation: 0.30 to 0.40, as measured-vm.toml says.
 NS_PER_INSTRUCTION = 0.35
 
 
@@ -286,8 +288,10 @@ def x86_problem(ab: CostVector) -> Problem:
         if event not in ("walk_yields", "walk_slots")
     }
     expected["batches"] = NS_PER_INSTRUCTION * sum(ab[event] for event in STEP)
-    expected["folios_kept"] = NS_PER_INSTRUCTION * ab["folios_deactivated"]  # moved from list to list alike
-    expected["reclaim_rounds"] = 2700.0  # [attribution] per_32_page_iteration_v1
+    # Both move a folio from one list to another.
+    expected["folios_kept"] = NS_PER_INSTRUCTION * ab["folios_deactivated"]
+    # [attribution] per_32_page_iteration_v1
+    expected["reclaim_rounds"] = 2700.0
     return Problem(
         "x86-64",
         unit="ns",
@@ -297,7 +301,8 @@ def x86_problem(ab: CostVector) -> Problem:
         rows=tuple(_rows.ns_rows()),
         parameters=(*_own(*expected, "isolation_calls"), {"page_mapcount_atomics": 0.5, "ptes_cleared": 0.5}),
         prior=(*expected.values(), 0.0, 0.0),
-        prior_weight=0.05,  # the minima of five repeats scatter more than counted instructions
+        # The minima of five repeats scatter more than counted instructions.
+        prior_weight=0.05,
         joint=(("page_mapcount_atomics", "ptes_cleared", "batch_pte_reads"), ("batches", "walk_yields")),
         known={"walk_yields": 13.5, "young_tests": 12.5},
         known_source="measured-x86-6.18.toml [attribution], +-20%",
@@ -307,12 +312,12 @@ def x86_problem(ab: CostVector) -> Problem:
     )
 
 
-# The order that the published experiment is taken to have had; its authors do not say.
+# Assumed folio order of the published experiment; its authors do not state it.
 PUBLISHED_ORDER = 4
 
 
 def arm64_ns_problem(arm64: CostVector) -> Problem:
-    """The seed's experiment in nanoseconds: three published times and the shape of an instruction vector."""
+    """The published experiment in nanoseconds: three times and the shape of an instruction vector."""
     shape = {cost.event: cost.value for cost in arm64.costs if cost.value and cost.event != "traced_calls"}
     return Problem(
         "arm64-4k",
@@ -330,7 +335,7 @@ def arm64_ns_problem(arm64: CostVector) -> Problem:
 
 
 def assumed(name: str, like: CostVector, factor: float) -> CostVector:
-    """An architecture that nobody measured: another one's costs, within a factor."""
+    """Return the costs of an architecture that nobody measured: another one's, within a factor."""
     source = f"assumed: as {like.name}, within a factor of {factor:g}; nobody measured this architecture"
     return CostVector(
         name,

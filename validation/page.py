@@ -15,7 +15,7 @@ from validation import fit, rows
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "validation.md"
 
-# From here on a row is decided by nothing but itself.
+# Leverage from which on a row's prediction rests on that row alone.
 _TESTS_NOTHING = 0.8
 
 
@@ -61,7 +61,7 @@ def _summary(problems, vectors) -> list[str]:
 
 
 def _improvement(problem, vector) -> list[str]:
-    """Build A against build B: what the seed's two lines buy, measured and predicted."""
+    """Build A against build B: what the two lines of commit a67fe41e214f buy, measured and predicted."""
     body = []
     named = {(row.section, row.name): row for row in problem.rows if row.kind == "total"}
     for (section, name), after in named.items():
@@ -111,7 +111,7 @@ def _call_counts() -> list[str]:
 
 
 def _gain(name: str, vector, size: str = "1GiB") -> tuple[list[list[str]], int | None]:
-    """The seed's experiment by folio order, and the first order at which more than half is gained."""
+    """Return the published experiment by folio order, and the first order at which more than half is gained."""
     body, half = [], None
     for order in range(10):
         per_page = []
@@ -158,7 +158,7 @@ def _seconds(vectors) -> list[str]:
 
 
 def _reference_share(vector) -> list[str]:
-    """The share of the reference check, which its authors give from a profile."""
+    """Return what is predicted for the share of the reference check, which its authors give from a profile."""
     shares = []
     for policy in ("v6.16", "v6.16+young"):
         population = Population.synthetic("1GiB", arch="arm64-4k", orders=fit.PUBLISHED_ORDER)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rmapfast import Population, _core, reclaim
+from rmapfast import Population, folio_referenced_one, pte, reclaim, try_to_unmap_one
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.events import EVENT_NAMES
@@ -18,13 +18,13 @@ from rmapfast.flags import MmFlag, TableState
 DATA = Path(__file__).resolve().parent / "data"
 
 MIB = 1 << 20
-# Builds of one source: as it is, with file folios unmapped per page, and with the young check per page too.
+# Builds of one source: unchanged, with file folios unmapped per page, and with the young check per page too.
 _A = _policy.get("v7.2")
 _B = _A.replace(name="v7.2, file per page", file=False)
 POLICIES = {"A": _A, "B": _B, "C": _B.replace(name="v7.2, file and young per page", young="per-page")}
 POLICIES |= {version: _policy.get(f"v{version}") for version in ("6.12", "7.2", "7.3")}
 
-# Repeats scatter by about 1%; at order 9 more, as the file says: measured range over the row's figure.
+# Repeats scatter by about 1%, and at order 9 by more, as the file says: the measured range divided by the figure.
 _SCATTER = {
     ("ab-7.2.13", "total", 9, "A"): (153 / 168, 177 / 168),
     ("x86-7.2", "total", 9, "7.2"): (242 / 244, 280 / 244),
@@ -39,20 +39,22 @@ class Row:
     Parameters
     ----------
     file, section, name : str
-        Where it stands.
+        Where the figure stands.
     vector : str
         Cost vector that explains it.
     kind : str
         ``total`` (whole reclaim per page), ``shrink`` (shrink_folio_list per page), ``unmap``, ``referenced`` (per
         call), ``ns`` (per page).
     order : int
+        Of the folios.
     measured : float
-    counts : ndarray, shape (len(EVENT_NAMES),)
+        The figure, in instructions or ns.
+    counts : ndarray of float64, shape (len(EVENT_NAMES),)
         Events that belong to the figure.
     traced : float
-        Calls under the tracer in it.
+        Calls that were traced, of those that the figure holds.
     scatter : tuple of float
-        Smallest and largest repeat over the figure.
+        Smallest and largest repeat, divided by the figure.
     """
 
     file: str
@@ -67,7 +69,7 @@ class Row:
     scatter: tuple[float, float] = (0.99, 1.01)
 
     def predicted(self, vector) -> float:
-        """What a cost vector says."""
+        """Return the figure that a cost vector predicts."""
         return float(self.counts @ vector.values + self.traced * vector["traced_calls"])
 
 
@@ -95,14 +97,14 @@ def _mapping(arch, order: int, pages: int, **options) -> Population:
 
 
 def _total(policy, arch, order: int, mib: int, reclaimed_mib: int, **options) -> np.ndarray:
-    """MADV_POPULATE_READ activates large file folios: the active list ages them first."""
+    """Events of a whole reclaim. MADV_POPULATE_READ activates large file folios, so the active list ages them first."""
     active = order > 0 and options.get("kind", "file") == "file"
     population = _mapping(arch, order, mib * MIB // arch.page_size, active=active, **options)
     return _per_page(population, policy, arch, reclaimed_mib * MIB // arch.page_size)
 
 
 def _shrink(policy, arch, order: int, mib: int, reclaimed_mib: int) -> np.ndarray:
-    """What of a reclaim lies inside shrink_folio_list: neither the active list nor isolation and scan control."""
+    """Events of a reclaim inside shrink_folio_list: without the active list, isolation and scan control."""
     population = _mapping(arch, order, mib * MIB // arch.page_size)
     counts = _per_page(population, policy, arch, reclaimed_mib * MIB // arch.page_size)
     return _without(counts, "isolation_calls", "pages_scanned", "priority_passes", "reclaim_rounds")
@@ -110,17 +112,16 @@ def _shrink(policy, arch, order: int, mib: int, reclaimed_mib: int) -> np.ndarra
 
 def _calls(policy, arch, order: int, **options) -> dict[str, np.ndarray]:
     """Mean events of one try_to_unmap_one and one folio_referenced_one call."""
-    folios = 26 if order == 9 else 64  # as many as the medians of the hole rows are taken over
+    # As many as the medians of the hole rows are taken over.
+    folios = 26 if order == 9 else 64
     population = _mapping(arch, order, folios << order, **options)
-    population.folio_refcount += 1  # isolated
-    run = _core.Run(population, policy, arch)
-    ttu = _core.TTU_FLAGS["BATCH_FLUSH"] | (_core.TTU_FLAGS["SYNC"] if order else 0)
-    for folio in range(folios):
-        run.folio_referenced_one(folio, 0)
-    referenced = np.array(run.events, float)
-    for folio in range(folios):
-        run.try_to_unmap_one(folio, 0, ttu)
-    return {"referenced": referenced / folios, "unmap": (np.array(run.events) - referenced) / folios}
+    # The reference of reclaim, which isolated the folio.
+    population.folio_refcount += 1
+    edition = {"policy": policy, "arch": arch}
+    ttu = ("BATCH_FLUSH", "SYNC") if order else ("BATCH_FLUSH",)
+    referenced = [folio_referenced_one(population, folio, 0, **edition).events.counts for folio in range(folios)]
+    unmap = [try_to_unmap_one(population, folio, 0, ttu=ttu, **edition).events.counts for folio in range(folios)]
+    return {"referenced": np.mean(referenced, axis=0), "unmap": np.mean(unmap, axis=0)}
 
 
 def _order(key: str) -> int:
@@ -195,7 +196,8 @@ def _debian_rows(data: dict, name: str) -> Iterator[Row]:
     arch, prefix, mib = {"debian_x86": ("x86-64", "x86", 256), "debian_arm64": ("arm64-4k", "arm64", 128)}[name]
 
     def vector(build):
-        return f"{prefix}-{'7.2' if build == '7.3' else build}"  # 7.3 was measured in one row only
+        # 7.3 was measured in one row only.
+        return f"{prefix}-{'7.2' if build == '7.3' else build}"
 
     def section(key, kind):
         return _Section(f"{name}.{key}", arch, kind)
@@ -268,9 +270,7 @@ def ns_rows() -> list[Row]:
             population.mm_flags |= np.uint32(MmFlag.OUTSIDE_MEMCG)
             if length < 1 << order:
                 marked = np.arange(len(population.ptes)) // length % 2 == 1
-                population.ptes[marked] = population.ptes[marked] & ~np.uint64(_core.PTE_WRITE) | np.uint64(
-                    _core.PTE_UFFD_WP
-                )
+                population.ptes[marked] = population.ptes[marked] & ~pte.WRITE | pte.UFFD_WP
             add(section, name, order, population)
     section, data_of = "seed_experiment_1GiB", data["seed_experiment_1GiB"]
     for name, order, young in (("64K_young", 4, 1.0), ("64K_aged", 4, 0.0), ("2048K_pte_young", 9, 1.0)):

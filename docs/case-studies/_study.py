@@ -1,7 +1,7 @@
 """What the case studies share: arguments, runs, prices with their ranges, Markdown pages and figures.
 
-A study is a script with ``main(argv)``: it simulates, writes ``NAME.md`` and its figures, and returns what its answer
-states (``facts``). Every figure on a page is computed by the script that writes the page.
+A study is a script with ``main(argv)``: it simulates, writes ``NAME.md`` and its figures, and returns the numbers that
+its answer states. Every number on a page is computed by the script that writes the page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 THREAD = "[PATCH v5 5/5] mm: rmap: support batched unmapping for file large folios"
 # In the order of the index.
 NAMES = ("folio_order", "batch_length", "rescan", "uffd_wp", "anon_swap", "page_size", "tlb_flush")
-# What a study prices an architecture with: nanoseconds of a machine, instructions of a kernel build.
+# Cost vectors by architecture: nanoseconds of a machine, instructions of a kernel build.
 NS = {"x86-64": "x86-64", "arm64-4k": "arm64-4k"}
 INSTRUCTIONS = {"x86-64": "ab-7.2.13", "arm64-4k": "arm64-7.2"}
 SEED = 0
@@ -101,14 +101,14 @@ def vectors_like(vector: CostVector) -> np.ndarray:
 
 
 def change(before: np.ndarray, after: np.ndarray, vector: CostVector) -> Range:
-    """By how much the price changes, as a fraction of the price before, over all vectors that fit as well."""
+    """Return the change of the price as a fraction of the price before, over all vectors that fit as well."""
     many = vectors_like(vector)
     changes = (many @ after) / (many @ before) - 1
     return Range(float(changes[0]), float(changes.min()), float(changes.max()))
 
 
 def difference(before: np.ndarray, after: np.ndarray, vector: CostVector) -> Range:
-    """What is saved, in the unit of the vector, over all vectors that fit as well."""
+    """Return what is saved, in the unit of the vector, over all vectors that fit as well."""
     saved = vectors_like(vector) @ (before - after)
     return Range(float(saved[0]), float(saved.min()), float(saved.max()))
 
@@ -124,7 +124,7 @@ def percent(change: Range | float) -> str:
 
 
 def signed_percent(value: float) -> str:
-    """A fraction as percent with a sign; what rounds to nothing has none."""
+    """Return a fraction as percent with a sign, and without one if it rounds to 0."""
     text = f"{100 * value:+.1f}%"
     return "0.0%" if text in ("+0.0%", "-0.0%") else text
 
@@ -156,14 +156,14 @@ def groups(vector: CostVector) -> dict[str, list[str]]:
 
 
 def mask(events: Iterable[str]) -> np.ndarray:
-    """1 for some events, 0 for the others."""
+    """Return an array over all events with 1 for some and 0 for the others."""
     found = np.zeros(len(EVENT_NAMES))
     found[[EVENT_NAMES.index(event) for event in events]] = 1.0
     return found
 
 
 def flip_multiple(margin: np.ndarray, vector: CostVector, events: Iterable[str]) -> float | None:
-    """The multiple of some costs at which a conclusion flips: margin . costs = 0; None if none does."""
+    """Return the multiple of some costs at which a conclusion flips (margin . costs = 0), or None."""
     part = float(margin @ (vector.values * mask(events)))
     rest = float(margin @ vector.values) - part
     if part == 0 or -rest / part < 0:
@@ -172,7 +172,7 @@ def flip_multiple(margin: np.ndarray, vector: CostVector, events: Iterable[str])
 
 
 def flip_cost(margin: np.ndarray, vector: CostVector, event: str) -> float | None:
-    """The cost of one event at which a conclusion flips, all other costs as they are; None if none does."""
+    """Return the cost of one event at which a conclusion flips, all other costs unchanged, or None."""
     slope = at(margin, event)
     rest = float(margin @ vector.values) - slope * vector[event]
     return -rest / slope if slope and -rest / slope >= 0 else None
@@ -184,7 +184,7 @@ def support(margin: np.ndarray, vector: CostVector) -> float:
 
 
 def gain_margin(before: np.ndarray, after: np.ndarray, gain: float) -> np.ndarray:
-    """Events whose price is positive if and only if `after` costs less than (1 - gain) of `before`."""
+    """Return counts whose price is positive if and only if `after` costs less than (1 - gain) of `before`."""
     return (1 - gain) * before - after
 
 
@@ -213,7 +213,7 @@ FLIP_HEAD = ["costs of", "share before", "share after", "the other way round"]
 
 
 def support_words(margin: np.ndarray, vector: CostVector) -> str:
-    """How many of the vectors that fit as well agree."""
+    """Return how many of the vectors that fit as well agree, in words."""
     share, how_many = support(margin, vector), len(vectors_like(vector))
     agree = "all" if share == 1 else "none" if share == 0 else f"{100 * share:.1f}%"
     return f"{agree} of {how_many:,} vectors that explain the data as well as `{vector.name}`"

@@ -8,7 +8,7 @@ ARCHES = ("x86-64", "arm64-4k")
 ORDERS = range(10)
 BEFORE, AFTER = "v7.0", "anon-swap"
 # Published for 256 MiB of 64K folios through MADV_PAGEOUT, seconds (mean) and relative standard deviation where given
-# (20260410, 20260526); the model's architecture that is nearest.
+# (20260410, 20260526); the model's architecture that is nearest to the machine.
 PUBLISHED = (
     ("VM on Apple M3", "arm64-4k", 37.40e-3, 17.42e-3, "12% and 11%"),
     ("arm64, v1 of the series", "arm64-4k", 52.19e-3, 26.68e-3, "one sample"),
@@ -108,7 +108,7 @@ def _published(page, runs: dict) -> dict:
         per_page = [1e9 * seconds / PUBLISHED_PAGES for seconds in (before_s, after_s)]
         saved = study.difference(before, after, vector)
         rest = per_page[0] - float(before @ vector.values)
-        # what the prediction says for a machine with this much more per page
+        # The predicted change on a machine whose time before is the published one.
         implied = study.Range(*(-one / per_page[0] for one in (saved.value, saved.high, saved.low)))
         published = after_s / before_s - 1
         left[machine] = {"saved": saved, "published": per_page[0] - per_page[1], "rest": rest, "implied": implied}

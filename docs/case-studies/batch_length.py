@@ -86,12 +86,12 @@ def lengths(population, policy, arch: str, anon: bool = False) -> dict:
         "split": int(np.sum(1 << order[lists[of_class & split & anon]].astype(np.int64))),
     }
     for one in np.unique(order[lists[of_class]]).tolist():
-        # the kernel splits a partially mapped anonymous folio before it unmaps it
+        # The kernel splits a partially mapped anonymous folio before it unmaps it.
         chosen = lists[of_class & (order[lists] == one) & ~(split & anon)]
         if not len(chosen):
             continue
         part = population.copy()
-        # as if they had been looked at already: no folio is kept or activated for being young
+        # Without young bits, so that no folio is kept or activated for having been referenced.
         part.ptes &= ~np.where(part.ptes & pte.PRESENT, np.uint64(pte.YOUNG), np.uint64(0))
         part.folio_flags[chosen] &= ~np.uint32(FolioFlag.ACTIVE)
         part.lru_inactive, part.lru_active = chosen.astype(np.uint32), np.zeros(0, np.uint32)

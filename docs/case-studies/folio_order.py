@@ -1,4 +1,4 @@
-"""The seed's experiment by folio order: what the batched unmap and the batched reference check buy."""
+"""The experiment of commit a67fe41e214f by folio order: what batched unmap and batched reference check buy."""
 
 from __future__ import annotations
 

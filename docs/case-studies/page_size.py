@@ -26,7 +26,7 @@ LOST = 0.0
 
 
 def orders(arch: str) -> dict[int, int]:
-    """Folio size to order, for the sizes that a page cache of the architecture can have (a PMD at most)."""
+    """Return the order of each folio size that a page cache of the architecture can have (a PMD at most)."""
     arch = _arch.get(arch)
     found = {size: (size // arch.page_size).bit_length() - 1 for size in SIZES if size >= arch.page_size}
     return {size: order for size, order in found.items() if 1 << order <= arch.ptrs_per_pte and order <= 13}

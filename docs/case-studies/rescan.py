@@ -9,13 +9,13 @@ from rmapfast import pte
 
 ARCHES = ("x86-64", "arm64-4k")
 RESCAN, CALLER, HINT, MARKERS, JUMP = "v7.0.12", "skip-caller", "skip-hint", "v7.3", "walker-jump"
-# Of the price of a reclaim; below, nobody would see it.
+# Share of the price of a reclaim below which nobody would see a change.
 VISIBLE = 0.05
 ORDER = 9
 
 
 def layouts(arch: str, size: int) -> dict:
-    """Populations of file folios by name: whole batches, and batches of ever fewer pages."""
+    """Populations of file folios by name: with whole batches, and with shorter and shorter ones."""
 
     def make(order, **options):
         return study.synthetic(arch, size, order, young=0.0, **options)
@@ -34,7 +34,7 @@ def layouts(arch: str, size: int) -> dict:
 
 
 def marked(arch: str, size: int, every: int):
-    """Write-protected file folios of order 9 in a uffd-wp VMA, with holes: what is cleared becomes markers."""
+    """Write-protected file folios of order 9 in a uffd-wp VMA, with holes: cleared entries become markers."""
     return study.synthetic(arch, size, ORDER, young=0.0, uffd_wp=1.0, holes=f"every:{every}")
 
 

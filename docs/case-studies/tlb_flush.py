@@ -157,7 +157,7 @@ def _flips(page, runs: dict) -> None:
             many = study.vectors_like(vector)
             gain = 1 - (many @ after) / (many @ before)
             per_page = study.at(before, "tlb_flushes")
-            # the saving is the same, the price twice as high
+            # The saving stays the same, and the price is twice as high.
             costs = (many @ before) * (1 / HALF - 1) / per_page
             body.append(
                 [
@@ -204,7 +204,7 @@ def _flips(page, runs: dict) -> None:
         body,
     )
     page.text(
-        "INVLPGB and other ways to flush without IPIs make every flush cheaper, under both policies alike. "
+        "INVLPGB and other ways to flush without IPIs make every flush cheaper, under both policies. "
         "A larger isolation batch (MGLRU takes 64 base pages, MADV_PAGEOUT more) divides the flushes of both policies."
     )
 

@@ -10,7 +10,7 @@ from rmapfast import pte
 ARCHES = ("x86-64", "arm64-4k")
 ORDERS = (0, 1, 2, 4, 6, 9)
 FALLBACK, BATCHED, OUTSIDE = "v7.2", "v7.3", "v7.2"
-# Of the price of a reclaim: what a change must buy to be worth its lines.
+# Share of the price of a reclaim that a change must save to be worth its lines.
 WORTH = 0.05
 # PTEs of the VMA that are write-protected.
 LAYOUTS = ("none protected", "all protected", "runs of 16 protected", "half protected, at random")
@@ -62,7 +62,7 @@ def main(argv=None) -> dict:
 
 
 def _with_flips_last(lines: list[str]) -> list[str]:
-    """The answer stands before what would change it, which it needs."""
+    """Return the lines with the answer before the section from which it is computed."""
     flips, answer = lines.index("## What would change this"), lines.index("## Answer")
     return lines[:flips] + lines[answer:] + lines[flips:answer]
 

@@ -1,7 +1,10 @@
-"""Costs of the kernel that is running: measured, simulated and fitted."""
+"""Costs of the running kernel: measured, simulated and fitted."""
 
+from rmapfast.calibration.cases import ReclaimCase
 from rmapfast.calibration.fitting import PRIOR_WEIGHT, SCATTER, Fit, fit_costs
-from rmapfast.calibration.measure import CalibrateError, Calibration, Measurement, calibrate
+from rmapfast.calibration.machine import CalibrateError
+from rmapfast.calibration.measure import Measurement
+from rmapfast.calibration.run import Calibration, calibrate
 from rmapfast.calibration.table import calibration_table
 
 __all__ = [
@@ -11,6 +14,7 @@ __all__ = [
     "Calibration",
     "Fit",
     "Measurement",
+    "ReclaimCase",
     "calibrate",
     "calibration_table",
     "fit_costs",

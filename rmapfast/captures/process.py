@@ -1,4 +1,4 @@
-"""Capture of live processes from ``/proc``: what their page tables map, without changing anything in them.
+"""Capture of live processes from ``/proc``. Nothing is changed in the processes.
 
 Reading needs root or CAP_SYS_ADMIN: without it the kernel hides page frame numbers.
 """
@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import platform
 import re
 import signal
 import struct
@@ -17,23 +16,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from rmapfast.captures.format import KPF, PM_PFN, PM_PRESENT, PM_SWAP, Capture, CaptureError, encode, has_flags, runs
-from rmapfast.layout import MAX_ORDER, MAX_PAGES, ranges
+from rmapfast.captures.anonymise import anonymise_images
+from rmapfast.captures.format import KPF, PM_PFN, PM_PRESENT, PM_SWAP, Capture, CaptureError, RunLengths, has_flags
+from rmapfast.captures.image import Image, Region, RunEncoder, Vma
+from rmapfast.layout import MAX_PAGES, ranges
 from rmapfast.support import check_writable, undone, write_together
 
-# Entries of /proc files read at a time, 8 bytes each: bounds the memory for a sparse VMA of any size.
+# Entries of /proc files that are read at a time, 8 bytes each. It bounds the memory that a large sparse VMA takes.
 _CHUNK = 1 << 20
-# From so many pages on one looks first whether there is anything: programs reserve terabytes.
+# Ranges of this many pages and more are first asked whether they map anything: programs reserve terabytes.
 _SPARSE = 4096
-# Page frames apart up to which one read is cheaper than two: a call costs about as much as so many entries.
+# Frames up to this distance are read with one call: a second call would cost as much as reading this many entries.
 _GAP = 32
 
-# How often a process is read again whose VMAs changed meanwhile.
+# Times that a process is read while its VMAs keep changing.
 _ATTEMPTS = 3
 
 # PAGEMAP_SCAN (Documentation/admin-guide/mm/pagemap.rst): struct pm_scan_arg and struct page_region.
@@ -51,33 +53,22 @@ _MAPS = re.compile(
 _SMAPS_KB = re.compile(r"(\w+):\s+(\d+) kB")
 
 
-@dataclass
-class _Vma:
-    start: int  # bytes
-    end: int
-    pgoff: int
-    device: str
-    inode: int
-    perms: str
-    name: str
-    flags: str = ""
-    smaps_kb: dict[str, int] = field(default_factory=dict)
-    huge_unknown: int = 0  # kB that PMDs map somewhere in it, on a kernel that does not say where
-
-
-@dataclass
+@dataclass(frozen=True)
 class Captured:
-    """What :func:`capture` wrote.
+    """What :func:`capture` wrote for one process.
 
     Parameters
     ----------
     pid : int
+        Process.
     path : str
+        File.
     vmas, pages, present : int
-        VMAs, pages that they span, and those that are present.
+        VMAs, their pages, and the pages of them that are present.
     file_bytes : int
+        Size of the file.
     seconds : float
-        For reading the process.
+        Time that reading the process took.
     """
 
     pid: int
@@ -91,25 +82,26 @@ class Captured:
 
 def capture(
     pids: int | Iterable[int],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     freeze: bool = False,
     anonymise: bool = False,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> list[Captured]:
-    """Capture live processes in the ``rle3`` format, which :meth:`Population.load` reads.
+    """Capture live processes in files of the format ``rle3``, which :meth:`rmapfast.Population.load` reads.
 
     Parameters
     ----------
     pids : int or iterable of int
+        Processes.
     path : path
-        One process: the file. Several: ``NAME.npz`` stands for ``NAME_p0.npz``, ``NAME_p1.npz``, ... in their order;
-        loaded together, folios that they share are joined by PFN.
+        For one process: the file, ``NAME.npz``. For several: they are written to ``NAME_p0.npz``, ``NAME_p1.npz``, ...
+        in their order. Loaded together, folios that they share are joined by PFN.
     freeze : bool
-        Stop the processes while they are read (SIGSTOP) and let them go on afterwards, whatever happens.
+        Stop the processes while they are read (SIGSTOP), and let them go on afterwards, whatever happens.
     anonymise : bool
-        Renumber page frames, keeping contiguity and alignment, and inodes; drop names.
+        Renumber page frames and inodes, and drop names. Contiguity and alignment of the frames are kept.
     overwrite : bool
         Replace files that exist.
     progress : callable, optional
@@ -118,11 +110,12 @@ def capture(
     Returns
     -------
     list of Captured
+        One for each process, in their order.
 
     Raises
     ------
     CaptureError
-        If a process cannot be captured; nothing is written then.
+        If a process cannot be captured. Then no file is written.
     OSError
         If a file cannot be written.
     """
@@ -132,12 +125,12 @@ def capture(
     for each in paths:
         check_writable(each, overwrite=overwrite)
     with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(_Process(pid, page_shift)) for pid in pids]
+        processes = [stack.enter_context(Process(pid, page_shift)) for pid in pids]
         if freeze:
             stack.enter_context(_stopped(processes))
-        images = [process.read(progress or (lambda text: None)) for process in processes]
+        images = [process.read(progress) for process in processes]
     if anonymise:
-        _anonymise(images)
+        anonymise_images(images)
     contents = [image.encode() for image in images]
     write_together(zip(paths, contents, strict=True), overwrite=overwrite)
     return [
@@ -147,9 +140,22 @@ def capture(
 
 
 def capture_of_ranges(pid: int, ranges: list[tuple[int, int]]) -> Capture:
-    """Return the capture of some VMAs of a process, those inside ranges of (start, length) in bytes."""
+    """Return the capture of the VMAs of a process that lie inside given ranges of addresses.
+
+    Parameters
+    ----------
+    pid : int
+        Process.
+    ranges : list of (int, int)
+        Start and length of each range, in bytes.
+
+    Raises
+    ------
+    CaptureError
+        If the process cannot be captured.
+    """
     page_shift = os.sysconf("SC_PAGE_SIZE").bit_length() - 1
-    with _Process(pid, page_shift) as process:
+    with Process(pid, page_shift) as process:
         content = process.read(ranges=ranges).encode()
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         file.write(content)
@@ -157,9 +163,11 @@ def capture_of_ranges(pid: int, ranges: list[tuple[int, int]]) -> Capture:
         return Capture.load(file.name)
 
 
-def _pids(pids) -> list[int]:
+def _pids(pids: int | Iterable[int]) -> list[int]:
+    """Return the processes as a list, checked."""
     if not sys.platform.startswith("linux"):
         raise CaptureError(f"capture: needs Linux, whose /proc shows page tables, got {sys.platform}")
+    # A str is not accepted, but one is reported as a whole and not letter by letter.
     pids = [pids] if isinstance(pids, int | str) else list(pids)
     if not pids:
         raise CaptureError("pid: expected at least one, got none")
@@ -171,91 +179,33 @@ def _pids(pids) -> list[int]:
     return pids
 
 
-def _paths(path, nr: int) -> list[Path]:
+def _paths(path: str | os.PathLike[str], nr: int) -> list[Path]:
+    """Return the file of each process."""
     path = Path(path)
     if path.suffix != ".npz":
         raise CaptureError(f"{path}: expected a file name ending in .npz")
     return [path] if nr == 1 else [path.with_name(f"{path.stem}_p{number}.npz") for number in range(nr)]
 
 
-@dataclass
-class _Image:
-    """One process as it was read: run-length coded already, so small."""
+class Process:
+    """The /proc files of one process, to be used in a ``with`` block.
 
-    vmas: list[_Vma]
-    huge: np.ndarray  # of _PAGE_REGION
-    pm: tuple[np.ndarray, np.ndarray]  # run lengths, first entries
-    kf: tuple[np.ndarray, np.ndarray]
-    kc: tuple[np.ndarray, np.ndarray]
-    page_shift: int
-    seconds: float
-    anonymised: bool = False
+    They stay open in between, so that a process that gets the PID later is not taken for this one.
 
-    @property
-    def pages(self) -> int:
-        return int(self.pm[0].sum())
+    Parameters
+    ----------
+    pid : int
+        Process.
+    page_shift : int
+        log2 of the page size in bytes.
+    """
 
-    @property
-    def present(self) -> int:
-        return int(self.kf[0].sum())
-
-    def encode(self) -> bytes:
-        meta = {
-            "format": "rle3",
-            "kernel": platform.release(),
-            "machine": platform.machine(),
-            "page_shift": self.page_shift,
-            "npages": self.pages,
-            "npresent": self.present,
-            "capture_ns": int(self.seconds * 1e9),
-            "anonymised": self.anonymised,
-            "huge_unknown_kb": sum(vma.huge_unknown for vma in self.vmas),
-            "vma_text": [
-                {"perms": vma.perms, "name": vma.name, "flags": vma.flags, "smaps_kb": vma.smaps_kb}
-                for vma in self.vmas
-            ],
-        }
-        return encode(
-            meta,
-            vma={name: [getattr(vma, name) for vma in self.vmas] for name in ("start", "end", "pgoff", "inode")},
-            huge=(self.huge["start"], self.huge["end"]),
-            pm=self.pm,
-            kf=self.kf,
-            kc=self.kc,
-        )
-
-
-class _Runs:
-    """Run-length coded entries, appended chunk by chunk."""
-
-    def __init__(self, counts_up: bool):
-        self.counts_up = counts_up
-        self.lengths: list[np.ndarray] = []
-        self.values: list[np.ndarray] = []
-
-    def add(self, entries: np.ndarray, nr: int | None = None) -> None:
-        """Append entries; one entry may stand for `nr` equal ones."""
-        length, value = runs(entries, self.counts_up)
-        if len(entries) == 1 and nr is not None:
-            length = np.array([nr])
-        self.lengths.append(length)
-        self.values.append(value)
-
-    def joined(self) -> tuple[np.ndarray, np.ndarray]:
-        if not self.lengths:
-            return np.empty(0, np.int64), np.empty(0, np.uint64)
-        return np.concatenate(self.lengths), np.concatenate(self.values)
-
-
-class _Process:
-    """The /proc files of one process, open from the first look to the last: a recycled PID is another process."""
-
-    def __init__(self, pid: int, page_shift: int):
+    def __init__(self, pid: int, page_shift: int) -> None:
         self.pid, self.page_shift = pid, page_shift
         self._files: dict[str, int] = {}
         self._folder = -1
 
-    def __enter__(self) -> _Process:
+    def __enter__(self) -> Process:
         try:
             self._open()
         except BaseException:
@@ -263,13 +213,14 @@ class _Process:
             raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for file in (*self._files.values(), self._folder):
             if file >= 0:
                 os.close(file)
         self._files, self._folder = {}, -1
 
     def _open(self) -> None:
+        """Open all files; raise CaptureError if that is not possible."""
         name = where = f"/proc/{self.pid}"
         try:
             self._folder = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
@@ -290,7 +241,7 @@ class _Process:
         except (FileNotFoundError, ProcessLookupError) as error:
             if self._folder < 0:
                 raise CaptureError(f"pid: no process {self.pid}") from None
-            if self.state() in "ZX":  # also if it is gone: ""
+            if self.state() in "ZX":  # true for "" as well: it is gone
                 raise CaptureError(f"pid: process {self.pid} exited") from None
             if isinstance(error, ProcessLookupError):
                 raise self._no_memory() from None
@@ -299,17 +250,19 @@ class _Process:
             ) from None
 
     def _no_memory(self) -> CaptureError:
+        """Return the error for a process without memory."""
         return CaptureError(f"pid: process {self.pid} has no memory: it is a kernel thread, or is exiting")
 
     def _exited(self) -> CaptureError:
+        """Return the error for a process that exited meanwhile."""
         return CaptureError(f"pid: process {self.pid} exited (or executed another program) while it was read")
 
     def state(self) -> str:
-        """One letter, as in /proc/PID/stat; none if the process is gone."""
+        """Return the letter of its state, as in /proc/PID/stat, or "" if the process is gone."""
         return self._state("stat")
 
     def states(self) -> str:
-        """The states of all its threads."""
+        """Return the letters of the states of all its threads, or "" if the process is gone."""
         try:
             folder = os.open("task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._folder)
         except OSError:
@@ -322,6 +275,7 @@ class _Process:
             os.close(folder)
 
     def _state(self, name: str) -> str:
+        """Return the letter of the state in a file ``stat``, or ""."""
         try:
             file = os.open(name, os.O_RDONLY, dir_fd=self._folder)
         except OSError:
@@ -334,29 +288,44 @@ class _Process:
             os.close(file)
 
     def send(self, number: int) -> None:
-        """Send a signal; the open folder stands for the process, so never to another one with its PID."""
+        """Send a signal to this process. As its folder is open, no later process with its PID can get it."""
         signal.pidfd_send_signal(self._folder, number)
 
     def _read(self, name: str, size: int, offset: int) -> bytes:
+        """Read a part of a file."""
         try:
             return os.pread(self._files[name], size, offset)
         except ProcessLookupError:
             raise self._exited() from None
         except PermissionError:
-            # of a process that became another user's meanwhile
+            # The process has become another user's since the file was opened.
             raise CaptureError(
                 f"/proc/{self.pid}/{name}: not permitted: needs CAP_SYS_ADMIN and CAP_SYS_PTRACE (root has both)"
             ) from None
 
     def _text(self, name: str) -> str:
+        """Read a whole file as text."""
         pieces, offset = [], 0
         while piece := self._read(name, 1 << 20, offset):
             pieces.append(piece)
             offset += len(piece)
         return b"".join(pieces).decode("utf-8", "replace")
 
-    def read(self, progress=lambda text: None, ranges=None) -> _Image:
-        """Read everything, or the VMAs that lie in ranges of (start, length); again if the VMAs changed meanwhile."""
+    def read(self, progress: Callable[[str], None] | None = None, ranges: list[tuple[int, int]] | None = None) -> Image:
+        """Read the process; read it again if its VMAs changed meanwhile.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with a line of text some times a second.
+        ranges : list of (int, int), optional
+            Read only the VMAs that lie inside ranges of (start, length), in bytes.
+
+        Raises
+        ------
+        CaptureError
+            If it cannot be read, exits, or keeps changing its VMAs.
+        """
         for _ in range(_ATTEMPTS):
             start = time.monotonic()
             vmas = self._vmas()
@@ -365,21 +334,22 @@ class _Process:
             total = sum(vma.end - vma.start for vma in vmas) >> self.page_shift
             if total >= MAX_PAGES:
                 raise CaptureError(f"pid: process {self.pid} maps {total} pages; expected less than 2^33")
-            pm, kf, kc = _Runs(True), _Runs(False), _Runs(False)
-            huge: list[tuple[int, int, int]] = []
+            pm, kf, kc = RunEncoder(True), RunEncoder(False), RunEncoder(False)
+            huge: list[Region] = []
             done = 0
             for vma in vmas:
-                runs_before = len(pm.values)
-                for nr, entries in self._pagemap(vma):
+                chunks_before = len(pm.chunks)
+                for nr, entries in self.pagemap(vma):
                     pm.add(entries, nr)
                     self._physical(entries, kf, kc)
                     done += nr
-                    progress(f"process {self.pid}: {done} of {total} pages")
-                huge += self._huge(vma, pm.lengths[runs_before:], pm.values[runs_before:])
+                    if progress:
+                        progress(f"process {self.pid}: {done} of {total} pages")
+                huge += self._huge(vma, pm.joined(chunks_before))
             if ranges is not None or self._text("maps") == self._maps:
-                return _Image(
+                return Image(
                     vmas,
-                    np.array(huge, _PAGE_REGION),
+                    huge,
                     pm.joined(),
                     kf.joined(),
                     kc.joined(),
@@ -392,14 +362,15 @@ class _Process:
             f"pid: process {self.pid} kept changing its mappings while it was read; --freeze stops it meanwhile"
         )
 
-    def _vmas(self) -> list[_Vma]:
+    def _vmas(self) -> list[Vma]:
+        """Read the VMAs from maps and smaps."""
         self._maps = self._text("maps")
-        vmas: list[_Vma] = []
+        vmas: list[Vma] = []
         for line in self._text("smaps").split("\n"):
             if match := _MAPS.fullmatch(line):
                 name = match["name"]
                 vmas.append(
-                    _Vma(
+                    Vma(
                         int(match["start"], 16),
                         int(match["end"], 16),
                         int(match["offset"], 16) >> self.page_shift,
@@ -413,16 +384,17 @@ class _Process:
                 vmas[-1].flags = line.partition(":")[2].strip()
             elif (match := _SMAPS_KB.fullmatch(line)) and match[2] != "0":
                 vmas[-1].smaps_kb[match[1]] = int(match[2])
-        vmas = [vma for vma in vmas if vma.name != "[vsyscall]"]  # lies in the kernel's half: no pagemap
+        # [vsyscall] lies in the kernel's half of the addresses, which pagemap does not show.
+        vmas = [vma for vma in vmas if vma.name != "[vsyscall]"]
         if not vmas:
             raise self._no_memory()
         return vmas
 
-    def _pagemap(self, vma: _Vma) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield numbers of pages and their entries, or the one entry that all of them have."""
+    def pagemap(self, vma: Vma) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
+        """Yield the VMA in chunks: the number of pages, and their entries or the one entry that all of them have."""
         start, end = vma.start >> self.page_shift, vma.end >> self.page_shift
         while start < end:
-            # Chunks end at multiples of the chunk, so that none cuts a page table.
+            # Chunks end at multiples of the chunk size, so that they do not cut a page table.
             nr = min(end, (start // _CHUNK + 1) * _CHUNK) - start
             nr_read = 1 if nr >= _SPARSE and self._empty(start, nr) else nr
             raw = self._read("pagemap", nr_read * 8, start * 8)
@@ -435,34 +407,35 @@ class _Process:
                     f"/proc/{self.pid}/pagemap: the page frame numbers are zero: needs root or CAP_SYS_ADMIN"
                 )
             if nr_read < nr and np.any(entries & (PM_PRESENT | PM_SWAP)):
-                continue  # filled since it was found empty
+                continue  # pages appeared after the range was found to be empty
             yield nr, entries
             start += nr
 
     def _empty(self, start: int, nr: int) -> bool:
-        """Whether none of these pages has an entry; if the kernel does not tell, no."""
+        """Return whether none of these pages has an entry; False if the kernel does not tell."""
         first, last = start << self.page_shift, (start + nr) << self.page_shift
         try:
-            regions, _ = self._scan(first, last, any_of=_PAGE_IS_PRESENT | _PAGE_IS_SWAPPED, regions=1, max_pages=1)
+            regions, _ = self.scan(first, last, any_of=_PAGE_IS_PRESENT | _PAGE_IS_SWAPPED, regions=1, max_pages=1)
         except OSError:
             return False
         return not regions
 
-    def _physical(self, entries: np.ndarray, kf: _Runs, kc: _Runs) -> None:
+    def _physical(self, entries: npt.NDArray[np.uint64], kf: RunEncoder, kc: RunEncoder) -> None:
+        """Append kpageflags and kpagecount of the present pages among these entries of pagemap."""
         pfns = (entries[(entries & PM_PRESENT) != 0] & PM_PFN).astype(np.int64)
         if not len(pfns):
             return
         distinct, back = np.unique(pfns, return_inverse=True)
-        # A frame behind the end of memory, of a device, has no entry.
+        # A frame of a device may lie behind the end of memory. It has no entry.
         kf.add(_at(self._files["kpageflags"], distinct, 1 << KPF["nopage"])[back])
         count = _at(self._files["kpagecount"], distinct, 0)
-        # Of a frame that is no page of a folio the count can be any number, also one below 0.
+        # For a frame that is not a page of a folio, the count can be any number, even a negative one.
         count[count >= 1 << 31] = 0
         kc.add(count[back])
 
-    def _huge(self, vma: _Vma, lengths: list[np.ndarray], values: list[np.ndarray]) -> list[tuple[int, int, int]]:
-        """Ranges that a PMD maps whole: by PAGEMAP_SCAN, before Linux 6.7 by smaps and pagemap."""
-        if "ht" in vma.flags.split():  # hugetlb, of any size
+    def _huge(self, vma: Vma, pm: RunLengths) -> list[Region]:
+        """Return the ranges of a VMA that PMDs map: by PAGEMAP_SCAN, before Linux 6.7 by smaps and pagemap."""
+        if "ht" in vma.flags.split():  # hugetlb: its pages may have any size
             return []
         try:
             return self._scan_huge(vma)
@@ -471,36 +444,63 @@ class _Process:
         except OSError as error:
             if error.errno not in (errno.ENOTTY, errno.EINVAL):
                 raise
-        return self._huge_by_smaps(vma, lengths, values)
+        return self._huge_by_smaps(vma, pm)
 
-    def _scan_huge(self, vma: _Vma) -> list[tuple[int, int, int]]:
-        found, start = [], vma.start
+    def _scan_huge(self, vma: Vma) -> list[Region]:
+        """Return the ranges of a VMA that PMDs map, by PAGEMAP_SCAN."""
+        found: list[Region] = []
+        start = vma.start
         while start < vma.end:
-            regions, walked = self._scan(start, vma.end, all_of=_PAGE_IS_PRESENT | _PAGE_IS_HUGE)
+            regions, walked = self.scan(start, vma.end, all_of=_PAGE_IS_PRESENT | _PAGE_IS_HUGE)
             found += regions
             if walked <= start:
                 break
             start = walked
         return found
 
-    def _scan(self, start: int, end: int, *, all_of=0, any_of=0, regions=_REGIONS, max_pages=0):
-        """Regions (start, end, categories) of these categories, and the address up to which they were looked for."""
+    def scan(
+        self, start: int, end: int, *, all_of: int = 0, any_of: int = 0, regions: int = _REGIONS, max_pages: int = 0
+    ) -> tuple[list[Region], int]:
+        """Call PAGEMAP_SCAN.
+
+        Parameters
+        ----------
+        start, end : int
+            Addresses.
+        all_of, any_of : int
+            Categories that a page must have, all of them or any of them.
+        regions, max_pages : int
+            Most regions, and pages in them, to return; 0 pages: no limit.
+
+        Returns
+        -------
+        list of Region
+            Ranges of such pages.
+        int
+            Address up to which the kernel looked.
+
+        Raises
+        ------
+        OSError
+            If the kernel has no PAGEMAP_SCAN, or the process is gone.
+        """
         found = np.zeros(regions, _PAGE_REGION)
         argument = bytearray(
             _PM_SCAN_ARG.pack(
                 *(_PM_SCAN_ARG.size, 0, start, end, 0, found.ctypes.data, regions, max_pages),
-                *(0, all_of, any_of, all_of | any_of),  # inverted, all of, any of, returned
+                *(0, all_of, any_of, all_of | any_of),  # categories: inverted, all of, any of, returned
             )
         )
         nr = fcntl.ioctl(self._files["pagemap"], _PAGEMAP_SCAN, argument)
-        return [tuple(region) for region in found[:nr].tolist()], _PM_SCAN_ARG.unpack(argument)[4]
+        walk_end: int = _PM_SCAN_ARG.unpack(argument)[4]
+        return [Region(int(region["start"]), int(region["end"])) for region in found[:nr]], walk_end
 
-    def _huge_by_smaps(self, vma, lengths, values) -> list[tuple[int, int, int]]:
-        """Tables that may be PMD-mapped, if smaps says that so many are; it does not say which."""
+    def _huge_by_smaps(self, vma: Vma, pm: RunLengths) -> list[Region]:
+        """Return the tables that may be PMD-mapped, if smaps counts as many; it does not say which ones are."""
         kb = sum(vma.smaps_kb.get(name, 0) for name in ("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"))
         if not kb:
             return []
-        length, value = np.concatenate(lengths), np.concatenate(values)
+        length, value = pm
         page = (vma.start >> self.page_shift) + np.cumsum(length) - length
         ptrs = 1 << (self.page_shift - 3)  # 8 bytes per entry, in a table of one page
         low, high = -(-page // ptrs) * ptrs, (page + length) // ptrs * ptrs
@@ -517,11 +517,14 @@ class _Process:
         if len(table) * ptrs << self.page_shift != kb << 10:
             vma.huge_unknown = kb
             return []
-        return [(int(one) << self.page_shift, int(one + ptrs) << self.page_shift, _PAGE_IS_HUGE) for one in table]
+        return [Region(int(one) << self.page_shift, int(one + ptrs) << self.page_shift) for one in table]
 
 
-def _at(file: int, pfns: np.ndarray, missing: int) -> np.ndarray:
-    """Entries of /proc/kpageflags or kpagecount of sorted distinct page frames, neighbours in one read."""
+def _at(file: int, pfns: npt.NDArray[np.int64], missing: int) -> npt.NDArray[np.uint64]:
+    """Return the entries of /proc/kpageflags or kpagecount for page frames in rising order.
+
+    Frames that are near to each other are read with one call. Frames without an entry get the value `missing`.
+    """
     out = np.full(len(pfns), missing, np.uint64)
     borders = np.flatnonzero(np.diff(pfns) > _GAP) + 1
     for low, high in zip([0, *borders.tolist()], [*borders.tolist(), len(pfns)], strict=True):
@@ -538,12 +541,12 @@ def _at(file: int, pfns: np.ndarray, missing: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _stopped(processes: list[_Process]):
-    """Processes stopped while the block runs, but for those that were stopped before: they stay so."""
+def _stopped(processes: list[Process]) -> Iterator[None]:
+    """Stop processes while the block runs. Those that were stopped before stay stopped afterwards."""
     running = [process for process in processes if process.state() not in "Tt"]
     if any(process.pid == os.getpid() for process in running):
         raise CaptureError("--freeze: a process cannot stop itself")
-    with undone(lambda: _resume(running)):
+    with undone(lambda: resume(running)):
         for process in running:
             try:
                 process.send(signal.SIGSTOP)
@@ -555,7 +558,8 @@ def _stopped(processes: list[_Process]):
         yield
 
 
-def _wait_stopped(processes: list[_Process]) -> None:
+def _wait_stopped(processes: list[Process]) -> None:
+    """Wait until all threads are stopped."""
     end = time.monotonic() + 5
     while not all(set(process.states()) <= set("TtZX") for process in processes):
         if time.monotonic() > end:
@@ -563,51 +567,8 @@ def _wait_stopped(processes: list[_Process]) -> None:
         time.sleep(0.001)
 
 
-def _resume(processes: list[_Process]) -> None:
+def resume(processes: list[Process]) -> None:
+    """Let processes go on."""
     for process in processes:
         with contextlib.suppress(OSError):
             process.send(signal.SIGCONT)
-
-
-# Frames are renumbered in blocks of the largest folio, so that each keeps its alignment.
-_BLOCK_ORDER = MAX_ORDER
-
-
-# Swap types from here on stand for no swap area but hold a page frame (migration, hwpoison, device memory).
-_PFN_TYPES, _MARKER_TYPE = 23, 31
-
-
-def _anonymise(images: list[_Image]) -> None:
-    """Renumber frames and inodes alike in all images and drop what names something."""
-    blocks = np.unique(np.concatenate([_blocks(image) for image in images]))
-    # Blocks that were neighbours stay neighbours; between others one is left free.
-    new = np.cumsum(np.where(np.diff(blocks, prepend=-1) == 1, 1, 2)) if len(blocks) else blocks
-    # By device too: without names nothing else tells files of two file systems apart.
-    files = sorted({(vma.device, vma.inode) for image in images for vma in image.vmas if vma.inode})
-    inodes = {file: number for number, file in enumerate(files, 1)}
-    for image in images:
-        length, value = image.pm
-        pfn = (value & PM_PFN).astype(np.int64)
-        present = (value & PM_PRESENT) != 0
-        moved = value.copy()
-        block = new[np.searchsorted(blocks, pfn[present] >> _BLOCK_ORDER)]
-        renumbered = (block << _BLOCK_ORDER) | (pfn[present] & ((1 << _BLOCK_ORDER) - 1))
-        moved[present] = value[present] & ~PM_PFN | renumbered.astype(np.uint64)
-        kind = value & np.uint64(31)
-        frame = ~present & ((value & PM_SWAP) != 0) & (kind >= _PFN_TYPES) & (kind != _MARKER_TYPE)
-        moved[frame] = value[frame] & ~PM_PFN | kind[frame]
-        image.pm = length, moved
-        image.anonymised = True
-        for vma in image.vmas:
-            # [stack], [vdso] and the like name nothing of the user's; [anon:NAME] does.
-            vma.name = vma.name if not vma.inode and ":" not in vma.name else ""
-            vma.inode = inodes[vma.device, vma.inode] if vma.inode else 0
-
-
-def _blocks(image: _Image) -> np.ndarray:
-    """Blocks that hold a present frame."""
-    length, value = image.pm
-    present = (value & PM_PRESENT) != 0
-    first = (value[present] & PM_PFN).astype(np.int64)
-    low, high = first >> _BLOCK_ORDER, (first + length[present] - 1) >> _BLOCK_ORDER
-    return ranges(low, high - low + 1)

@@ -1,24 +1,44 @@
-"""From captures to a population: folios, VMAs, page tables and rmap of what :mod:`rmapfast.captures.process` read.
+"""From captures to the arrays of a population: folios, VMAs, page tables, rmap and LRU lists.
 
-:func:`population_arrays` goes from table to table; a table is a dict of columns of one length:
+:func:`population_arrays` makes one table after the other. A table is a dict of columns of the same length; the
+functions below fill them and add columns. Numbers of VMAs, pages and tables are those of the population.
 
-* ``piece``: pages of one VMA that follow each other, with equal flags and counts (:meth:`Capture.pieces`).
-* ``interval``: visible pages as disjoint ranges of PFNs, in rising order; ``seen`` has a row for each piece that shows
-  one.
-* ``folio``: one row per folio; ``part``: one row per folio and interval.
+``piece``
+    Consecutive pages of one VMA with equal flags and counts. Columns of :meth:`Capture.pieces`: ``page``, ``len``,
+    ``pm``, ``kf``, ``kc``, ``vma``, ``table``. Further ones: ``vpn`` (of the first page) and masks: ``present``;
+    ``special`` (present, without a folio); ``mapped`` (present, with a folio); ``leaf`` (a PMD maps it); ``swapped``
+    (swap entries).
+``interval``
+    Disjoint ranges of visible PFNs, in rising order: ``start``, ``length``. By the piece that shows it first: ``kf``,
+    ``vma``, ``index`` (page offset of the first page) and ``page``. Its rows in ``part``: ``first_part`` and ``parts``,
+    their number.
+``seen``
+    One row for each interval in each piece that shows it: ``piece``, ``interval``, ``vma``, ``index`` (page offset that
+    this VMA gives the first page).
+``folio``
+    One row per folio, first in PFN order, later in the order of the first page that maps it: ``pfn``, ``order``,
+    ``pages``, ``first_part``. By its first visible page: ``index`` (page offset of its first page) and ``vma``.
+    Counted: ``visible`` (pages), ``total`` (mappings by PTEs), ``entire`` (mappings by PMDs), ``mapped`` (pages that
+    PTEs map), ``differ`` (whether the mapcounts of its pages differ), ``flags``, ``anon``.
+``part``
+    One row for each folio and interval that overlap, in PFN order: ``folio``, ``interval``, ``pfn``, ``len``, ``page``,
+    ``count`` (PTEs that map each page), ``flags`` (of each page).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast import _core, pte
 from rmapfast import arch as _arch
+from rmapfast.arch import Arch
+from rmapfast.captures.assumptions import Assumptions
+from rmapfast.captures.folios import visible_folios
 from rmapfast.captures.format import (
     PM_EXCLUSIVE,
     PM_GUARD,
@@ -29,7 +49,6 @@ from rmapfast.captures.format import (
     PM_UFFD_WP,
     Capture,
     has_flags,
-    visible_folios,
 )
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.layout import (
@@ -43,8 +62,14 @@ from rmapfast.layout import (
     sorted_unique,
 )
 
-# The type of the swap entry in which the kernel hides PTE markers.
+# Columns of the same length, by name.
+Table = dict[str, npt.NDArray[Any]]
+# Pairs: numbers of folios, and the number of a VMA for each.
+FoliosAndVmas = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+# The type of those swap entries that are PTE markers.
 _MARKER_TYPE = 31
+_SWAP = pte.KINDS.index("swap")
 _FOLIO_FLAGS = {
     "referenced": FolioFlag.REFERENCED,
     "dirty": FolioFlag.DIRTY,
@@ -68,46 +93,18 @@ _SPECIAL_NAMES = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
 
 
 def population_arrays(
-    captures: list[Capture],
-    *,
-    arch: str | _arch.Arch | None = None,
-    young: bool | float = True,
-    dirty: str | bool = "auto",
-    write: str | bool = "perms",
-    soft_dirty: str = "ignore",
-    uffd_wp: str = "capture",
-    lru: str = "address",
-    seed: int = 0,
-    cont: bool = True,
+    captures: list[Capture], assumptions: Assumptions | None = None, *, arch: str | Arch | None = None
 ) -> dict[str, Any]:
-    """Return the arrays of the population that captures of one moment show, one mm each, with folios joined by PFN.
-
-    What user space cannot see is assumed, by the arguments below, and said in ``assumptions``.
+    """Return the arrays of the population that captures of one moment show: one mm each, with folios joined by PFN.
 
     Parameters
     ----------
     captures : list of Capture
         One or more, of the same page size.
+    assumptions : Assumptions, optional
+        What is assumed where user space cannot see it.
     arch : str or Arch, optional
-        Default: by the machine and the page size of the capture.
-    young : bool or float
-        Whether, or at which rate, present PTEs are young.
-    write : {'perms'} or bool
-        ``perms``: a PTE is writable if its VMA is and it maps an exclusive anonymous page, or a dirty folio in a shared
-        VMA. True: wherever the VMA is writable. A uffd-wp PTE never is.
-    dirty : {'auto'} or bool
-        ``auto``: writable PTEs of swapbacked anonymous folios and of dirty folios are dirty (MADV_FREE cleaned the
-        others). True: all writable PTEs.
-    soft_dirty : {'ignore', 'capture'}
-        Whether bit 55 of pagemap counts; it means nothing on a kernel without soft-dirty tracking.
-    uffd_wp : {'capture', 'ignore'}
-        Whether uffd-wp bits, markers and VMA flags count.
-    lru : {'address', 'shuffled'}
-        Order of the lists: by the first page mapped, captures in the given order; or a seeded permutation.
-    seed : int
-        For ``young`` as a rate and ``lru`` shuffled.
-    cont : bool
-        Set CONT in the contpte blocks that the kernel would fold (arm64).
+        Default: the architecture of the machine and the page size that the first capture names.
 
     Returns
     -------
@@ -118,18 +115,16 @@ def population_arrays(
     ------
     CaptureError
         If the captures contradict each other or the architecture.
-    ValueError, TypeError
-        For an argument that does not fit.
+    ValueError
+        Without captures, or for an architecture that does not exist.
     """
     if not captures:
         raise ValueError("captures: expected one capture at least, got none")
-    options = _check_options(
-        young=young, dirty=dirty, write=write, soft_dirty=soft_dirty, uffd_wp=uffd_wp, lru=lru, seed=seed, cont=cont
-    )
+    assumed = assumptions or Assumptions()
     arch = _check_arch(captures, arch)
     notes: dict[str, str] = {}
 
-    vmas = _Vmas(captures, arch, options.uffd_wp == "capture")
+    vmas = _Vmas(captures, arch, assumed.uffd_wp == "capture")
     piece = _join_pieces(captures, vmas, arch, notes)
     seen, interval = _visible_intervals(piece, vmas)
     folio, part = _find_folios(interval, notes)
@@ -137,11 +132,11 @@ def population_arrays(
     _count_mappings(folio, part, interval, seen, piece, leaf, captures, notes)
     _set_flags(folio, part, interval, seen, piece)
     _note_displaced(folio, part, interval, seen, notes)
-    ptes = _make_ptes(piece, vmas, options, notes)
+    ptes = _make_ptes(piece, vmas, assumed, notes)
     folio = _number_by_address(folio, part)
     swap = _make_swap_offsets(folio, ptes, notes)
     rmap = _make_rmap(vmas, folio, _seen_pairs(folio, part, interval, seen, vmas), captures[0])
-    if options.cont and arch.cont_ptes > 1:
+    if assumed.cont and arch.cont_ptes > 1:
         _fold_vmas(ptes, vmas, folio, arch, notes)
     hashes = [capture.input_hash for capture in captures]
     return dict(
@@ -149,7 +144,7 @@ def population_arrays(
         cont_ptes=arch.cont_ptes,
         arch=arch,
         page_shift=arch.page_shift,
-        assumptions=notes | _describe_options(options, arch),
+        assumptions=notes | assumed.describe(arch),
         source=", ".join(os.path.basename(capture.path) for capture in captures),
         input_hash=hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
         ptes=ptes,
@@ -162,80 +157,66 @@ def population_arrays(
         **_folio_arrays(folio),
         **_page_arrays(folio, part),
         **rmap,
-        **_make_lists(folio, options),
+        **_make_lists(folio, assumed),
     )
 
 
-# Options
-
-
-def _option(name: str, value, choices: tuple, kind=None):
-    """Return an option: one of the choices, or a value of that kind (default: a number)."""
-    known = [*map(repr, choices), *(("True", "False") if kind is bool else () if kind is str else ("a number",))]
-    if isinstance(value, str):
-        if value not in choices:
-            raise ValueError(f"{name}: expected {' or '.join(known)}, got {value!r}")
-    elif not isinstance(value, (bool, np.bool_) if kind is bool else () if kind is str else (bool, int, float)):
-        raise TypeError(f"{name}: expected {' or '.join(known)}, got {value!r}")
-    return value
-
-
-def _check_options(*, young, dirty, write, soft_dirty, uffd_wp, lru, seed, cont) -> SimpleNamespace:
-    """Return the options of :func:`population_arrays`, checked."""
-    young = _option("young", young, ())
-    if not 0 <= young <= 1:
-        raise ValueError(f"young: expected True, False or a rate from 0 to 1, got {young!r}")
-    return SimpleNamespace(
-        young=young,
-        dirty=_option("dirty", dirty, ("auto",), bool),
-        write=_option("write", write, ("perms",), bool),
-        soft_dirty=_option("soft_dirty", soft_dirty, ("ignore", "capture"), str),
-        uffd_wp=_option("uffd_wp", uffd_wp, ("capture", "ignore"), str),
-        lru=_option("lru", lru, ("address", "shuffled"), str),
-        cont=_option("cont", cont, (), bool),
-        seed=seed,
-    )
-
-
-def _check_arch(captures: list[Capture], arch: str | _arch.Arch | None) -> _arch.Arch:
-    """Return the architecture, by default that of the first capture's machine; raise if page sizes differ from it."""
+def _check_arch(captures: list[Capture], arch: str | Arch | None) -> Arch:
+    """Return the architecture, by default that of the first capture; raise CaptureError if page sizes do not fit it."""
     if arch is None:
         try:
             arch = _arch.of_machine(str(captures[0].meta.get("machine")), 1 << captures[0].page_shift)
         except ValueError as error:
-            raise captures[0]._error(f"{error}; give arch") from None
+            raise captures[0].error(f"{error}; give arch") from None
     arch = _arch.get(arch)
     for capture in captures:
         if capture.page_shift != arch.page_shift:
-            raise capture._error(
+            raise capture.error(
                 f"pages of 2^{capture.page_shift} bytes do not fit arch {arch.name} (2^{arch.page_shift})"
             )
     return arch
-
-
-def _describe_options(options: SimpleNamespace, arch: _arch.Arch) -> dict[str, str]:
-    """Return what the options assume."""
-    return {
-        "arch": arch.name,
-        "young": f"{options.young}, pagemap does not show it",
-        "write": f"{options.write}, pagemap does not show it",
-        "dirty": f"{options.dirty}, pagemap does not show it",
-        "soft_dirty": options.soft_dirty,
-        "uffd_wp": options.uffd_wp,
-        "lru": f"{options.lru} order; active and unevictable as in kpageflags; unmapped page cache is not there",
-        "references": "mappings and page or swap cache, no others",
-        "seed": str(options.seed),
-    }
 
 
 # VMAs and pieces
 
 
 class _Vmas:
-    """The VMAs of all captures in the order of the population, as int64 columns."""
+    """The VMAs of all captures, in the order of the population.
 
-    def __init__(self, captures: list[Capture], arch: _arch.Arch, uffd_wp: bool):
-        sizes = [len(capture.vma_start) for capture in captures]
+    Attributes
+    ----------
+    first : array of int64, shape (captures,)
+        Number of each capture's first VMA, before :meth:`drop`.
+    mm, start, end, pgoff : array of int64, shape (VMAs,)
+        Number of the mm; virtual page numbers, the end is exclusive; page offset of the first page.
+    anon, writable, special, hugetlb : array of bool, shape (VMAs,)
+        Anonymous; writable; vdso, vvar and device memory; hugetlb.
+    file : array of int64, shape (VMAs,)
+        Number of the file, by inode and name.
+    flags : array of uint32, shape (VMAs,)
+        :class:`rmapfast.flags.VmaFlag` bits.
+    keep, number : array, shape (VMAs,)
+        After :meth:`drop`: whether the VMA stays, and its number then.
+    pte_base, table_base, window_start, window_end : array of int64, shape (VMAs,)
+        After :meth:`number_vmas`: as the arrays ``vma_...`` of a population.
+    nr_ptes, nr_tables : int
+        After :meth:`number_vmas`: page-table entries and tables in all.
+    """
+
+    first: npt.NDArray[np.int64]
+    mm: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
+    pgoff: npt.NDArray[np.int64]
+    keep: npt.NDArray[np.bool_]
+    number: npt.NDArray[np.int64]
+    pte_base: npt.NDArray[np.int64]
+    table_base: npt.NDArray[np.int64]
+    window_start: npt.NDArray[np.int64]
+    window_end: npt.NDArray[np.int64]
+
+    def __init__(self, captures: list[Capture], arch: Arch, uffd_wp: bool) -> None:
+        sizes = np.array([len(capture.vma_start) for capture in captures], np.int64)
         self.first = np.cumsum(sizes) - sizes
         self.ptrs_per_pte = arch.ptrs_per_pte
         self.mm = np.repeat(np.arange(len(captures)), sizes)
@@ -244,10 +225,10 @@ class _Vmas:
             setattr(self, name, np.concatenate(columns).astype(np.int64))
         ino = np.concatenate([capture.vma_ino for capture in captures])
         self.anon = ino == 0
-        # /proc shows no offset for anonymous VMAs; the linear one is that of a VMA that was never moved.
+        # /proc shows no offset of anonymous VMAs. Taken is that of a VMA that was never moved: its own page number.
         self.pgoff[self.anon] = self.start[self.anon]
         names = [name for capture in captures for name in capture.vma_name]
-        files: dict[tuple, int] = {}
+        files: dict[tuple[int, str], int] = {}
         self.file = np.array(
             [files.setdefault((int(i), n), len(files)) for i, n in zip(ino, names, strict=True)], np.int64
         )
@@ -255,10 +236,11 @@ class _Vmas:
         perms = [text for capture in captures for text in capture.vma_perms]
         self.flags = np.zeros(len(ino), np.uint32)
         for number, (text, flag_set) in enumerate(zip(perms, flags, strict=True)):
-            self.flags[number] = sum({_VMA_FLAGS[flag] for flag in flag_set if flag in _VMA_FLAGS})
+            for flag in flag_set & _VMA_FLAGS.keys():
+                self.flags[number] |= _VMA_FLAGS[flag]
             if text.endswith("s"):
                 self.flags[number] |= VmaFlag.SHARED
-        self.flags[self.anon] |= np.uint32(VmaFlag.ANON)
+        self.flags[self.anon] |= VmaFlag.ANON
         if not uffd_wp:
             self.flags &= ~np.uint32(VmaFlag.UFFD_WP)
         self.writable = np.array([text[1:2] == "w" for text in perms], bool)
@@ -266,8 +248,8 @@ class _Vmas:
         self.special = np.array(special, bool)
         self.hugetlb = np.array(["ht" in flag_set for flag_set in flags], bool)
 
-    def drop(self, hugetlb: np.ndarray, notes: dict) -> None:
-        """Decide which VMAs stay, and their new numbers."""
+    def drop(self, hugetlb: npt.NDArray[np.bool_], notes: dict[str, str]) -> None:
+        """Decide which VMAs stay, and number those; `hugetlb` marks VMAs that have hugetlb pages."""
         hugetlb = hugetlb | self.hugetlb
         self.keep = ~(self.special | hugetlb)
         for name, mask in (("special_vmas", self.special), ("hugetlb", hugetlb & ~self.special)):
@@ -279,7 +261,7 @@ class _Vmas:
         self.number = np.cumsum(self.keep) - 1
 
     def number_vmas(self) -> None:
-        """Take out the dropped VMAs; lay out page-table entries, windows and tables."""
+        """Take out the dropped VMAs, and give the others their page-table entries, windows and tables."""
         for name in ("mm", "start", "end", "pgoff", "anon", "file", "flags", "writable"):
             setattr(self, name, getattr(self, name)[self.keep])
         pages = self.end - self.start
@@ -291,26 +273,22 @@ class _Vmas:
         first = np.flatnonzero(opens)
         self.window_start = self.start[first][window]
         self.window_end = self.end[np.append(first[1:], len(pages)) - 1][window] if len(pages) else self.end
-        # VMAs of one window share the tables that they share.
+        # VMAs of one window that lie in the same table share it.
         first_table = self.window_start // self.ptrs_per_pte
         tables = ((self.window_end - 1) // self.ptrs_per_pte - first_table + 1)[first]
         self.table_base = (np.cumsum(tables) - tables)[window] + self.start // self.ptrs_per_pte - first_table
         self.nr_tables = int(tables.sum())
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> Table:
         """Return the VMA arrays of a population."""
         names = ("start", "end", "pgoff", "pte_base", "window_start", "window_end", "table_base")
         arrays = {f"vma_{name}": getattr(self, name).astype(np.uint64) for name in names}
         return arrays | {"vma_flags": self.flags, "vma_mm": self.mm.astype(np.uint32)}
 
 
-def _join_pieces(captures: list[Capture], vmas: _Vmas, arch: _arch.Arch, notes: dict) -> dict[str, np.ndarray]:
-    """Return the pieces of all captures with the numbers of the population; VMAs that are not modelled go.
-
-    Columns beyond those of :meth:`Capture.pieces`: ``vpn`` and the masks ``present``, ``special`` and ``mapped``
-    (present and not special: it has a folio).
-    """
-    columns: list[dict] = []
+def _join_pieces(captures: list[Capture], vmas: _Vmas, arch: Arch, notes: dict[str, str]) -> Table:
+    """Return ``piece``, the pieces of all captures; VMAs that are not modelled are dropped."""
+    columns: list[Table] = []
     first_page = first_table = 0
     for first_vma, capture in zip(vmas.first, captures, strict=True):
         piece = capture.pieces(arch.ptrs_per_pte)
@@ -341,13 +319,8 @@ def _join_pieces(captures: list[Capture], vmas: _Vmas, arch: _arch.Arch, notes: 
     return piece | {"present": present, "special": special, "mapped": present & ~special}
 
 
-def _visible_intervals(piece: dict, vmas: _Vmas) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return ``seen`` and ``interval``: the pages that the pieces map as disjoint intervals, each seen once or more.
-
-    Columns of ``seen``: ``piece``, ``interval``, ``vma`` and ``index``, the page offset that the VMA gives its first
-    page. Columns of ``interval``: ``start`` (PFN), ``length`` and, where it is seen first, ``kf``, ``vma``, ``index``,
-    ``page``.
-    """
+def _visible_intervals(piece: Table, vmas: _Vmas) -> tuple[Table, Table]:
+    """Return ``seen`` and ``interval``: the pages that the pieces map, as disjoint intervals."""
     row = np.flatnonzero(piece["mapped"])
     pfn, length = (piece["pm"][row] & PM_PFN).astype(np.int64), piece["len"][row]
     cuts = sorted_unique(np.concatenate([pfn, pfn + length]))
@@ -368,24 +341,20 @@ def _visible_intervals(piece: dict, vmas: _Vmas) -> tuple[dict[str, np.ndarray],
 # Folios
 
 
-def _index(folio: dict) -> FolioIndex:
+def _index(folio: Table) -> FolioIndex:
+    """Return the lookup of the folios by PFN."""
     return FolioIndex(folio["pfn"].astype(np.uint64), folio["order"].astype(np.uint8))
 
 
-def _find_folios(interval: dict, notes: dict) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the folios behind the intervals, ``folio`` and ``part``, both in PFN order.
-
-    Columns of ``folio``: ``pfn``, ``order``, ``pages``, ``first_part`` and, by its first visible page, ``index`` (page
-    offset of its first page) and ``vma``. Columns of ``part``: ``folio``, ``interval``, ``pfn``, ``len``, ``page``.
-    Gives ``interval`` the columns ``first_part`` and ``parts``: where its parts begin, and how many it has.
-    """
+def _find_folios(interval: Table, notes: dict[str, str]) -> tuple[Table, Table]:
+    """Return ``folio`` and ``part``; add ``first_part`` and ``parts`` to ``interval``."""
     start, length, index = interval["start"], interval["length"], interval["index"]
     pfn, order, broken = visible_folios(start, length, interval["kf"], index)
     if broken:
         notes["broken"] = f"{broken} pages with contradictory head and tail flags: folios of order 0"
     folio = {"pfn": pfn, "order": order, "pages": np.int64(1) << order}
     of_interval = _index(folio).find(start.astype(np.uint64))
-    # An interval of order-0 folios holds many, in consecutive PFNs.
+    # An interval of order-0 folios holds one folio per page.
     many = np.where(order[of_interval] == 0, length, 1) if len(start) else length
     first_part = np.cumsum(many) - many
     interval |= {"first_part": first_part, "parts": many}
@@ -403,8 +372,8 @@ def _find_folios(interval: dict, notes: dict) -> tuple[dict[str, np.ndarray], di
     return folio | {"index": index[first] - start[first] + pfn, "vma": interval["vma"][first]}, part
 
 
-def _number_by_address(folio: dict, part: dict) -> dict[str, np.ndarray]:
-    """Return the folios in the order of the first page that maps them; renumber them in ``part``."""
+def _number_by_address(folio: Table, part: Table) -> Table:
+    """Return ``folio`` in the order of the first page that maps each; renumber the folios in ``part``."""
     by_address = np.argsort(np.minimum.reduceat(part["page"], folio["first_part"]))
     number = np.empty(len(by_address), np.int64)
     number[by_address] = np.arange(len(by_address))
@@ -415,10 +384,10 @@ def _number_by_address(folio: dict, part: dict) -> dict[str, np.ndarray]:
 # Counts and flags
 
 
-def _find_pmd_leaves(piece: dict, folio: dict, arch: _arch.Arch, notes: dict) -> np.ndarray:
-    """Return the first piece of each PMD leaf; add to ``piece`` the mask ``leaf``: whether it lies in one.
+def _find_pmd_leaves(piece: Table, folio: Table, arch: Arch, notes: dict[str, str]) -> npt.NDArray[np.int64]:
+    """Return the first piece of each PMD leaf; add ``leaf`` to ``piece``.
 
-    A huge range that is not one run of pages of one large folio (the huge zero page, for one) stays a PTE table.
+    A huge range that is not one run of pages of one large folio becomes a PTE table, for example the huge zero page.
     """
     piece["leaf"] = np.zeros(len(piece["pm"]), bool)
     rows = np.flatnonzero(piece["table"] >= 0)
@@ -436,15 +405,23 @@ def _find_pmd_leaves(piece: dict, folio: dict, arch: _arch.Arch, notes: dict) ->
     if not fits.all():
         notes["huge"] = f"{int(np.count_nonzero(~fits))} huge ranges without a whole large folio: taken as PTE tables"
     piece["leaf"][rows] = fits[row_of]
-    return rows[begin][fits]
+    leaves: npt.NDArray[np.int64] = rows[begin][fits]
+    return leaves
 
 
-def _count_mappings(folio, part, interval, seen, piece, leaf, captures, notes) -> None:
-    """Count mappings: a page is mapped at least as often as these captures show.
+def _count_mappings(
+    folio: Table,
+    part: Table,
+    interval: Table,
+    seen: Table,
+    piece: Table,
+    leaf: npt.NDArray[np.int64],
+    captures: list[Capture],
+    notes: dict[str, str],
+) -> None:
+    """Add ``count`` to ``part``, and ``visible``, ``total``, ``entire``, ``mapped`` and ``differ`` to ``folio``.
 
-    Adds to ``part`` the column ``count`` (PTEs that map each page), to ``folio`` the columns ``visible`` (pages),
-    ``total`` (mappings by PTEs), ``entire`` (by PMD leaves), ``mapped`` (pages mapped by PTEs) and ``differ`` (page
-    mapcounts do).
+    A page is mapped as often as kpagecount says, and at least as often as these captures show.
     """
     nr, first_part = len(interval["start"]), folio["first_part"]
     times_seen = np.bincount(seen["interval"], minlength=nr)
@@ -458,7 +435,7 @@ def _count_mappings(folio, part, interval, seen, piece, leaf, captures, notes) -
     folio["total"] = np.add.reduceat(count * part["len"], first_part)
     folio["mapped"] = np.add.reduceat((count > 0) * part["len"], first_part)
     if int((folio["total"] + folio["entire"] + folio["pages"]).max(initial=0)) >= 1 << 31:
-        raise captures[0]._error("kpagecount: expected less than 2^31 mappings of a folio")
+        raise captures[0].error("kpagecount: expected less than 2^31 mappings of a folio")
     in_part = folio["visible"] < folio["pages"]
     smallest, largest = np.minimum.reduceat(count, first_part), np.maximum.reduceat(count, first_part)
     folio["differ"] = np.where(in_part, np.minimum(smallest, 0), smallest) != largest
@@ -471,8 +448,8 @@ def _count_mappings(folio, part, interval, seen, piece, leaf, captures, notes) -
         )
 
 
-def _set_flags(folio: dict, part: dict, interval: dict, seen: dict, piece: dict) -> None:
-    """Set flags by kpageflags and pagemap: add ``flags`` and ``anon`` to ``folio``, and page ``flags`` to ``part``."""
+def _set_flags(folio: Table, part: Table, interval: Table, seen: Table, piece: Table) -> None:
+    """Add ``flags`` and ``anon`` to ``folio`` and ``flags`` to ``part``, by kpageflags and pagemap."""
     nr, kf, first_part = len(interval["start"]), interval["kf"], folio["first_part"]
     word = np.zeros(nr, np.uint32)
     for name, flag in _FOLIO_FLAGS.items():
@@ -480,22 +457,22 @@ def _set_flags(folio: dict, part: dict, interval: dict, seen: dict, piece: dict)
     flags = np.bitwise_or.reduceat(word[part["interval"]], first_part)
     shared = piece["pm"][seen["piece"]] & PM_EXCLUSIVE == 0
     exclusive = np.bincount(seen["interval"], weights=shared, minlength=nr) == 0
-    exclusive &= word & np.uint32(FolioFlag.ANON) > 0
+    exclusive &= word & FolioFlag.ANON > 0
     per_page = exclusive * np.uint8(PageFlag.EXCLUSIVE) | has_flags(kf, "hwpoison") * np.uint8(PageFlag.HWPOISON)
     part["flags"] = per_page[part["interval"]]
     lowest, highest = (ufunc.reduceat(part["flags"], first_part) for ufunc in (np.minimum, np.maximum))
     mixed = (lowest != highest) | (highest > PageFlag.EXCLUSIVE)
-    flags[mixed] |= np.uint32(FolioFlag.PAGE_FLAGS)
-    flags[~mixed & (highest == PageFlag.EXCLUSIVE)] |= np.uint32(FolioFlag.EXCLUSIVE)
-    flags[folio["differ"]] |= np.uint32(FolioFlag.PAGE_MAPCOUNTS)
-    anon = flags & np.uint32(FolioFlag.ANON) > 0
+    flags[mixed] |= FolioFlag.PAGE_FLAGS
+    flags[~mixed & (highest == PageFlag.EXCLUSIVE)] |= FolioFlag.EXCLUSIVE
+    flags[folio["differ"]] |= FolioFlag.PAGE_MAPCOUNTS
+    anon = flags & FolioFlag.ANON > 0
     in_part = (folio["visible"] < folio["pages"]) & (folio["mapped"] > 0)
-    flags[anon & in_part] |= np.uint32(FolioFlag.PARTIALLY_MAPPED)
+    flags[anon & in_part] |= FolioFlag.PARTIALLY_MAPPED
     folio |= {"flags": flags, "anon": anon}
 
 
-def _note_displaced(folio: dict, part: dict, interval: dict, seen: dict, notes: dict) -> None:
-    """Say how many pages are mapped at another offset than their folio's first page implies."""
+def _note_displaced(folio: Table, part: Table, interval: Table, seen: Table, notes: dict[str, str]) -> None:
+    """Note how many pages are mapped at another offset than the first page of their folio implies."""
     number = part["folio"][interval["first_part"]][seen["interval"]]
     implied = folio["index"][number] + interval["start"][seen["interval"]] - folio["pfn"][number]
     wrong = seen["index"] != implied
@@ -504,10 +481,10 @@ def _note_displaced(folio: dict, part: dict, interval: dict, seen: dict, notes: 
         notes["displaced"] = f"{lost} PTEs at another offset than the folio's first: mappings that no rmap walk finds"
 
 
-def _folio_arrays(folio: dict) -> dict[str, np.ndarray]:
+def _folio_arrays(folio: Table) -> Table:
     """Return the folio arrays of a population, but for swap offsets and page base."""
     pages, entire, mapcount = folio["pages"], folio["entire"], folio["total"] + folio["entire"]
-    uncached = folio["anon"] & (folio["flags"] & np.uint32(FolioFlag.SWAPCACHE) == 0)
+    uncached = folio["anon"] & (folio["flags"] & FolioFlag.SWAPCACHE == 0)
     return {
         "folio_pfn": folio["pfn"].astype(np.uint64),
         "folio_index": folio["index"].astype(np.uint64),
@@ -520,14 +497,14 @@ def _folio_arrays(folio: dict) -> dict[str, np.ndarray]:
     }
 
 
-def _page_arrays(folio: dict, part: dict) -> dict[str, np.ndarray]:
-    """Return page base, page mapcounts and page flags; filled where they differ within a folio."""
+def _page_arrays(folio: Table, part: Table) -> Table:
+    """Return page base, page mapcounts and page flags; the last two are filled where they differ within a folio."""
     base = np.cumsum(folio["pages"]) - folio["pages"]
     nr_pages = int(folio["pages"].sum())
     page_mapcount, page_flags = np.zeros(nr_pages, np.int32), np.zeros(nr_pages, np.uint8)
     for array, values, use in (
         (page_mapcount, part["count"], folio["differ"]),
-        (page_flags, part["flags"], folio["flags"] & np.uint32(FolioFlag.PAGE_FLAGS) > 0),
+        (page_flags, part["flags"], folio["flags"] & FolioFlag.PAGE_FLAGS > 0),
     ):
         rows = np.flatnonzero(use[part["folio"]])
         of = part["folio"][rows]
@@ -536,12 +513,12 @@ def _page_arrays(folio: dict, part: dict) -> dict[str, np.ndarray]:
     return {"folio_page_base": base.astype(np.uint64), "page_mapcount": page_mapcount, "page_flags": page_flags}
 
 
-def _make_swap_offsets(folio: dict, ptes: np.ndarray, notes: dict) -> np.ndarray:
-    """Return swap offsets of folios in the swap cache: beyond those in PTEs."""
+def _make_swap_offsets(folio: Table, ptes: npt.NDArray[np.uint64], notes: dict[str, str]) -> npt.NDArray[np.uint64]:
+    """Return the swap offsets of folios in the swap cache; they follow the offsets in PTEs."""
     swap = np.zeros(len(folio["pfn"]), np.uint64)
-    cached = folio["flags"] & np.uint32(FolioFlag.SWAPCACHE) > 0
+    cached = folio["flags"] & FolioFlag.SWAPCACHE > 0
     if cached.any():
-        after = int(pte.pfn(ptes[pte.kind(ptes) == 1]).max(initial=0)) + 1
+        after = int(pte.pfn(ptes[pte.kind(ptes) == _SWAP]).max(initial=0)) + 1
         pages = folio["pages"][cached]
         swap[cached] = (after + np.cumsum(pages) - pages).astype(np.uint64)
         notes["swap"] = f"{int(cached.sum())} folios in the swap cache: their swap offsets are made up"
@@ -551,37 +528,35 @@ def _make_swap_offsets(folio: dict, ptes: np.ndarray, notes: dict) -> np.ndarray
 # Page tables
 
 
-def _make_ptes(piece: dict, vmas: _Vmas, options: SimpleNamespace, notes: dict) -> np.ndarray:
-    """Return the PTE array; add to ``piece`` the mask ``swapped``: whether it holds swap entries."""
+def _make_ptes(piece: Table, vmas: _Vmas, assumed: Assumptions, notes: dict[str, str]) -> npt.NDArray[np.uint64]:
+    """Return the PTEs; add ``swapped`` to ``piece``."""
     pm, length, vma, present = piece["pm"], piece["len"], piece["vma"], piece["present"]
-    wp = (pm & PM_UFFD_WP > 0) & (options.uffd_wp == "capture")
-    soft = (pm & PM_SOFT_DIRTY > 0) & (options.soft_dirty == "capture")
-    word = np.where(present, _present_words(piece, vmas, options, wp, soft), _nonpresent_words(piece, wp, soft, notes))
+    wp = (pm & PM_UFFD_WP > 0) & (assumed.uffd_wp == "capture")
+    soft = (pm & PM_SOFT_DIRTY > 0) & (assumed.soft_dirty == "capture")
+    word = np.where(present, _present_words(piece, vmas, assumed, wp, soft), _nonpresent_words(piece, wp, soft, notes))
     at = ranges(vmas.pte_base[vma] + piece["vpn"] - vmas.start[vma], length)
     number = ranges(np.zeros(len(length)), length).astype(np.uint64)
     words = np.repeat(word, length) + np.repeat(present.astype(np.uint64) << pte.PFN_SHIFT, length) * number
-    if not _same_for_all(options.young):
-        young = rate_mask(options.seed, "young", ranges(piece["page"], length).astype(np.uint64), options.young)
+    if assumed.young_of_all is None:
+        young = rate_mask(assumed.seed, "young", ranges(piece["page"], length).astype(np.uint64), assumed.young)
         words |= young * np.repeat(present * pte.YOUNG, length)
     ptes = np.zeros(vmas.nr_ptes, np.uint64)
     ptes[at] = words
     return ptes
 
 
-def _same_for_all(rate: bool | float) -> bool:
-    return isinstance(rate, bool | np.bool_) or rate in (0, 1)
-
-
-def _present_words(piece, vmas, options, wp, soft) -> np.ndarray:
-    """Return the PTE of each piece's first page, if it is present; young only if all are."""
+def _present_words(
+    piece: Table, vmas: _Vmas, assumed: Assumptions, wp: npt.NDArray[np.bool_], soft: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint64]:
+    """Return the PTE of the first page of each piece, for pieces that are present; young if all PTEs are."""
     pm, kf, vma = piece["pm"], piece["kf"], piece["vma"]
     anon = has_flags(kf, "anon")
-    shared_dirty = (vmas.flags[vma] & np.uint32(VmaFlag.SHARED) > 0) & ~anon & has_flags(kf, "dirty")
+    shared_dirty = (vmas.flags[vma] & VmaFlag.SHARED > 0) & ~anon & has_flags(kf, "dirty")
     by_perms = shared_dirty | (anon & (pm & PM_EXCLUSIVE > 0))
-    writable = by_perms if isinstance(options.write, str) else bool(options.write)
+    writable = by_perms if isinstance(assumed.write, str) else bool(assumed.write)
     writable = vmas.writable[vma] & piece["mapped"] & writable & ~wp
     written = has_flags(kf, "dirty") | (anon & has_flags(kf, "swapbacked"))
-    dirty = writable & (written if isinstance(options.dirty, str) else bool(options.dirty))
+    dirty = writable & (written if isinstance(assumed.dirty, str) else bool(assumed.dirty))
     flags = np.full(len(pm), pte.PRESENT)
     for mask, flag in (
         (writable, pte.WRITE),
@@ -591,13 +566,15 @@ def _present_words(piece, vmas, options, wp, soft) -> np.ndarray:
         (soft, pte.SOFT_DIRTY),
     ):
         flags |= mask * flag
-    if _same_for_all(options.young) and options.young:
+    if assumed.young_of_all:
         flags |= pte.YOUNG
     return ((pm & PM_PFN) << pte.PFN_SHIFT) | flags
 
 
-def _nonpresent_words(piece, wp, soft, notes) -> np.ndarray:
-    """Return the PTE of each piece's pages, if they are not present; add the mask ``swapped`` to ``piece``."""
+def _nonpresent_words(
+    piece: Table, wp: npt.NDArray[np.bool_], soft: npt.NDArray[np.bool_], notes: dict[str, str]
+) -> npt.NDArray[np.uint64]:
+    """Return the PTE of each piece, for pieces that are not present; add ``swapped`` to ``piece``."""
     pm = piece["pm"]
     kind, offset = pm & np.uint64(31), (pm & PM_PFN) >> np.uint64(5)
     swapped = ~piece["present"] & (pm & PM_SWAP > 0)
@@ -607,14 +584,14 @@ def _nonpresent_words(piece, wp, soft, notes) -> np.ndarray:
     piece["swapped"] = swapped
     if unknown.any():
         notes["markers"] = f"{int(piece['len'][unknown].sum())} guard or other markers: taken as none"
-    # The type goes above the offset: areas stay apart, and the next page is the next offset.
+    # The type is placed above the offset: swap areas stay apart, and consecutive pages have consecutive offsets.
     value = (offset & np.uint64((1 << 47) - 1)) | kind << np.uint64(47)
     bits = wp * pte.UFFD_WP | soft * pte.SOFT_DIRTY | (pm & PM_EXCLUSIVE > 0) * pte.EXCLUSIVE
-    swap_word = value << pte.PFN_SHIFT | np.uint64(1 << _core.KIND_SHIFT) | bits
+    swap_word = value << pte.PFN_SHIFT | np.uint64(_SWAP << _core.KIND_SHIFT) | bits
     return np.where(swapped, swap_word, np.where(marker & wp, pte.MARKER, pte.NONE))
 
 
-def _fold_vmas(ptes: np.ndarray, vmas: _Vmas, folio: dict, arch: _arch.Arch, notes: dict) -> None:
+def _fold_vmas(ptes: npt.NDArray[np.uint64], vmas: _Vmas, folio: Table, arch: Arch, notes: dict[str, str]) -> None:
     """Set CONT in every contpte block that the kernel would fold."""
     index = _index(folio)
     for base, start, end in zip(vmas.pte_base, vmas.start, vmas.end, strict=True):
@@ -622,7 +599,7 @@ def _fold_vmas(ptes: np.ndarray, vmas: _Vmas, folio: dict, arch: _arch.Arch, not
     notes["cont"] = f"every contpte block of {arch.cont_ptes} that qualifies is folded"
 
 
-def _make_table_states(piece: dict, leaf: np.ndarray, vmas: _Vmas, arch: _arch.Arch) -> np.ndarray:
+def _make_table_states(piece: Table, leaf: npt.NDArray[np.int64], vmas: _Vmas, arch: Arch) -> npt.NDArray[np.uint8]:
     """Return the state of each table: a PTE table, or a PMD leaf."""
     state = np.zeros(vmas.nr_tables, np.uint8)
     vma = piece["vma"][leaf]
@@ -631,7 +608,7 @@ def _make_table_states(piece: dict, leaf: np.ndarray, vmas: _Vmas, arch: _arch.A
     return state
 
 
-def _make_rss(piece: dict, vmas: _Vmas, nr_mms: int) -> np.ndarray:
+def _make_rss(piece: Table, vmas: _Vmas, nr_mms: int) -> npt.NDArray[np.int64]:
     """Return the counters of each mm: file, anonymous, swap entries, shmem."""
     mapped, anon, swapbacked = piece["mapped"], has_flags(piece["kf"], "anon"), has_flags(piece["kf"], "swapbacked")
     rss = np.zeros((nr_mms, 4), np.int64)
@@ -645,8 +622,8 @@ def _make_rss(piece: dict, vmas: _Vmas, nr_mms: int) -> np.ndarray:
 # Rmap and lists
 
 
-def _seen_pairs(folio, part, interval, seen, vmas) -> tuple[np.ndarray, np.ndarray]:
-    """Return (folio, VMA) of mappings that the file's VMAs do not tell: anonymous folios, files under another name."""
+def _seen_pairs(folio: Table, part: Table, interval: Table, seen: Table, vmas: _Vmas) -> FoliosAndVmas:
+    """Return the mappings that the VMAs of the file do not show: anonymous folios, and files under another name."""
     vma, number = seen["vma"], part["folio"][interval["first_part"]][seen["interval"]]
     told = ~folio["anon"][number] & (vmas.file[vma] == vmas.file[folio["vma"][number]]) & ~vmas.anon[vma]
     row = np.flatnonzero(~told)
@@ -654,11 +631,12 @@ def _seen_pairs(folio, part, interval, seen, vmas) -> tuple[np.ndarray, np.ndarr
     return part["folio"][ranges(first, nr)], np.repeat(vma[row], nr)
 
 
-def _make_rmap(vmas: _Vmas, folios: dict, seen_pairs: tuple, capture: Capture) -> dict[str, np.ndarray]:
-    """Return ``rmap_start`` and ``rmap_vma``: VMAs by page offset, mm and address, as the interval tree yields them.
+def _make_rmap(vmas: _Vmas, folios: Table, seen_pairs: FoliosAndVmas, capture: Capture) -> Table:
+    """Return ``rmap_start`` and ``rmap_vma``.
 
-    A file folio's row holds every VMA of the file that covers a part of it, mapped there or not; an anonymous folio's
-    those that map it.
+    The row of a file folio holds every VMA of the file that covers a part of it, whether it is mapped there or not. The
+    row of an anonymous folio holds the VMAs that map it. VMAs are in the order in which the interval tree yields them:
+    by page offset, mm and address.
     """
     folio_start, pages = folios["index"], folios["pages"]
     rank = np.lexsort((vmas.start, vmas.mm, vmas.pgoff))
@@ -677,7 +655,7 @@ def _make_rmap(vmas: _Vmas, folios: dict, seen_pairs: tuple, capture: Capture) -
         last = np.searchsorted(begin, vmas.pgoff[vma] + vmas.end[vma] - vmas.start[vma])
         nr += max(last - first, 0)
         if nr >= 1 << 31:
-            raise capture._error("expected less than 2^31 pairs of folio and VMA")
+            raise capture.error("expected less than 2^31 pairs of folio and VMA")
         found = mine[first:last]
         pairs.append(np.stack([found, np.full(len(found), vma)]))
     folio, vma = np.concatenate(pairs, axis=1)
@@ -686,21 +664,21 @@ def _make_rmap(vmas: _Vmas, folios: dict, seen_pairs: tuple, capture: Capture) -
     overlap = folio_start[folio] < vmas.pgoff[vma] + vmas.end[vma] - vmas.start[vma]
     overlap &= folio_start[folio] + pages[folio] > vmas.pgoff[vma]
     key = sorted_unique((folio * max(len(rank), 1) + place[vma])[overlap])
-    folio, vma = key // max(len(rank), 1), rank[key % max(len(rank), 1)] if len(rank) else key
+    folio = key // max(len(rank), 1)
     row = np.bincount(folio, minlength=len(folio_start))
     return {
         "rmap_start": np.concatenate([[0], np.cumsum(row)]).astype(np.uint64),
-        "rmap_vma": vma.astype(np.uint32),
+        "rmap_vma": rank[key % max(len(rank), 1)].astype(np.uint32),
     }
 
 
-def _make_lists(folio: dict, options: SimpleNamespace) -> dict[str, np.ndarray]:
-    """Return the LRU lists, without folios that are mlocked or unevictable."""
+def _make_lists(folio: Table, assumed: Assumptions) -> Table:
+    """Return the LRU lists; folios that are mlocked or unevictable are on none."""
     nr, flags = len(folio["pfn"]), folio["flags"]
-    position = permute(options.seed, DRAW_LRU, nr) if options.lru == "shuffled" else np.arange(nr)
-    off_lru = flags & np.uint32(FolioFlag.UNEVICTABLE | FolioFlag.MLOCKED) > 0
+    position = permute(assumed.seed, DRAW_LRU, nr) if assumed.lru == "shuffled" else np.arange(nr)
+    off_lru = flags & (FolioFlag.UNEVICTABLE | FolioFlag.MLOCKED) > 0
     position = position[~off_lru[position]]
-    is_active = flags[position] & np.uint32(FolioFlag.ACTIVE) > 0
+    is_active = flags[position] & FolioFlag.ACTIVE > 0
     return {
         "lru_inactive": position[~is_active].astype(np.uint32),
         "lru_active": position[is_active].astype(np.uint32),

@@ -1,25 +1,18 @@
-"""What a population holds, and how much of it an unmap could batch."""
+"""What a population holds: a description, also of how much an unmap could batch, its table, and a map of the memory."""
 
-from rmapfast.contents.description import (
-    MAP_WIDTH,
-    POLICIES,
-    VMA_FLAGS,
-    describe,
-    folio_mappings,
-    mapped_entries,
-    memory_map,
-    vma_names,
-)
+from rmapfast.contents.description import POLICIES, describe
+from rmapfast.contents.memory import Detail, DetailRow, DetailRun, MemoryMap, Strip, memory_map, vma_names
 from rmapfast.contents.table import description_table
 
 __all__ = [
-    "MAP_WIDTH",
     "POLICIES",
-    "VMA_FLAGS",
+    "Detail",
+    "DetailRow",
+    "DetailRun",
+    "MemoryMap",
+    "Strip",
     "describe",
     "description_table",
-    "folio_mappings",
-    "mapped_entries",
     "memory_map",
     "vma_names",
 ]

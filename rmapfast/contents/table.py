@@ -1,10 +1,14 @@
-"""What a population holds, as text."""
+"""The description of a population as text."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from rmapfast._version import __version__
 from rmapfast.support import format_size, hanging, paragraph
 
+# Labels of the ways in which a folio lies in a VMA.
 _MAPPINGS = {
     "order_0": "order 0",
     "whole": "large, whole by PTEs",
@@ -17,8 +21,19 @@ _MAPPINGS = {
 }
 
 
-def description_table(described: dict) -> str:
-    """Return what :func:`rmapfast.contents.description.describe` found as text."""
+def description_table(described: Mapping[str, Any]) -> str:
+    """Return a description as tables of plain text, 100 columns at most.
+
+    Parameters
+    ----------
+    described : dict
+        What :func:`rmapfast.describe` returned.
+
+    Returns
+    -------
+    str
+        Without a line feed at its end.
+    """
     page, mapped = described["page_size"], described["mapped_pages"]
     lines = paragraph(
         f"{described['source']}: {described['mms']} process(es), {described['vmas']} VMAs, {described['ptes']} PTEs, "
@@ -62,11 +77,12 @@ def description_table(described: dict) -> str:
 
 
 def _share(part: float, whole: float) -> str:
+    """Return part / whole in percent, or ``-`` if the whole is 0."""
     return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
-def _order_lines(described: dict) -> list[str]:
-    """Folios by order and kind, with the memory of each order."""
+def _order_lines(described: Mapping[str, Any]) -> list[str]:
+    """Return the table of folios by order and kind, with the memory of each order."""
     kinds = described["orders_by_kind"]
     lines = [f"{'folios of order':<18}" + "".join(f"{kind:>11}" for kind in kinds) + f"{'memory':>12}{'share':>9}"]
     for order, count in described["orders"].items():
@@ -78,8 +94,8 @@ def _order_lines(described: dict) -> list[str]:
     return lines
 
 
-def _sharing_rows(sharing: dict[str, int]) -> list[tuple[str, int]]:
-    """Counts up to 4 by themselves, more by powers of two."""
+def _sharing_rows(sharing: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return label and pages by number of mappings: up to 3 each, from 4 on by powers of two."""
     bins: dict[int, int] = {}
     for times, nr in sharing.items():
         low = int(times) if int(times) <= 4 else 1 << (int(times).bit_length() - 1)
@@ -88,8 +104,8 @@ def _sharing_rows(sharing: dict[str, int]) -> list[tuple[str, int]]:
     return [(names[low], nr) for low, nr in sorted(bins.items())]
 
 
-def _policy_lines(described: dict) -> list[str]:
-    """The share of the mapped pages that each policy batches."""
+def _policy_lines(described: Mapping[str, Any]) -> list[str]:
+    """Return the table of mapped pages by policy, and the notes below it."""
     mapped = described["mapped_pages"]
     lines = [
         f"{'mapped pages unmapped by':<26}{'batches':>9}{'of whole':>10}{'one':>8}{'by a':>8}{'not':>8}{'steps':>13}",

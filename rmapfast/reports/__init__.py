@@ -1,8 +1,9 @@
-"""Runs as text: tables, Markdown and CSV."""
+"""Runs side by side as text: plain tables that paste into a commit message, Markdown and CSV."""
 
-from rmapfast.reports.csv_rows import CSV_COLUMNS, comparison_csv
+from rmapfast.reports.context import assumed, run_lines
+from rmapfast.reports.csv_table import CSV_COLUMNS, comparison_csv
 from rmapfast.reports.markdown import comparison_markdown
-from rmapfast.reports.rows import assumed, per_page, run_lines
+from rmapfast.reports.rows import per_page
 from rmapfast.reports.table import comparison_table
 
 __all__ = [

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from rmapfast.reports.rows import Row, footer, head, heading, notes, table_rows
+from rmapfast.reports.context import footer, head, heading, notes
+from rmapfast.reports.rows import Row, table_rows
+from rmapfast.runs import Runs
 
 
-def comparison_markdown(comparison) -> str:
-    """Return a :class:`Comparison` as Markdown: the rows of :func:`comparison_table`, a table per architecture."""
+def comparison_markdown(comparison: Runs) -> str:
+    """Return runs side by side as Markdown: the rows of :func:`comparison_table`, a table per architecture.
+
+    Parameters
+    ----------
+    comparison : Runs
+        Such as a :class:`rmapfast.Comparison`.
+    """
     parts = head(comparison)
     for arch, runs in comparison.by_arch().items():
         names = tuple(comparison.label(run) for run in runs)
@@ -19,6 +27,7 @@ def comparison_markdown(comparison) -> str:
 
 
 def _markdown_line(row: Row, width: int) -> str:
+    """Return a row of `width` cells; a heading is in italics."""
     cells = [row.label.strip() if row.cells else f"*{row.label.strip()}*", *row.cells[:1]]
     for cell, text in zip(row.cells[1:], row.ratios or [""] * (len(row.cells) - 1), strict=True):
         cells += [cell, text]

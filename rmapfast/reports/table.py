@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from rmapfast.reports.rows import (
-    COLUMN,
-    LABEL,
-    LONGEST_NAME,
-    RATIO,
-    WIDTH,
-    Row,
-    footer,
-    head,
-    heading,
-    notes,
-    table_rows,
-)
+from collections.abc import Sequence
+
+from rmapfast.reports.context import footer, head, heading, notes
+from rmapfast.reports.rows import Row, table_rows
+from rmapfast.result import Result
+from rmapfast.runs import Runs
 from rmapfast.support import paragraph
 
+# Letters of a table and of its columns. Three runs fit beside the baseline: 22 + 14 + 3 * (14 + 7) = 99.
+_WIDTH = 100
+_LABEL = 22
+_COLUMN = 14
+_RATIO = 7
+_LONGEST_NAME = 27
 
-def comparison_table(comparison) -> str:
-    """Return a :class:`Comparison` as text.
 
-    Per architecture: the prediction and its components, the events per reclaimed page, each with the ratio to the
-    baseline, and the batch lengths.
+def comparison_table(comparison: Runs) -> str:
+    """Return runs side by side as plain text.
+
+    Parameters
+    ----------
+    comparison : Runs
+        Such as a :class:`rmapfast.Comparison`.
+
+    Returns
+    -------
+    str
+        A table per architecture, of at most 100 columns: the prediction and its components, the events per reclaimed
+        page, each with the ratio to the baseline, and the batch lengths. More runs than fit have further tables.
     """
     lines = [line for text in head(comparison) for line in paragraph(text)]
     for arch, runs in comparison.by_arch().items():
         lines += ["", heading(comparison, arch, runs)]
-        column = max(COLUMN, min(max(len(comparison.label(run)) for run in runs), LONGEST_NAME) + 2)
-        # The baseline and as many others as fit; the rest follows below.
-        others = max((WIDTH - LABEL - column) // (column + RATIO), 1)
+        column = max(_COLUMN, min(max(len(comparison.label(run)) for run in runs), _LONGEST_NAME) + 2)
+        # The baseline and as many others as fit beside it; the rest follows below.
+        others = max((_WIDTH - _LABEL - column) // (column + _RATIO), 1)
         for first in range(1, max(len(runs), 2), others):
             lines += _columns(comparison, [runs[0], *runs[first : first + others]], column)
         lines += [line for note in notes(comparison, arch, runs) for line in paragraph(note)]
@@ -37,21 +45,23 @@ def comparison_table(comparison) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _columns(comparison, runs, column: int) -> list[str]:
-    names = (comparison.label(run) for run in runs)
-    names = tuple(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 2] + ".." for name in names)
+def _columns(comparison: Runs, runs: Sequence[Result], column: int) -> list[str]:
+    """Return the lines of a table with a column per run."""
+    labels = (comparison.label(run) for run in runs)
+    names = tuple(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 2] + ".." for name in labels)
     rows = [Row("", names, ("ratio",) * (len(runs) - 1)), *table_rows(runs, comparison.same_memory)]
     return [line for row in rows for line in _lines(row, column)]
 
 
 def _lines(row: Row, column: int) -> list[str]:
+    """Return a row as text; a label that is too long has a line of its own."""
     if not row.cells:
         return [row.label]
     first, *others = row.cells
     cells = f"{first:>{column}}" + "".join(
-        f"{cell:>{column}}{text:>{RATIO}}" for cell, text in zip(others, row.ratios or [""] * len(others), strict=True)
+        f"{cell:>{column}}{text:>{_RATIO}}" for cell, text in zip(others, row.ratios or [""] * len(others), strict=True)
     )
-    # components that the data do not separate stand as one, under a long name
-    if len(row.label) > LABEL:
-        return [*paragraph(row.label), " " * LABEL + cells]
-    return [f"{row.label:<{LABEL}}{cells}"]
+    # Components that the data do not separate stand as one, under a long name.
+    if len(row.label) > _LABEL:
+        return [*paragraph(row.label), " " * _LABEL + cells]
+    return [f"{row.label:<{_LABEL}}{cells}"]

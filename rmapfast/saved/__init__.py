@@ -1,13 +1,14 @@
-"""Saved results: read and written, and run again."""
+"""Saved results: read and written, compared, and run again."""
 
-from rmapfast.saved.again import Difference, Rerun, differences, rerun
-from rmapfast.saved.documents import json_text, load, save
+from rmapfast.saved.again import Rerun, rerun
+from rmapfast.saved.changed import Difference, differences, differences_table
+from rmapfast.saved.documents import load, save
 
 __all__ = [
     "Difference",
     "Rerun",
     "differences",
-    "json_text",
+    "differences_table",
     "load",
     "rerun",
     "save",

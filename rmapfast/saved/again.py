@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from rmapfast._version import __version__
 from rmapfast.comparison import Comparison
 from rmapfast.loop import reclaim
 from rmapfast.population import Population
 from rmapfast.result import Result
+from rmapfast.saved.changed import Difference, differences, run_differences
 from rmapfast.saved.documents import load
-from rmapfast.sweeps import Sweep, sweep
-from rmapfast.sweeps import where as where_is
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A number that is not what it was."""
-
-    where: str
-    name: str
-    before: object
-    now: object
+from rmapfast.spec import PopulationSpec
+from rmapfast.sweeps import Space, Sweep, sweep
 
 
 @dataclass(frozen=True)
@@ -35,11 +26,13 @@ class Rerun:
     Parameters
     ----------
     path : str
+        The file.
     before, now : str
-        Version that made the file, and this one.
+        Version of rmapfast that made the file, and this one.
     runs : int
         Simulations that were compared.
     differences : tuple of Difference
+        Every number that is not what it was; none if the result was repeated.
     again : Sweep or Comparison
         The new outcome.
     """
@@ -56,7 +49,7 @@ class Rerun:
         """Whether every number is what it was."""
         return not self.differences
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return the outcome as a dict that serialises to JSON."""
         return {
             "file": self.path,
@@ -68,66 +61,69 @@ class Rerun:
         }
 
 
-def rerun(path: str | os.PathLike, *, progress: Callable[..., None] | None = None, **options) -> Rerun:
+def rerun(
+    path: str | os.PathLike[str],
+    *,
+    executor: str | Executor | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Rerun:
     """Run a saved result again and compare every number that does not depend on the machine.
 
     Parameters
     ----------
     path : path
         What :func:`rmapfast.save`, ``rmapfast reclaim -o`` or a sweep wrote.
+    executor, workers
+        Where the points of a sweep run, as for :func:`rmapfast.sweep`; not with a result of reclaim.
     progress : callable, optional
         Called with the simulations done, their number, and how many failed.
-    **options
-        Of a sweep, where it runs: ``executor``, ``workers``.
+
+    Returns
+    -------
+    Rerun
 
     Raises
     ------
     ValueError
-        If the file does not say how to repeat its runs, or an input has changed since.
+        If the file does not say how to repeat its runs, if an input has changed since, or if `executor` or `workers`
+        could not be used.
     OSError
         If the file or an input cannot be read.
     """
     saved = load(path)
     version = saved.provenance["rmapfast"]
     if isinstance(saved, Sweep):
-        before = saved.provenance["arguments"]["inputs"]
-        space = type(saved.space).of(saved.provenance["arguments"]["space"])
+        arguments = saved.provenance["arguments"]
+        before, space = arguments["inputs"], Space.of(arguments["space"])
         for name, found in space.inputs.items():
             if before.get(name) != found:
                 raise ValueError(
                     f"{name}: changed since {path} was made (SHA-256 {found[:12]}, was {before[name][:12]})"
                 )
-        again = sweep(space, yes=True, progress=progress, **options)
-        return Rerun(str(path), version, __version__, len(saved.records), tuple(differences(saved, again)), again)
-    runs, found = [], []
+        swept = sweep(space, yes=True, executor=executor, workers=workers, progress=progress)
+        return Rerun(str(path), version, __version__, len(saved.records), tuple(differences(saved, swept)), swept)
+    for option, given in (("executor", executor), ("workers", workers)):
+        if given is not None:
+            raise ValueError(f"{option}: expected a sweep, whose points run on workers; {path} holds runs of reclaim")
+    runs: list[Result] = []
+    differing: list[Difference] = []
     for number, run in enumerate(saved.runs, 1):
         runs.append(_again(run, saved))
-        found += _of_results(f"{run.policy_name} on {run.arch.name}", run, runs[-1])
+        differing += run_differences(run, runs[-1])
         if progress:
             progress(number, len(saved.runs), 0)
     again = Comparison(tuple(runs), saved.population, saved.provenance)
-    return Rerun(str(path), version, __version__, len(runs), tuple(found), again)
+    return Rerun(str(path), version, __version__, len(runs), tuple(differing), again)
 
 
 def _again(run: Result, saved: Comparison) -> Result:
-    described, arguments = run.population, (run.provenance or saved.provenance)["arguments"]
-    assumed = dict(described["assumptions"])
+    """Return the run of a saved comparison, made again."""
+    arguments = (run.provenance or saved.provenance)["arguments"]
     if isinstance(run.policy, str):
         raise ValueError(f"{run.policy}: a policy that is a Python function is not in the file and cannot be repeated")
-    if described["source"] == "synthetic":
-        population = Population.described(
-            **{k: v for k, v in assumed.items() if k not in ("arch", "fill")}, arch=run.arch
-        )
-    elif paths := arguments.get("capture"):
-        given = ("young", "seed", "dirty", "write", "soft_dirty", "uffd_wp", "lru")
-        options = {name: arguments[name] for name in given if name in arguments}
-        population = Population.load(paths, arch=run.arch, **options)
-        if population.input_hash != described["input_hash"]:
-            raise ValueError(f"{' '.join(paths)}: changed since the runs were made")
-    else:
-        raise ValueError(f"the population ({described['source']}) is not described in the file: it cannot be repeated")
     return reclaim(
-        population,
+        _population(run, arguments),
         run.target_pages << run.arch.page_shift,
         policy=run.policy,
         arch=run.arch,
@@ -138,52 +134,18 @@ def _again(run: Result, saved: Comparison) -> Result:
     )
 
 
-def _of_results(where: str, before: Result, now: Result):
-    yield from _of_counts(where, before.events, now.events)
-    yield from _of_counts(where, before.batch_lengths, now.batch_lengths, "batches of ")
-    yield from _of_counts(where, vars_of(before), vars_of(now))
-    prices = [one.prediction.value if one.costs else None for one in (before, now)]
-    if prices[0] != prices[1]:
-        yield Difference(where, "predicted", *prices)
-
-
-def vars_of(run: Result) -> dict:
-    """The sizes of a run."""
-    return {"reclaimed_pages": run.reclaimed_pages, "target_pages": run.target_pages}
-
-
-def _of_counts(where: str, before: Mapping, now: Mapping, prefix: str = ""):
-    for name in dict.fromkeys([*before, *now]):
-        pair = before.get(name, 0), now.get(name, 0)
-        if pair[0] != pair[1]:
-            yield Difference(where, f"{prefix}{name}", *pair)
-
-
-def differences(before: Sweep, now: Sweep):
-    """Yield what differs between two sweeps of the same space.
-
-    Raises
-    ------
-    ValueError
-        If the spaces differ.
-    """
-    if before.space.to_dict() != now.space.to_dict():
-        raise ValueError("sweeps: expected two of the same space, got different ones")
-    keys = zip(before.simulations.items(), now.simulations.values(), strict=True)
-    for (index, key), other in keys:
-        where = where_is(before, index, before.structural)
-        old, new = before.records.get(key, {}), now.records.get(other, {})
-        if old.get("error") != new.get("error"):
-            yield Difference(where, "error", old.get("error", "none"), new.get("error", "none"))
-        for name in ("events", "referenced_events", "batch_lengths"):
-            prefix = {"events": "", "referenced_events": "referenced ", "batch_lengths": "batches of "}[name]
-            yield from _of_counts(where, old.get(name, {}), new.get(name, {}), prefix)
-        sizes = [{name: one.get(name, 0) for name in ("reclaimed_pages", "target_pages")} for one in (old, new)]
-        yield from _of_counts(where, *sizes)
-    old, new = before.prices, now.prices
-    for name in ("predicted", "low", "high"):
-        pair = getattr(old, name), getattr(new, name)
-        for index in np.argwhere(~np.isclose(*pair, rtol=1e-12, atol=0, equal_nan=True))[:1000]:
-            at = tuple(index)
-            name_of = "predicted" if name == "predicted" else f"predicted {name}"
-            yield Difference(where_is(before, at), name_of, *(float(one[at]) for one in pair))
+def _population(run: Result, arguments: dict[str, Any]) -> Population | PopulationSpec:
+    """Return the population that a saved run reclaimed, made or loaded again."""
+    described = run.population
+    if described["source"] == "synthetic":
+        assumed = {name: value for name, value in described["assumptions"].items() if name not in ("arch", "fill")}
+        return Population.described(**assumed, arch=run.arch)
+    paths = arguments.get("capture")
+    if not paths:
+        raise ValueError(f"the population ({described['source']}) is not described in the file: it cannot be repeated")
+    given = ("young", "seed", "dirty", "write", "soft_dirty", "uffd_wp", "lru")
+    options = {name: arguments[name] for name in given if name in arguments}
+    population = Population.load(paths, arch=run.arch, **options)
+    if population.input_hash != described["input_hash"]:
+        raise ValueError(f"{' '.join(paths)}: changed since the runs were made")
+    return population

@@ -1,4 +1,7 @@
-"""What any program needs: checked arguments, files that are written whole, changes outside that are undone."""
+"""General helpers: checks of arguments, atomic file writes, text formatting, and undoing changes outside the process.
+
+Nothing here knows of memory or kernels.
+"""
 
 from rmapfast.support.arguments import (
     checked_boolean,
@@ -11,10 +14,12 @@ from rmapfast.support.arguments import (
     parse_size,
 )
 from rmapfast.support.files import check_writable, write_atomically, write_together
+from rmapfast.support.json_object import JsonObject, json_text, read_json
 from rmapfast.support.text import change, decimals, hanging, listed, number, paragraph, price_scale, ratio
 from rmapfast.support.undo import undone
 
 __all__ = [
+    "JsonObject",
     "change",
     "check_writable",
     "checked_boolean",
@@ -26,12 +31,14 @@ __all__ = [
     "flag_mask",
     "format_size",
     "hanging",
+    "json_text",
     "listed",
     "number",
     "paragraph",
     "parse_size",
     "price_scale",
     "ratio",
+    "read_json",
     "undone",
     "write_atomically",
     "write_together",

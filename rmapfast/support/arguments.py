@@ -1,15 +1,17 @@
-"""Arguments: sizes in words, numbers in a range, names out of a list, and the error that says what would do."""
+"""Checks of arguments. Every error names the argument, what it got and what would do."""
 
 from __future__ import annotations
 
 import math
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
+# Bytes of each unit, in lower case.
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtpe", 1):
     _UNITS[_letter] = _UNITS[f"{_letter}ib"] = 1024**_power
@@ -30,12 +32,22 @@ def parse_size(size: int | str, name: str = "size") -> int:
     name : str
         Argument that the error message names.
 
+    Returns
+    -------
+    int
+        Bytes, from 0 to 2^63 - 1.
+
     Raises
     ------
     ValueError
-        If the text is no size, or the size is negative, no whole number of bytes, or 2^63 or more.
+        If the text is no size, or the size is negative, not a whole number of bytes, or 2^63 or more.
     TypeError
-        If it is neither text nor an integer.
+        If `size` is neither text nor an integer.
+
+    Examples
+    --------
+    >>> parse_size("64K"), parse_size("2 MB")
+    (65536, 2000000)
     """
     if isinstance(size, str):
         match = _SIZE.fullmatch(size)
@@ -58,7 +70,7 @@ def parse_size(size: int | str, name: str = "size") -> int:
 
 
 def format_size(size: int) -> str:
-    """Return bytes with the largest IEC unit that is not above them: ``"10 GiB"``, ``"1.5 MiB"``, ``"300 B"``."""
+    """Return bytes as text with the largest IEC unit that fits: ``"10 GiB"``, ``"1.5 MiB"``, ``"300 B"``."""
     size = operator.index(size)
     power = min((max(abs(size), 1).bit_length() - 1) // 10, 6)
     if not power:
@@ -69,14 +81,14 @@ def format_size(size: int) -> str:
 
 def closest(name: object, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string."""
-    import difflib  # here, where a name is wrong already: an import that most runs never need
+    import difflib  # imported here because only runs with a wrong name need it
 
     match = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def checked_rate(name: str, value) -> float:
-    """Return the rate, if it is one."""
+def checked_rate(name: str, value: Any) -> float:
+    """Return the value as a float; raise TypeError or ValueError unless it is a number from 0 to 1."""
     try:
         rate = float(value)
     except (TypeError, ValueError):
@@ -86,8 +98,8 @@ def checked_rate(name: str, value) -> float:
     return rate
 
 
-def checked_integer(name: str, value, low: int, high: int) -> int:
-    """Return the integer, if it is one from low to high."""
+def checked_integer(name: str, value: Any, low: int, high: int) -> int:
+    """Return the value as an int; raise TypeError or ValueError unless it is an integer from `low` to `high`."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -97,22 +109,23 @@ def checked_integer(name: str, value, low: int, high: int) -> int:
     return number
 
 
-def checked_boolean(name: str, value) -> bool:
-    """Return the truth value, if it is one."""
+def checked_boolean(name: str, value: Any) -> bool:
+    """Return the value as a bool; raise TypeError unless it is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 
 
-def checked_choice(name: str, value, known) -> str:
-    """Return the value, if it is a known one."""
-    if value not in tuple(known):
+def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
+    """Return the value; raise ValueError unless it is one of the known names."""
+    known = tuple(known)
+    if value not in known:
         raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}{closest(value, known)}")
-    return value
+    return str(value)
 
 
-def flag_mask(argument: str, names, known: dict[str, int]) -> int:
-    """Return the bits of some flag names; an unknown one raises ``ValueError`` that lists the valid ones."""
+def flag_mask(argument: str, names: str | Iterable[str], known: Mapping[str, int]) -> int:
+    """Return the bits of one or more flag names; raise ValueError, which lists the known names, for another name."""
     mask = 0
     for name in [names] if isinstance(names, str) else names:
         if name not in known:

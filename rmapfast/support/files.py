@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing of files: a reader sees a whole file or none."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def check_writable(path: str | os.PathLike, *, overwrite: bool) -> Path:
-    """Return where a file is to be written (behind symbolic links), before the work whose outcome it is to hold.
+def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Check that a file may be written, and return its path with symbolic links resolved.
+
+    Call it before a long computation, so that a bad path is reported at once.
 
     Raises
     ------
     OSError
-        If there is a file that may not be overwritten, something that is no file, or no folder to write it into.
+        If the file exists and `overwrite` is False, if the path is something else than a regular file, or if its
+        folder does not exist.
     """
     where = Path(os.path.realpath(path))
     if where.exists():
@@ -27,19 +30,23 @@ def check_writable(path: str | os.PathLike, *, overwrite: bool) -> Path:
     return where
 
 
-def write_atomically(path: str | os.PathLike, content: bytes, *, overwrite: bool) -> None:
-    """Write a file in one step: a reader, and whoever comes after a failure, sees the old state or the new one."""
+def write_atomically(path: str | os.PathLike[str], content: bytes, *, overwrite: bool) -> None:
+    """Write a file in one step; readers see the old file or the new one, also after a failure."""
     write_together([(path, content)], overwrite=overwrite)
 
 
-def write_together(files: Iterable[tuple[str | os.PathLike, bytes]], *, overwrite: bool) -> None:
-    """Write files, given as (path, content), each in one step; after a failure none of them is new."""
+def write_together(files: Iterable[tuple[str | os.PathLike[str], bytes]], *, overwrite: bool) -> None:
+    """Write several files, given as (path, content), each in one step.
+
+    After a failure, files that did not exist before do not exist. Files that existed hold their old or new content.
+    """
     done: list[tuple[Path, Path]] = []
     new: list[Path] = []
+    path: str | os.PathLike[str]
     try:
         for path, content in files:
             where = check_writable(path, overwrite=overwrite)
-            # not tempfile, whose files only their owner may read
+            # The tempfile module is not used: only the owner could read its files.
             temporary = where.with_name(f".{where.name[:100]}.{os.urandom(4).hex()}")
             done.append((temporary, where))
             with open(temporary, "xb") as file:

@@ -1,4 +1,4 @@
-"""Figures and paragraphs as text, for tables that paste into a mail."""
+"""Numbers and paragraphs as plain text, for tables that can be pasted into a mail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-# Scales of a price, the largest first: what a table or plot calls the unit, and how much of it one is.
+# Units in which a price may be shown, the largest first: name, and size in the unit of the price.
 _SCALES = {
     "ns": (("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0)),
     "instructions": (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)),
@@ -15,7 +15,7 @@ _SCALES = {
 
 
 def number(value: float) -> str:
-    """Return a count per page with four significant digits, or ``-`` where there is none."""
+    """Return a number with four significant digits, or ``-`` for NaN."""
     if math.isnan(value):
         return "-"
     if value == 0:
@@ -24,7 +24,7 @@ def number(value: float) -> str:
 
 
 def ratio(value: float, baseline: float) -> str:
-    """Return value / baseline in at most six characters, or ``-`` where the baseline is 0."""
+    """Return value / baseline in at most six characters, or ``-`` if the baseline is 0 or one of them is NaN."""
     if baseline == 0 or math.isnan(value) or math.isnan(baseline):
         return "-"
     quotient = value / baseline
@@ -34,36 +34,36 @@ def ratio(value: float, baseline: float) -> str:
 
 
 def change(value: float, baseline: float) -> str:
-    """Return by how many percent a value is above the baseline, or ``-`` where the baseline is 0."""
+    """Return the change from the baseline in percent, or ``-`` if the baseline is 0 or one of them is NaN."""
     if baseline == 0 or math.isnan(value) or math.isnan(baseline):
         return "-"
     return f"{100 * (value / baseline - 1):+.1f}%"
 
 
 def price_scale(unit: str, largest: float) -> tuple[str, float]:
-    """Return the unit in which a price of that size has one to three digits before the point, and its size."""
+    """Return the largest unit, with its size, in which the price `largest` is 1 or more."""
     scales = _SCALES[unit]
     return next((scale for scale in scales if largest >= scale[1]), scales[-1])
 
 
 def decimals(largest: float) -> int:
-    """Return the decimals that show four digits of the largest figure of a row."""
+    """Return the number of decimals, 0 to 3, that shows four digits of the largest number of a row."""
     return min(max(3 - math.floor(math.log10(largest)), 0), 3) if largest > 0 else 0
 
 
 def hanging(label: str, width: int, text: str) -> list[str]:
-    """Return a label and its text, broken at 96 columns with the following lines indented below the text."""
+    """Return the lines of a label and a text, wrapped at 96 columns and aligned behind the label."""
     return textwrap.wrap(
         text, 96, initial_indent=f"{label:<{width}} ", subsequent_indent=" " * (width + 1), break_on_hyphens=False
     )
 
 
 def paragraph(text: str) -> list[str]:
-    """Return a text broken at 96 columns."""
+    """Return the lines of a text wrapped at 96 columns."""
     return textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
 
 
 def listed(arguments: Mapping[str, Any]) -> str:
-    """Return the arguments of a run as text."""
+    """Return the arguments of a run as ``name: value; ...``."""
     words = {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in arguments.items()}
     return "; ".join(f"{key}: {value}" for key, value in words.items())

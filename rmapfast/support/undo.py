@@ -1,4 +1,4 @@
-"""Undoing what was changed outside this process, even if it is killed."""
+"""Undoing changes outside this process, even if this process is killed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def undone(undo: Callable[[], None]) -> Iterator[None]:
-    """Call `undo` when the block ends, however it ends: a child does it should this process be killed in it.
+    """Call `undo` when the block ends, however it ends.
+
+    A child process waits for the end of the block. It calls `undo` if this process is killed.
 
     Parameters
     ----------
     undo : callable
-        May run in either process, or in both; must only use files and system calls, and do no harm when there is
-        nothing to undo.
+        Called in this process, in the child, or in both. It must use files and system calls only, and must do no harm
+        if there is nothing to undo.
     """
     read, write = os.pipe()
     try:
         parent = os.pidfd_open(os.getpid())
     except OSError:  # before Linux 5.3
         parent = -1
-    # A signal that raised an exception in the child would let it go on as a second parent.
+    # Signals are blocked: one that raises an exception in the child would make it run the block as well.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads; the child takes no lock
-            guard = os.fork()
-        if guard == 0:
+            warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the child takes no lock
+            child = os.fork()
+        if child == 0:
             _watch(read, write, parent, undo)
-        # What is sent to a job, SIGKILL too, is not for the child. The parent sets this, so that it
-        # holds before the block begins: the child may not have run by then.
-        os.setpgid(guard, guard)
+        # A signal to the job of the parent, SIGKILL too, must not reach the child. The parent sets its group, so that
+        # this holds before the block begins: the child may not have run by then.
+        os.setpgid(child, child)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
@@ -44,19 +46,19 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
         try:
             undo()
             os.write(write, b".")
-        finally:  # if undo() was interrupted the child gets no word, and does it
+        finally:  # if undo() was interrupted, the child is not told of it and calls undo() itself
             for file in (write, read, parent):
                 if file >= 0:
                     os.close(file)
             with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored
-                os.waitpid(guard, 0)
+                os.waitpid(child, 0)
 
 
 def _watch(read: int, write: int, parent: int, undo: Callable[[], None]) -> None:
-    """Wait for a word of the parent, or for its end."""
+    """Wait until the parent writes or ends; in the second case call `undo`."""
     try:
         os.close(write)
-        # Other children of the parent may hold the pipe open, so its end alone does not tell.
+        # The end of the pipe alone does not tell: other children of the parent may hold it open.
         ready, _, _ = select.select([read] if parent < 0 else [read, parent], [], [])
         if read not in ready or not os.read(read, 1):
             undo()

@@ -1,50 +1,39 @@
 """Sweeps: a space of points, where they are simulated, and what becomes of the numbers."""
 
-from rmapfast.sweeps.dataset import document, load_document, load_file
-from rmapfast.sweeps.executors import KINDS, SweepError
-from rmapfast.sweeps.points import listed_bytes
-from rmapfast.sweeps.run import Prices, Sweep, sweep
+from rmapfast.sweeps.axes import Axis, Dimension, from_text
+from rmapfast.sweeps.data import SweepData
+from rmapfast.sweeps.dataset import document
+from rmapfast.sweeps.parameter import ASSUMPTIONS, parameter_of
+from rmapfast.sweeps.points import Record
+from rmapfast.sweeps.prices import Prices
+from rmapfast.sweeps.run import Sweep, load_document, load_file, sweep
 from rmapfast.sweeps.sensitivity import Effect, Ranking
-from rmapfast.sweeps.space import ASSUMPTIONS, Axis, Dimension, Space, from_text, parameter_of, parameters
-from rmapfast.sweeps.tables import (
-    View,
-    chosen_steps,
-    differences_table,
-    heatmap_text,
-    one_point,
-    ranking_table,
-    steps,
-    summary,
-    summary_text,
-    title,
-    value_of,
-    view,
-    where,
-)
+from rmapfast.sweeps.space import Space
+from rmapfast.sweeps.tables import heatmap_text, one_point, ranking_table, summary, summary_text, where
+from rmapfast.sweeps.tasks import SweepError
+from rmapfast.sweeps.views import View, chosen_steps, steps, title, value_of, view
 
 __all__ = [
     "ASSUMPTIONS",
-    "KINDS",
     "Axis",
     "Dimension",
     "Effect",
     "Prices",
     "Ranking",
+    "Record",
     "Space",
     "Sweep",
+    "SweepData",
     "SweepError",
     "View",
     "chosen_steps",
-    "differences_table",
     "document",
     "from_text",
     "heatmap_text",
-    "listed_bytes",
     "load_document",
     "load_file",
     "one_point",
     "parameter_of",
-    "parameters",
     "ranking_table",
     "steps",
     "summary",

@@ -2,58 +2,49 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypedDict
 
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES
-from rmapfast.loop import reclaim
+from rmapfast.loop import SEED_TARGET, reclaim
+from rmapfast.parallel import check_stop
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.spec import PopulationSpec
-from rmapfast.sweeps.space import architecture, costs_of, policy_of
-
-# Memory to reclaim where no target is given: 8 GiB of 10 GiB, the seed's experiment.
-DEFAULT_TARGET = "80%"
+from rmapfast.sweeps.parameter import architecture, costs_of, policy_of
 
 # Captures that this process has read last, so that points share them.
 _MOST_CAPTURES = 2
 _captures: dict[str, Population] = {}
 _reading = threading.Lock()
-# Set when the points of this worker process are no longer wanted.
-_stop = None
 
 
-class Stopped(BaseException):
-    """The sweep was interrupted; no error of the point, so nothing that catches errors may catch it."""
+class Record(TypedDict, total=False):
+    """What a sweep keeps of a simulation, as plain values that serialise to JSON; of one that failed only ``error``.
+
+    Counts are by name of the event, and lengths are texts of a number of pages; those whose count is 0 are left out.
+    """
+
+    arch: str
+    target_pages: int
+    reclaimed_pages: int
+    events: dict[str, int]
+    referenced_events: dict[str, int]
+    batch_lengths: dict[str, int]
+    wall_s: float
+    error: str
 
 
-def start_worker(stop) -> None:
-    """Make a worker process ready: the sweep's own process says when to stop, not the terminal."""
-    import signal
-
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker with the sweep's process, which may be killed without a word to its workers."""
-    import multiprocessing.connection
-
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def _under(values: Mapping, prefix: str) -> dict:
+def _under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the values of the parameters under a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
-def arch_of(values: Mapping, default: str | Arch = "x86-64") -> Arch:
-    """Return the architecture of a point, priced with its own costs."""
+def arch_of(values: Mapping[str, Any], default: str | Arch = "x86-64") -> Arch:
+    """Return the architecture of a point, priced with the point's costs."""
     arch = architecture(values.get("arch", default))
     changes = _under(values, "arch.")
     costs = {name: changes.pop(name) for name in list(changes) if name.startswith("cost.")}
@@ -62,13 +53,14 @@ def arch_of(values: Mapping, default: str | Arch = "x86-64") -> Arch:
     return arch.replace(**changes, **costs) if changes or costs else arch
 
 
-def _policy_of(values: Mapping) -> Policy:
+def _policy_of(values: Mapping[str, Any]) -> Policy:
     policy = policy_of(values.get("policy", "v7.0"))
     changes = _under(values, "policy.")
     return policy.replace(**changes) if changes else policy
 
 
-def _loaded(values: Mapping) -> Population:
+def _loaded(values: Mapping[str, Any]) -> Population:
+    """Return the population of a point's capture."""
     options = _under(values, "assume.") | _under(values, "population.")
     if "arch" in values:
         options["arch"] = architecture(values["arch"])
@@ -81,21 +73,9 @@ def _loaded(values: Mapping) -> Population:
         return _captures[key]
 
 
-def listed_bytes(population: Population | PopulationSpec) -> int:
-    """Return the bytes of memory that reclaim may find: of a capture, the folios that are on LRU lists."""
-    if isinstance(population, PopulationSpec):
-        return population.bytes
-    lists = (population.lru_inactive, population.lru_active)
-    return sum(1 << int(order) for lru in lists for order in population.folio_order[lru]) << population.page_shift
-
-
-def target_of(target: int | str, memory: int) -> int:
-    """Return the bytes that a target means: a number of bytes, or a share such as ``"80%"`` of the memory."""
-    return int(memory * float(target[:-1]) / 100) if isinstance(target, str) else target
-
-
-def simulate(values: Mapping, progress=None) -> Result:
+def simulate(values: Mapping[str, Any], progress: Callable[[int], None] | None = None) -> Result:
     """Reclaim as the values of a point say."""
+    population: Population | PopulationSpec
     if "capture" in values:
         population = _loaded(values)
         arch = arch_of(values, population.arch)
@@ -105,7 +85,7 @@ def simulate(values: Mapping, progress=None) -> Result:
         population = Population.described(arch=arch, **arguments)
     return reclaim(
         population,
-        target_of(values.get("target", DEFAULT_TARGET), listed_bytes(population)),
+        values.get("target", SEED_TARGET),
         policy=_policy_of(values),
         arch=arch,
         entry=values.get("entry", "memory.reclaim"),
@@ -115,8 +95,8 @@ def simulate(values: Mapping, progress=None) -> Result:
     )
 
 
-def record_of(result: Result) -> dict:
-    """Return what a sweep keeps of a run, as plain values that serialise to JSON; counts of 0 are left out."""
+def record_of(result: Result) -> Record:
+    """Return what a sweep keeps of a run."""
     return {
         "arch": result.arch.name,
         "target_pages": result.target_pages,
@@ -128,30 +108,24 @@ def record_of(result: Result) -> dict:
     }
 
 
-def counts_of(record: Mapping, key: str) -> list[int]:
+def counts_of(record: Record, key: Literal["events", "referenced_events"]) -> list[int]:
     """Return counts of a record in the order of EVENT_NAMES."""
     return [record[key].get(name, 0) for name in EVENT_NAMES]
 
 
-def run_points(points: list[tuple[str, dict]], stop=None) -> list[tuple[str, dict]]:
+def run_points(points: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, Record]]:
     """Simulate points, given by their key and values; returns a record by key, which has ``error`` if it failed.
 
     Raises
     ------
     Stopped
-        If `stop`, or the event of this worker process, was set.
+        If the sweep was interrupted.
     """
-    stop = stop or _stop
-
-    def go_on(_=None):
-        if stop is not None and stop.is_set():
-            raise Stopped
-
-    done = []
+    done: list[tuple[str, Record]] = []
     for key, values in points:
-        go_on()
+        check_stop()
         try:
-            done.append((key, record_of(simulate(values, go_on))))
+            done.append((key, record_of(simulate(values, lambda _: check_stop()))))
         except Exception as error:
             text = " ".join(str(error).split()) or type(error).__name__
             known = isinstance(error, ValueError | TypeError | OSError)

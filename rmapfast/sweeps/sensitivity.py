@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from rmapfast.sweeps.run import Sweep, policy_dimension
-from rmapfast.sweeps.tables import shown_axes, steps, value_of
+from rmapfast.sweeps.data import SweepData
+from rmapfast.sweeps.packages import imported
+from rmapfast.sweeps.views import axis_name, steps, value_of
 
 # Saltelli samples: (axes + 2) times as many lookups in the sweep, none of which is a simulation.
 _SAMPLES = 1024
@@ -15,15 +18,17 @@ _SAMPLES = 1024
 
 @dataclass(frozen=True)
 class Effect:
-    """What one axis does.
+    """What one axis does to the output.
 
     Parameters
     ----------
     axis : str
+        Its name; names of axes that step together are joined by ``/``.
     lowest, highest : tuple of (str, float)
         Its step with the lowest and with the highest output, the other axes at the base, and the output there.
     total : float or None
-        Total-order Sobol index: share of the output's variance over the whole sweep that this axis has a part in.
+        Total-order Sobol index, 0 to 1: share of the output's variance over the whole sweep that this axis has a part
+        in. None if there are no Sobol indices (:attr:`Ranking.note`).
     confidence : float or None
         Half-width of its 95% interval.
     """
@@ -36,7 +41,7 @@ class Effect:
 
     @property
     def swing(self) -> float:
-        """How far the axis alone moves the output."""
+        """How far the axis alone moves the output: the highest less the lowest."""
         return self.highest[1] - self.lowest[1]
 
 
@@ -47,9 +52,9 @@ class Ranking:
     Parameters
     ----------
     output : str
-        What is moved.
+        What is moved: the predicted gain (a share), or the prediction per reclaimed page, with its unit.
     base : dict of str to str
-        The point from which one axis is moved at a time.
+        The point from which one axis is moved at a time: a step by axis.
     base_value : float
         The output there.
     effects : tuple of Effect
@@ -63,7 +68,7 @@ class Ranking:
     effects: tuple[Effect, ...]
     note: str
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return the ranking as a dict that serialises to JSON."""
         effects = [
             {
@@ -85,24 +90,9 @@ class Ranking:
         }
 
 
-def rank(sweep: Sweep, *, seed: int = 0) -> Ranking:
-    """Rank the axes of a sweep by what they do to the gain of its last policy over its first.
-
-    Without an axis of policies: to the prediction per reclaimed page. One at a time, from the point nearest the middle
-    of all axes that has a value; and by total-order Sobol indices over all points, through SALib where it is installed.
-
-    Parameters
-    ----------
-    sweep : Sweep
-    seed : int
-        Of the samples.
-
-    Raises
-    ------
-    ValueError
-        If nothing has a price, or no axis is left.
-    """
-    space, along = sweep.space, policy_dimension(sweep.space)
+def rank(sweep: SweepData, *, seed: int = 0) -> Ranking:
+    """Rank the axes of a sweep; see :meth:`Sweep.rank`."""
+    space, along = sweep.space, sweep.space.policy_dimension
     if not sweep.prices.unit:
         raise ValueError("rank: no point has a price; give an architecture with costs, or costs=")
     name = "per_page" if along is None or len(space.dimensions[along]) < 2 else "gain"
@@ -127,33 +117,30 @@ def rank(sweep: Sweep, *, seed: int = 0) -> Ranking:
         low, high = int(np.nanargmin(line)), int(np.nanargmax(line))
         effects.append(
             Effect(
-                _axis_name(space.dimensions[number]),
+                axis_name(space.dimensions[number]),
                 (words[low], float(line[low])),
                 (words[high], float(line[high])),
-                totals and totals[at],
-                confidences and confidences[at],
+                totals[at] if totals else None,
+                confidences[at] if confidences else None,
             )
         )
-    effects.sort(key=lambda one: (-(one.total or 0.0), -one.swing) if totals else -one.swing)
-    base = {_axis_name(space.dimensions[number]): steps(space.dimensions[number])[middle[number]] for number in moved}
+    effects.sort(key=lambda one: (-(one.total or 0.0), -one.swing))
+    base = {axis_name(space.dimensions[number]): steps(space.dimensions[number])[middle[number]] for number in moved}
     return Ranking(label, base, float(values[middle]), tuple(effects), note)
 
 
-def _axis_name(dimension) -> str:
-    return "/".join(axis.name for axis in shown_axes(dimension))
-
-
-def _sobol(values: np.ndarray, moved: list[int], seed: int):
-    """Total-order indices and the half-widths of their intervals, or None and why."""
+def _sobol(
+    values: npt.NDArray[np.float64], moved: list[int], seed: int
+) -> tuple[list[float] | None, list[float] | None, str]:
+    """Return total-order indices and the half-widths of their intervals, or None and why."""
     if missing := int(np.isnan(values).sum()):
         return None, None, f"no Sobol indices: {missing} of {values.size} points were dropped or failed"
     if not np.ptp(values):
         return None, None, "no Sobol indices: the output is the same everywhere"
     try:
-        from SALib.analyze import sobol as analysis
-        from SALib.sample import sobol as sampling
-    except ImportError:
-        return None, None, "no Sobol indices: they need SALib; install it with: pip install 'rmapfast[sensitivity]'"
+        _, analysis, sampling = imported(["SALib", "SALib.analyze.sobol", "SALib.sample.sobol"], "they", "sensitivity")
+    except ImportError as error:
+        return None, None, f"no Sobol indices: {error}"
     names = [f"x{number}" for number in moved]
     problem = {"num_vars": len(moved), "names": names, "bounds": [[0.0, 1.0]] * len(moved)}
     points = sampling.sample(problem, _SAMPLES, calc_second_order=False, seed=seed)

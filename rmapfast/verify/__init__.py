@@ -1,20 +1,25 @@
 """Is the model right? Recorded vectors, captures and counts of real kernels, and the checker of small states."""
 
-from rmapfast.verify.cases import INVARIANTS, capture_cases, judge, load_case, random_cases, unmap_case
-from rmapfast.verify.checker import CheckReport, PolicyCheck, Violation, check, check_cases, known
+from rmapfast.verify.cases import Case, VectorError, load_case
+from rmapfast.verify.checker import check, check_cases, history_of
 from rmapfast.verify.counts import Count, count_lines, replay_counts
 from rmapfast.verify.drawing import case_drawing
+from rmapfast.verify.generation import capture_cases, random_cases
+from rmapfast.verify.invariants import INVARIANTS, UnmapOutcome, judge, unmap_case
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
-from rmapfast.verify.table import check_drawings, check_table
-from rmapfast.verify.vectors import ENGINES, VectorError, conformance
+from rmapfast.verify.report import CheckReport, PolicyCheck, Violation, check_drawings, check_table
+from rmapfast.verify.vectors import ENGINES, ConformanceReport, conformance
 
 __all__ = [
     "ENGINES",
     "INVARIANTS",
     "CaptureCase",
+    "Case",
     "CheckReport",
+    "ConformanceReport",
     "Count",
     "PolicyCheck",
+    "UnmapOutcome",
     "VectorError",
     "Violation",
     "capture_cases",
@@ -26,8 +31,8 @@ __all__ = [
     "check_table",
     "conformance",
     "count_lines",
+    "history_of",
     "judge",
-    "known",
     "load_case",
     "random_cases",
     "replay_captures",

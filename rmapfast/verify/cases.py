@@ -1,101 +1,305 @@
-"""Cases: states of one folio in one VMA in the format of the recorded unmap vectors, and what an unmap does to them.
+"""Cases: one folio in one VMA as a JSON document, in the form of the recorded unmap vectors.
 
-A case comes from the enumeration of the C library (:func:`case_of_state`), from a file (:func:`load_case`), from a seed
-(:func:`random_cases`) or from a capture (:func:`capture_cases`). :func:`judge` says which invariants a policy violates
-on it; they are written here a second time, apart from ``csrc/check.c``.
+docs/conformance-format.md describes the fields. A case comes from a state (:func:`case_of_state`), from a file
+(:func:`load_case`) or from a recorded vector, and becomes a population again (:func:`case_population`).
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from itertools import pairwise
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from rmapfast import _core, calls, pte, reference
-from rmapfast import arch as _arch
-from rmapfast import policy as _policy
-from rmapfast.flags import FolioFlag, PageFlag, VmaFlag
-from rmapfast.verify.vectors import FOLIO_FLAGS, VMA_FLAGS, VectorError, vector_population
+from rmapfast import _core, pte
+from rmapfast.arch import Arch
+from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
+from rmapfast.population import Population
+from rmapfast.verify.states import State
 
-INVARIANTS: tuple[str, ...] = _core.INVARIANTS
+# A JSON document; its fields are those of docs/conformance-format.md.
+Case: TypeAlias = dict[str, Any]
 
-# The toy folio of csrc/check.c.
-_FOLIO_PFN, _FOLIO_INDEX, _SWAP_OFFSET = 64, 256, 8192
+# Flags by their name in a case, for export and import. A VMA's ANON is the field "anonymous".
+VMA_FLAGS = {
+    "LOCKED": VmaFlag.LOCKED,
+    "UFFD_WP": VmaFlag.UFFD_WP,
+    "DROPPABLE": VmaFlag.DROPPABLE,
+    "UFFD_MISSING": VmaFlag.UFFD_ARMED,
+}
+FOLIO_FLAGS = {
+    "anon": FolioFlag.ANON,
+    "swapbacked": FolioFlag.SWAPBACKED,
+    "swapcache": FolioFlag.SWAPCACHE,
+    "dirty": FolioFlag.DIRTY,
+    "mlocked": FolioFlag.MLOCKED,
+    "pinned": FolioFlag.PINNED,
+    "young_flag": FolioFlag.YOUNG,
+}
+# A case spans a few page tables; anything larger is a damaged or hostile file.
+MAX_SLOTS = 1 << 20
+
+# Where the folio of a state lies. The PFN and the index are those of csrc/check_states.h.
+FOLIO_PFN, FOLIO_INDEX, SWAP_OFFSET = 64, 256, 8192
 
 
-def case_of_state(state: dict) -> dict:
-    """Return an enumerated state as a case."""
-    start, end, pgoff, vma_flags = state["vma"]
-    flags, page_flags = state["folio_flags"], np.array(state["page_flags"], np.uint8)
-    fails = np.flatnonzero(page_flags & PageFlag.SWAP_DUP_FAIL)
-    per_table, first = state["ptrs_per_pte"], state["first_vpn"]
+class VectorError(ValueError):
+    """A file that is not a valid set of conformance vectors, or a document that is not a valid case."""
+
+
+class Entries(NamedTuple):
+    """An element of a list of page-table entries: `nr` of them from virtual page `vpn` on, of consecutive values."""
+
+    vpn: int
+    kind: str
+    value: int | None
+    flags: list[str]
+    nr: int = 1
+
+
+def words_of(entries: Iterable[Sequence[Any]], first: int, length: int) -> npt.NDArray[np.uint64]:
+    """Return a list of entries as PTE words of shape (length,), of which element 0 is virtual page `first`.
+
+    Raises
+    ------
+    VectorError
+        If entries overlap, descend, lie outside the array or do not fit into a word.
+    """
+    words = np.zeros(length, np.uint64)
+    last = -1
+    for entry in entries:
+        vpn, kind, value, flags, nr = Entries(*entry)
+        if not (isinstance(vpn, int) and isinstance(nr, int)) or nr < 1 or nr > MAX_SLOTS:
+            raise VectorError(f"ptes: bad run length or page in {entry}")
+        if vpn <= last or vpn < first or vpn + nr > first + length:
+            raise VectorError(f"ptes: {entry} overlaps the entry before it or lies outside the tables")
+        last = vpn + nr - 1
+        step = 0 if value is None else int(pte.PFN_ONE)
+        word = int(pte.make(kind, value, flags))
+        if word + step * nr >= 1 << 64:
+            raise VectorError(f"ptes: the values of {entry} overflow")
+        words[vpn - first : vpn - first + nr] = np.uint64(word) + np.arange(nr, dtype=np.uint64) * np.uint64(step)
+    return words
+
+
+def page_flags(population: Population) -> npt.NDArray[np.uint8]:
+    """Return the flags of each page of the first folio, whether or not the population stores them per page."""
+    flags, pages = int(population.folio_flags[0]), 1 << int(population.folio_order[0])
+    if flags & FolioFlag.PAGE_FLAGS:
+        return population.page_flags[:pages]
+    return np.full(pages, PageFlag.EXCLUSIVE if flags & FolioFlag.EXCLUSIVE else 0, np.uint8)
+
+
+# --- a case from a state ---------------------------------------------------------------------------------------------
+
+
+def case_of_state(
+    state: State, *, pfn: int = FOLIO_PFN, index: int = FOLIO_INDEX, swap_offset: int = SWAP_OFFSET
+) -> Case:
+    """Return a state as a case.
+
+    Parameters
+    ----------
+    state : State
+    pfn, index, swap_offset : int
+        First PFN, page offset and first swap slot of the folio, which a state does not name.
+    """
+    flags, marks = state.folio_flags, np.array(state.page_flags, np.uint8)
+    fails = np.flatnonzero(marks & PageFlag.SWAP_DUP_FAIL)
+    per_table, first = state.ptrs_per_pte, state.first_vpn
     return {
         "tags": _tags(state),
         "page_shift": 12,
         "ptrs_per_pte": per_table,
         "vma": {
-            "start_vpn": start,
-            "end_vpn": end,
-            "pgoff": pgoff,
-            "flags": [name for name, bit in VMA_FLAGS.items() if vma_flags & bit],
-            "anonymous": bool(vma_flags & VmaFlag.ANON),
+            "start_vpn": state.vma.start,
+            "end_vpn": state.vma.end,
+            "pgoff": state.vma.pgoff,
+            "flags": [name for name, bit in VMA_FLAGS.items() if state.vma.flags & bit],
+            "anonymous": bool(state.vma.flags & VmaFlag.ANON),
         },
         "folio": {
-            "pfn": _FOLIO_PFN,
-            "order": state["order"],
-            "index": _FOLIO_INDEX,
+            "pfn": pfn,
+            "order": state.order,
+            "index": index,
             **{name: bool(flags & bit) for name, bit in FOLIO_FLAGS.items()},
-            "refcount": state["refcount"],
-            "mapcount": sum(state["page_mapcount"]),
-            "page_mapcounts": [[1, count] for count in state["page_mapcount"]],
-            "exclusive_pages": np.flatnonzero(page_flags & PageFlag.EXCLUSIVE).tolist(),
-            "hwpoison_pages": np.flatnonzero(page_flags & PageFlag.HWPOISON).tolist(),
-            "swap_offset": _SWAP_OFFSET,
+            "refcount": state.refcount,
+            "mapcount": sum(state.page_mapcount),
+            "page_mapcounts": [[1, count] for count in state.page_mapcount],
+            "exclusive_pages": np.flatnonzero(marks & PageFlag.EXCLUSIVE).tolist(),
+            "hwpoison_pages": np.flatnonzero(marks & PageFlag.HWPOISON).tolist(),
+            "swap_offset": swap_offset,
             "swap_dup_fail_page": int(fails[0]) if len(fails) else None,
         },
-        "ttu": [name for name, bit in _core.TTU_FLAGS.items() if state["ttu"] & bit],
-        "ptes": [_entry(first + i, word) for i, word in enumerate(state["ptes"]) if word],
-        "tables": list(range(first // per_table, (first + len(state["ptes"])) // per_table)),
+        "ttu": [name for name, bit in _core.TTU_FLAGS.items() if state.ttu & bit],
+        "ptes": [_entry(first + i, word) for i, word in enumerate(state.ptes) if word],
+        "tables": list(range(first // per_table, (first + len(state.ptes)) // per_table)),
         "absent_pmds": [],
-        "guard": state["guard"],
+        "guard": state.guard,
     }
 
 
-def _tags(state: dict) -> list[str]:
+def _tags(state: State) -> list[str]:
     """What user space cannot make, in the words of the recorded vectors where they have one."""
-    flags, vma_anon = state["folio_flags"], state["vma"][3] & VmaFlag.ANON
+    flags, vma_anon = state.folio_flags, bool(state.vma.flags & VmaFlag.ANON)
     anon = bool(flags & FolioFlag.ANON)
     swapbacked, swapcache = bool(flags & FolioFlag.SWAPBACKED), bool(flags & FolioFlag.SWAPCACHE)
-    device = any(pte.KINDS[int(kind)] == "device_exclusive" for kind in pte.kind(np.array(state["ptes"], np.uint64)))
+    device = any(pte.KINDS[int(kind)] == "device_exclusive" for kind in pte.kind(np.array(state.ptes, np.uint64)))
     found = {
         "unreachable:lazyfree-in-file-vma": anon and not swapbacked and not vma_anon,
         "abnormal:swapcache-mismatch": anon and swapbacked != swapcache,
-        "unreachable:hwpoison-large-folio": state["order"] > 0 and bool(state["ttu"] & _core.TTU_FLAGS["HWPOISON"]),
+        "unreachable:hwpoison-large-folio": state.order > 0 and bool(state.ttu & _core.TTU_FLAGS["HWPOISON"]),
         "unreachable:device-exclusive-file": device and not anon,
     }
     return [tag for tag, present in found.items() if present]
 
 
-def _entry(vpn: int, word: int) -> list:
+def _entry(vpn: int, word: int) -> list[Any]:
     kind = pte.KINDS[int(pte.kind(word))]
     return [vpn, kind, None if kind == "marker_uffd_wp" else int(pte.pfn(word)), pte.flags(word)]
 
 
-def load_case(path) -> dict:
+# --- a population from a case ----------------------------------------------------------------------------------------
+
+
+def case_arch(case: Case) -> Arch:
+    """Return the architecture of the recordings: x86's rules of advance and flush, with the case's page tables.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the size of a page or of a table is none.
+    """
+    return Arch(
+        name="recorded",
+        page_shift=case["page_shift"],
+        ptrs_per_pte=case["ptrs_per_pte"],
+        tlb="x86",
+        mkdirty_soft_dirty=True,
+    )
+
+
+def case_population(case: Case) -> Population:
+    """Return a case, or the input of a recorded unmap or reference-check vector, as a population of one folio and VMA.
+
+    Raises
+    ------
+    VectorError
+        If the fields do not fit together.
+    KeyError, TypeError, ValueError, OverflowError
+        If a field is missing or of another type.
+    """
+    vma, folio, arch = case["vma"], case["folio"], case_arch(case)
+    per_table = arch.ptrs_per_pte
+    start, end = vma["start_vpn"], vma["end_vpn"]
+    tables = set(case["tables"])
+    spanned = tables | set(case["absent_pmds"]) | {start // per_table, (end - 1) // per_table}
+    first, length = min(spanned) * per_table, (max(spanned) + 1 - min(spanned)) * per_table
+    if not 0 < length <= MAX_SLOTS or start >= end:
+        raise VectorError(f"vma: pages {start} to {end} in {len(tables)} tables do not make sense")
+    vma_tables = range(start // per_table, (end - 1) // per_table + 1)
+    if not 0 <= folio["order"] <= _core.MAX_ORDER:
+        raise VectorError(f"folio: order {folio['order']}, expected 0 to {_core.MAX_ORDER}")
+    mapcounts, marks = _mapcounts(folio), _marks(folio)
+    flags = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS
+    for name, bit in FOLIO_FLAGS.items():
+        flags |= bit if folio.get(name) else 0
+    vma_flags = sum(VMA_FLAGS[name] for name in vma["flags"]) | (VmaFlag.ANON if vma["anonymous"] else 0)
+    return Population(
+        page_shift=arch.page_shift,
+        ptrs_per_pte=per_table,
+        ptes=words_of(case["ptes"], first, length),
+        vma_start=np.array([start], np.uint64),
+        vma_end=np.array([end], np.uint64),
+        vma_pgoff=np.array([vma["pgoff"]], np.uint64),
+        vma_flags=np.array([vma_flags], np.uint32),
+        vma_mm=np.zeros(1, np.uint32),
+        vma_pte_base=np.array([start - first], np.uint64),
+        vma_window_start=np.array([first], np.uint64),
+        vma_window_end=np.array([first + length], np.uint64),
+        vma_table_base=np.zeros(1, np.uint64),
+        table_state=np.array(
+            [TableState.PTE if table in tables else TableState.ABSENT for table in vma_tables], np.uint8
+        ),
+        folio_pfn=np.array([folio["pfn"]], np.uint64),
+        folio_index=np.array([folio["index"]], np.uint64),
+        folio_order=np.array([folio["order"]], np.uint8),
+        folio_flags=np.array([flags], np.uint32),
+        folio_refcount=np.array([folio["refcount"]], np.int32),
+        folio_mapcount=np.array([folio["mapcount"]], np.int32),
+        folio_entire_mapcount=np.zeros(1, np.int32),
+        folio_nr_pages_mapped=np.array([np.count_nonzero(mapcounts > 0)], np.int32),
+        folio_swap=np.array([folio["swap_offset"] or 0], np.uint64),
+        folio_page_base=np.zeros(1, np.uint64),
+        page_mapcount=mapcounts.astype(np.int32),
+        page_flags=marks,
+        rmap_start=np.array([0, 1], np.uint64),
+        rmap_vma=np.zeros(1, np.uint32),
+        mm_rss=np.zeros((1, 4), np.int64),
+        # another CPU is in the mask, so that flushes can always be deferred
+        mm_cpumask=np.array([2], np.uint64),
+        mm_flags=np.zeros(1, np.uint32),
+        lru_inactive=np.zeros(0, np.uint32),
+        lru_active=np.zeros(0, np.uint32),
+    )
+
+
+def _mapcounts(folio: dict[str, Any]) -> npt.NDArray[np.int64]:
+    """Mapcount of each page."""
+    pages, runs = 1 << folio["order"], folio["page_mapcounts"]
+    if sum(count for count, _ in runs) != pages or min(value for run in runs for value in run) < 0:
+        raise VectorError(f"page_mapcounts: {runs} are not the counts of {pages} pages")
+    counts, values = np.array(runs, np.int64).T
+    mapcounts = np.repeat(values, counts)
+    if mapcounts.sum() != folio["mapcount"]:
+        raise VectorError(f"page_mapcounts: {mapcounts.sum()} mappings, mapcount {folio['mapcount']}: do not add up")
+    return mapcounts
+
+
+def _marks(folio: dict[str, Any]) -> npt.NDArray[np.uint8]:
+    """Flags of each page."""
+    pages, failing = 1 << folio["order"], folio["swap_dup_fail_page"]
+    marks = np.zeros(pages, np.uint8)
+    for name, numbers, flag in (
+        ("exclusive_pages", folio["exclusive_pages"], PageFlag.EXCLUSIVE),
+        ("hwpoison_pages", folio["hwpoison_pages"], PageFlag.HWPOISON),
+        ("swap_dup_fail_page", [] if failing is None else [failing], PageFlag.SWAP_DUP_FAIL),
+    ):
+        for number in numbers:
+            if type(number) is not int or not 0 <= number < pages:
+                raise VectorError(f"{name}: expected pages 0 to {pages - 1}, got {number!r}")
+            marks[number] |= flag
+    return marks
+
+
+def load_case(path: str | os.PathLike[str]) -> Case:
     """Read a case from a JSON file, as ``check --json`` and :meth:`CheckReport.to_dict` give them.
+
+    Parameters
+    ----------
+    path : path
+        Holds a case, or a violation with its ``example``.
+
+    Returns
+    -------
+    dict
+        The case; its fields are those of docs/conformance-format.md.
 
     Raises
     ------
     ValueError
         If the file is not JSON or no valid case; the message says what.
+    OSError
+        If it cannot be read.
     """
     try:
-        case = json.loads(Path(path).read_text(encoding="utf-8"))
-        case = case.get("example", case) if isinstance(case, dict) else case
-        vector_population(case)
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        case: Case = document.get("example", document) if isinstance(document, dict) else document
+        case_population(case)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     except VectorError as error:
@@ -103,313 +307,3 @@ def load_case(path) -> dict:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path}: not a case: {type(error).__name__} {error}") from None
     return case
-
-
-@dataclass(frozen=True)
-class UnmapOutcome:
-    """One case unmapped under one policy."""
-
-    ret: bool
-    before: object
-    after: object
-    call: object
-
-
-def unmap_case(case: dict, policy, arch="x86-64") -> UnmapOutcome:
-    """Unmap a case under a policy (C library), or under a Python function (reference)."""
-    before = vector_population(case)
-    after = before.copy()
-    # CONT says nothing that the entries do not say: a state with it is no other state (csrc/check.c)
-    geometry = {"ptrs_per_pte": before.ptrs_per_pte, "page_shift": before.page_shift, "cont_ptes": 1}
-    arch = _arch.get(arch).replace(**geometry)
-    engine = reference if callable(policy) else calls
-    call = engine.try_to_unmap_one(after, 0, 0, policy=policy, arch=arch, ttu=case["ttu"], guard=case["guard"])
-    return UnmapOutcome(call.ret, before, after, call)
-
-
-def judge(case: dict, policy, *, against="per-page", arch="x86-64") -> list[str]:
-    """Return the invariants that a policy violates on a case, in the order of :data:`INVARIANTS`.
-
-    The invariants are written here a second time, apart from ``csrc/check.c``.
-    """
-    outcome = unmap_case(case, policy, arch)
-    oracle = unmap_case(case, _policy.get(against), arch)
-    found = {name for name, test in _TESTS.items() if not test(outcome)}
-    found |= _compare(oracle, outcome)
-    return [name for name in INVARIANTS if name in found]
-
-
-def _maps(outcome: UnmapOutcome, ptes) -> np.ndarray:
-    """Page of the folio that each entry maps, or -1."""
-    page = pte.pfn(ptes).astype(np.int64) - int(outcome.before.folio_pfn[0])
-    return np.where(pte.maps_page(ptes) & (page >= 0) & (page < 1 << int(outcome.before.folio_order[0])), page, -1)
-
-
-def _page_flags(population) -> np.ndarray:
-    flags, pages = int(population.folio_flags[0]), 1 << int(population.folio_order[0])
-    if flags & FolioFlag.PAGE_FLAGS:
-        return population.page_flags[:pages]
-    return np.full(pages, PageFlag.EXCLUSIVE if flags & FolioFlag.EXCLUSIVE else 0, np.uint8)
-
-
-def _accounting(outcome: UnmapOutcome) -> bool:
-    before, after = outcome.before, outcome.after
-    was, now = _maps(outcome, before.ptes), _maps(outcome, after.ptes)
-    lost = was[(was >= 0) & (now < 0)]
-    by_page = np.bincount(lost, minlength=1 << int(before.folio_order[0]))
-    swapped = np.count_nonzero((was >= 0) & (pte.kind(after.ptes) == pte.KINDS.index("swap")))
-    file, anon, swap, shmem = (after.mm_rss[0] - before.mm_rss[0]).tolist()
-    return (
-        np.array_equal(before.page_mapcounts(0) - after.page_mapcounts(0), by_page)
-        and before.folio_mapcount[0] - after.folio_mapcount[0] == len(lost)
-        and before.folio_refcount[0] - after.folio_refcount[0] == len(lost)
-        and file + anon + shmem == -len(lost)
-        and swap == swapped
-    )
-
-
-def _steps(outcome: UnmapOutcome) -> list[tuple[int, int]]:
-    """(vpn, entries) that each step cleared."""
-    sizes = {"step": None, "step_nonpresent": 1}
-    return [(vpn, sizes[kind] or nr) for kind, vpn, nr in outcome.call.trace if kind in sizes]
-
-
-def _slot_once(outcome: UnmapOutcome) -> bool:
-    slots = [vpn + i for vpn, nr in _steps(outcome) for i in range(nr)]
-    return len(slots) == len(set(slots))
-
-
-def _forward(outcome: UnmapOutcome) -> bool:
-    starts = [vpn for vpn, _ in _steps(outcome)]
-    return all(a < b for a, b in pairwise(starts))
-
-
-def _in_bounds(outcome: UnmapOutcome) -> bool:
-    names = ("oob_reads", "oob_writes", "vma_overrun_reads", "vma_overrun_writes")
-    return not any(outcome.call.events[name] for name in names)
-
-
-def _changed(outcome: UnmapOutcome) -> tuple[np.ndarray, np.ndarray]:
-    """Present entries that changed, before and after."""
-    was, now = outcome.before.ptes, outcome.after.ptes
-    changed = (was != now) & (was & pte.PRESENT != 0)
-    return was[changed], now[changed]
-
-
-def _restored_without(bit, exactly: bool):
-    """A test that entries which are present before and after do not lose (or, exactly, do not change) a bit."""
-
-    def test(outcome: UnmapOutcome) -> bool:
-        was, now = _changed(outcome)
-        still = (now & pte.PRESENT) != 0
-        differs = (was ^ now) if exactly else was & ~now
-        return not np.any(differs[still] & bit)
-
-    return test
-
-
-def _uffd_wp_kept(outcome: UnmapOutcome) -> bool:
-    was, now = _changed(outcome)
-    restored = (now & pte.PRESENT) != 0
-    if np.any((was ^ now)[restored] & pte.UFFD_WP):
-        return False
-    flags = int(outcome.before.vma_flags[0])
-    if flags & VmaFlag.ANON or not flags & VmaFlag.UFFD_WP:
-        return True
-    return not np.any((was & pte.UFFD_WP != 0) & (now == pte.NONE))
-
-
-def _dirty_kept(outcome: UnmapOutcome) -> bool:
-    was, now = _changed(outcome)
-    mapped = _maps(outcome, was) >= 0
-    gone = (now & pte.PRESENT) == 0
-    dirty = (was & pte.DIRTY) != 0
-    if np.any(dirty & ~gone & ((now & pte.DIRTY) == 0)):
-        return False
-    return not np.any(dirty & gone & mapped) or bool(outcome.after.folio_flags[0] & FolioFlag.DIRTY)
-
-
-def _flushed(outcome: UnmapOutcome) -> bool:
-    first = int(outcome.before.vma_window_start[0])
-    flushed = {
-        vpn + i for kind, vpn, nr in outcome.call.trace if kind in ("tlb_deferred", "tlb_immediate") for i in range(nr)
-    }
-    was, now = outcome.before.ptes, outcome.after.ptes
-    gone = np.flatnonzero((was & pte.PRESENT != 0) & (now & pte.PRESENT == 0))
-    return all(first + int(i) in flushed for i in gone)
-
-
-def _notified(outcome: UnmapOutcome) -> bool:
-    ranges = [(start, end) for kind, start, end in outcome.call.trace if kind == "notifier"]
-    return all(ranges[0][0] <= vpn and vpn + nr <= ranges[0][1] for vpn, nr in _steps(outcome))
-
-
-def _mlock_earned(outcome: UnmapOutcome) -> bool:
-    if not outcome.call.events["mlock_calls"]:
-        return True
-    before = outcome.before
-    window, per_table = int(before.vma_window_start[0]), before.ptrs_per_pte
-    start, end = next((start, end) for kind, start, end in outcome.call.trace if kind == "notifier")  # the walk's range
-    table_end = min(end, (start // per_table + 1) * per_table)
-    seen = np.count_nonzero(_maps(outcome, before.ptes[start - window : table_end - window]) >= 0)
-    return seen == 1 << int(before.folio_order[0])
-
-
-_TESTS = {
-    "accounting": _accounting,
-    "slot-once": _slot_once,
-    "forward": _forward,
-    "out-of-bounds": _in_bounds,
-    "uffd-wp-lost": _uffd_wp_kept,
-    "restore-write": _restored_without(pte.WRITE, True),
-    "restore-soft-dirty": _restored_without(pte.SOFT_DIRTY, False),
-    "restore-young": _restored_without(pte.YOUNG, False),
-    "dirty-lost": _dirty_kept,
-    "tlb-flush": _flushed,
-    "notifier": _notified,
-    "mlock": _mlock_earned,
-}
-
-_REPRESENTATION = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS | FolioFlag.EXCLUSIVE
-# A batch does not leave a folio partially mapped on its way: queueing for a deferred split is no part of the result.
-_QUEUED = FolioFlag.PARTIALLY_MAPPED
-
-
-def _compare(oracle: UnmapOutcome, outcome: UnmapOutcome) -> set[str]:
-    """The final state against the oracle's; after an abort two differences are documented."""
-    one, other = oracle.after, outcome.after
-    one_flags = int(one.folio_flags[0]) & ~(_REPRESENTATION | _QUEUED)
-    other_flags = int(other.folio_flags[0]) & ~(_REPRESENTATION | _QUEUED)
-    same_counts = (
-        one.folio_refcount[0] == other.folio_refcount[0]
-        and one.folio_mapcount[0] == other.folio_mapcount[0]
-        and np.array_equal(one.page_mapcounts(0), other.page_mapcounts(0))
-        and np.array_equal(_page_flags(one), _page_flags(other))
-        and np.array_equal(one.mm_rss, other.mm_rss)
-    )
-    same_ptes = np.array_equal(one.ptes, other.ptes)
-    if same_ptes and same_counts and one_flags == other_flags and oracle.ret == outcome.ret:
-        return set()
-    if oracle.ret or outcome.ret:
-        return {"final-state"}
-    present = (one.ptes & pte.PRESENT) != 0
-    if not np.array_equal(present, (other.ptes & pte.PRESENT) != 0):
-        return {"abort-left-mapped"}
-    wider = pte.DIRTY | pte.YOUNG | pte.SOFT_DIRTY
-    differ = one.ptes ^ other.ptes
-    only_wider = not np.any(differ & ~wider) and not np.any(one.ptes & ~other.ptes) and np.all(present[differ != 0])
-    # A batch that finds a dirty entry behind a clean one makes the folio dirty, and so swapbacked, one step earlier.
-    dirtied = FolioFlag.DIRTY | FolioFlag.SWAPBACKED if other_flags & FolioFlag.DIRTY else 0
-    same_folio = same_counts and not (one_flags ^ other_flags) & ~dirtied and not one_flags & ~other_flags & dirtied
-    return {"abort-widened"} if only_wider and same_folio else {"final-state"}
-
-
-# --- beyond the bound: random larger cases, mutations of captures -----------------------------------------------------
-
-_BITS = ("write", "young", "dirty", "soft_dirty", "uffd_wp")
-_KINDS = {
-    "file": 0,
-    "lazyfree": FolioFlag.ANON,
-    "anon": FolioFlag.ANON | FolioFlag.SWAPBACKED | FolioFlag.SWAPCACHE | FolioFlag.DIRTY,
-}
-_RECLAIM_TTU = _core.TTU_FLAGS["BATCH_FLUSH"] | _core.TTU_FLAGS["SYNC"]
-
-
-def _consistent_state(rng, words, first_vpn, per_table, vma, flags, order, pfn, guard="none") -> dict:
-    """A state whose mapcounts and references go with its entries; sometimes somebody else holds the folio too."""
-    pages = 1 << order
-    mapped = pte.pfn(words).astype(np.int64) - pfn
-    counts = np.bincount(mapped[pte.maps_page(words) & (mapped >= 0) & (mapped < pages)], minlength=pages)
-    anon, swapbacked = flags & FolioFlag.ANON, flags & FolioFlag.SWAPBACKED
-    cached = not anon or flags & FolioFlag.SWAPCACHE
-    exclusive = rng.random(pages) < (0.9 if anon and swapbacked else 0)
-    return {
-        "ptes": words.tolist(),
-        "first_vpn": first_vpn,
-        "ptrs_per_pte": per_table,
-        "vma": vma,
-        "folio_flags": flags,
-        "order": order,
-        "refcount": 1 + int(counts.sum()) + (pages if cached else 0) + int(rng.random() < 0.1),
-        "page_mapcount": counts.tolist(),
-        "page_flags": exclusive.astype(np.uint8) * PageFlag.EXCLUSIVE,
-        "ttu": _RECLAIM_TTU,
-        "guard": guard,
-    }
-
-
-def _mutate(rng, words, slots, anon: bool, uffd_wp: bool, rate: float) -> None:
-    """Flip bits of some entries, zap some, and put a device entry in the place of some anonymous ones."""
-    bits = [getattr(pte, name.upper()) for name in (_BITS if uffd_wp else _BITS[:-1])]
-    for slot in slots[rng.random(len(slots)) < rate]:
-        what = rng.random()
-        if what < 0.7 and words[slot] & pte.PRESENT:
-            words[slot] ^= rng.choice(bits)
-        elif what < 0.9 or not anon or not words[slot] & pte.PRESENT:
-            words[slot] = 0
-        else:
-            words[slot] = pte.make("device_exclusive", int(pte.pfn(words[slot])))
-
-
-def random_cases(seed: int, number: int):
-    """Yield seeded cases of folios of 8 to 64 pages, across page-table and VMA borders; a pure function of the seed."""
-    per_table = 64
-    for count in range(number):
-        rng = np.random.default_rng([seed, count])
-        order = int(rng.integers(3, 7))
-        pages, kind = 1 << order, str(rng.choice(list(_KINDS)))
-        uffd_wp = bool(rng.random() < 0.3)
-        linear = 2 * per_table - int(rng.integers(0, pages + 1))
-        first, end = sorted(rng.choice(pages + 1, 2, replace=False).tolist()) if rng.random() < 0.3 else (0, pages)
-        names = [name for name in _BITS[: 5 if uffd_wp else 4] if rng.random() < 0.5]
-        words = np.zeros(2 * per_table, np.uint64)
-        at = linear - per_table
-        word = int(pte.make("present", _FOLIO_PFN, names))
-        words[at : at + pages] = np.uint64(word) + (np.arange(pages, dtype=np.uint64) << pte.PFN_SHIFT)
-        _mutate(rng, words, np.arange(at, at + pages), kind != "file", uffd_wp, float(rng.choice([0.02, 0.1, 0.5])))
-        vma_flags = (VmaFlag.ANON if kind != "file" else 0) | (VmaFlag.UFFD_WP if uffd_wp else 0)
-        vma = (linear + first, linear + end, _FOLIO_INDEX + first, vma_flags)
-        guard = "contiguous" if rng.random() < 0.5 else "none"
-        yield case_of_state(
-            _consistent_state(rng, words, per_table, per_table, vma, _KINDS[kind], order, _FOLIO_PFN, guard)
-        )
-
-
-def capture_cases(population, seed: int, number: int):
-    """Yield mutations of the large folios that a population maps: a folio in a VMA, with some bits flipped."""
-    large = np.flatnonzero((population.folio_order > 0) & (population.folio_mapcount > 0))
-    if not len(large):
-        raise ValueError("capture: it maps no large folio, so there is nothing that a policy could batch")
-    per_table = population.ptrs_per_pte
-    for count in range(number):
-        rng = np.random.default_rng([seed, count])
-        folio = int(rng.choice(large))
-        pairs = population.rmap(folio)
-        vma, vpn = pairs[int(rng.integers(len(pairs)))]
-        order, pfn = int(population.folio_order[folio]), int(population.folio_pfn[folio])
-        start, end = int(population.vma_start[vma]), int(population.vma_end[vma])
-        low = vpn // per_table * per_table
-        high = -(-min(vpn + (1 << order), end) // per_table) * per_table
-        cut_start, cut_end = max(start, low), min(end, high)
-        base = int(population.vma_pte_base[vma]) - start
-        words = np.zeros(high - low, np.uint64)
-        words[cut_start - low : cut_end - low] = population.ptes[base + cut_start : base + cut_end]
-        words[(words & pte.PRESENT) != 0] &= ~pte.CONT
-        flags = int(population.folio_flags[folio]) & sum(FOLIO_FLAGS.values()) & ~FolioFlag.MLOCKED
-        if flags & FolioFlag.ANON and flags & FolioFlag.SWAPBACKED:
-            flags |= FolioFlag.SWAPCACHE
-        vma_flags = int(population.vma_flags[vma])
-        slots = np.arange(vpn - low, min(vpn + (1 << order), cut_end) - low)
-        _mutate(
-            rng,
-            words,
-            slots,
-            bool(flags & FolioFlag.ANON),
-            bool(vma_flags & VmaFlag.UFFD_WP),
-            float(rng.choice([0.0, 0.02, 0.2])),
-        )
-        pgoff = int(population.vma_pgoff[vma]) + cut_start - start
-        state = _consistent_state(rng, words, low, per_table, (cut_start, cut_end, pgoff, vma_flags), flags, order, pfn)
-        case = case_of_state(state)
-        case["folio"] |= {"pfn": pfn, "index": int(population.folio_index[folio]), "swap_offset": 1 << 20}
-        yield case

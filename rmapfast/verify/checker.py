@@ -1,40 +1,41 @@
 """A bounded exhaustive checker: does a batching policy end where unmapping page by page ends (docs/checker.md).
 
-The C library enumerates every small state (csrc/check.h) and tests the invariants at millions of states a second. A
-state that violates one comes back as a case (cases.py), which is drawn, saved, replayed, and judged a
-second time in plain Python.
+The C library enumerates every small state (csrc/check_states.h) and tests the invariants at millions of states a
+second. A state that violates one comes back as a case, which is drawn, saved, replayed, and judged a second time in
+plain Python.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any, TextIO
 
-from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
+from rmapfast.arch import Arch
 from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
-from rmapfast.verify.cases import INVARIANTS, case_of_state, judge
-from rmapfast.verify.table import check_table
-
-# Differences after an abort that are documented, not violations.
-DOCUMENTED = ("abort-widened", "abort-left-mapped")
+from rmapfast.reference import BatchRule, batches
+from rmapfast.verify.cases import Case, case_of_state
+from rmapfast.verify.invariants import INVARIANTS, judge, policy_name
+from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation
+from rmapfast.verify.states import Class, Family, Found, Scope, Tried
 
 _PAGES = (1, 2, 4, 8)
 # States of one job: a few tenths of a second, so that a budget and Ctrl-C are kept.
 _JOB = 1 << 17
+# States that the reference tries in a second, about.
+_REFERENCE_RATE = 400
 
 
-def known(policy: Policy, invariant: str) -> str:
+def history_of(policy: Policy, invariant: str) -> str:
     """Return the history of a class of violation under a policy: commit or CVE; empty where it has none."""
-    if callable(policy):
-        return ""
     if invariant in DOCUMENTED:
         return "documented; every batching edition"
     if policy.mlock_at_once:
@@ -53,106 +54,17 @@ def known(policy: Policy, invariant: str) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Violation:
-    """States that violate one invariant under one policy, the smallest of them as a case, and the class's history."""
-
-    invariant: str
-    count: int
-    example: dict = field(repr=False)
-    history: str = ""
-
-
-@dataclass(frozen=True)
-class PolicyCheck:
-    """What was found for one policy."""
-
-    policy: Policy | Callable
-    states: int
-    violations: tuple[Violation, ...]
-
-    @property
-    def policy_name(self) -> str:
-        """Name of the policy, or of the function that stands for it."""
-        return getattr(self.policy, "name", None) or getattr(self.policy, "__name__", "callable")
-
-    @property
-    def clean(self) -> bool:
-        """Whether there is nothing but the two documented differences after an abort."""
-        return all(violation.invariant in DOCUMENTED for violation in self.violations)
-
-
-@dataclass(frozen=True, repr=False)
-class CheckReport:
-    """Outcome of a check.
-
-    Parameters
-    ----------
-    policies : tuple of PolicyCheck
-    oracle : str
-        Policy whose final state is the right one.
-    states : int
-        Distinct states tried.
-    complete : bool
-        Whether the whole scope was tried within the budget.
-    left_out : tuple of str
-        What of the scope was not tried.
-    seconds : float
-    provenance : dict
-    """
-
-    policies: tuple[PolicyCheck, ...]
-    oracle: str
-    states: int
-    complete: bool
-    left_out: tuple[str, ...]
-    seconds: float
-    provenance: dict
-
-    @property
-    def clean(self) -> bool:
-        """Whether every policy is."""
-        return all(one.clean for one in self.policies)
-
-    def to_dict(self) -> dict:
-        """Return the report as a dict that serialises to JSON."""
-        return {
-            "provenance": self.provenance,
-            "oracle": self.oracle,
-            "states": self.states,
-            "complete": self.complete,
-            "left_out": list(self.left_out),
-            "seconds": self.seconds,
-            "policies": [
-                {
-                    "policy": one.policy_name,
-                    "states": one.states,
-                    "clean": one.clean,
-                    "violations": [
-                        {"invariant": v.invariant, "count": v.count, "history": v.history, "example": v.example}
-                        for v in one.violations
-                    ],
-                }
-                for one in self.policies
-            ],
-        }
-
-    def __repr__(self):
-
-        return check_table(self)
-
-
 def check(
-    policies=None,
+    policies: Iterable[str | Policy] | BatchRule | None = None,
     *,
     pages: int = 4,
     budget: float = 60.0,
-    against="per-page",
-    arch="x86-64",
+    against: str | Policy = "per-page",
+    arch: str | Arch = "x86-64",
     all_bits: bool = False,
     unreachable: bool = False,
     threads: int | None = None,
-    resume=None,
+    resume: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> CheckReport:
     """Try every small state under some policies and compare with unmapping page by page.
@@ -187,7 +99,14 @@ def check(
     Raises
     ------
     TypeError, ValueError
-        For arguments out of range; the message names what.
+        For arguments out of range, and for a file of `resume` that holds something else; the message names what.
+    OSError
+        If that file cannot be read or written.
+
+    Examples
+    --------
+    >>> check(["v7.0.12"], pages=1).clean
+    True
     """
     if pages not in _PAGES:
         raise ValueError(f"pages: expected one of {', '.join(map(str, _PAGES))}, got {pages!r}")
@@ -199,7 +118,7 @@ def check(
     chosen = [_policy.get(one) for one in (_policy.PRESETS if policies is None else policies)]
     if not chosen:
         raise ValueError("policies: expected at least one, got none")
-    scope = _core.CheckScope(pages, all_bits, unreachable)
+    scope = Scope(pages, all_bits=all_bits, unreachable=unreachable)
     arguments = {
         "policies": [one.name for one in chosen],
         "pages": pages,
@@ -208,7 +127,13 @@ def check(
         "all_bits": all_bits,
         "unreachable": unreachable,
     }
-    search = _Search(scope, oracle, chosen, arch, Path(resume) if resume else None, arguments)
+    # names alone would take a changed preset for the same one
+    header = arguments | {
+        "policies": [_fields(one) for one in chosen],
+        "against": _fields(oracle),
+        "arch": _fields(arch),
+    }
+    search = _Search(scope, oracle, chosen, arch, Path(resume) if resume else None, header)
     search.run(budget, threads or os.cpu_count() or 1, progress)
     return CheckReport(
         policies=tuple(PolicyCheck(one, search.tried, search.violations(one)) for one in chosen),
@@ -221,23 +146,29 @@ def check(
     )
 
 
+def _fields(what: Policy | Arch) -> dict[str, Any]:
+    """Every field of a policy or an architecture that an unmap depends on."""
+    fields = {one.name: getattr(what, one.name) for one in dataclasses.fields(what)}
+    return {name: value for name, value in fields.items() if name not in ("doc", "costs")}
+
+
 def unmap_rules(policy: Policy, kind: str, anon_vma: bool, uffd_wp: bool) -> Policy:
-    """Return the policy that unmaps this kind of folio in this kind of VMA alike, so that such editions run once.
+    """Return one policy for all that unmap this kind of folio in this kind of VMA by the same rules; it runs once.
 
     Fields that ``try_to_unmap_one`` cannot come to there get one value: the reference check, the classes of other
     folios, what happens in a batch if there is none, and the uffd-wp rule where it cannot matter.
     """
-    batches = {"file": policy.file, "shmem": policy.file, "lazyfree": policy.lazyfree, "anon": policy.anon_swap}[kind]
+    batched = batches(policy, kind)
     rules = policy.replace(
         name="",
         doc="",
         young="batched",
-        advance="rescan" if policy.advance == "rescan" or not batches else "caller",
-        lazyfree=batches and kind == "lazyfree",
-        anon_swap=batches and kind == "anon",
-        file=batches and kind in ("file", "shmem"),
+        advance="rescan" if policy.advance == "rescan" or not batched else "caller",
+        lazyfree=batched and kind == "lazyfree",
+        anon_swap=batched and kind == "anon",
+        file=batched and kind in ("file", "shmem"),
     )
-    if not batches:
+    if not batched:
         one_by_one = {"all_or_nothing": False, "clip": True, "respect_write": False, "respect_soft_dirty": False}
         rules = rules.replace(**one_by_one, nr_reset=True, uffd_wp="first-entry")
     elif not uffd_wp or (anon_vma and rules.uffd_wp != "per-page"):
@@ -247,56 +178,63 @@ def unmap_rules(policy: Policy, kind: str, anon_vma: bool, uffd_wp: bool) -> Pol
     return rules
 
 
-def family_name(family: dict) -> str:
-    """Return a family of states in words."""
-    vma = "anonymous" if family["anon_vma"] else "file"
-    wp = ", uffd-wp" if family["uffd_wp"] else ""
-    return f"{family['pages']} page(s), {family['kind']} in {vma} VMA{wp} ({family['bits']})"
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """The states `first` to `end` (exclusive) of a family."""
+
+    family: int
+    first: int
+    end: int
 
 
 class _Search:
     """The states of a scope, cut in jobs that threads take; the merged outcome does not depend on the threads."""
 
-    def __init__(self, scope, oracle, policies, arch, journal, arguments):
+    def __init__(
+        self,
+        scope: Scope,
+        oracle: Policy,
+        policies: list[Policy],
+        arch: Arch,
+        journal: Path | None,
+        header: dict[str, Any],
+    ):
         self.scope, self.oracle, self.arch = scope, oracle, arch
-        self.families = [scope.family(number) for number in range(len(scope))]
         # Per family: the rule sets that can differ there, and their numbers.
         self.rules = [
-            {rule: number for number, rule in enumerate(dict.fromkeys(self._rules(one, family) for one in policies))}
-            for family in range(len(self.families))
+            {rule: number for number, rule in enumerate(dict.fromkeys(_rules(one, family) for one in policies))}
+            for family in scope.families
         ]
         self.jobs = [
-            (number, first) for number, family in enumerate(self.families) for first in range(0, family["states"], _JOB)
+            _Job(number, first, min(first + _JOB, family.states))
+            for number, family in enumerate(scope.families)
+            for first in range(0, family.states, _JOB)
         ]
-        self.done: dict[int, tuple] = {}
-        self.journal, self.arguments = journal, arguments
+        self.done: dict[int, Tried] = {}
+        self.journal, self.header = journal, header
         self.seconds = 0.0
-        if journal and journal.exists():
-            self._load()
 
     @property
     def tried(self) -> int:
-        return sum(outcome[0] for outcome in self.done.values())
+        return sum(tried.states for tried in self.done.values())
 
     @property
     def complete(self) -> bool:
         return len(self.done) == len(self.jobs)
 
-    def run(self, budget: float, threads: int, progress) -> None:
+    def run(self, budget: float, threads: int, progress: Callable[[str], None] | None) -> None:
         start = time.monotonic()
+        log = self._open_journal()
         waiting = iter([job for job in range(len(self.jobs)) if job not in self.done])
-        running = {}
-        log = open(self.journal, "a", encoding="utf-8") if self.journal else None
+        running: dict[Future[Tried], int] = {}
         pool = ThreadPoolExecutor(threads)
         try:
-            if log and not self.done and not log.tell():
-                log.write(json.dumps(self.arguments) + "\n")
             while True:
                 while len(running) < threads and time.monotonic() - start < budget:
                     job = next(waiting, None)
                     if job is None:
                         break
-                    running[pool.submit(self._job, job)] = job
+                    running[pool.submit(self._try, self.jobs[job])] = job
                 if not running:
                     break
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -304,8 +242,7 @@ class _Search:
                     job = running.pop(future)
                     self.done[job] = future.result()
                     if log:
-                        log.write(json.dumps([job, *self.done[job]]) + "\n")
-                        log.flush()
+                        self._note(log, job)
                 if progress:
                     progress(f"{self.tried:,} states, {100 * len(self.done) / len(self.jobs):.0f}% of the scope")
         finally:
@@ -314,59 +251,104 @@ class _Search:
                 log.close()
         self.seconds = time.monotonic() - start
 
-    def _job(self, job: int) -> tuple:
-        family, first = self.jobs[job]
-        end = min(first + _JOB, self.families[family]["states"])
-        tried, found = self.scope.run(family, first, end, self.oracle, list(self.rules[family]), self.arch)
-        return tried, [
-            [violating, {name: list(pair) for name, pair in classes.items()}] for violating, classes in found
-        ]
+    def _try(self, job: _Job) -> Tried:
+        rules = list(self.rules[job.family])
+        return self.scope.run(job.family, job.first, job.end, self.oracle, rules, self.arch)
 
-    def _load(self) -> None:
-        lines = self.journal.read_text(encoding="utf-8").splitlines()
+    def _open_journal(self) -> TextIO | None:
+        """Take over what the journal holds, and open it to add to it: a header, then a line per job."""
+        if not self.journal:
+            return None
+        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.exists() else []
         try:
-            if json.loads(lines[0]) != self.arguments:
-                raise ValueError(f"resume: {self.journal} holds a check with other arguments: {lines[0]}")
-            for line in lines[1:]:
-                job, tried, found = json.loads(line)
-                self.done[job] = (tried, found)
+            if lines:
+                self._check_header(json.loads(lines[0]))
         except json.JSONDecodeError:
-            if not self.done and len(lines) < 2:
-                raise ValueError(f"resume: {self.journal} is not the journal of a check") from None
-            # the last record was torn when the run was killed: its job is done again
-            self.journal.write_text("\n".join(lines[: 1 + len(self.done)]) + "\n", encoding="utf-8")
+            raise ValueError(f"resume: {self.journal} is not the journal of a check") from None
+        for number, line in enumerate(lines[1:], 1):
+            try:
+                job, states, found = json.loads(line)
+            except json.JSONDecodeError:
+                # the record was torn when the run was killed: its job, and what follows, is done again
+                self.journal.write_text("\n".join(lines[:number]) + "\n", encoding="utf-8")
+                break
+            self.done[job] = Tried(
+                states,
+                tuple(
+                    Found(violating, {name: Class(*pair) for name, pair in classes.items()})
+                    for violating, classes in found
+                ),
+            )
+        log = open(self.journal, "a", encoding="utf-8")
+        if not lines:
+            log.write(json.dumps(self.header) + "\n")
+        return log
 
-    def _rules(self, policy: Policy, family: int) -> Policy:
-        what = self.families[family]
-        return unmap_rules(policy, what["kind"], what["anon_vma"], what["uffd_wp"])
+    def _check_header(self, found: Any) -> None:
+        if found == self.header:
+            return
+        if not isinstance(found, dict):
+            raise ValueError(f"resume: {self.journal} is not the journal of a check")
+        keys = dict.fromkeys([*self.header, *found])
+        differing = [key for key in keys if found.get(key) != self.header.get(key)]
+        raise ValueError(f"resume: {self.journal} holds a check with other arguments: {', '.join(differing)} differ")
+
+    def _note(self, log: TextIO, job: int) -> None:
+        """Add a job that is done."""
+        tried = self.done[job]
+        found = [
+            [one.violating, {name: [it.count, it.first] for name, it in one.classes.items()}] for one in tried.found
+        ]
+        log.write(json.dumps([job, tried.states, found]) + "\n")
+        log.flush()
 
     def violations(self, policy: Policy) -> tuple[Violation, ...]:
         """Of one policy, in the order of INVARIANTS; an example is the smallest state: fewest pages, lowest number."""
         counts: dict[str, int] = {}
-        example: dict[str, tuple[int, int]] = {}
+        examples: dict[str, Case] = {}
         for job in sorted(self.done):
-            family = self.jobs[job][0]
-            number = self.rules[family][self._rules(policy, family)]
-            for name, (count, index) in self.done[job][1][number][1].items():
-                counts[name] = counts.get(name, 0) + count
-                example.setdefault(name, (family, index))
-        return tuple(
-            Violation(name, counts[name], case_of_state(self.scope.state(*example[name])), known(policy, name))
-            for name in INVARIANTS
-            if name in counts
-        )
+            family = self.jobs[job].family
+            number = self.rules[family][_rules(policy, self.scope.families[family])]
+            for name, found in self.done[job].found[number].classes.items():
+                counts[name] = counts.get(name, 0) + found.count
+                if name not in examples and (state := self.scope.state(family, found.first)):
+                    examples[name] = case_of_state(state)
+        return _violations(policy, counts, examples)
 
     def left_out(self) -> tuple[str, ...]:
         missing: dict[int, int] = {}
-        for job, (family, first) in enumerate(self.jobs):
-            if job not in self.done:
-                end = min(first + _JOB, self.families[family]["states"])
-                missing[family] = missing.get(family, 0) + end - first
-        return tuple(f"{family_name(self.families[family])}: {nr:,} states" for family, nr in missing.items())
+        for number, job in enumerate(self.jobs):
+            if number not in self.done:
+                missing[job.family] = missing.get(job.family, 0) + job.end - job.first
+        return tuple(f"{self.scope.families[family]}: {states:,} states" for family, states in missing.items())
+
+
+def _rules(policy: Policy, family: Family) -> Policy:
+    return unmap_rules(policy, family.kind, family.anon_vma, family.uffd_wp)
+
+
+def _violations(policy: Policy | BatchRule, counts: dict[str, int], examples: dict[str, Case]) -> tuple[Violation, ...]:
+    """What was found for one policy, given by invariant, in the order of INVARIANTS."""
+    return tuple(
+        Violation(
+            invariant,
+            counts[invariant],
+            examples[invariant],
+            history_of(policy, invariant) if isinstance(policy, Policy) else "",
+        )
+        for invariant in INVARIANTS
+        if invariant in counts
+    )
 
 
 def check_cases(
-    cases, policies=None, *, against="per-page", arch="x86-64", budget: float = 60.0, progress=None
+    cases: Iterable[Case],
+    policies: Iterable[str | Policy] | None = None,
+    *,
+    against: str | Policy = "per-page",
+    arch: str | Arch = "x86-64",
+    budget: float = 60.0,
+    progress: Callable[[str], None] | None = None,
 ) -> CheckReport:
     """Judge cases one by one (:func:`judge`) under some policies; the smallest example is the first with fewest pages.
 
@@ -380,39 +362,35 @@ def check_cases(
     Returns
     -------
     CheckReport
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for a case whose fields do not fit together.
     """
     start = time.monotonic()
     chosen = [_policy.get(one) for one in (_policy.PRESETS if policies is None else policies)]
     oracle = _policy.get(against)
-    counts: dict[tuple, int] = {}
-    example: dict[tuple, dict] = {}
+    counts: list[dict[str, int]] = [{} for _ in chosen]
+    examples: list[dict[str, Case]] = [{} for _ in chosen]
     tried, complete = 0, True
     for case in cases:
         if time.monotonic() - start > budget:
             complete = False
             break
         tried += 1
-        for policy in chosen:
+        for policy, count, example in zip(chosen, counts, examples, strict=True):
             for name in judge(case, policy, against=oracle, arch=arch):
-                key = policy.name, name
-                counts[key] = counts.get(key, 0) + 1
-                smallest = example.setdefault(key, case)
+                count[name] = count.get(name, 0) + 1
+                smallest = example.setdefault(name, case)
                 if case["folio"]["order"] < smallest["folio"]["order"]:
-                    example[key] = case
+                    example[name] = case
         if progress:
             progress(f"{tried:,} cases")
     return CheckReport(
         policies=tuple(
-            PolicyCheck(
-                one,
-                tried,
-                tuple(
-                    Violation(name, counts[one.name, name], example[one.name, name], known(one, name))
-                    for name in INVARIANTS
-                    if (one.name, name) in counts
-                ),
-            )
-            for one in chosen
+            PolicyCheck(policy, tried, _violations(policy, count, example))
+            for policy, count, example in zip(chosen, counts, examples, strict=True)
         ),
         oracle=oracle.name,
         states=tried,
@@ -423,21 +401,27 @@ def check_cases(
     )
 
 
-# --- user policies on the reference ---------------------------------------------------------------------------------
-
-
-def _check_callable(rule, pages, budget, oracle, arch, unreachable, progress) -> CheckReport:
+def _check_callable(
+    rule: BatchRule,
+    pages: int,
+    budget: float,
+    oracle: Policy,
+    arch: Arch,
+    unreachable: bool,
+    progress: Callable[[str], None] | None,
+) -> CheckReport:
     """Check a Python function on the reference: every n-th state, so that the budget meets all families."""
     start = time.monotonic()
-    scope = _core.CheckScope(min(pages, 4), False, unreachable)
-    tried, counts, example = 0, {}, {}
-    families = [scope.family(number) for number in range(len(scope))]
-    left = sum(family["states"] for family in families)
+    scope = Scope(min(pages, 4), unreachable=unreachable)
+    tried, all_states = 0, sum(family.states for family in scope.families)
+    counts: dict[str, int] = {}
+    examples: dict[str, Case] = {}
     left_out = []
-    for number, family in enumerate(families):
-        share = (budget - (time.monotonic() - start)) / (len(families) - number)
-        end, stride = time.monotonic() + share, max(1, family["states"] // max(int(share * 400), 1))
-        for index in range(0, family["states"], stride):
+    for number, family in enumerate(scope.families):
+        share = (budget - (time.monotonic() - start)) / (len(scope.families) - number)
+        end = time.monotonic() + share
+        stride = max(1, family.states // max(int(share * _REFERENCE_RATE), 1))
+        for index in range(0, family.states, stride):
             if time.monotonic() > end:
                 break
             state = scope.state(number, index)
@@ -447,18 +431,17 @@ def _check_callable(rule, pages, budget, oracle, arch, unreachable, progress) ->
             case = case_of_state(state)
             for name in judge(case, rule, against=oracle, arch=arch):
                 counts[name] = counts.get(name, 0) + 1
-                example.setdefault(name, case)
+                examples.setdefault(name, case)
         if stride > 1 or time.monotonic() > end:
-            left_out.append(f"{family_name(family)}: tried one state in {stride}")
+            left_out.append(f"{family}: tried one state in {stride}")
         if progress:
-            progress(f"{tried:,} of {left:,} states on the reference")
-    found = tuple(Violation(name, counts[name], example[name]) for name in INVARIANTS if name in counts)
+            progress(f"{tried:,} of {all_states:,} states on the reference")
     return CheckReport(
-        policies=(PolicyCheck(rule, tried, found),),
+        policies=(PolicyCheck(rule, tried, _violations(rule, counts, examples)),),
         oracle=oracle.name,
         states=tried,
         complete=not left_out,
         left_out=tuple(left_out),
         seconds=time.monotonic() - start,
-        provenance=provenance(policies=[getattr(rule, "__name__", "callable")], pages=pages, against=oracle.name),
+        provenance=provenance(policies=[policy_name(rule)], pages=pages, against=oracle.name),
     )

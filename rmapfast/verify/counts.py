@@ -1,23 +1,29 @@
 """Replay of the calls that kprobes counted in real kernels: the ``[counts]`` table of measured-vm.toml.
 
-How often folios are unmapped and reference-checked depends on active/inactive balancing and is taken as given (``tuo``
-and ``fr``); the walks (``pvmw``), rmap removals (``rr``), batch lengths and deferred flushes follow and must come out
-exactly, but for a few removals of nr = 1 that the probes caught from elsewhere.
+How often folios are unmapped (``tuo``) and reference-checked (``fr``) depends on active/inactive balancing and is taken
+as given. The walks (``pvmw``), rmap removals (``rr``), batch lengths (``nr``) and deferred flushes follow from them and
+must come out exactly, but for a few removals of nr = 1 that the probes caught from elsewhere.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
+from rmapfast.arch import Arch
 from rmapfast.editions import preset_of
 from rmapfast.events import Events
 from rmapfast.flags import FolioFlag
+from rmapfast.loop import reclaim
+from rmapfast.policy import Policy
 from rmapfast.population import Population
 
 # Unrelated rmap removals of single pages that a row may hold.
@@ -28,22 +34,34 @@ _ROW = re.compile(
     r"(?:order_(?P<order>\d+)(?P<kind>_uffd_wp|_lazyfree|_anon_swap)?|holes_k_(?P<holes>\d+))"
 )
 _KINDS = {"_lazyfree": "lazyfree", "_anon_swap": "anon"}
+# Folios that the recorded reclaims unmapped, by order (tuo of the same reclaims).
+_UNMAPPED = {4: 817, 9: 26}
 # Builds A and B of the measurements: 7.2 as it is, and with the seed's two lines reverted.
 _BUILDS = {"A": _policy.get("v7.2"), "B": _policy.get("v7.2").replace(name="v7.2-file-per-page", file=False)}
 
 
 @dataclass(frozen=True)
 class Count:
-    """One recorded figure and the model's."""
+    """One recorded figure and the model's.
+
+    Parameters
+    ----------
+    row, what : str
+        Row of the ``[counts]`` table, and the figure in it.
+    recorded, model : int, or dict of int to int
+        A number of calls, or how many batches had which length.
+    agrees : bool or None
+        Whether they agree. None: a prediction that the record cannot confirm exactly.
+    """
 
     row: str
     what: str
-    recorded: object
-    model: object
-    agrees: bool | None  # None: a prediction that the record cannot confirm exactly
+    recorded: int | dict[int, int]
+    model: int | dict[int, int]
+    agrees: bool | None
 
 
-def replay_counts(path) -> list[Count]:
+def replay_counts(path: str | os.PathLike[str]) -> list[Count]:
     """Compare the recorded call counts of a file with the model's.
 
     Parameters
@@ -59,6 +77,8 @@ def replay_counts(path) -> list[Count]:
     ------
     ValueError
         If the file is not TOML, or has no such table or a row that is not understood.
+    OSError
+        If it cannot be read.
     """
     path = Path(path)
     try:
@@ -87,8 +107,8 @@ def replay_counts(path) -> list[Count]:
     return found
 
 
-def _check_figures(row) -> None:
-    """A row is a table of counts, or of tables of counts."""
+def _check_figures(row: object) -> None:
+    """Raise ValueError unless a row is a table of counts, or of tables of counts."""
     if not isinstance(row, dict):
         raise ValueError(f"expected a table, got {row!r}")
     for key, value in row.items():
@@ -98,7 +118,9 @@ def _check_figures(row) -> None:
             raise ValueError(f"{key}: expected a count, got {value!r}")
 
 
-def replay_calls(population: Population, policy, arch, unmapped: int, checked: int) -> tuple[Events, dict[int, int]]:
+def replay_calls(
+    population: Population, policy: Policy, arch: Arch, unmapped: int, checked: int
+) -> tuple[Events, dict[int, int]]:
     """Unmap the first `unmapped` folios, each reference-checked before; the first `checked - unmapped` once earlier."""
     population.folio_refcount += 1  # isolated
     run = _core.Run(population, policy, arch, swap_pages=1 << 30)
@@ -112,7 +134,7 @@ def replay_calls(population: Population, policy, arch, unmapped: int, checked: i
     return Events(run.events), run.batch_lengths
 
 
-def _mapping(arch, order: int, folios: int, kind: str = "file", **options) -> Population:
+def _mapping(arch: Arch, order: int, folios: int, kind: str = "file", **options: Any) -> Population:
     population = Population.synthetic(
         (folios << order) * arch.page_size, arch=arch, kind=kind, orders=order, young=0.0, **options
     )
@@ -121,11 +143,11 @@ def _mapping(arch, order: int, folios: int, kind: str = "file", **options) -> Po
     return population
 
 
-def _calls(name: str, row: dict, match: re.Match) -> list[Count]:
+def _calls(name: str, row: dict[str, Any], match: re.Match[str]) -> list[Count]:
     arch = _arch.of_machine(match["machine"])
     policy = _policy.get(preset_of(f"{match['major']}.{match['minor']}"))
     order = 9 if match["holes"] else int(match["order"])
-    options = {"holes": f"every:{match['holes']}"} if match["holes"] else {}
+    options: dict[str, Any] = {"holes": f"every:{match['holes']}"} if match["holes"] else {}
     if match["kind"] == "_uffd_wp":
         options["uffd_wp_vma"] = True
     kind = _KINDS.get(match["kind"], "file")
@@ -140,52 +162,51 @@ def _calls(name: str, row: dict, match: re.Match) -> list[Count]:
     if "nr" in row:
         recorded = {int(nr): count for nr, count in row["nr"].items()}
         unrelated = recorded.get(1, 0) - lengths.get(1, 0)
-        alike = {nr: count for nr, count in recorded.items() if nr != 1} == {
-            nr: n for nr, n in lengths.items() if nr != 1
-        }
-        found.append(Count(name, "nr", recorded, lengths, alike and 0 <= unrelated <= UNRELATED_REMOVALS))
+        agrees = recorded | {1: 0} == lengths | {1: 0} and 0 <= unrelated <= UNRELATED_REMOVALS
+        found.append(Count(name, "nr", recorded, lengths, agrees))
     return found
 
 
-def _builds(name: str, row: dict, event: str, unmap) -> list[Count]:
+# Runs the reclaim of a row on folios of an order under a policy.
+_Run = Callable[[int, Policy], Events]
+
+
+def _builds(name: str, row: dict[str, Any], event: str, run: _Run) -> list[Count]:
     """A row with a figure per order and build."""
     found = []
     for order, builds in row.items():
         if not isinstance(builds, dict):
             raise ValueError(f"{order}: expected a figure for each build, got {builds!r}")
         for build, recorded in builds.items():
-            got = unmap(int(order.removeprefix("order_")), _BUILDS[build])[event]
+            got = run(int(order.removeprefix("order_")), _BUILDS[build])[event]
             found.append(Count(name, f"{order} {build}", recorded, got, recorded == got))
     return found
 
 
-def _deferred(name: str, row: dict) -> list[Count]:
+def _deferred(name: str, row: dict[str, Any]) -> list[Count]:
     arch = _arch.get("x86-64")
 
-    def unmap(order, policy):
-        folios = {4: 817, 9: 26}[order]  # tuo of the same reclaims
+    def unmap(order: int, policy: Policy) -> Events:
+        folios = _UNMAPPED[order]
         return replay_calls(_mapping(arch, order, folios), policy, arch, folios, folios)[0]
 
     return _builds(name, row, "tlb_deferred", unmap)
 
 
-def _flushes(name: str, row: dict) -> list[Count]:
+def _flushes(name: str, row: dict[str, Any]) -> list[Count]:
     """One flush per shrink_folio_list call; how many of those order 4 took depends on scan sizes that are not given."""
-    from rmapfast.loop import reclaim
-
     arch = _arch.get("x86-64")
 
-    def unmap(order, policy):
-        folios = {4: 817, 9: 26}[order]
-        population = _mapping(arch, order, folios)
+    def reclaim_all(order: int, policy: Policy) -> Events:
+        population = _mapping(arch, order, _UNMAPPED[order])
         return reclaim(population, population.nr_pages * arch.page_size, policy=policy, arch=arch, in_place=True).events
 
-    found = _builds(name, row, "tlb_flushes", unmap)
+    found = _builds(name, row, "tlb_flushes", reclaim_all)
     return [replace(count, agrees=None) if count.what.startswith("order_4") else count for count in found]
 
 
 def count_lines(found: list[Count]) -> list[str]:
-    """The figures as text, one each, ending in ``N passed, N failed``."""
+    """Return the figures as lines of text, one each, ending in ``N passed, N failed``."""
     width = max(len(f"{count.row} {count.what}") for count in found)
     table = []
     for count in found:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from rmapfast import pte
 from rmapfast.captures import Capture, CaptureError
@@ -15,7 +17,16 @@ from rmapfast.editions import preset_of
 from rmapfast.loop import reclaim
 from rmapfast.population import Population
 
+# How a page can end.
 STATES = ("none", "marker", "mapped", "swap")
+_MAPPED = STATES.index("mapped")
+_STATE_OF_KIND = np.array(
+    [
+        STATES.index({"none": "none", "marker_uffd_wp": "marker", "swap": "swap"}.get(kind, "mapped"))
+        for kind in pte.KINDS
+    ],
+    np.uint8,
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,8 @@ class CaptureCase:
         Pages compared.
     differences : int
         Pages that end in another state than in the real kernel.
-    real, model : dict
-        Pages by end state.
+    real, model : dict of str to int
+        Pages by end state (none, marker, mapped, swap).
     """
 
     name: str
@@ -50,7 +61,7 @@ class CaptureCase:
         return not self.differences
 
 
-def replay_captures(directory) -> list[CaptureCase]:
+def replay_captures(directory: str | os.PathLike[str]) -> list[CaptureCase]:
     """Reclaim the "before" capture of every pair in a directory and compare with its "after".
 
     Parameters
@@ -67,7 +78,8 @@ def replay_captures(directory) -> list[CaptureCase]:
     Raises
     ------
     CaptureError
-        For damaged captures, a pair that is not complete, or a kernel of which no edition is known.
+        For damaged captures, a directory without pairs, a pair that is not complete, or captures whose kernel release
+        is not understood.
     """
     directory = Path(directory)
     befores = sorted(directory.glob("*.before.npz"))
@@ -92,12 +104,12 @@ def _replay(name: str, paths: list[Path]) -> CaptureCase:
     except ValueError as error:
         raise CaptureError(f"{paths[0]}: kernel {error}") from None
     population = Population.from_captures(before)
-    real = np.concatenate([_states_of_capture(capture) for capture in after])
-    start = np.concatenate([_states_of_capture(capture) for capture in before])
+    real = np.concatenate([_states(Population.from_captures([capture])) for capture in after])
+    start = np.concatenate([_states(Population.from_captures([capture])) for capture in before])
     if len(start) != len(real):
         raise CaptureError(f"{afters[0]}: {len(real)} pages, but the capture before has {len(start)}")
-    action, result = _act(name, population, edition, int(np.sum((start == 2) & (real != 2))))
-    model = _states_of_population(result) if result else start
+    action, result = _act(name, population, edition, int(np.sum((start == _MAPPED) & (real != _MAPPED))))
+    model = _states(result) if result else start
     return CaptureCase(
         name=name,
         action=action,
@@ -109,8 +121,8 @@ def _replay(name: str, paths: list[Path]) -> CaptureCase:
     )
 
 
-def _act(name: str, population, policy: str, unmapped: int):
-    """Replay what the case's name says; (action, Population after, or None if nothing is reclaimed)."""
+def _act(name: str, population: Population, policy: str, unmapped: int) -> tuple[str, Population | None]:
+    """Replay what the case's name says; return the action, and the population after it (None: nothing is reclaimed)."""
     page = 1 << population.page_shift
     if name.endswith("_pageout"):
         return "MADV_PAGEOUT", reclaim(population, 0, policy=policy, entry="pageout", swap=False).after
@@ -119,8 +131,8 @@ def _act(name: str, population, policy: str, unmapped: int):
         return "force_empty", reclaim(population, everything, policy=policy, swap=False).after
     if name.endswith("_partfree"):
         return "MADV_FREE, no reclaim", None
-    # Other page cache took part of the request there, also inside the isolations, so the number of pages comes from the
-    # pair: the first so many on the lists are all that reclaim gets to see.
+    # Other page cache took part of the request there, also inside the isolations. So the number of pages comes from the
+    # pair, and reclaim gets to see that many pages from the heads of the lists.
     lru = np.concatenate([population.lru_inactive, population.lru_active])
     seen = np.cumsum(np.int64(1) << population.folio_order[lru].astype(np.int64)) <= unmapped
     nr_inactive = len(population.lru_inactive)
@@ -131,30 +143,19 @@ def _act(name: str, population, policy: str, unmapped: int):
     return f"memory.reclaim of {unmapped} pages", reclaim(population, unmapped * page, policy=policy, swap=False).after
 
 
-def _states(kinds: np.ndarray) -> np.ndarray:
-    """Index into STATES of each PTE kind."""
-    table = np.full(len(pte.KINDS), 2, np.uint8)
-    table[pte.KINDS.index("none")], table[pte.KINDS.index("marker_uffd_wp")] = 0, 1
-    table[pte.KINDS.index("swap")] = 3
-    return table[kinds]
+def _states(population: Population) -> npt.NDArray[np.uint8]:
+    """Return the state of each slot as an index into STATES, in the order of the captures' VMAs."""
+    states: npt.NDArray[np.uint8] = _STATE_OF_KIND[pte.kind(population.ptes)]
+    return states
 
 
-def _states_of_capture(capture: Capture) -> np.ndarray:
-    return _states(pte.kind(Population.from_captures([capture]).ptes))
-
-
-def _states_of_population(population) -> np.ndarray:
-    """States of all slots, in the order of the captures' VMAs."""
-    return _states(pte.kind(population.ptes))
-
-
-def _counts(states: np.ndarray) -> dict[str, int]:
+def _counts(states: npt.NDArray[np.uint8]) -> dict[str, int]:
     found = np.bincount(states, minlength=len(STATES))
     return {name: int(count) for name, count in zip(STATES, found, strict=True) if count}
 
 
 def capture_lines(cases: list[CaptureCase]) -> list[str]:
-    """The cases as text, one each, ending in ``N passed, N failed``."""
+    """Return the cases as lines of text, one each, ending in ``N passed, N failed``."""
     width = max(len(case.name) for case in cases)
     table = []
     for case in cases:

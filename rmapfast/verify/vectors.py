@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -20,52 +22,78 @@ from rmapfast import _core, calls, pte, reference
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.editions import REFERENCED_VECTORS, UNMAP_VECTORS
-from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
+from rmapfast.events import Call
+from rmapfast.flags import FolioFlag, PageFlag
+from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import flag_mask
+from rmapfast.verify.cases import (
+    MAX_SLOTS,
+    VMA_FLAGS,
+    Entries,
+    VectorError,
+    case_arch,
+    case_population,
+    page_flags,
+    words_of,
+)
 
-# Flags by their name in a vector (docs/conformance-format.md).
-VMA_FLAGS = {
-    "LOCKED": VmaFlag.LOCKED,
-    "UFFD_WP": VmaFlag.UFFD_WP,
-    "DROPPABLE": VmaFlag.DROPPABLE,
-    "UFFD_MISSING": VmaFlag.UFFD_ARMED,
-}
-FOLIO_FLAGS = {
-    "anon": FolioFlag.ANON,
-    "swapbacked": FolioFlag.SWAPBACKED,
-    "swapcache": FolioFlag.SWAPCACHE,
-    "dirty": FolioFlag.DIRTY,
-    "mlocked": FolioFlag.MLOCKED,
-    "pinned": FolioFlag.PINNED,
-    "young_flag": FolioFlag.YOUNG,
-}
-# A vector spans a few page tables; anything larger is a damaged or hostile file.
-_MAX_SLOTS = 1 << 20
+# A JSON document; its fields are those of docs/conformance-format.md.
+Vector: TypeAlias = dict[str, Any]
+# What a vector expects, or a run gave, by field.
+Fields: TypeAlias = dict[str, Any]
 
-ENGINES = {"c": calls, "reference": reference}
+# Differences that a report shows.
+_SHOWN = 20
 
 
-class VectorError(ValueError):
-    """A file that is not a valid set of conformance vectors."""
+class Engine(Protocol):
+    """The single calls that both engines have."""
+
+    def try_to_unmap_one(
+        self,
+        population: Population,
+        folio: int,
+        vma: int,
+        *,
+        policy: Policy,
+        arch: Arch,
+        ttu: Iterable[str],
+        guard: str,
+    ) -> Call:
+        """Unmap one folio from one VMA."""
+
+    def folio_referenced_one(self, population: Population, folio: int, vma: int, *, policy: Policy, arch: Arch) -> Call:
+        """Test and clear the young bits of one folio in one VMA."""
+
+
+ENGINES: dict[str, Engine] = {"c": calls, "reference": reference}
 
 
 @dataclass
-class Report:
-    """Outcome of a replay: (case, variant) pairs passed and failed, and what differed in the first failures."""
+class ConformanceReport:
+    """Outcome of a replay.
 
-    passed: Counter = field(default_factory=Counter)
-    failed: Counter = field(default_factory=Counter)
+    Parameters
+    ----------
+    passed, failed : Counter of str
+        How many (case, variant) pairs agree with the recording, and how many do not, by kernel variant.
+    differences : list of str
+        What differed in the first failures, 20 at most.
+    """
+
+    passed: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
 
-    def add(self, variant: str, name: str, expect: dict, got: dict) -> None:
+    def add(self, variant: str, name: str, expect: Fields, got: Fields) -> None:
         """Compare one outcome with the recorded one."""
         wrong = [key for key in expect if key not in got or got[key] != expect[key]]
         if not wrong:
             self.passed[variant] += 1
             return
         self.failed[variant] += 1
-        if len(self.differences) < 20:
+        if len(self.differences) < _SHOWN:
             what = "; ".join(f"{key}: expected {expect[key]!r}, got {got.get(key)!r}" for key in wrong[:3])
             self.differences.append(f"{name} {variant}: {what}"[:400])
 
@@ -75,13 +103,13 @@ class Report:
         return not self.failed.total()
 
     def lines(self) -> list[str]:
-        """The report as text, ending in ``N passed, N failed``."""
+        """Return the report as text, ending in ``N passed, N failed``."""
         variants = dict.fromkeys([*self.passed, *self.failed])
         table = [f"{name:>10}  {self.passed[name]:>6} passed  {self.failed[name]:>6} failed" for name in variants]
         return [*self.differences, *table, f"{self.passed.total()} passed, {self.failed.total()} failed"]
 
 
-def read_vectors(path):
+def read_vectors(path: str | os.PathLike[str]) -> Iterator[tuple[int, Vector]]:
     """Yield (line number, vector) from a ``.jsonl.gz`` or ``.jsonl`` file.
 
     Raises
@@ -108,31 +136,41 @@ def read_vectors(path):
         raise VectorError(f"{path}: no vectors in it")
 
 
-def conformance(paths, *, engine: str = "c", progress=None) -> Report:
-    """Replay conformance vectors.
+def conformance(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    engine: str = "c",
+    progress: Callable[[int], None] | None = None,
+) -> ConformanceReport:
+    """Replay conformance vectors and compare every recorded field.
 
     Parameters
     ----------
     paths : path or iterable of paths
-        ``*.jsonl.gz`` files of unmap, batch or reference-check vectors.
+        ``*.jsonl.gz`` or ``*.jsonl`` files of unmap, batch or reference-check vectors (docs/conformance-format.md).
     engine : {'c', 'reference'}
-        What is tested.
+        What is tested: the C library or the plain-Python reference.
     progress : callable, optional
         Called with the number of vectors replayed so far.
 
     Returns
     -------
-    Report
+    ConformanceReport
+        ``report.ok`` says whether everything agrees.
 
     Raises
     ------
     VectorError
         If a file is damaged, truncated, of an unknown kind, or its counts do not add up.
+    ValueError
+        For an unknown engine.
+    OSError
+        If a file cannot be read.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-    report, done = Report(), 0
-    for path in [paths] if isinstance(paths, str | Path) else paths:
+    report, done = ConformanceReport(), 0
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         for number, vector in read_vectors(path):
             try:
                 _replay(vector, engine, report)
@@ -146,7 +184,7 @@ def conformance(paths, *, engine: str = "c", progress=None) -> Report:
     return report
 
 
-def _replay(vector: dict, engine: str, report: Report) -> None:
+def _replay(vector: Vector, engine: str, report: ConformanceReport) -> None:
     name = f"{vector['id']} {vector.get('name', '')}".strip()
     if "impl" in vector:
         report.add(vector["impl"], name, vector["expect"], _batch_outcome(vector, engine))
@@ -162,185 +200,156 @@ def _replay(vector: dict, engine: str, report: Report) -> None:
         report.add(variant, name, vector["expect"], outcome)
 
 
-def _run_of(entry) -> list:
-    """An element of a PTE list with its run length: virtual page, kind, value, flags, count."""
-    return [*entry, 1] if len(entry) == 4 else entry
+# --- vectors of the batch scan ---------------------------------------------------------------------------------------
 
 
-def _words(entries, first: int, length: int) -> np.ndarray:
-    """A PTE list as an array whose element 0 is virtual page `first`; entries outside of it are an error."""
-    words = np.zeros(length, np.uint64)
-    last = -1
-    for entry in entries:
-        vpn, kind, value, flags, count = _run_of(entry)
-        if not (isinstance(vpn, int) and isinstance(count, int)) or count < 1 or count > _MAX_SLOTS:
-            raise VectorError(f"ptes: bad run length or page in {entry}")
-        if vpn <= last or vpn < first or vpn + count > first + length:
-            raise VectorError(f"ptes: {entry} overlaps the entry before it or lies outside the tables")
-        last = vpn + count - 1
-        step = 0 if value is None else int(pte.PFN_ONE)
-        word = int(pte.make(kind, value, flags))
-        if word + step * count >= 1 << 64:
-            raise VectorError(f"ptes: the values of {entry} overflow")
-        words[vpn - first : vpn - first + count] = np.uint64(word) + np.arange(count, dtype=np.uint64) * np.uint64(step)
-    return words
-
-
-def _batch_outcome(vector: dict, engine: str) -> dict:
-    folio, per_table = vector["folio"], vector["ptrs_per_pte"]
-    if not 1 <= per_table <= _MAX_SLOTS or not 0 <= folio["order"] <= _core.MAX_ORDER:
-        raise VectorError(f"ptrs_per_pte {per_table} or order {folio['order']} does not make sense")
+def _batch_outcome(vector: Vector, engine: str) -> Fields:
+    per_table, order = vector["ptrs_per_pte"], vector["folio"]["order"]
+    if not 1 <= per_table <= MAX_SLOTS or not 0 <= order <= _core.MAX_ORDER:
+        raise VectorError(f"ptrs_per_pte {per_table} or order {order} does not make sense")
+    outcomes = {"v7.1": _batch_outcome_v7_1, "v6.14": _batch_outcome_v6_14}
+    if vector["impl"] not in outcomes:
+        raise VectorError(f"impl: unknown {vector['impl']!r}, known are {', '.join(outcomes)}")
     first = vector["start_vpn"] // per_table * per_table
-    ptes = _words(vector["ptes"], first, per_table)
-    cont_ptes = vector["cont_ptes"] or 1
-    start, pages, old = vector["start_vpn"] - first, 1 << folio["order"], vector["impl"] == "v6.14"
-    if vector["impl"] not in ("v7.1", "v6.14"):
-        raise VectorError(f"impl: unknown {vector['impl']!r}, known are v7.1, v6.14")
-    if not old:
-        if engine == "c":
-            flags = flag_mask("fpb", vector["fpb"], _core.FPB_FLAGS)
-            nr, merged, reads, _ = _core.folio_pte_batch_flags(
-                ptes, start, vector["max_nr"], folio["pfn"], pages, flags, cont_ptes, True
-            )
-        else:
-            nr, merged, reads = reference.folio_pte_batch_flags(
-                ptes,
-                start,
-                max_nr=vector["max_nr"],
-                folio_pfn=folio["pfn"],
-                folio_pages=pages,
-                flags=vector["fpb"],
-                cont_ptes=cont_ptes,
-            )
-        flags = sorted(pte.flags(merged))
-        expect = vector["expect"]
-        return {
-            "nr": nr,
-            "pte_reads": reads,
-            "merged_pfn": int(pte.pfn(merged)),
-            "merged_flags": expect["merged_flags"] if sorted(expect["merged_flags"]) == flags else flags,
-        }
+    where = {
+        "ptes": words_of(vector["ptes"], first, per_table),
+        "start": vector["start_vpn"] - first,
+        "max_nr": vector["max_nr"],
+        "folio_pfn": vector["folio"]["pfn"],
+        "folio_pages": 1 << order,
+        "cont_ptes": vector["cont_ptes"] or 1,
+    }
+    return outcomes[vector["impl"]](vector, engine, where)
+
+
+def _batch_outcome_v7_1(vector: Vector, engine: str, where: dict[str, Any]) -> Fields:
+    if engine == "c":
+        mask = flag_mask("fpb", vector["fpb"], _core.FPB_FLAGS)
+        nr, merged, reads, _ = _core.folio_pte_batch_flags(**where, flags=mask, mkdirty_soft_dirty=True)
+    else:
+        nr, merged, reads = reference.folio_pte_batch_flags(**where, flags=vector["fpb"])
+    return {
+        "nr": nr,
+        "pte_reads": reads,
+        "merged_pfn": int(pte.pfn(merged)),
+        "merged_flags": _in_recorded_order(vector["expect"]["merged_flags"], pte.flags(merged)),
+    }
+
+
+def _batch_outcome_v6_14(vector: Vector, engine: str, where: dict[str, Any]) -> Fields:
     if engine == "c":
         respect = {"RESPECT_DIRTY", "RESPECT_SOFT_DIRTY"} - {
             name.replace("IGNORE", "RESPECT") for name in vector["fpb"]
         }
-        flags = flag_mask("fpb", [*respect, "UNCUT"], _core.FPB_FLAGS)
-        nr, _, reads, later = _core.folio_pte_batch_flags(
-            ptes, start, vector["max_nr"], folio["pfn"], pages, flags, cont_ptes, True
-        )
+        mask = flag_mask("fpb", [*respect, "UNCUT"], _core.FPB_FLAGS)
+        nr, _, reads, later = _core.folio_pte_batch_flags(**where, flags=mask, mkdirty_soft_dirty=True)
         write, young, dirty = (bool(np.uint64(later) & bit) for bit in (pte.WRITE, pte.YOUNG, pte.DIRTY))
     else:
-        nr, write, young, dirty, reads = reference.folio_pte_batch_v6_14(
-            ptes,
-            start,
-            max_nr=vector["max_nr"],
-            folio_pfn=folio["pfn"],
-            folio_pages=pages,
-            flags=vector["fpb"],
-            cont_ptes=cont_ptes,
-        )
+        nr, write, young, dirty, reads = reference.folio_pte_batch_v6_14(**where, flags=vector["fpb"])
     return {"nr": nr, "pte_reads": reads, "any_writable": write, "any_young": young, "any_dirty": dirty}
 
 
-def vector_population(vector: dict) -> Population:
-    """Return the input of an unmap vector as a population of one folio and one VMA."""
-    return VectorCase(vector).population
+# --- vectors of unmap and reference check ----------------------------------------------------------------------------
 
 
-def _check_pages(name: str, numbers, pages: int) -> None:
-    for number in numbers:
-        if type(number) is not int or not 0 <= number < pages:
-            raise VectorError(f"{name}: expected pages 0 to {pages - 1}, got {number!r}")
+@dataclass
+class _UnmapTrace:
+    """The steps of an unmap, sorted as a vector lists them."""
+
+    steps: list[list[int | str]] = field(default_factory=list)
+    beyond: dict[int, int] = field(default_factory=dict)
+    deferred: list[list[int]] = field(default_factory=list)
+    immediate: list[list[int]] = field(default_factory=list)
+    notifier: list[int] | None = None
+
+    @classmethod
+    def of(cls, call: Call) -> _UnmapTrace:
+        trace = cls()
+        for what, a, b in call.trace:
+            if what == "step":
+                trace.steps.append([a, b])
+            elif what == "step_nonpresent":
+                trace.steps.append([a, b, "nonpresent"])
+            elif what == "beyond":
+                trace.beyond[a] = b
+            elif what == "tlb_deferred":
+                trace.deferred.append([a, b])
+            elif what == "tlb_immediate":
+                trace.immediate.append([a, b])
+            elif what == "notifier":
+                trace.notifier = [a, b]
+        return trace
 
 
 class VectorCase:
-    """One unmap or reference-check vector as a population, and the outcome of a run in the vectors' terms."""
+    """One unmap or reference-check vector as a population, and the outcome of a run in the vectors' terms.
 
-    def __init__(self, vector: dict):
+    Parameters
+    ----------
+    vector : dict
+        The JSON document.
+
+    Attributes
+    ----------
+    population : Population
+        The vector's input: one folio in one VMA.
+    arch : Arch
+        That of the recording.
+    """
+
+    def __init__(self, vector: Vector):
         self.vector = vector
-        self.vma, self.folio = vector["vma"], vector["folio"]
-        self.per_table = vector["ptrs_per_pte"]
-        # Advance and flush rules of the recording: x86's.
-        self.arch = Arch(
-            name="recorded",
-            page_shift=vector["page_shift"],
-            ptrs_per_pte=self.per_table,
-            tlb="x86",
-            mkdirty_soft_dirty=True,
-        )
-        self.population = self._population()
+        self.arch = case_arch(vector)
+        self.population = case_population(vector)
 
-    def _population(self) -> Population:
-        vma, folio, per_table = self.vma, self.folio, self.per_table
-        start, end = vma["start_vpn"], vma["end_vpn"]
-        tables = set(self.vector["tables"])
-        spanned = tables | set(self.vector["absent_pmds"]) | {start // per_table, (end - 1) // per_table}
-        first, length = min(spanned) * per_table, (max(spanned) + 1 - min(spanned)) * per_table
-        if not 0 < length <= _MAX_SLOTS or start >= end:
-            raise VectorError(f"vma: pages {start} to {end} in {len(tables)} tables do not make sense")
-        vma_tables = range(start // per_table, (end - 1) // per_table + 1)
-        if not 0 <= folio["order"] <= _core.MAX_ORDER:
-            raise VectorError(f"folio: order {folio['order']}, expected 0 to {_core.MAX_ORDER}")
-        pages = 1 << folio["order"]
-        runs = folio["page_mapcounts"]
-        if sum(count for count, _ in runs) != pages or min(value for run in runs for value in run) < 0:
-            raise VectorError(f"page_mapcounts: {runs} are not the counts of {pages} pages")
-        for name in ("exclusive_pages", "hwpoison_pages"):
-            _check_pages(name, folio[name], pages)
-        if folio["swap_dup_fail_page"] is not None:
-            _check_pages("swap_dup_fail_page", [folio["swap_dup_fail_page"]], pages)
-        mapcounts = np.repeat(*np.array(runs, np.int64).T[::-1])
-        if mapcounts.sum() != folio["mapcount"]:
-            raise VectorError(
-                f"page_mapcounts: {mapcounts.sum()} mappings, mapcount {folio['mapcount']}: do not add up"
-            )
-        page_flags = np.zeros(pages, np.uint8)
-        page_flags[folio["exclusive_pages"]] |= PageFlag.EXCLUSIVE
-        page_flags[folio["hwpoison_pages"]] |= PageFlag.HWPOISON
-        if folio["swap_dup_fail_page"] is not None:
-            page_flags[folio["swap_dup_fail_page"]] |= PageFlag.SWAP_DUP_FAIL
-        flags = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS
-        flags |= sum(bit for name, bit in FOLIO_FLAGS.items() if folio.get(name))
-        vma_flags = sum(VMA_FLAGS[name] for name in vma["flags"]) | (VmaFlag.ANON if vma["anonymous"] else 0)
-        return Population(
-            page_shift=self.arch.page_shift,
-            ptrs_per_pte=per_table,
-            ptes=_words(self.vector["ptes"], first, length),
-            vma_start=np.array([start], np.uint64),
-            vma_end=np.array([end], np.uint64),
-            vma_pgoff=np.array([vma["pgoff"]], np.uint64),
-            vma_flags=np.array([vma_flags], np.uint32),
-            vma_mm=np.zeros(1, np.uint32),
-            vma_pte_base=np.array([start - first], np.uint64),
-            vma_window_start=np.array([first], np.uint64),
-            vma_window_end=np.array([first + length], np.uint64),
-            vma_table_base=np.zeros(1, np.uint64),
-            table_state=np.array(
-                [TableState.PTE if table in tables else TableState.ABSENT for table in vma_tables], np.uint8
-            ),
-            folio_pfn=np.array([folio["pfn"]], np.uint64),
-            folio_index=np.array([folio["index"]], np.uint64),
-            folio_order=np.array([folio["order"]], np.uint8),
-            folio_flags=np.array([flags], np.uint32),
-            folio_refcount=np.array([folio["refcount"]], np.int32),
-            folio_mapcount=np.array([folio["mapcount"]], np.int32),
-            folio_entire_mapcount=np.zeros(1, np.int32),
-            folio_nr_pages_mapped=np.array([np.count_nonzero(mapcounts > 0)], np.int32),
-            folio_swap=np.array([folio["swap_offset"] or 0], np.uint64),
-            folio_page_base=np.zeros(1, np.uint64),
-            page_mapcount=mapcounts.astype(np.int32),
-            page_flags=page_flags,
-            rmap_start=np.array([0, 1], np.uint64),
-            rmap_vma=np.zeros(1, np.uint32),
-            mm_rss=np.zeros((1, 4), np.int64),
-            # another CPU is in the mask, so that flushes can always be deferred
-            mm_cpumask=np.array([2], np.uint64),
-            mm_flags=np.zeros(1, np.uint32),
-            lru_inactive=np.zeros(0, np.uint32),
-            lru_active=np.zeros(0, np.uint32),
+    def unmapped(self, policy: Policy, engine: str) -> Fields:
+        """Unmap a copy under a policy; return every field that an unmap vector may expect."""
+        after, vector = self.population.copy(), self.vector
+        call = ENGINES[engine].try_to_unmap_one(
+            after, 0, 0, policy=policy, arch=self.arch, ttu=vector["ttu"], guard=vector["guard"]
         )
+        events, flags, trace = call.events, int(after.folio_flags[0]), _UnmapTrace.of(call)
+        return self._common(after, call) | {
+            "steps": trace.steps,
+            "rss": dict(zip(("file", "anon", "swap", "shmem"), after.mm_rss[0].tolist(), strict=True)),
+            "refcount": int(after.folio_refcount[0]),
+            "mapcount": int(after.folio_mapcount[0]),
+            "page_mapcounts": _recorded_runs(vector["expect"]["page_mapcounts"], after.page_mapcounts(0).tolist()),
+            "page_mapcounts_beyond": [[page, count] for page, count in sorted(trace.beyond.items())],
+            "nr_pages_mapped": int(after.folio_nr_pages_mapped[0]) if vector["folio"]["order"] else None,
+            "mapped_stat": call.mapped_stat,
+            "dirty": bool(flags & FolioFlag.DIRTY),
+            "swapbacked": bool(flags & FolioFlag.SWAPBACKED),
+            "munlock_calls": events["munlock_calls"],
+            "exclusive_pages": np.flatnonzero(page_flags(after) & PageFlag.EXCLUSIVE).tolist(),
+            "deferred_split": events["deferred_splits"],
+            "tlb": {
+                "deferred": events["tlb_deferred"],
+                "deferred_range": trace.deferred,
+                "flush_range": trace.immediate,
+                "writable": call.writable,
+            },
+            "oob_writes": events["oob_writes"],
+            "vma_overrun_reads": events["vma_overrun_reads"],
+            "vma_overrun_writes": events["vma_overrun_writes"],
+            "swap_dups": events["swap_dups"],
+            "swap_puts": events["swap_puts"],
+            "notifier": trace.notifier,
+        }
 
-    def _common(self, after: Population, call) -> dict:
+    def referenced(self, policy: Policy, engine: str) -> Fields:
+        """Reference-check a copy under a policy; return every field that a reference-check vector may expect."""
+        after = self.population.copy()
+        call = ENGINES[engine].folio_referenced_one(after, 0, 0, policy=policy, arch=self.arch)
+        names = [name for name, bit in VMA_FLAGS.items() if call.vm_flags & bit]
+        return self._common(after, call) | {
+            "mapcount_left": call.mapcount_left,
+            "referenced": call.referenced,
+            "vm_flags": _in_recorded_order(self.vector["expect"]["vm_flags"], names),
+            "steps": [[vpn, nr] for what, vpn, nr in call.trace if what == "young"],
+        }
+
+    def _common(self, after: Population, call: Call) -> Fields:
         """Fields that unmap and reference vectors share."""
         events = call.events
         return {
@@ -360,95 +369,33 @@ class VectorCase:
             "ptes_after": self._ptes_after(after),
         }
 
-    def _ptes_after(self, after: Population):
+    def _ptes_after(self, after: Population) -> list[Any] | dict[int, str]:
         """The recorded list of changed entries if it says the same as the page tables, else what changed."""
-        before, recorded = self.population, self.vector["expect"]["ptes_after"]
+        before = self.population
+        recorded: list[Any] = self.vector["expect"]["ptes_after"]
         first, length = int(before.vma_window_start[0]), len(before.ptes)
         changed = np.flatnonzero(before.ptes != after.ptes)
-        if sum(count for *_, count in map(_run_of, recorded)) > length:
+        entries = [Entries(*entry) for entry in recorded]
+        if sum(entry.nr for entry in entries) > length:
             raise VectorError(f"ptes_after: more than {length} entries")
-        listed = [vpn - first + i for vpn, *_, count in map(_run_of, recorded) for i in range(count)]
+        listed = [entry.vpn - first + i for entry in entries for i in range(entry.nr)]
         if listed == changed.tolist():
-            words = _words(recorded, first, length)
+            words = words_of(recorded, first, length)
             if np.array_equal(words[changed], after.ptes[changed]):
                 return recorded
         return {first + int(i): pte.describe(after.ptes[i]) for i in changed}
 
-    def unmapped(self, policy, engine: str) -> dict:
-        after, vector = self.population.copy(), self.vector
-        call = ENGINES[engine].try_to_unmap_one(
-            after, 0, 0, policy=policy, arch=self.arch, ttu=vector["ttu"], guard=vector["guard"]
-        )
-        events, flags = call.events, int(after.folio_flags[0])
-        trace = SimpleNamespace(steps=[], beyond={}, deferred=[], flush=[], notifier=None)
-        for kind, a, b in call.trace:
-            if kind == "step":
-                trace.steps.append([a, b])
-            elif kind == "step_nonpresent":
-                trace.steps.append([a, b, "nonpresent"])
-            elif kind == "beyond":
-                trace.beyond[a] = b
-            elif kind == "tlb_deferred":
-                trace.deferred.append([a, b])
-            elif kind == "tlb_immediate":
-                trace.flush.append([a, b])
-            elif kind == "notifier":
-                trace.notifier = [a, b]
-        page_flags, mapcounts = _page_flags(after), after.page_mapcounts(0).tolist()
-        expect = vector["expect"]
-        return self._common(after, call) | {
-            "steps": trace.steps,
-            "rss": dict(zip(("file", "anon", "swap", "shmem"), after.mm_rss[0].tolist(), strict=True)),
-            "refcount": int(after.folio_refcount[0]),
-            "mapcount": int(after.folio_mapcount[0]),
-            "page_mapcounts": _recorded_runs(expect["page_mapcounts"], mapcounts),
-            "page_mapcounts_beyond": [[page, count] for page, count in sorted(trace.beyond.items())],
-            "nr_pages_mapped": int(after.folio_nr_pages_mapped[0]) if self.folio["order"] else None,
-            "mapped_stat": call.mapped_stat,
-            "dirty": bool(flags & FolioFlag.DIRTY),
-            "swapbacked": bool(flags & FolioFlag.SWAPBACKED),
-            "munlock_calls": events["munlock_calls"],
-            "exclusive_pages": np.flatnonzero(page_flags & PageFlag.EXCLUSIVE).tolist(),
-            "deferred_split": events["deferred_splits"],
-            "tlb": {
-                "deferred": events["tlb_deferred"],
-                "deferred_range": trace.deferred,
-                "flush_range": trace.flush,
-                "writable": call.writable,
-            },
-            "oob_writes": events["oob_writes"],
-            "vma_overrun_reads": events["vma_overrun_reads"],
-            "vma_overrun_writes": events["vma_overrun_writes"],
-            "swap_dups": events["swap_dups"],
-            "swap_puts": events["swap_puts"],
-            "notifier": trace.notifier,
-        }
 
-    def referenced(self, policy, engine: str) -> dict:
-        after = self.population.copy()
-        call = ENGINES[engine].folio_referenced_one(after, 0, 0, policy=policy, arch=self.arch)
-        names = [name for name, bit in VMA_FLAGS.items() if call.vm_flags & bit]
-        expect = self.vector["expect"]
-        return self._common(after, call) | {
-            "mapcount_left": call.mapcount_left,
-            "referenced": call.referenced,
-            "vm_flags": expect["vm_flags"] if sorted(expect["vm_flags"]) == sorted(names) else names,
-            "steps": [[vpn, nr] for kind, vpn, nr in call.trace if kind == "young"],
-        }
+def _in_recorded_order(recorded: list[str], names: list[str]) -> list[str]:
+    """The recorded names if they are the same, whatever their order, else the names sorted."""
+    return recorded if sorted(recorded) == sorted(names) else sorted(names)
 
 
-def _page_flags(population: Population) -> np.ndarray:
-    flags, pages = int(population.folio_flags[0]), 1 << int(population.folio_order[0])
-    if flags & FolioFlag.PAGE_FLAGS:
-        return population.page_flags[:pages]
-    return np.full(pages, PageFlag.EXCLUSIVE if flags & FolioFlag.EXCLUSIVE else 0, np.uint8)
-
-
-def _recorded_runs(expect, values: list[int]):
+def _recorded_runs(recorded: list[list[int]], values: list[int]) -> list[list[int]] | list[int]:
     """The recorded run-length list if it says the same as `values`, else the values."""
-    counted = sum(count for count, _ in expect)
+    counted = sum(count for count, _ in recorded)
     if counted > 1 << _core.MAX_ORDER:
-        raise VectorError(f"page_mapcounts: {expect} are the counts of more pages than a folio has")
+        raise VectorError(f"page_mapcounts: {recorded} are the counts of more pages than a folio has")
     if counted != len(values):
         return values
-    return expect if [value for count, value in expect for _ in range(count)] == values else values
+    return recorded if [value for count, value in recorded for _ in range(count)] == values else values

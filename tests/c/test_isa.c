@@ -19,9 +19,10 @@ static struct rmf_description description(uint32_t number)
 		.nr_orders = number % 6 < 4 ? 1 : 3,
 		.aligned = number & 2,
 		.sharing = 1,
-		.mapped = { .always = true },
-		.young = { .always = number % 3, .below = number % 3 ? 0 : UINT64_MAX / 50 },
-		.soft_dirty = { .always = number % 5 == 0 },
+		.rate[RMF_RATE_MAPPED] = { .always = true },
+		.rate[RMF_RATE_YOUNG] = { .always = number % 3,
+					  .below = number % 3 ? 0 : UINT64_MAX / 50 },
+		.rate[RMF_RATE_SOFT_DIRTY] = { .always = number % 5 == 0 },
 	};
 
 	for (uint32_t k = 0; k < what.nr_orders; k++) {

@@ -1,21 +1,37 @@
-"""Runs side by side as CSV."""
+"""Runs side by side as CSV, a row per run and quantity."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections.abc import Iterator
 
 from rmapfast.reports.rows import per_page
+from rmapfast.result import Result
+from rmapfast.runs import Runs
 
 CSV_COLUMNS = ("source", "policy", "arch", "kind", "quantity", "value", "unit", "per_page", "ratio", "share")
 
 
-def comparison_csv(comparison) -> str:
-    """Return a :class:`Comparison` as CSV, one row per run and quantity.
+# Kind and name of a quantity.
+_Key = tuple[str, str]
 
-    ``kind`` is prediction, component, event, batch_length or pages; ``per_page`` is the value per reclaimed base page,
-    ``ratio`` that over the baseline's, ``share`` a component's part of the prediction. What there is not is empty.
+
+def comparison_csv(comparison: Runs) -> str:
+    """Return runs side by side as CSV, a row per run and quantity.
+
+    Parameters
+    ----------
+    comparison : Runs
+        Such as a :class:`rmapfast.Comparison`.
+
+    Returns
+    -------
+    str
+        Rows of :data:`CSV_COLUMNS`. ``kind`` is prediction, component, event, batch_length or pages. ``per_page`` is
+        the value per reclaimed base page, ``ratio`` is that divided by the baseline's, and ``share`` is a component's
+        part of the prediction. A cell is empty where a run has no such figure.
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -32,8 +48,8 @@ def comparison_csv(comparison) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def _quantities(run):
-    """Yield ((kind, quantity), value, unit) of a run."""
+def _quantities(run: Result) -> Iterator[tuple[_Key, float, str]]:
+    """Yield the key, the value and the unit of each quantity of a run."""
     yield ("pages", "target"), run.target_pages, "pages"
     yield ("pages", "reclaimed"), run.reclaimed_pages, "pages"
     if run.costs:

@@ -1,0 +1,7 @@
+"""``python -m rmapfast`` is the command ``rmapfast``."""
+
+import sys
+
+from rmapfast.cli import main
+
+sys.exit(main())

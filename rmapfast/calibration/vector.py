@@ -1,0 +1,98 @@
+"""The cost vector of a machine, fitted to what was measured on it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from rmapfast.arch import Arch
+from rmapfast.calibration.fitting import fit_costs
+from rmapfast.calibration.measure import Measurement
+from rmapfast.cost import Cost, CostVector
+from rmapfast.events import EVENT_NAMES
+
+# Relative error of a case that any equally good vector may have: the minima of a few repeats.
+_SCATTER = 0.05
+
+# No case separates these two, so they share one parameter.
+_TIED = ("page_mapcount_atomics", "ptes_cleared")
+
+# The cost of a reference check per PTE is known from a profile only and is not measured here.
+_KEPT = ("walk_yields", "young_tests")
+
+# The packaged vectors have no cost of a local flush, as their machines deferred flushes. measured-x86-6.18.toml
+# [attribution] has 80 to 110 ns for a local flush of one page, most of it the INVLPG.
+_LOCAL_FLUSH_NS = {"tlb_immediate": 25.0, "tlbi_ops": 70.0}
+
+
+def fit_vector(rows: Sequence[Measurement], base: Arch) -> CostVector:
+    """Fit the costs of the events that the cases cause.
+
+    Parameters
+    ----------
+    rows : sequence of Measurement
+    base : Arch
+        Its cost vector is the prior of the fitted costs; all other costs are taken from it.
+
+    Returns
+    -------
+    CostVector
+        In ns.
+
+    Raises
+    ------
+    ValueError
+        If `base` has no cost vector.
+    ImportError
+        If SciPy is not installed; the message has the pip command.
+    """
+    old = base.cost_vector
+    if old is None:
+        raise ValueError(f"base: expected an architecture with a cost vector, {base.name} has none")
+    counts, measured = np.array([row.counts for row in rows]), np.array([row.ns for row in rows])
+    caused = {event for event, total in zip(EVENT_NAMES, counts.sum(axis=0), strict=True) if total}
+    expected = {one.event: one.value for one in old.costs if one.event in caused and one.event not in _KEPT}
+    expected |= {event: ns for event, ns in _LOCAL_FLUSH_NS.items() if event in caused and not old[event]}
+    kept = [one for one in old.costs if one.event not in expected]
+    tied = [event for event in expected if event in _TIED]
+    parameters = [[event] for event in expected if event not in _TIED] + ([tied] if tied else [])
+    shares = np.array([[float(event in shared) for shared in parameters] for event in expected])
+    given = counts @ sum((old[one.event] * _unit(one.event) for one in kept), np.zeros(len(EVENT_NAMES)))
+    # Errors are relative to the whole figure, the given part included.
+    scale = measured / (measured - given)
+    fitted = fit_costs(
+        counts[:, [EVENT_NAMES.index(event) for event in expected]],
+        measured - given,
+        shares,
+        weights=1 / scale,
+        prior=[float(np.mean([expected[event] for event in shared])) for shared in parameters],
+    )
+    members = fitted.as_good(_SCATTER * scale)
+    figures = np.round([fitted.costs, np.min([fitted.costs, *members], 0), np.max([fitted.costs, *members], 0)], 4)
+    source = f"calibrated on {platform.node()}, Linux {platform.release()}"
+    costs = [
+        Cost(event, float(value), float(low), float(high), "fitted", source)
+        for event, (value, low, high) in zip(expected, figures.T, strict=True)
+    ]
+    tail = [one.value for one in kept]
+    return CostVector(
+        name=f"{platform.node() or 'this-machine'}-{platform.release()}",
+        unit="ns",
+        arch=base.name,
+        build=f"Linux {platform.release()} on {platform.machine()}",
+        costs=(*costs, *kept),
+        note=f"Fitted to reclaims of this machine; what they do not cause is as in {old.name}.",
+        residual=round(float(np.abs(fitted.errors / scale).max()), 4),
+        joint=old.joint,
+        members=tuple((*map(float, np.round(member, 4)), *tail) for member in members),
+    )
+
+
+def _unit(event: str) -> npt.NDArray[np.float64]:
+    """Return counts in which an event occurs once."""
+    counts = np.zeros(len(EVENT_NAMES))
+    counts[EVENT_NAMES.index(event)] = 1.0
+    return counts

@@ -1,0 +1,59 @@
+"""``rmapfast conformance``, a layer over :func:`rmapfast.conformance` and the other replays of `rmapfast.verify`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+import rmapfast as rf
+from rmapfast.cli.shared import Progress, Verbs, add_verb, print_json
+from rmapfast.verify import ENGINES, capture_lines, count_lines, replay_captures, replay_counts
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = add_verb(verbs, "conformance", run, "Replay what real kernels did and compare every field.")
+    verb.add_argument("files", nargs="*", metavar="FILE", help="recorded vectors (*.jsonl.gz)")
+    verb.add_argument("--engine", choices=tuple(ENGINES), default="c", help="what replays the vectors (c)")
+    verb.add_argument(
+        "--live", action="append", metavar="DIR", default=[], help="captures from before and after a reclaim"
+    )
+    verb.add_argument(
+        "--counts", action="append", metavar="TOML", default=[], help="call counts of real kernels ([counts])"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the verb and return its exit status."""
+    if not (arguments.files or arguments.live or arguments.counts):
+        raise ValueError("FILE: nothing to replay; give vectors, --live DIR or --counts TOML")
+    progress, ok = Progress(), True
+    documents: dict[str, Any] = {}
+    lines: list[str] = []
+    if arguments.files:
+        report = rf.conformance(arguments.files, engine=arguments.engine, progress=lambda n: progress(f"{n} vectors"))
+        progress.clear()
+        ok &= report.ok
+        documents["vectors"] = {
+            "engine": arguments.engine,
+            "passed": report.passed,
+            "failed": report.failed,
+            "differences": report.differences,
+        }
+        lines += [f"engine: {arguments.engine}", *report.lines()]
+    for directory in arguments.live:
+        cases = replay_captures(directory)
+        ok &= all(case.agrees for case in cases)
+        documents.setdefault("live", []).extend(dataclasses.asdict(case) | {"agrees": case.agrees} for case in cases)
+        lines += [directory, *capture_lines(cases)]
+    for path in arguments.counts:
+        counts = replay_counts(path)
+        ok &= all(count.agrees is not False for count in counts)
+        documents.setdefault("counts", []).extend(dataclasses.asdict(count) for count in counts)
+        lines += [path, *count_lines(counts)]
+    if arguments.json:
+        print_json(documents)
+    else:
+        print("\n".join(lines))
+    return 0 if ok else 1

@@ -1,0 +1,168 @@
+"""``rmapfast reclaim``, a layer over :func:`rmapfast.compare`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import rmapfast as rf
+from rmapfast.cli.output import add_output, check_output, show_comparison
+from rmapfast.cli.shared import Progress, Verbs, add_assume, add_verb, assumptions, names
+from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES
+from rmapfast.loop import ENGINES, ENTRIES, SEED_TARGET, target_bytes
+from rmapfast.support import check_writable
+
+
+def _rate_or_text(text: str) -> float | str:
+    """Return a rate, or text such as every:5 that the population understands."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+# Options of Population.described, by the name of their argument. An option that is not given keeps its default.
+_DESCRIBED: dict[str, tuple[Callable[[str], Any], str, str]] = {
+    "size": (str, "SIZE", "the memory that the folios fill (10GiB)"),
+    "kind": (str, "KIND", "file, lazyfree, anon or shmem (file)"),
+    "orders": (str, "ORDERS", "one order (4), or orders with their shares of the memory: 0:10,4:70,9:20"),
+    "phase": (int, "PAGES", "pages by which the mapping is shifted against natural alignment (0)"),
+    "mapped": (float, "RATE", "share of the folios that are mapped (1)"),
+    "holes": (_rate_or_text, "RATE", "share of the PTEs that are zapped, or every:K (0)"),
+    "sharing": (int, "N", "processes that map the folios (1)"),
+    "dirty": (float, "RATE", "share of the PTEs that are dirty (1 for anon and shmem, else 0)"),
+    "write": (
+        float,
+        "RATE",
+        "share of the PTEs that are writable (0 for file and for shared anonymous folios, else 1)",
+    ),
+    "soft_dirty": (float, "RATE", "share of the PTEs that are soft-dirty (0)"),
+    "uffd_wp": (float, "RATE", "share of the PTEs that are uffd-wp (0)"),
+    "mlocked": (float, "RATE", "share of the folios that are mlocked (0)"),
+    "folio_dirty": (float, "RATE", "share of the folios that are marked dirty (0)"),
+    "external": (int, "N", "further mappings of each page, by processes outside (0)"),
+}
+_DESCRIBED_FLAGS = {
+    "active": "the folios begin on the active list",
+    "shuffle": "the LRU order is random, not the address order",
+    "uffd_wp_vma": "the VMAs are registered for userfaultfd write protection",
+    "exec": "the VMAs are executable",
+    "droppable": "the VMAs are droppable",
+}
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = add_verb(verbs, "reclaim", run, "Reclaim memory under several policies and compare what the kernel does.")
+    source = verb.add_argument_group("what is reclaimed")
+    source.add_argument("--capture", action="append", metavar="FILE", help="a capture; several are joined by PFN")
+    for name, (kind, metavar, text) in _DESCRIBED.items():
+        source.add_argument(_option(name), type=kind, metavar=metavar, help=text)
+    for name, text in _DESCRIBED_FLAGS.items():
+        source.add_argument(_option(name), action="store_true", default=None, help=text)
+    source.add_argument("--young", type=float, metavar="RATE", help="share of the PTEs that are young (1)")
+    source.add_argument("--seed", type=int, metavar="N", help="the seed of all random choices (0)")
+    add_assume(source)
+    how = verb.add_argument_group("how it is reclaimed")
+    how.add_argument("--target", metavar="SIZE", help="memory to reclaim, such as 8GiB or 50%% (80%%: 8GiB of 10GiB)")
+    how.add_argument(
+        "--policy", metavar="NAME,...", help=f"policies; the first is the baseline ({','.join(SEED_POLICIES)})"
+    )
+    how.add_argument(
+        "--arch",
+        metavar="NAME,...",
+        help=f"architectures: presets or FILE.toml ({','.join(SEED_ARCHES)}; for a capture: its own)",
+    )
+    how.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="arch.PARAM=VALUE",
+        dest="changes",
+        help="change a parameter of every architecture; NAME.PARAM=VALUE changes it in one",
+    )
+    how.add_argument(
+        "--entry", choices=ENTRIES, default="memory.reclaim", help="what starts the reclaim (memory.reclaim)"
+    )
+    how.add_argument("--swap", metavar="SIZE", help="the size of the swap space (unlimited)")
+    how.add_argument("--no-swap", action="store_true", help="there is no swap space")
+    how.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="c",
+        help="the C library, its general path alone, or the slow plain-Python reference (c)",
+    )
+    how.add_argument(
+        "--threads", type=int, metavar="N", help="threads for a population that is reclaimed in blocks (one per CPU)"
+    )
+    add_output(verb)
+    verb.add_argument(
+        "-o", metavar="FILE.json", dest="output", help="save the result; compare and rmapfast.load() read it"
+    )
+    verb.add_argument("--overwrite", action="store_true", help="replace FILE.json if it exists")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _arches(chosen: list[str], changes: list[str]) -> list[rf.Arch]:
+    """Return architectures by name or TOML file, changed as ``--set`` says."""
+    return rf.arch.configured(chosen, changes, where="--set")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the verb and return its exit status."""
+    check_output(arguments)
+    # before the other settings, so that --set arch.cost.EVENT=VALUE changes this vector
+    changes = ([f"arch.costs={arguments.costs}"] if arguments.costs is not None else []) + arguments.changes
+    if arguments.output is not None:
+        check_writable(arguments.output, overwrite=arguments.overwrite)
+    given = {name: getattr(arguments, name) for name in (*_DESCRIBED, *_DESCRIBED_FLAGS)}
+    given = {name: value for name, value in given.items() if value is not None}
+    both = {name: value for name in ("young", "seed") if (value := getattr(arguments, name)) is not None}
+    assumed = assumptions(arguments)
+    population: rf.Population | Callable[[rf.Arch], rf.PopulationSpec]
+    example: rf.Population | rf.PopulationSpec
+    if arguments.capture:
+        if given:
+            raise ValueError(f"{_option(next(iter(given)))}: not with --capture, which says itself what is mapped")
+        chosen = names(arguments.arch)
+        arch = _arches(chosen, changes)[0] if len(chosen) == 1 else None
+        loaded = rf.Population.load(arguments.capture, arch=arch, **both, **assumed)
+        assert loaded.arch is not None  # that of the machine that the capture names
+        population = example = loaded
+        arches = _arches(chosen or [loaded.arch.name], changes)
+    else:
+        arches = _arches(names(arguments.arch, SEED_ARCHES), changes)
+
+        def described(arch: rf.Arch) -> rf.PopulationSpec:
+            return rf.Population.described(arch=arch, **given, **both)
+
+        population, example = described, described(arches[0])
+    target = arguments.target if arguments.target is not None else target_bytes(SEED_TARGET, example)
+    progress = Progress()
+    comparison = rf.compare(
+        population,
+        target,
+        policies=names(arguments.policy, SEED_POLICIES),
+        arches=arches,
+        entry=arguments.entry,
+        swap=False if arguments.no_swap else True if arguments.swap is None else arguments.swap,
+        engine=arguments.engine,
+        threads=arguments.threads,
+        progress=lambda label, freed: progress(f"{label}: {freed} pages reclaimed"),
+        arguments=(
+            given
+            | both
+            | ({"capture": arguments.capture, **assumed} if arguments.capture else {})
+            | ({"costs": arguments.costs} if arguments.costs is not None else {})
+            | ({"set": arguments.changes} if arguments.changes else {})
+        ),
+    )
+    progress.clear()
+    if arguments.output is not None:
+        rf.save(comparison, arguments.output, overwrite=arguments.overwrite)
+    show_comparison(comparison, arguments)
+    return 0

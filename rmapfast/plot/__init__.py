@@ -1,0 +1,30 @@
+"""Figures of results in greys and hatches, each with units and a caption from which the run can be repeated.
+
+Each function returns a :class:`matplotlib.figure.Figure`; :func:`save` writes one as .png, .svg or .pdf. matplotlib
+(``pip install 'rmapfast[plot]'``) is imported when the first figure is drawn. No figure needs a display.
+
+Examples
+--------
+>>> from rmapfast import plot
+>>> comparison = rmapfast.compare(rmapfast.Population.synthetic("4MiB"), "2MiB")
+>>> plot.save(plot.overview(comparison), "overview.png")  # doctest: +SKIP
+"""
+
+from rmapfast.plot.contents import description
+from rmapfast.plot.heatmap import ranking, sweep
+from rmapfast.plot.orders import by_order
+from rmapfast.plot.runs import batch_lengths, components, overview
+from rmapfast.plot.saving import ENDINGS, check_path, save
+
+__all__ = [
+    "ENDINGS",
+    "batch_lengths",
+    "by_order",
+    "check_path",
+    "components",
+    "description",
+    "overview",
+    "ranking",
+    "save",
+    "sweep",
+]

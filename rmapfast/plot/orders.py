@@ -1,0 +1,136 @@
+"""A figure of the predicted time against the folio order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from rmapfast.comparison import Comparison
+from rmapfast.plot.style import DASHES, LINE, MARKERS, TEXT, WIDTH, captioned, finished, open_frame, runs_caption
+from rmapfast.reports import per_page
+from rmapfast.result import Result
+from rmapfast.support import format_size
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Runs by folio order.
+_Line = list[tuple[int, Result]]
+
+
+def by_order(comparisons: Mapping[int, Result | Comparison] | Iterable[tuple[int, Result | Comparison]]) -> Figure:
+    """Draw the predicted time per reclaimed page against folio order, a line per policy.
+
+    Parameters
+    ----------
+    comparisons : mapping of int to Result or Comparison, or pairs of these
+        The runs by their folio order, 0 to 13.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per architecture, in ns or instructions per reclaimed base page on a logarithmic axis.
+
+    Raises
+    ------
+    ValueError
+        If there is no run with a price, the prices on an architecture have different units, or a folio order is out of
+        range.
+    ImportError
+        If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> orders = (0, 4, 9)
+    >>> figure = by_order({order: compare(Population.synthetic("8MiB", orders=order), "4MiB") for order in orders})
+    """
+    pairs = comparisons.items() if isinstance(comparisons, Mapping) else comparisons
+    points = sorted(((order, Comparison.of(comparison)) for order, comparison in pairs), key=lambda pair: pair[0])
+    lines: dict[str, dict[str, _Line]] = {}
+    for order, comparison in points:
+        if not isinstance(order, int) or not 0 <= order <= 13:
+            raise ValueError(f"comparisons: expected folio orders from 0 to 13, got {order!r}")
+        for run in comparison.runs:
+            if run.costs and run.reclaimed_pages:
+                lines.setdefault(run.arch.name, {}).setdefault(comparison.label(run), []).append((order, run))
+    if not lines:
+        raise ValueError("comparisons: expected runs with a price, got none; name a cost vector with costs=")
+    orders = ", ".join(str(order) for order, _ in points)
+    caption = f"Folio orders {orders}; otherwise: {runs_caption(points[0][1])}"
+    figure, (part,) = captioned(caption, [4.6 * math.ceil(len(lines) / 2)])
+    axes = list(part.subplots(math.ceil(len(lines) / 2), min(len(lines), 2), squeeze=False).flat)
+    ends = []
+    for ax, (arch, policies) in zip(axes, lines.items(), strict=False):
+        ends.append((ax, _draw_lines(ax, arch, policies)))
+        # The space at the right is for the names of the policies, at about 6 points a letter.
+        width, names = (WIDTH / min(len(lines), 2) - 1) * 72, 6 * max(map(len, policies)) + 20
+        ax.set_xlim(-0.4, ax.get_xticks()[-1] + 0.3 + len(ax.get_xticks()) * min(names / (width - names), 1.0))
+    for ax in axes[len(lines) :]:
+        ax.remove()
+    figure.draw_without_rendering()
+    for ax, labels in ends:
+        _label_ends(figure, ax, labels)
+    return finished(figure)
+
+
+def _draw_lines(ax: Axes, arch: str, policies: dict[str, _Line]) -> list[tuple[str, float, float]]:
+    """Draw a line per policy; return the label and the last point of each."""
+    units = {run.prediction.unit for line in policies.values() for _, run in line}
+    if len(units) > 1:
+        raise ValueError(f"comparisons: the prices on {arch} are in {' and '.join(sorted(units))}; expected one unit")
+    orders = sorted({order for line in policies.values() for order, _ in line})
+    page_size = next(iter(policies.values()))[0][1].arch.page_size
+    ends = []
+    for number, (label, line) in enumerate(policies.items()):
+        # The points of one order are side by side, so that their intervals do not hide each other.
+        places = [orders.index(order) + 0.06 * (number - (len(policies) - 1) / 2) for order, _ in line]
+        values = [per_page(run, run.prediction.value) for _, run in line]
+        bounds = [[per_page(run, bound) for bound in run.prediction.interval] for _, run in line]
+        ax.errorbar(
+            places,
+            values,
+            yerr=[
+                [max(value - low, 0.0) for value, (low, _) in zip(values, bounds, strict=True)],
+                [max(high - value, 0.0) for value, (_, high) in zip(values, bounds, strict=True)],
+            ],
+            color=str(0.55 * number / max(len(policies) - 1, 1)),
+            marker=MARKERS[number % len(MARKERS)],
+            linestyle=DASHES[number % len(DASHES)],
+            linewidth=1.2,
+            elinewidth=0.7,
+            capsize=2,
+            markersize=4.5,
+        )
+        ends.append((label, places[-1], values[-1]))
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
+    ax.set_title(arch, fontsize=TEXT + 2, loc="left")
+    ax.set_xticks(range(len(orders)), [f"{order}\n{format_size(page_size << order)}" for order in orders])
+    ax.set_xlabel("folio order, folio size", fontsize=TEXT)
+    ax.set_ylabel(f"predicted {units.pop()} per reclaimed page (log scale)", fontsize=TEXT)
+    ax.tick_params(which="both", labelsize=TEXT)
+    open_frame(ax)
+    return ends
+
+
+def _label_ends(figure: Figure, ax: Axes, ends: list[tuple[str, float, float]]) -> None:
+    """Name each line at its end; where lines meet, each name is moved up above the one below it."""
+    below: float | None = None
+    right = max(x for _, x, _ in ends)
+    step = LINE * figure.dpi / 72
+    for label, x, y in sorted(ends, key=lambda end: end[2]):
+        wanted = ax.transData.transform((x, y))[1]
+        below = wanted if below is None else max(wanted, below + step)
+        y_label = ax.transData.inverted().transform((0, below))[1]
+        ax.annotate(
+            label,
+            (x, y),
+            (right + 0.15, y_label),
+            va="center",
+            fontsize=TEXT,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.5"},
+            annotation_clip=False,
+        )

@@ -1,0 +1,74 @@
+"""Figures as files."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmapfast.plot.style import require_matplotlib
+from rmapfast.support import check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ENDINGS = (".png", ".svg", ".pdf")
+
+# By ending: without the date the same figure gives the same file.
+_METADATA: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path if a figure can be saved there, before the work that the figure is to show.
+
+    Parameters
+    ----------
+    path : str or path
+        With one of the endings :data:`ENDINGS`, in upper or lower case.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    ValueError
+        If the path has another ending.
+    ImportError
+        If matplotlib is not installed; the message has the pip command.
+    OSError
+        If the folder does not exist, or the path is something other than a file.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"plot: expected a file ending in {', '.join(ENDINGS)}, got {str(path)!r}")
+    require_matplotlib()
+    check_writable(path, overwrite=True)
+    return path
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as .png, .svg or .pdf.
+
+    The file is written in one step, so after a failure the old file is still there. A file that exists is replaced.
+    The same figure gives the same file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : str or path
+        Its ending decides the format.
+
+    Raises
+    ------
+    ValueError, ImportError, OSError
+        As :func:`check_path`; also if the file cannot be written.
+    """
+    path, content = check_path(path), io.BytesIO()
+    from matplotlib import rc_context
+
+    ending = path.suffix.lower()
+    with rc_context({"svg.hashsalt": "rmapfast"}):
+        figure.savefig(content, format=ending.removeprefix("."), dpi=150, metadata=_METADATA.get(ending))
+    write_atomically(path, content.getvalue(), overwrite=True)

@@ -1,0 +1,122 @@
+"""What stands above and below the tables of runs: the memory, notes, assumptions, cost vectors and arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rmapfast.arch import Arch
+from rmapfast.result import Result
+from rmapfast.runs import Runs
+from rmapfast.support import format_size, listed
+
+
+def head(comparison: Runs) -> list[str]:
+    """Return what was reclaimed: one line where all runs reclaim the same memory, else one per saved result."""
+    memory = [_memory(run) for run in _one_per_source(comparison)]
+    lines = [f"[{at}] {source}" for at, source in enumerate(comparison.sources, 1)]
+    if len(set(memory)) == 1:
+        lines.insert(0, memory[0])
+    else:
+        lines = [f"{line}: {text}" for line, text in zip(lines, memory, strict=True)]
+    if not comparison.same_memory:
+        lines.append("These runs reclaim different memory: only the figures per reclaimed page compare.")
+    return lines
+
+
+def _memory(run: Result) -> str:
+    population = run.population
+    orders = ", ".join(f"{order}: {count:,}" for order, count in population["orders"].items())
+    kinds = ", ".join(population["kinds"])
+    return (
+        f"{population['source']}: {format_size(population['bytes'])} of {kinds or 'no'} folios ({orders}); "
+        f"{format_size(run.target_pages << run.arch.page_shift)} asked for through {run.entry}"
+    )
+
+
+def heading(comparison: Runs, arch: str, runs: Sequence[Result]) -> str:
+    """Return the heading of an architecture's table."""
+    return f"{arch}, baseline {comparison.label(runs[0])}" if len(runs) > 1 else arch
+
+
+def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
+    """Return what a reader must know of the runs on one architecture beside their figures."""
+    lines = []
+    if not any(run.costs for run in runs):
+        lines.append(f"no cost vector belongs to {arch}: events only")
+    for run in runs:
+        label = comparison.label(run)
+        if differ := _differing(run.arch, runs[0].arch):
+            lines.append(f"{label} is on {arch} with {differ}")
+        if not run.target_reached:
+            lines.append(f"{label}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
+    vectors = [run.costs for run in runs if run.costs]
+    if any(vector != vectors[0] for vector in vectors):
+        lines.append("these runs are priced with different cost vectors")
+    return lines
+
+
+def _differing(arch: Arch, other: Arch) -> str:
+    """Return the parameters in which an architecture differs from another one with the same name."""
+    names = [field.name for field in dataclasses.fields(arch) if field.name != "costs"]
+    return ", ".join(f"{name}={getattr(arch, name)}" for name in names if getattr(arch, name) != getattr(other, name))
+
+
+def footer(comparison: Runs) -> list[str]:
+    """Return the paragraphs below the tables: assumptions, cost vectors, version and arguments."""
+    return [*assumed(comparison), *costs_used(comparison), *run_lines(comparison)]
+
+
+def assumed(comparison: Runs) -> list[str]:
+    """Return the assumptions of the population, a paragraph per population; those of a further one if they differ.
+
+    Parameters
+    ----------
+    comparison : Runs
+    """
+    first, *others = (
+        {key: value for key, value in run.population["assumptions"].items() if key != "arch"}
+        for run in _one_per_source(comparison)
+    )
+    lines = [f"Population: {listed(first)}."] if first else []
+    for at, other in enumerate(others, 2):
+        if differing := {key: other.get(key, "-") for key in first | other if other.get(key) != first.get(key)}:
+            lines.append(f"Population of [{at}] differs in {listed(differing)}.")
+    return lines
+
+
+def _one_per_source(comparison: Runs) -> list[Result]:
+    """Return the first run of each result that was put together; of one comparison, its first run."""
+    return [next(run for run in comparison.runs if run.source == source) for source in comparison.sources or [""]]
+
+
+def costs_used(comparison: Runs) -> list[str]:
+    """Return what a prediction is, and a paragraph per cost vector with its unit, kinds of cost and note."""
+    vectors = comparison.cost_vectors()
+    lines = ["Predicted, not measured; an interval is what the ranges of the costs allow."] if vectors else []
+    for name, vector in vectors.items():
+        kinds = Counter(cost.kind for cost in vector.costs)
+        foreign = {run.arch.name for run in comparison.runs if run.costs == vector} - {vector.arch}
+        words = [vector.unit, *filter(None, [vector.build])]
+        words += [f"{count} cost{'s' if count > 1 else ''} {kind}" for kind, count in kinds.items()]
+        words += [f"made for {vector.arch}, prices {', '.join(sorted(foreign))} here"] if foreign else []
+        note = f" {vector.note.rstrip('.')}." if vector.note else ""
+        lines.append(f"Cost vector {name}: {', '.join(words)}.{note}")
+    return lines
+
+
+def run_lines(comparison: Runs) -> list[str]:
+    """Return the version and the arguments of a comparison, and those of each result that was put together in it.
+
+    Parameters
+    ----------
+    comparison : Runs
+    """
+
+    def line(provenance: dict[str, Any]) -> str:
+        return f"rmapfast {provenance['rmapfast']}; {listed(provenance['arguments'])}"
+
+    parts = _one_per_source(comparison) if comparison.sources else []
+    return [line(comparison.provenance), *(f"[{n}] {line(run.provenance)}" for n, run in enumerate(parts, 1))]

@@ -1,0 +1,252 @@
+"""A sweep in files, written and read: netCDF, Parquet, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmapfast.events import EVENT_NAMES
+from rmapfast.support import JsonObject, closest, read_json, write_atomically
+from rmapfast.sweeps.data import SweepData
+from rmapfast.sweeps.dataset import REFERENCED, SIZES, Simulated, columns, document, plain, to_xarray
+from rmapfast.sweeps.packages import imported
+from rmapfast.sweeps.points import Record
+from rmapfast.sweeps.space import Space
+
+# By ending: the modules that it needs, and the extra that brings them.
+ENDINGS: dict[str, tuple[tuple[str, ...], str]] = {
+    ".nc": (("xarray", "h5netcdf"), "netcdf"),
+    ".parquet": (("pyarrow", "pyarrow.parquet"), "parquet"),
+    ".csv": ((), ""),
+    ".json": ((), ""),
+}
+# Of the first line of a CSV file.
+_COMMENT = "# rmapfast sweep: "
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path if a sweep can be written in the format that its ending names.
+
+    Raises
+    ------
+    ValueError, ImportError
+        For another ending, or where a package is missing; the message has the pip command.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"output: expected a file ending in {', '.join(ENDINGS)}, got {str(path)!r}")
+    _packages(path.suffix.lower())
+    return path
+
+
+def _packages(ending: str) -> list[Any]:
+    modules, extra = ENDINGS[ending]
+    return imported(modules, f"{ending} files", extra)
+
+
+def save_file(sweep: SweepData, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a sweep; see :meth:`Sweep.save`."""
+    path = check_path(path)
+    write_atomically(path, _WRITERS[path.suffix.lower()](sweep), overwrite=overwrite)
+
+
+def _netcdf(sweep: SweepData) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sweep.nc"
+        to_xarray(sweep).to_netcdf(path, engine="h5netcdf")
+        return path.read_bytes()
+
+
+def _parquet(sweep: SweepData) -> bytes:
+    pyarrow, parquet = _packages(".parquet")
+    arrays = {}
+    for name, array in columns(sweep).items():
+        masked = isinstance(array, np.ma.MaskedArray)
+        mask = np.ma.getmaskarray(array) if masked else np.isnan(array) if array.dtype.kind == "f" else None
+        arrays[name] = pyarrow.array(np.asarray(array.data) if masked else array, mask=mask)
+    table = pyarrow.table(arrays).replace_schema_metadata({"rmapfast": json.dumps(sweep.provenance)})
+    content = io.BytesIO()
+    parquet.write_table(table, content)
+    return content.getvalue()
+
+
+def _csv(sweep: SweepData) -> bytes:
+    table = columns(sweep)
+    text = io.StringIO()
+    text.write(f"{_COMMENT}{json.dumps(sweep.provenance)}\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*map(plain, table.values()), strict=True))
+    return text.getvalue().encode()
+
+
+def _json(sweep: SweepData) -> bytes:
+    return (json.dumps(document(sweep), allow_nan=False) + "\n").encode()
+
+
+_WRITERS: dict[str, Callable[[SweepData], bytes]] = {
+    ".nc": _netcdf,
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".json": _json,
+}
+
+
+def read_file(path: str | os.PathLike[str]) -> SweepData:
+    """Read what :func:`save_file` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is no sweep.
+    ImportError
+        If the format needs a package that is not installed; the message has the pip command.
+    OSError
+        If it cannot be read.
+    """
+    path = check_path(path)
+    if path.suffix.lower() == ".json":
+        found = read_json(path)
+        if "records" not in found:
+            raise ValueError(f"{path}: no sweep, or damaged: it has no records")
+        return from_document(found)
+    with open(path, "rb"):  # a file that cannot be read is not a damaged one
+        pass
+    try:
+        return _READERS[path.suffix.lower()](path)
+    except (KeyError, ValueError, TypeError, IndexError, OSError, AttributeError, UnicodeDecodeError) as error:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path}: no sweep, or damaged: {reason}") from None
+
+
+def from_document(found: JsonObject) -> SweepData:
+    """Return the sweep of a JSON document (:func:`document`).
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message names the key.
+    """
+    provenance = found.object("provenance")
+    provenance.text("rmapfast")
+    arguments, records = provenance.object("arguments"), found.object("records")
+    for key in ("space", "inputs"):
+        arguments.object(key)
+    for key in records.value:
+        record = records.object(key)
+        if "error" in record:
+            record.text("error")
+            continue
+        record.text("arch")
+        for size in SIZES:
+            record.count(size)
+        record.seconds("wall_s")
+        for kind in ("events", "referenced_events"):
+            for event in record.counts(kind):
+                if event not in EVENT_NAMES:
+                    raise ValueError(f"{record.where}{kind}: no event {event!r}{closest(event, EVENT_NAMES)}")
+        record.counts("batch_lengths")
+    try:
+        return _sweep(provenance.value, records.value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{arguments.where.rstrip('.')}: {error}") from None
+
+
+def _sweep(provenance: dict[str, Any], records: Mapping[str, Record]) -> SweepData:
+    """Return a sweep of the space that its provenance holds."""
+    arguments = provenance["arguments"]
+    space = dataclasses.replace(Space.of(arguments["space"]), hashes=arguments["inputs"])
+    return SweepData(space, dict(records), provenance)
+
+
+def _from_rows(provenance: dict[str, Any], table: Mapping[str, Sequence[Any]]) -> SweepData:
+    """Return the sweep of a table; rows of one simulation say the same of it, so the first is read."""
+    sweep = _sweep(provenance, {})
+    simulated = Simulated(sweep)
+    rows = np.argwhere(sweep.space.kept)
+    if len(table["status"]) != len(rows):
+        raise ValueError(f"expected {len(rows)} rows, got {len(table['status'])}")
+    at = simulated.positions(rows[:, list(sweep.structural)])
+    _, first = np.unique(at, return_index=True)
+    names = [name for name in table if name in EVENT_NAMES]
+    referenced = {name.removeprefix(REFERENCED): name for name in table if name.startswith(REFERENCED)}
+    for row, key in zip(first, sweep.simulations.values(), strict=True):
+        status = table["status"][row]
+        if status == "failed":
+            sweep.records[key] = {"error": table["error"][row]}
+        if status != "done":
+            continue
+        pairs = (pair.partition(":") for pair in table["batch_lengths"][row].split())
+        sweep.records[key] = {
+            "arch": table["arch_name"][row],
+            "target_pages": int(table["target_pages"][row]),
+            "reclaimed_pages": int(table["reclaimed_pages"][row]),
+            "wall_s": float(table["wall_s"][row]),
+            "events": _sparse(names, [table[name][row] for name in names]),
+            "referenced_events": _sparse(referenced, [table[name][row] for name in referenced.values()]),
+            "batch_lengths": {nr: int(count) for nr, _, count in pairs},
+        }
+    return sweep
+
+
+def _sparse(names: Iterable[str], counts: Iterable[Any]) -> dict[str, int]:
+    """Return the counts that are not 0, by name."""
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if int(count)}
+
+
+def _from_netcdf(path: Path) -> SweepData:
+    xarray, _ = _packages(".nc")
+    with xarray.open_dataset(path, engine="h5netcdf") as opened:
+        found = opened.load()
+    sweep = _sweep(json.loads(str(found["provenance"].values)), {})
+    names = [str(name) for name in found["event"].values]
+    lengths = [str(nr) for nr in found["nr"].values]
+    for key, inner in zip(sweep.simulations.values(), Simulated(sweep).indices, strict=True):
+        status = str(found["status"].values[inner])
+        if status == "failed":
+            sweep.records[key] = {"error": str(found["error"].values[inner])}
+        if status != "done":
+            continue
+        sweep.records[key] = {
+            "arch": str(found["arch_name"].values[inner]),
+            "target_pages": int(found["target_pages"].values[inner]),
+            "reclaimed_pages": int(found["reclaimed_pages"].values[inner]),
+            "wall_s": float(found["wall_s"].values[inner]),
+            "events": _sparse(names, found["events"].values[inner]),
+            "referenced_events": _sparse(names, found["referenced_events"].values[inner]),
+            "batch_lengths": _sparse(lengths, found["batch_lengths"].values[inner]),
+        }
+    return sweep
+
+
+def _from_parquet(path: Path) -> SweepData:
+    _, parquet = _packages(".parquet")
+    table = parquet.read_table(path)
+    provenance = json.loads((table.schema.metadata or {})[b"rmapfast"])
+    return _from_rows(provenance, {name: table.column(name).to_pylist() for name in table.column_names})
+
+
+def _from_csv(path: Path) -> SweepData:
+    with open(path, encoding="utf-8", newline="") as file:
+        first = file.readline()
+        if not first.startswith(_COMMENT):
+            raise ValueError("its first line has no provenance")
+        names, *rows = csv.reader(file)
+    lists = zip(*rows, strict=True) if rows else ([] for _ in names)
+    return _from_rows(json.loads(first.removeprefix(_COMMENT)), dict(zip(names, lists, strict=True)))
+
+
+_READERS: dict[str, Callable[[Path], SweepData]] = {
+    ".nc": _from_netcdf,
+    ".parquet": _from_parquet,
+    ".csv": _from_csv,
+}

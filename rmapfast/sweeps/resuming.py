@@ -1,0 +1,63 @@
+"""Which sweep a journal or an output is of: what must be equal for a sweep to go on with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rmapfast._version import __version__
+from rmapfast.parallel import Journal
+from rmapfast.sweeps.points import Record
+
+# What to do with a file that cannot be gone on with.
+ADVICE = "--overwrite begins anew"
+
+
+def header(space: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return what must be equal for a sweep to be resumed.
+
+    Parameters
+    ----------
+    space : mapping
+        :meth:`Space.to_dict`.
+    inputs : mapping of str to str
+        :attr:`Space.inputs`.
+    """
+    return {"sweep": 1, "rmapfast": __version__, "space": space, "inputs": inputs}
+
+
+def differs(found: Any, wanted: Mapping[str, Any]) -> str:
+    """Return in words what a header differs in from the one of this sweep, or an empty text.
+
+    Raises
+    ------
+    ValueError
+        If it is no header of a sweep.
+    """
+    if not isinstance(found, dict) or found.get("sweep") != wanted["sweep"]:
+        raise ValueError("its first line is no header")
+    if found.get("rmapfast") != wanted["rmapfast"]:
+        return f"it was made by rmapfast {found.get('rmapfast')}, this is {wanted['rmapfast']}"
+    if found.get("space") != wanted["space"]:
+        space = found.get("space") or {}
+        keys = dict.fromkeys([*space, *wanted["space"]])
+        differing = [key for key in keys if space.get(key) != wanted["space"].get(key)]
+        return f"it was made of another space: {', '.join(differing) or 'its axes'} differ"
+    if found.get("inputs") != wanted["inputs"]:
+        changed = [name for name in wanted["inputs"] if found["inputs"].get(name) != wanted["inputs"][name]]
+        return f"it was made of other inputs: {', '.join(changed)} changed since"
+    return ""
+
+
+def journal_of(output: str | os.PathLike[str], wanted: Mapping[str, Any]) -> Journal[tuple[str, Record]]:
+    """Return the journal beside the output of the sweep with that header: ``OUTPUT.journal``, a line per point."""
+    where = Path(os.path.realpath(output))
+    return Journal(
+        where.with_name(where.name + ".journal"),
+        "sweep",
+        advice=ADVICE,
+        differs=lambda found: differs(found, wanted),
+        parse=lambda line: (line["key"], line["record"]),
+    )

@@ -1,0 +1,291 @@
+"""What an unmap of a case does, and which invariants it violates.
+
+The invariants are written here a second time, apart from ``csrc/check_invariants.c``; docs/checker.md has a sentence
+for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rmapfast import _core, calls, pte, reference
+from rmapfast import arch as _arch
+from rmapfast import policy as _policy
+from rmapfast.arch import Arch
+from rmapfast.events import Call
+from rmapfast.flags import FolioFlag, VmaFlag
+from rmapfast.policy import Policy
+from rmapfast.population import Population
+from rmapfast.reference import BatchRule
+from rmapfast.verify.cases import Case, case_population, page_flags
+
+INVARIANTS: tuple[str, ...] = _core.INVARIANTS
+
+# Events of accesses outside the page table or the VMA.
+OUTSIDE = ("oob_reads", "oob_writes", "vma_overrun_reads", "vma_overrun_writes")
+
+
+def policy_name(policy: str | Policy | BatchRule) -> str:
+    """Return the name of a policy, or of the function that stands for it."""
+    if isinstance(policy, str):
+        return policy
+    return policy.name if isinstance(policy, Policy) else getattr(policy, "__name__", "callable")
+
+
+class Step(NamedTuple):
+    """A step of an unmap: its first virtual page, its batch size, and whether its entry was present."""
+
+    vpn: int
+    nr: int
+    present: bool
+
+    @property
+    def cleared(self) -> int:
+        """Entries that it cleared; a stale batch size is not what a step at a non-present entry clears."""
+        return self.nr if self.present else 1
+
+
+@dataclass(frozen=True)
+class UnmapOutcome:
+    """One case unmapped under one policy.
+
+    Parameters
+    ----------
+    before, after : Population
+        The case, before and after.
+    call : Call
+        What was done.
+    """
+
+    before: Population
+    after: Population
+    call: Call
+
+    @property
+    def ret(self) -> bool:
+        """What ``try_to_unmap_one()`` returned: False if it was aborted or the VMA is locked."""
+        return self.call.ret
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """The steps, in order."""
+        steps = {"step": True, "step_nonpresent": False}
+        return [Step(vpn, nr, steps[what]) for what, vpn, nr in self.call.trace if what in steps]
+
+    @cached_property
+    def notified(self) -> range:
+        """Virtual pages of the MMU notifier's range, which is the walk's."""
+        return next(range(start, end) for what, start, end in self.call.trace if what == "notifier")
+
+
+def unmap_case(case: Case, policy: str | Policy | BatchRule, arch: str | Arch = "x86-64") -> UnmapOutcome:
+    """Unmap a case under a policy (C library), or under a Python function (reference).
+
+    Parameters
+    ----------
+    case : dict
+        As :func:`random_cases`, :func:`capture_cases` and :func:`load_case` give it.
+    policy : str, Policy or callable
+    arch : str or Arch
+        Its rules (soft-dirty with dirty, TLB deferral) hold; the page tables are the case's.
+
+    Raises
+    ------
+    VectorError
+        If the fields of the case do not fit together.
+    """
+    before = case_population(case)
+    after = before.copy()
+    # CONT says nothing that the entries do not say: a state with it is no other state (csrc/check_run.c)
+    geometry = {"ptrs_per_pte": before.ptrs_per_pte, "page_shift": before.page_shift, "cont_ptes": 1}
+    arch = _arch.get(arch).replace(**geometry)
+    ttu, guard = case["ttu"], case["guard"]
+    if isinstance(policy, str | Policy):
+        call = calls.try_to_unmap_one(after, 0, 0, policy=policy, arch=arch, ttu=ttu, guard=guard)
+    else:
+        call = reference.try_to_unmap_one(after, 0, 0, policy=policy, arch=arch, ttu=ttu, guard=guard)
+    return UnmapOutcome(before, after, call)
+
+
+def judge(
+    case: Case,
+    policy: str | Policy | BatchRule,
+    *,
+    against: str | Policy = "per-page",
+    arch: str | Arch = "x86-64",
+) -> list[str]:
+    """Return the invariants that a policy violates on a case, in the order of :data:`INVARIANTS`.
+
+    Parameters
+    ----------
+    case, policy, arch
+        As for :func:`unmap_case`.
+    against : str or Policy
+        The oracle, whose final state is the right one.
+
+    Raises
+    ------
+    VectorError
+        If the fields of the case do not fit together.
+    """
+    outcome = unmap_case(case, policy, arch)
+    oracle = unmap_case(case, _policy.get(against), arch)
+    found = {name for name, holds in _HOLDS.items() if not holds(outcome)}
+    found |= _compare(oracle, outcome)
+    return [name for name in INVARIANTS if name in found]
+
+
+def _pages(outcome: UnmapOutcome, ptes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Page of the folio that each entry maps, or -1."""
+    page = pte.pfn(ptes).astype(np.int64) - int(outcome.before.folio_pfn[0])
+    return np.where(pte.maps_page(ptes) & (page >= 0) & (page < 1 << int(outcome.before.folio_order[0])), page, -1)
+
+
+def _accounting(outcome: UnmapOutcome) -> bool:
+    before, after = outcome.before, outcome.after
+    was, now = _pages(outcome, before.ptes), _pages(outcome, after.ptes)
+    lost = was[(was >= 0) & (now < 0)]
+    by_page = np.bincount(lost, minlength=1 << int(before.folio_order[0]))
+    swapped = np.count_nonzero((was >= 0) & (pte.kind(after.ptes) == pte.KINDS.index("swap")))
+    file, anon, swap, shmem = (after.mm_rss[0] - before.mm_rss[0]).tolist()
+    return bool(
+        np.array_equal(before.page_mapcounts(0) - after.page_mapcounts(0), by_page)
+        and before.folio_mapcount[0] - after.folio_mapcount[0] == len(lost)
+        and before.folio_refcount[0] - after.folio_refcount[0] == len(lost)
+        and file + anon + shmem == -len(lost)
+        and swap == swapped
+    )
+
+
+def _slot_once(outcome: UnmapOutcome) -> bool:
+    slots = [step.vpn + i for step in outcome.steps for i in range(step.cleared)]
+    return len(slots) == len(set(slots))
+
+
+def _forward(outcome: UnmapOutcome) -> bool:
+    return all(a.vpn < b.vpn for a, b in pairwise(outcome.steps))
+
+
+def _in_bounds(outcome: UnmapOutcome) -> bool:
+    return not any(outcome.call.events[name] for name in OUTSIDE)
+
+
+def _changed(outcome: UnmapOutcome) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Present entries that changed, before and after."""
+    was, now = outcome.before.ptes, outcome.after.ptes
+    changed = (was != now) & (was & pte.PRESENT != 0)
+    return was[changed], now[changed]
+
+
+def _restored(bit: np.uint64, *, exactly: bool) -> Callable[[UnmapOutcome], bool]:
+    """A test that entries which are present before and after do not lose a bit; exactly: that it does not change."""
+
+    def holds(outcome: UnmapOutcome) -> bool:
+        was, now = _changed(outcome)
+        still = (now & pte.PRESENT) != 0
+        differs = (was ^ now) if exactly else was & ~now
+        return not np.any(differs[still] & bit)
+
+    return holds
+
+
+def _uffd_wp_kept(outcome: UnmapOutcome) -> bool:
+    was, now = _changed(outcome)
+    restored = (now & pte.PRESENT) != 0
+    if np.any((was ^ now)[restored] & pte.UFFD_WP):
+        return False
+    flags = int(outcome.before.vma_flags[0])
+    if flags & VmaFlag.ANON or not flags & VmaFlag.UFFD_WP:
+        return True
+    return not np.any((was & pte.UFFD_WP != 0) & (now == pte.NONE))
+
+
+def _dirty_kept(outcome: UnmapOutcome) -> bool:
+    was, now = _changed(outcome)
+    mapped = _pages(outcome, was) >= 0
+    gone = (now & pte.PRESENT) == 0
+    dirty = (was & pte.DIRTY) != 0
+    if np.any(dirty & ~gone & ((now & pte.DIRTY) == 0)):
+        return False
+    return not np.any(dirty & gone & mapped) or bool(outcome.after.folio_flags[0] & FolioFlag.DIRTY)
+
+
+def _flushed(outcome: UnmapOutcome) -> bool:
+    first = int(outcome.before.vma_window_start[0])
+    flushes = ("tlb_deferred", "tlb_immediate")
+    flushed = {vpn + i for what, vpn, nr in outcome.call.trace if what in flushes for i in range(nr)}
+    was, now = outcome.before.ptes, outcome.after.ptes
+    gone = np.flatnonzero((was & pte.PRESENT != 0) & (now & pte.PRESENT == 0))
+    return all(first + int(i) in flushed for i in gone)
+
+
+def _notified(outcome: UnmapOutcome) -> bool:
+    notified = outcome.notified
+    return all(notified.start <= step.vpn and step.vpn + step.cleared <= notified.stop for step in outcome.steps)
+
+
+def _mlock_earned(outcome: UnmapOutcome) -> bool:
+    if not outcome.call.events["mlock_calls"]:
+        return True
+    before, walked = outcome.before, outcome.notified
+    window, per_table = int(before.vma_window_start[0]), before.ptrs_per_pte
+    table_end = min(walked.stop, (walked.start // per_table + 1) * per_table)
+    pages = _pages(outcome, before.ptes[walked.start - window : table_end - window])
+    return int(np.count_nonzero(pages >= 0)) == 1 << int(before.folio_order[0])
+
+
+_HOLDS: dict[str, Callable[[UnmapOutcome], bool]] = {
+    "accounting": _accounting,
+    "slot-once": _slot_once,
+    "forward": _forward,
+    "out-of-bounds": _in_bounds,
+    "uffd-wp-lost": _uffd_wp_kept,
+    "restore-write": _restored(pte.WRITE, exactly=True),
+    "restore-soft-dirty": _restored(pte.SOFT_DIRTY, exactly=False),
+    "restore-young": _restored(pte.YOUNG, exactly=False),
+    "dirty-lost": _dirty_kept,
+    "tlb-flush": _flushed,
+    "notifier": _notified,
+    "mlock": _mlock_earned,
+}
+
+# How the pages are stored is no part of the final state.
+_REPRESENTATION = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS | FolioFlag.EXCLUSIVE
+# A batch does not leave a folio partially mapped on its way: queueing for a deferred split is no part of it either.
+_QUEUED = FolioFlag.PARTIALLY_MAPPED
+
+
+def _compare(oracle: UnmapOutcome, outcome: UnmapOutcome) -> set[str]:
+    """Compare the final state with the oracle's; after an abort two differences are documented."""
+    one, other = oracle.after, outcome.after
+    one_flags = int(one.folio_flags[0]) & ~(_REPRESENTATION | _QUEUED)
+    other_flags = int(other.folio_flags[0]) & ~(_REPRESENTATION | _QUEUED)
+    same_counts = (
+        one.folio_refcount[0] == other.folio_refcount[0]
+        and one.folio_mapcount[0] == other.folio_mapcount[0]
+        and np.array_equal(one.page_mapcounts(0), other.page_mapcounts(0))
+        and np.array_equal(page_flags(one), page_flags(other))
+        and np.array_equal(one.mm_rss, other.mm_rss)
+    )
+    same_ptes = np.array_equal(one.ptes, other.ptes)
+    if same_ptes and same_counts and one_flags == other_flags and oracle.ret == outcome.ret:
+        return set()
+    if oracle.ret or outcome.ret:
+        return {"final-state"}
+    present = (one.ptes & pte.PRESENT) != 0
+    if not np.array_equal(present, (other.ptes & pte.PRESENT) != 0):
+        return {"abort-left-mapped"}
+    wider = pte.DIRTY | pte.YOUNG | pte.SOFT_DIRTY
+    differ = one.ptes ^ other.ptes
+    only_wider = not np.any(differ & ~wider) and not np.any(one.ptes & ~other.ptes) and np.all(present[differ != 0])
+    # A batch that finds a dirty entry behind a clean one makes the folio dirty, and so swapbacked, one step earlier.
+    dirtied = FolioFlag.DIRTY | FolioFlag.SWAPBACKED if other_flags & FolioFlag.DIRTY else 0
+    same_folio = same_counts and not (one_flags ^ other_flags) & ~dirtied and not one_flags & ~other_flags & dirtied
+    return {"abort-widened"} if only_wider and same_folio else {"final-state"}

@@ -1,0 +1,185 @@
+"""The outcome of a check, and its text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from rmapfast._version import __version__
+from rmapfast.arch import Arch
+from rmapfast.policy import Policy
+from rmapfast.reference import BatchRule
+from rmapfast.support import listed, paragraph
+from rmapfast.verify.cases import Case
+from rmapfast.verify.drawing import case_drawing, case_in_words
+from rmapfast.verify.invariants import policy_name
+
+# Differences after an abort that are documented, not violations.
+DOCUMENTED = ("abort-widened", "abort-left-mapped")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """States that violate one invariant under one policy.
+
+    Parameters
+    ----------
+    invariant : str
+        One of :data:`rmapfast.verify.INVARIANTS`.
+    count : int
+        How many states.
+    example : dict
+        The smallest of them as a case; its fields are those of docs/conformance-format.md.
+    history : str
+        Commit or CVE of the bug that the class belongs to; empty where it has none.
+    """
+
+    invariant: str
+    count: int
+    example: Case = field(repr=False)
+    history: str = ""
+
+
+@dataclass(frozen=True)
+class PolicyCheck:
+    """What was found for one policy.
+
+    Parameters
+    ----------
+    policy : Policy or callable
+    states : int
+        Distinct states tried.
+    violations : tuple of Violation
+        In the order of :data:`rmapfast.verify.INVARIANTS`.
+    """
+
+    policy: Policy | BatchRule
+    states: int
+    violations: tuple[Violation, ...]
+
+    @property
+    def policy_name(self) -> str:
+        """Name of the policy, or of the function that stands for it."""
+        return policy_name(self.policy)
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing but the two documented differences after an abort."""
+        return all(violation.invariant in DOCUMENTED for violation in self.violations)
+
+
+@dataclass(frozen=True, repr=False)
+class CheckReport:
+    """Outcome of a check; printed, it is a table.
+
+    Parameters
+    ----------
+    policies : tuple of PolicyCheck
+        In the order in which they were given.
+    oracle : str
+        Policy whose final state is the right one.
+    states : int
+        Distinct states tried.
+    complete : bool
+        Whether the whole scope was tried within the budget.
+    left_out : tuple of str
+        What of the scope was not tried.
+    seconds : float
+        How long it took.
+    provenance : dict
+        Versions, host and arguments; serialises to JSON.
+    """
+
+    policies: tuple[PolicyCheck, ...]
+    oracle: str
+    states: int
+    complete: bool
+    left_out: tuple[str, ...]
+    seconds: float
+    provenance: dict[str, Any]
+
+    @property
+    def clean(self) -> bool:
+        """Whether every policy is."""
+        return all(one.clean for one in self.policies)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as a dict that serialises to JSON."""
+        return {
+            "provenance": self.provenance,
+            "oracle": self.oracle,
+            "states": self.states,
+            "complete": self.complete,
+            "left_out": list(self.left_out),
+            "seconds": self.seconds,
+            "policies": [
+                {
+                    "policy": one.policy_name,
+                    "states": one.states,
+                    "clean": one.clean,
+                    "violations": [
+                        {"invariant": v.invariant, "count": v.count, "history": v.history, "example": v.example}
+                        for v in one.violations
+                    ],
+                }
+                for one in self.policies
+            ],
+        }
+
+    def __repr__(self) -> str:
+        return check_table(self)
+
+
+def check_table(report: CheckReport, *, known: bool = False) -> str:
+    """Return a report as text: states in violation per policy and invariant, with the smallest example in words.
+
+    Parameters
+    ----------
+    report : CheckReport
+    known : bool
+        Show the history of a class (commit or CVE) in place of its example, where it has one.
+
+    Returns
+    -------
+    str
+        A table, what was left out, and a line with version and arguments.
+    """
+    rows = [f"{'policy':<14}{'invariant':<22}{'states':>12}  {'history' if known else 'smallest example'}"]
+    for one in report.policies:
+        if not one.violations:
+            rows.append(f"{one.policy_name:<14}clean")
+        for number, violation in enumerate(one.violations):
+            name = one.policy_name if number == 0 else ""
+            words = case_in_words(violation.example)
+            if known and violation.history:
+                words = violation.history
+            rows.append(f"{name:<14}{violation.invariant:<22}{violation.count:>12,}  {words}")
+    scope = "the whole scope" if report.complete else "not the whole scope"
+    lines = [
+        *rows,
+        "",
+        *paragraph(
+            f"{report.states:,} distinct states, {scope}, each under {len(report.policies)} policies and "
+            f"{report.oracle}, in {report.seconds:.1f} s."
+        ),
+        *(f"left out: {text}" for text in report.left_out),
+        *paragraph(f"rmapfast {__version__}; {listed(report.provenance['arguments'])}"),
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def check_drawings(report: CheckReport, arch: str | Arch = "x86-64") -> list[str]:
+    """Return the smallest example of each violation as a drawing, each example once per policy.
+
+    Parameters
+    ----------
+    report : CheckReport
+    arch : str or Arch
+        The one that was checked.
+    """
+    drawings = []
+    for one in report.policies:
+        examples = {json.dumps(violation.example): violation.example for violation in one.violations}
+        drawings += [case_drawing(case, one.policy, against=report.oracle, arch=arch) for case in examples.values()]
+    return drawings
