@@ -29,7 +29,7 @@ from rmapfast.swap import UNLIMITED_SWAP
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-# Pages that are visited in one call. It takes some tens of milliseconds.
+# Pages that are visited in one call. Such a call takes some ten milliseconds.
 SHARD = 1 << 21
 # The kinds whose folios are scanned even without swap space.
 _FILE_LRU = ("file", "lazyfree")

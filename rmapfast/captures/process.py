@@ -38,11 +38,12 @@ _GAP = 32
 # Times that a process is read while its VMAs keep changing.
 _ATTEMPTS = 3
 
-# PAGEMAP_SCAN (Documentation/admin-guide/mm/pagemap.rst): struct pm_scan_arg and struct page_region.
+# PAGEMAP_SCAN, struct pm_scan_arg and struct page_region: Documentation/admin-guide/mm/pagemap.rst.
 _PM_SCAN_ARG = struct.Struct("=12Q")
 _PAGE_REGION = np.dtype([("start", "=u8"), ("end", "=u8"), ("categories", "=u8")])
 _PAGE_IS_PRESENT, _PAGE_IS_SWAPPED, _PAGE_IS_HUGE = 1 << 3, 1 << 4, 1 << 6
 _PAGEMAP_SCAN = (3 << 30) | (_PM_SCAN_ARG.size << 16) | (ord("f") << 8) | 16
+# Regions that one call of PAGEMAP_SCAN returns at most.
 _REGIONS = 4096
 
 _MAPS = re.compile(

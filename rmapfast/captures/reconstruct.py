@@ -225,7 +225,7 @@ class _Vmas:
             setattr(self, name, np.concatenate(columns).astype(np.int64))
         ino = np.concatenate([capture.vma_ino for capture in captures])
         self.anon = ino == 0
-        # /proc shows no offset of anonymous VMAs. Taken is that of a VMA that was never moved: its own page number.
+        # /proc shows no offset of anonymous VMAs. A VMA that was never moved has its own page number as its offset.
         self.pgoff[self.anon] = self.start[self.anon]
         names = [name for capture in captures for name in capture.vma_name]
         files: dict[tuple[int, str], int] = {}
