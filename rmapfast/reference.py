@@ -1047,7 +1047,9 @@ class SwapSpace:
         Slots in use less those at the start.
     """
 
-    def __init__(self, device: Swap | None, cluster: int):
+    def __init__(self, device: Swap | None, cluster: int, single: str):
+        self._single_in_empty = single == "empty"
+        self._last_single: int | None = None  # the cluster of the last single page
         self.configured = device is not None
         self.free = 0 if device is None else device.free_slots
         self.fragmented = device is not None and device.fragmented
@@ -1086,6 +1088,8 @@ class SwapSpace:
             offset, number = found
             if self._serves[number] is None:
                 self._serves[number] = nr.bit_length() - 1
+            if nr == 1:
+                self._last_single = number
             for slot in range(offset, offset + nr):
                 self._map[slot] = False
         self.free -= nr
@@ -1100,6 +1104,9 @@ class SwapSpace:
         numbers = range(len(self._serves))
         choices = [[number for number in numbers if self._serves[number] == wanted] for wanted in (order, None)]
         if order == 0:
+            if self._single_in_empty:
+                choices.reverse()
+                choices.insert(0, [] if self._last_single is None else [self._last_single])
             choices.append(list(numbers))
         elif nr == self._cluster:
             del choices[0]
@@ -1413,7 +1420,7 @@ class Kernel:
             self.policy = _policy.get(policy)
         else:
             self.policy, self.rule = _policy.get(AROUND_A_FUNCTION), policy
-        self.swap = SwapSpace(swap, arch.ptrs_per_pte)
+        self.swap = SwapSpace(swap, arch.ptrs_per_pte, self.policy.swap_single)
         self.record = Record()
         self.tlb = Tlb(arch, self.record)
         self.inactive: list[int] = []
