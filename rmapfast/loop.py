@@ -26,7 +26,7 @@ from rmapfast.result import Outcome, Result, resolve_costs
 from rmapfast.spec import PopulationSpec
 from rmapfast.stream import ActiveList, reclaim_stream, streams
 from rmapfast.support import checked_integer, parse_size
-from rmapfast.swap import swap_pages
+from rmapfast.swap import Swap, swap_pages
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -250,7 +250,7 @@ def _memory_reclaim(
     if engine == "reference":
         call = reference.reclaim(population, target_pages, policy=policy, arch=arch, swap_pages=slots)
         return _outcome_of_reference(population, call, splits, start)
-    run = _core.Run(population, policy, arch, swap_pages=slots, fast=engine == "c")
+    run = _core.Run(population, policy, arch, swap=None if slots is None else Swap(slots), fast=engine == "c")
     inactive, active = (_ring(lru, population.nr_folios) for lru in (population.lru_inactive, population.lru_active))
     run.reclaim_start(inactive, len(population.lru_inactive), active, len(population.lru_active), target_pages)
     try:
@@ -279,7 +279,7 @@ def _pageout(
         call = reference.shrink_groups(population, folios, group_start, policy=policy, arch=arch, swap_pages=slots)
         outcome = _outcome_of_reference(population, call, splits, start)
     else:
-        run = _core.Run(population, policy, arch, swap_pages=slots, fast=engine == "c")
+        run = _core.Run(population, policy, arch, swap=None if slots is None else Swap(slots), fast=engine == "c")
         group = 0
         while group < len(group_start) - 1:
             group = run.shrink_groups(folios, group_start, group, BUDGET)

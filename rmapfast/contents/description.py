@@ -17,7 +17,7 @@ from rmapfast.pageout import split_partially_mapped
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import format_size
-from rmapfast.swap import UNLIMITED_SWAP
+from rmapfast.swap import Swap
 
 # One before lazyfree file batching, the seed's two, the newest one, and the one that swap-out waits for.
 POLICIES = ("per-page", "v6.16", "v7.0", "v7.3", "anon-swap")
@@ -250,7 +250,7 @@ def _unmapped(population: Population, entries, policies: list[Policy], arch, pro
     results = {}
     for policy in policies:
         after = population.copy()
-        run = _core.Run(after, policy, arch, swap_pages=UNLIMITED_SWAP)
+        run = _core.Run(after, policy, arch, swap=Swap())
         steps: dict[int, int] = {}
         batched = whole = 0
         for number in np.unique(order).tolist():

@@ -19,6 +19,7 @@ from rmapfast.editions import preset_of
 from rmapfast.events import Events
 from rmapfast.flags import FolioFlag
 from rmapfast.population import Population
+from rmapfast.swap import Swap
 
 # Unrelated rmap removals of single pages that a row may hold.
 UNRELATED_REMOVALS = 4
@@ -101,7 +102,7 @@ def _check_figures(row) -> None:
 def replay_calls(population: Population, policy, arch, unmapped: int, checked: int) -> tuple[Events, dict[int, int]]:
     """Unmap the first `unmapped` folios, each reference-checked before; the first `checked - unmapped` once earlier."""
     population.folio_refcount += 1  # isolated
-    run = _core.Run(population, policy, arch, swap_pages=1 << 30)
+    run = _core.Run(population, policy, arch, swap=Swap(1 << 30))
     for folio in range(checked - unmapped):
         run.folio_referenced_one(folio, 0)
     large = int(population.folio_order[0]) > 0
