@@ -24,7 +24,7 @@ int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
 
 	if (!listed)
 		return RMF_ENOMEM;
-	error = rmf_folios_check(&run->pop, folios, nr, "deferred", listed, fault);
+	error = folios ? rmf_folios_check(&run->pop, folios, nr, "deferred", listed, fault) : 0;
 	free(listed);
 	if (error)
 		return error;
@@ -37,8 +37,12 @@ int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
 	}
 	queue->capacity = capacity;
 	queue->max_ptes_none = max_ptes_none;
-	for (uint64_t i = 0; i < nr; i++)
+	for (uint64_t i = 0; folios && i < nr; i++)
 		rmf_deferred_add(run, folios[i]);
+	for (uint64_t i = 0; !folios && i < capacity; i++)
+		if ((run->pop.folio_flags[i] & (RMF_FOLIO_PARTIALLY_MAPPED | RMF_FOLIO_FREED)) ==
+		    RMF_FOLIO_PARTIALLY_MAPPED)
+			rmf_deferred_add(run, i);
 	return 0;
 }
 

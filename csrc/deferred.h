@@ -5,7 +5,8 @@
 
 #include "run.h"
 
-/* Give the run an empty queue with room for all its folios, then put these folios on it. The queue
+/* Give the run an empty queue with room for all its folios, then put these folios on it; with
+ * NULL all those that are flagged as partially mapped, in the order of their numbers. The queue
  * belongs to the run until rmf_deferred_free(). Returns 0, RMF_ENOMEM, or RMF_EINVAL with *fault
  * filled in. */
 int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,

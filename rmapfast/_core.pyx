@@ -542,7 +542,7 @@ cdef class Run:
     def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages, deferred=None, max_ptes_none=511):
         """Call rmf_reclaim_start(). Both arrays have `folio_capacity` elements; their first nr_* are the lists.
 
-        `deferred` has the folios on the deferred-split queue; None: no folio.
+        `deferred` has the folios on the deferred-split queue; None: those with PARTIALLY_MAPPED, by number.
         """
         cdef rmf_fault fault
         cdef int error
