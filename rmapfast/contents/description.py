@@ -20,7 +20,7 @@ from rmapfast.pageout import split_partially_mapped
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import format_size
-from rmapfast.swap import UNLIMITED_SWAP
+from rmapfast.swap import Swap
 
 # Policies that a description unmaps with by default: without batches; before and after batches of file folios; the
 # newest edition; and the proposed batches of swapped-out anonymous folios.
@@ -218,7 +218,7 @@ def _unmapped(
     results = {}
     for policy in policies:
         after = population.copy()
-        run = _core.Run(after, policy, arch, swap_pages=UNLIMITED_SWAP)
+        run = _core.Run(after, policy, arch, swap=Swap())
         steps: dict[int, int] = {}
         batched = whole = 0
         for number in np.unique(order).tolist():
