@@ -1806,32 +1806,42 @@ class Kernel:
             walk = Walk(self, folio, vma, sync=True)
             while walk.next():
                 if walk.pmd:
+                    leaf = tables.get(walk.table, 0)
+                    if not leaf.present or not self._in_place(folio, vma, leaf, walk.table * tables.ptrs_per_pte):
+                        walk.done()
+                        break
                     self._migrate_pmd(folio, vma, walk.table, replaced)
                     walk.restart()
                     continue
                 table, slot = walk.table, walk.slot
                 pte = tables.ptep_get(table, slot, "entry")
                 page = folio.page(pte)
+                if not pte.present or not self._in_place(folio, vma, pte, walk.vpn):
+                    continue  # a device entry stays, and so does one that no rmap walk would find again
                 pte = tables.get_and_clear_ptes(table, slot, 1)
-                if pte.present:
-                    if tlb.should_defer_flush(vma.mm, frozenset({"BATCH_FLUSH"})):
-                        tlb.set_tlb_ubc_flush_pending(vma.mm, pte, walk.vpn, 1)
-                    else:
-                        tlb.flush_tlb_range(vma.mm, walk.vpn, 1)
-                    if pte.dirty:
-                        folio.mark_dirty(record)
+                if tlb.should_defer_flush(vma.mm, frozenset({"BATCH_FLUSH"})):
+                    tlb.set_tlb_ubc_flush_pending(vma.mm, pte, walk.vpn, 1)
+                else:
+                    tlb.flush_tlb_range(vma.mm, walk.vpn, 1)
+                if pte.dirty:
+                    folio.mark_dirty(record)
                 if folio.page_flags[page] & _core.PAGE_HWPOISON:
                     tables.put(table, slot, _nonpresent("hwpoison", folio.pfn + page))
                     vma.mm.add_mm_counter(folio.mm_counter, -1)
                 else:
                     tables.put(table, slot, _nonpresent("migration", folio.pfn + page))
-                    replaced[vma.index, walk.vpn] = pte.clear(_core.PTE_CONT) if pte.present else pte
+                    replaced[vma.index, walk.vpn] = pte.clear(_core.PTE_CONT)
                     record.count("migration_entries")
                 folio.remove_rmap_ptes(page, 1, vma, record, self.arch.page_mapcount, munlock=False)
                 folio.put_refs(1, record)
             folio.settle()
             if folio.mapcount <= 0:
                 break
+
+    @staticmethod
+    def _in_place(folio: Folio, vma: Vma, pte: Pte, vpn: int) -> bool:
+        """Whether an entry maps the page that the folio has at this address."""
+        return folio.page(pte) == vpn - vma.start + vma.pgoff - folio.pgoff
 
     def _migrate_pmd(self, folio: Folio, vma: Vma, table: int, replaced: dict[tuple[int, int], Pte]) -> None:
         """Split a PMD leaf so that its table is full of migration entries."""
@@ -1844,7 +1854,7 @@ class Kernel:
             folio.mark_dirty(record)
         for slot in range(tables.ptrs_per_pte):
             pte = leaf.advance(slot)
-            replaced[vma.index, first + slot] = pte.clear(_core.PTE_CONT) if pte.present else pte
+            replaced[vma.index, first + slot] = pte.clear(_core.PTE_CONT)
             tables.put(table, slot, _nonpresent("migration", pte.pfn))
         tables.set_state(table, _core.TABLE_PTE)
         record.count("migration_entries", tables.ptrs_per_pte)
@@ -1909,8 +1919,11 @@ class Kernel:
         for vma in self.rmap(piece):
             walk = Walk(self, piece, vma, sync=True, migration=True)
             while walk.next():
-                vma.tables.ptep_get(walk.table, walk.slot, "entry")
-                pte = replaced[vma.index, walk.vpn]
+                entry = vma.tables.ptep_get(walk.table, walk.slot, "entry")
+                kept = entry & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP)
+                # An entry that was a migration entry before the split comes back too.
+                foreign = Pte(piece.pfn << _core.PFN_SHIFT | _core.PTE_PRESENT | kept)
+                pte = replaced.get((vma.index, walk.vpn), foreign)
                 if flags & _core.PAGE_ZERO and not (flags & _core.PAGE_HWPOISON or folio.mlocked or vma.locked):
                     kept = pte & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP)
                     vma.tables.put(walk.table, walk.slot, Pte(ZERO_PAGE | kept))
