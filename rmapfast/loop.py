@@ -442,7 +442,9 @@ def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
     if entry == "memory.reclaim":
         return _memory_reclaim(population, task)
     vmas = zip(population.vma_mm, population.vma_start, population.vma_end, strict=True)
-    return _madvise(population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task)
+    return _madvise(
+        population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
+    )
 
 
 def check_population(population: Population, arch: Arch) -> None:

@@ -7,15 +7,17 @@ The contents of pages, pins, references by others and further processes change w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rmapfast import pte
-from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
+from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.layout import FolioIndex
-from rmapfast.population import Population
+
+if TYPE_CHECKING:
+    from rmapfast.population import Population
 
 # What can be said of pages.
 UNSEEN = {
@@ -55,6 +57,13 @@ def assume_pages(population: Population, pages: Mapping[str, npt.ArrayLike], *, 
     TypeError, ValueError
         For a name that says nothing about pages, for what is no array of whole numbers, and for a page that belongs to
         no folio of the population; the message names it. The population stays as it was then.
+
+    Examples
+    --------
+    >>> population = Population.synthetic("64KiB", kind="anon", orders=2)
+    >>> assume_pages(population, {"zero_filled": population.vma_start[0] + np.arange(3, dtype=np.uint64)})
+    >>> madvise(population, "MADV_PAGEOUT", swap=False, engine="reference").came_back_pages
+    3
     """
     found = {}
     for name, given in pages.items():
@@ -123,7 +132,9 @@ _Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArr
 def _expand(population: Population, found: _Found) -> npt.NDArray[np.int64]:
     """Write what is stored for a whole folio out to its pages; return these folios."""
     pop = population
-    folios: npt.NDArray[np.int64] = np.unique(np.concatenate([np.zeros(0, np.int64), *(row[2] for row in found.values())]))
+    folios: npt.NDArray[np.int64] = np.unique(
+        np.concatenate([np.zeros(0, np.int64), *(row[2] for row in found.values())])
+    )
     for folio in folios:
         base, order = int(pop.folio_page_base[folio]), int(pop.folio_order[folio])
         pages = slice(base, base + (1 << order))

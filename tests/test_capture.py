@@ -9,13 +9,13 @@ import pytest
 import shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rmapfast.pageout import pageout_groups
 from test_population import check_consistent, mapped_pages
 
 from rmapfast import _core, pte
 from rmapfast.captures.folios import visible_folios
 from rmapfast.captures.format import Capture, CaptureError
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
-from rmapfast.pageout import pageout_groups
 from rmapfast.population import Population
 
 HERE = Path(__file__).resolve().parent / "data" / "captures"

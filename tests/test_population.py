@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rmapfast.pageout import pageout_groups, split_folios, split_partially_mapped
 
 from rmapfast import arch, pte
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
-from rmapfast.pageout import pageout_groups, split_folios, split_partially_mapped
 from rmapfast.population import ARRAYS, Population
 from rmapfast.spec import KINDS, parse_orders
 

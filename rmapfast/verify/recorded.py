@@ -28,6 +28,7 @@ from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.swap import Swap
 from rmapfast.unseen import assume_pages
+from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
 
 CASES_FILE = "cases.json"
 
@@ -91,8 +92,45 @@ class RecordedCase:
         return not self.differences
 
 
+def replay_directory(
+    directory: str | os.PathLike[str], engine: str = "c"
+) -> tuple[list[RecordedCase], list[CaptureCase]]:
+    """Replay a directory of captures: a case with actions in cases.json by these, any other pair by its name.
+
+    Parameters
+    ----------
+    directory : path
+        Of the captures, and of cases.json if there is one.
+    engine : {'c', 'general', 'reference'}
+        As for :func:`rmapfast.reclaim`.
+
+    Returns
+    -------
+    list of RecordedCase, list of CaptureCase
+        Of the two kinds of cases; one of them may be empty.
+
+    Raises
+    ------
+    CaptureError
+        As :func:`replay_recorded` and :func:`rmapfast.verify.replay_captures`.
+    """
+    recorded = replay_recorded(directory, engine) if (Path(directory) / CASES_FILE).exists() else []
+    names = {case.name for case in recorded}
+    pairs = [path.name.removesuffix(".before.npz") for path in Path(directory).glob("*.before.npz")]
+    if recorded and names.issuperset(pairs):
+        return recorded, []
+    return recorded, replay_captures(directory, engine, names)
+
+
+def directory_lines(recorded: list[RecordedCase], named: list[CaptureCase]) -> list[str]:
+    """Return all cases of a directory as lines of text, ending in ``N passed, M failed``."""
+    lines = [*(recorded_lines(recorded)[:-1] if recorded else []), *(capture_lines(named)[:-1] if named else [])]
+    passed = sum(case.agrees for case in (*recorded, *named))
+    return [*lines, f"{passed} passed, {len(recorded) + len(named) - passed} failed"]
+
+
 def replay_recorded(directory: str | os.PathLike[str], engine: str = "c") -> list[RecordedCase]:
-    """Replay the cases of a directory that has a cases.json, each by its actions.
+    """Replay the cases of a cases.json that have actions.
 
     Parameters
     ----------
@@ -113,8 +151,9 @@ def replay_recorded(directory: str | os.PathLike[str], engine: str = "c") -> lis
     """
     path = Path(directory) / CASES_FILE
     try:
-        cases = json.loads(path.read_text())["cases"]
-        return [_Replay(path.parent, case, engine).compare() for case in cases if "actions" in case]
+        cases = json.loads(path.read_text()).get("cases", [])
+        with_actions = [case for case in cases if isinstance(case, dict) and "actions" in case]
+        return [_Replay(path.parent, case, engine).compare() for case in with_actions]
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, CaptureError):
             raise
@@ -206,9 +245,7 @@ class _Replay:
                 self.events.update(dict(result.events))
         self.compare_pages("after", state, self.capture("after"))
         self.compare_counters(cached - _cached_pages(state))
-        return RecordedCase(
-            self.name, str(self.case["desc"]), self.policy, self.pages, tuple(self.differences)
-        )
+        return RecordedCase(self.name, str(self.case["desc"]), self.policy, self.pages, tuple(self.differences))
 
     def act(self, action: Mapping[str, Any], state: Population, swap: Swap | bool) -> Result:
         """Do one action."""
