@@ -116,7 +116,8 @@ def maps_page(ptes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         Of shape ``()`` for a single entry.
     """
     words = np.asarray(ptes, np.uint64)
-    return np.isin(kind(words), _MAPPING_KINDS) & (words >> PFN_SHIFT != ZERO_PFN)
+    found: npt.NDArray[np.bool_] = np.isin(kind(words), _MAPPING_KINDS) & (words >> PFN_SHIFT != ZERO_PFN)
+    return found
 
 
 def make(kind: str, value: int | None = None, flags: Iterable[str] = ()) -> np.uint64:

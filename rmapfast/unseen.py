@@ -97,7 +97,8 @@ def _locate(
     slot, folio, page = (np.full(len(vpns), -1, np.int64) for _ in range(3))
     index = FolioIndex(pop.folio_pfn, pop.folio_order)
     vma_of_pair = pop.rmap_vma
-    folio_of_pair = np.repeat(np.arange(pop.nr_folios), np.diff(pop.rmap_start.astype(np.int64)))
+    pairs: npt.NDArray[np.int64] = np.diff(pop.rmap_start).astype(np.int64)
+    folio_of_pair = np.repeat(np.arange(pop.nr_folios), pairs)
     for vma in np.flatnonzero(pop.vma_mm == mm):
         start, end = int(pop.vma_start[vma]), int(pop.vma_end[vma])
         here = np.flatnonzero((vpns >= start) & (vpns < end))

@@ -8,7 +8,15 @@ from typing import Any
 
 import rmapfast as rf
 from rmapfast.cli.shared import Progress, Verbs, add_verb, print_json
-from rmapfast.verify import ENGINES, count_lines, directory_lines, replay_counts, replay_directory
+from rmapfast.verify import (
+    ENGINES,
+    CaptureCase,
+    RecordedCase,
+    count_lines,
+    directory_lines,
+    replay_counts,
+    replay_directory,
+)
 
 
 def add(verbs: Verbs) -> None:
@@ -44,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         lines += [f"engine: {arguments.engine}", *report.lines()]
     for directory in arguments.live:
         recorded, named = replay_directory(directory, arguments.engine)
-        cases = [*recorded, *named]
+        cases: list[RecordedCase | CaptureCase] = [*recorded, *named]
         ok &= all(case.agrees for case in cases)
         documents.setdefault("live", []).extend(dataclasses.asdict(case) | {"agrees": case.agrees} for case in cases)
         lines += [directory, *directory_lines(recorded, named)]

@@ -125,7 +125,7 @@ def replay_directory(
 def directory_lines(recorded: list[RecordedCase], named: list[CaptureCase]) -> list[str]:
     """Return all cases of a directory as lines of text, ending in ``N passed, M failed``."""
     lines = [*(recorded_lines(recorded)[:-1] if recorded else []), *(capture_lines(named)[:-1] if named else [])]
-    passed = sum(case.agrees for case in (*recorded, *named))
+    passed = sum(case.agrees for case in recorded) + sum(case.agrees for case in named)
     return [*lines, f"{passed} passed, {len(recorded) + len(named) - passed} failed"]
 
 
@@ -282,7 +282,7 @@ class _Replay:
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
             self.differences.append(
-                f"{phase}: orders of {int(wrong.sum())} pages, the first is {orders[1][at]}, in the model {orders[0][at]}"
+                f"{phase}: orders of {int(wrong.sum())} pages, the first {orders[1][at]}, in the model {orders[0][at]}"
             )
 
     def compare_counters(self, freed: int) -> None:
