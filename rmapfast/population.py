@@ -566,6 +566,8 @@ class Population:
         counts = np.bincount(base[folio] + page, minlength=int(nr_pages.sum())).astype(np.int32) + np.int32(external)
         mapcount, pages_mapped, differ = settle(counts, order)
         flags[differ] |= FolioFlag.PAGE_MAPCOUNTS
+        if external:
+            flags |= np.uint32(FolioFlag.MAYBE_SHARED)
         if anon and not external:
             flags[mapcount <= nr_pages] |= FolioFlag.EXCLUSIVE
         # The page offset of the VMA leaves room before it: the VMA may begin inside a folio.
