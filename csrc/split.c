@@ -9,11 +9,11 @@
 #include "walk.h"
 
 /* A migration entry of the model holds what the entry was before. The bits that a non-present entry
- * uses for its kind go to bits that are free in it; CONT is dropped. No such entry is left when the
- * split ends. */
+ * uses for its kind go to bits that are free in it; CONT and SPECIAL are dropped. No such entry is
+ * left when the split ends. A migration entry that was there before becomes present too, as if it
+ * had been read-only, old and clean. */
 enum { SAVED_WRITE = 1 << 8, SAVED_YOUNG = 1 << 10, SAVED_DIRTY = 1 << 11 };
-static const rmf_pte KEPT = RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP | RMF_PTE_SPECIAL |
-			    RMF_PTE_UNUSED | RMF_PTE_PROT;
+static const rmf_pte KEPT = RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP | RMF_PTE_UNUSED | RMF_PTE_PROT;
 
 static rmf_pte mk_migration(rmf_pte pte)
 {
@@ -199,9 +199,9 @@ static void unmap_folio(struct rmf_run *run, uint64_t folio)
 	const struct rmf_population *pop = &run->pop;
 	uint32_t ttu = RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC | RMF_TTU_IGNORE_MLOCK;
 
-	if (pop->folio_mapcount[folio] <= 0)
-		return;
 	if (!(pop->folio_flags[folio] & RMF_FOLIO_ANON)) {
+		if (pop->folio_mapcount[folio] <= 0)
+			return;
 		if (rmf_folio_nr_pages(pop, folio) >= run->arch.ptrs_per_pte)
 			ttu |= RMF_TTU_SPLIT_HUGE_PMD;
 		rmf_try_to_unmap(run, folio, ttu);
@@ -395,7 +395,7 @@ bool rmf_split_folio_now(struct rmf_run *run, uint32_t folio)
 	for (uint32_t page = 0; split && page <= run->pieces[folio].nr; page++) {
 		const uint64_t piece = number_of_piece(run, folio, page);
 
-		if (pop->folio_refcount[piece] || pop->folio_mapcount[piece])
+		if (pop->folio_refcount[piece])
 			continue;
 		pop->folio_flags[piece] |= RMF_FOLIO_FREED;
 		rmf_count(run, RMF_PAGES_CAME_BACK, 1);

@@ -2,6 +2,9 @@
 
 Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all, :data:`ALIASES` the further names.
 A preset's docstring (its ``doc``) says what changed, in which commit, and which bug it has.
+
+To add an edition: its preset in ``_presets()`` here, its row in ``editions.py``. A rule that no field expresses takes
+a field of :class:`Policy` and five more files; CONTRIBUTING.md has the checklist.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ CHOICES = {
     "walk_done": ("never", "batched", "whole"),
     "split_order": ("ascending", "descending"),
     "swap_split": ("always", "any-slot", "all-slots"),
+    "swap_single": ("partial", "empty"),
     "sharing": ("guess", "tracked"),
     "dirty_flush": ("folio", "batch"),
 }
@@ -65,6 +69,9 @@ class Policy:
     swap_split : {'always', 'any-slot', 'all-slots'}
         Whether a large folio for which no run of swap slots is free is split: always (every edition); only if any slot
         is free; or only if as many are free as it has pages. One that is not split is activated whole.
+    swap_single : {'partial', 'empty'}
+        Where a single page looks for a swap slot first, on a device with a map: in a cluster that serves single pages;
+        or, up to v6.14, in the cluster of the last single page and then in an empty one, which large folios then lack.
     sharing : {'guess', 'tracked'}
         How madvise tells whether a large folio is shared: up to v6.14 a guess from the mapcount of its first page; since
         v6.15 the folio flag ``MAYBE_SHARED``.
@@ -98,6 +105,7 @@ class Policy:
     mismatch_restores: bool = False
     split_order: str = "descending"
     swap_split: str = "always"
+    swap_single: str = "partial"
     sharing: str = "tracked"
     dirty_flush: str = "folio"
     reclaim_clean: bool = True
@@ -136,6 +144,7 @@ def _presets() -> dict[str, Policy]:
         walk_done="never",
         split_order="ascending",
         sharing="guess",
+        swap_single="empty",
         shmem_fallback=False,
         doc="Per page, with the older mlock and lazyfree-failure rules (V614).",
     )

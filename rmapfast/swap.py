@@ -1,4 +1,4 @@
-"""Swap space of a run."""
+"""The swap space that a run may use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rmapfast.support import checked_boolean, parse_size
 
-# Swap space that does not run out: the offsets of every page of the largest population fit.
+# Slots of unlimited swap space: more than the largest population has pages.
 UNLIMITED_SWAP = 1 << 48
 
 
@@ -124,19 +124,24 @@ def swap_device(swap: Swap | bool | int | str | None, page_shift: int) -> Swap |
 
 
 def swap_pages(swap: bool | int | str | None, page_shift: int) -> int | None:
-    """Return the swap slots that an argument `swap` means: True is unlimited, False and None are none, else a size.
+    """Return the swap slots, one a page, that an argument `swap` stands for.
 
     Parameters
     ----------
     swap : bool, int, str or None
-        A size is in bytes, or such as ``"1GiB"``.
+        True: unlimited. False or None: no swap space. Else a size in bytes, or as text such as ``"1GiB"``.
     page_shift : int
         log2 of the base page size in bytes.
+
+    Returns
+    -------
+    int or None
+        Slots; None without swap space.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no size.
+        If `swap` is none of these.
     """
     if swap is True:
         return UNLIMITED_SWAP
