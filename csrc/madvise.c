@@ -182,21 +182,16 @@ static void put_back(void *context, const struct rmf_visits *visits, const uint3
 		list_folio(context, rmf_visited_folio(visits, folios, i), active);
 }
 
-/* Write to out[] the pieces that follow a folio where it is, and before them the folio if it is
- * still there itself. Returns how many. */
-static uint64_t place_here(struct rmf_madvise *madvise, uint32_t folio, bool here, uint32_t *out)
+/* Write to out[] what is where a folio was at first: the folio, and the pieces of its split, as far
+ * as they have not moved. Returns how many. */
+static uint64_t place_here(struct rmf_madvise *madvise, uint32_t folio, uint32_t *out)
 {
 	const uint64_t nr = rmf_place(madvise->run, folio, out);
 	uint64_t n = 0;
 
-	for (uint64_t i = 0; i < nr; i++) {
-		uint32_t one = out[i];
-
-		if (!madvise->on_lru[one])
-			continue;
-		if (one == folio ? here : !madvise->moved[one])
-			out[n++] = one;
-	}
+	for (uint64_t i = 0; i < nr; i++)
+		if (madvise->on_lru[out[i]] && !madvise->moved[out[i]])
+			out[n++] = out[i];
 	return n;
 }
 
@@ -223,16 +218,18 @@ static bool supersede(struct rmf_madvise *madvise)
 static void write_list(struct rmf_madvise *madvise, struct rmf_lru_list *list, bool active,
 		       uint32_t *folios)
 {
+	const uint32_t *flags = madvise->run->pop.folio_flags;
 	uint64_t n = 0;
 
 	for (uint64_t i = 0; i < list->n; i++)
-		n += place_here(madvise, list->folios[i], !madvise->moved[list->folios[i]],
-				folios + n);
+		n += place_here(madvise, list->folios[i], folios + n);
 	for (uint64_t i = 0; i < madvise->nr_put_back; i++) {
 		uint64_t entry = madvise->put_back[i];
+		uint32_t folio = (uint32_t)entry;
 
-		if (entry != SUPERSEDED && !!(entry & TO_ACTIVE) == active)
-			n += place_here(madvise, (uint32_t)entry, true, folios + n);
+		if (entry != SUPERSEDED && !!(entry & TO_ACTIVE) == active &&
+		    madvise->on_lru[folio] && !(flags[folio] & RMF_FOLIO_FREED))
+			folios[n++] = folio;
 	}
 	memcpy(list->folios, folios, n * sizeof(*folios));
 	list->n = n;
