@@ -17,6 +17,8 @@ void rmf_deferred_free(struct rmf_run *run)
 int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
 		     uint32_t max_ptes_none, struct rmf_fault *fault)
 {
+	const uint32_t flagged = RMF_FOLIO_ANON | RMF_FOLIO_PARTIALLY_MAPPED,
+		       may = flagged | RMF_FOLIO_FREED;
 	const uint64_t capacity = run->pop.nr_folios;
 	struct rmf_deferred *queue = &run->deferred;
 	uint64_t *listed = rmf_folio_bits(&run->pop);
@@ -40,8 +42,7 @@ int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
 	for (uint64_t i = 0; folios && i < nr; i++)
 		rmf_deferred_add(run, folios[i]);
 	for (uint64_t i = 0; !folios && i < capacity; i++)
-		if ((run->pop.folio_flags[i] & (RMF_FOLIO_PARTIALLY_MAPPED | RMF_FOLIO_FREED)) ==
-		    RMF_FOLIO_PARTIALLY_MAPPED)
+		if (run->pop.folio_order[i] && (run->pop.folio_flags[i] & may) == flagged)
 			rmf_deferred_add(run, i);
 	return 0;
 }

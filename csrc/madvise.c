@@ -182,21 +182,16 @@ static void put_back(void *context, const struct rmf_visits *visits, const uint3
 		list_folio(context, rmf_visited_folio(visits, folios, i), active);
 }
 
-/* Write to out[] the pieces that follow a folio where it is, and before them the folio if it is
- * still there itself. Returns how many. */
-static uint64_t place_here(struct rmf_madvise *madvise, uint32_t folio, bool here, uint32_t *out)
+/* Write to out[] what is where a folio was at first: the folio, and the pieces of its split, as far
+ * as they have not moved. Returns how many. */
+static uint64_t place_here(struct rmf_madvise *madvise, uint32_t folio, uint32_t *out)
 {
 	const uint64_t nr = rmf_place(madvise->run, folio, out);
 	uint64_t n = 0;
 
-	for (uint64_t i = 0; i < nr; i++) {
-		uint32_t one = out[i];
-
-		if (!madvise->on_lru[one])
-			continue;
-		if (one == folio ? here : !madvise->moved[one])
-			out[n++] = one;
-	}
+	for (uint64_t i = 0; i < nr; i++)
+		if (madvise->on_lru[out[i]] && !madvise->moved[out[i]])
+			out[n++] = out[i];
 	return n;
 }
 
@@ -223,16 +218,18 @@ static bool supersede(struct rmf_madvise *madvise)
 static void write_list(struct rmf_madvise *madvise, struct rmf_lru_list *list, bool active,
 		       uint32_t *folios)
 {
+	const uint32_t *flags = madvise->run->pop.folio_flags;
 	uint64_t n = 0;
 
 	for (uint64_t i = 0; i < list->n; i++)
-		n += place_here(madvise, list->folios[i], !madvise->moved[list->folios[i]],
-				folios + n);
+		n += place_here(madvise, list->folios[i], folios + n);
 	for (uint64_t i = 0; i < madvise->nr_put_back; i++) {
 		uint64_t entry = madvise->put_back[i];
+		uint32_t folio = (uint32_t)entry;
 
-		if (entry != SUPERSEDED && !!(entry & TO_ACTIVE) == active)
-			n += place_here(madvise, (uint32_t)entry, true, folios + n);
+		if (entry != SUPERSEDED && !!(entry & TO_ACTIVE) == active &&
+		    madvise->on_lru[folio] && !(flags[folio] & RMF_FOLIO_FREED))
+			folios[n++] = folio;
 	}
 	memcpy(list->folios, folios, n * sizeof(*folios));
 	list->n = n;
@@ -266,13 +263,13 @@ static bool is_shared(const struct rmf_run *run, uint32_t folio)
 	const int32_t mapcount = pop->folio_mapcount[folio],
 		      entire = pop->folio_entire_mapcount[folio];
 
-	if (nr == 1)
-		return mapcount > 1;
-	if (!run->policy.sharing_guess)
-		return flags & RMF_FOLIO_MAYBE_SHARED;
 	if (mapcount <= 1)
 		return false;
-	if (entire > 0)
+	if (nr == 1)
+		return true;
+	if (!run->policy.sharing_guess)
+		return flags & RMF_FOLIO_MAYBE_SHARED;
+	if (entire > 0 || mapcount > (int32_t)nr)
 		return true;
 	if (flags & RMF_FOLIO_PAGE_MAPCOUNTS)
 		return pop->page_mapcount[pop->folio_page_base[folio]] > 1;
@@ -291,7 +288,12 @@ static bool split_cut(struct rmf_madvise *madvise, uint32_t folio)
 	const struct rmf_pieces *pieces;
 
 	if (is_shared(run, folio) || filtered(madvise, folio) ||
-	    (run->pop.folio_flags[folio] & RMF_FOLIO_LOCKED) || !rmf_split_folio_now(run, folio))
+	    (run->pop.folio_flags[folio] & RMF_FOLIO_LOCKED))
+		return false;
+	/* its pieces follow it where it is now */
+	if (madvise->moved[folio] && rmf_madvise_lists(madvise))
+		run->error = RMF_RUN_NO_MEMORY;
+	if (run->error || !rmf_split_folio_now(run, folio))
 		return false;
 	pieces = &run->pieces[folio];
 	memset(madvise->on_lru + pieces->first, madvise->on_lru[folio], pieces->nr);
@@ -304,18 +306,19 @@ static void clear_bits(rmf_pte *ptes, uint64_t nr, rmf_pte bits)
 		ptes[i] &= ~bits;
 }
 
-/* Isolate a folio for MADV_PAGEOUT, or deactivate it for MADV_COLD. `nr` entries map it. */
+/* Isolate a folio on a list for MADV_PAGEOUT, or deactivate it for MADV_COLD. `nr` entries map
+ * it. */
 static void page_out(struct rmf_madvise *madvise, uint32_t folio, rmf_pte *ptes, uint64_t nr)
 {
 	struct rmf_run *run = madvise->run;
 	uint32_t *flags = &run->pop.folio_flags[folio];
 
-	if (filtered(madvise, folio))
+	if (!madvise->on_lru[folio] || filtered(madvise, folio))
 		return;
 	if (madvise->advice == RMF_MADV_COLD)
 		clear_bits(ptes, nr, RMF_PTE_YOUNG);
 	*flags &= ~(uint32_t)(RMF_FOLIO_REFERENCED | RMF_FOLIO_YOUNG);
-	if (!madvise->on_lru[folio] || !rmf_folio_evictable(run, folio))
+	if (!rmf_folio_evictable(run, folio))
 		return;
 	*flags &= ~(uint32_t)RMF_FOLIO_ACTIVE;
 	if (madvise->advice == RMF_MADV_COLD) {
@@ -426,7 +429,7 @@ static void walk_ptes(struct rmf_madvise *madvise, uint32_t vma, uint64_t vpn, u
 		}
 		if (madvise->advice == RMF_MADV_FREE)
 			mark_lazyfree(madvise, folio, ptes, nr, (int32_t)nr);
-		else if (madvise->on_lru[folio] && pop->folio_mapcount[folio] == (int32_t)nr)
+		else if (pop->folio_mapcount[folio] == (int32_t)nr)
 			page_out(madvise, folio, ptes, nr);
 		vpn += nr;
 	}

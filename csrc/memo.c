@@ -192,7 +192,7 @@ static uint32_t add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32
 	for (int i = 0; i < RMF_NR_MM_COUNTERS; i++)
 		result->rss[i] = (uint64_t)(rss[i] - rss_before[i]);
 	result->mapped_stat = run->mapped_stat - stat_before;
-	result->usable =
+	result->usable = !run->swap_ran_out &&
 		/* the slots of a device with a map do not follow each other */
 		nr == 1 && (!run->swap_map || run->swap_used == used_before) &&
 		/* slots may be given back, so that the next folio finds some */
@@ -251,6 +251,17 @@ bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint
 	*visits = result->visits;
 	visits->nr = n;
 	return true;
+}
+
+void rmf_memo_forget(struct rmf_run *run)
+{
+	struct rmf_memo *memo = run->memo;
+
+	if (!memo)
+		return;
+	rmf_memo_settle(run);
+	memset(memo->recent, 0, sizeof(memo->recent));
+	memo->nr = 0;
 }
 
 void rmf_memo_settle(struct rmf_run *run)

@@ -81,4 +81,7 @@ bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint
 		       uint64_t n, struct rmf_visits visits[2], uint32_t *nr_visits);
 void rmf_memo_settle(struct rmf_run *run);
 
+/* Start anew, because visits have other results from now on. */
+void rmf_memo_forget(struct rmf_run *run);
+
 #endif

@@ -42,6 +42,7 @@ struct rmf_policy {
 	bool mismatch_restores;
 	bool split_ascending; /* the pieces of a split take their turns in rising page order */
 	enum rmf_swap_split_rule swap_split;
+	bool swap_single_empty; /* a single page prefers an unused cluster of swap slots */
 	bool sharing_guess; /* else the flag MAYBE_SHARED says whether a folio is shared */
 	bool dirty_flush_batch; /* one flush for up to 31 dirty folios, which are written after it */
 	bool reclaim_clean;

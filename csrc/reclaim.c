@@ -100,27 +100,104 @@ static void flush_group(struct rmf_run *run, struct rmf_group *group)
 	rmf_try_to_unmap_flush(run);
 }
 
+static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
+{
+	return at < list->capacity ? at : at - list->capacity;
+}
+
+uint64_t rmf_place(struct rmf_run *run, uint32_t folio, uint32_t *out)
+{
+	const uint32_t *flags = run->pop.folio_flags;
+	struct rmf_pieces *pieces;
+	uint64_t n = 0;
+
+	if (!(flags[folio] & RMF_FOLIO_FREED))
+		out[n++] = folio;
+	if (!run->pieces || folio >= run->nr_given)
+		return n;
+	pieces = &run->pieces[folio];
+	for (uint32_t i = 0; pieces->unplaced && i < pieces->nr; i++) {
+		uint32_t piece = pieces->first +
+				 (run->policy.split_ascending ? i : pieces->nr - 1 - i);
+
+		if (!(flags[piece] & RMF_FOLIO_FREED))
+			out[n++] = piece;
+	}
+	pieces->unplaced = 0;
+	return n;
+}
+
+/* Put the pieces of the folios that the shrinker split on a list, behind their folio. Pieces that
+ * were freed go nowhere. */
+static void place_pieces(struct rmf_reclaim *reclaim, struct rmf_lru_list *list)
+{
+	struct rmf_run *run = reclaim->run;
+	const uint64_t n = list->n;
+	uint32_t *folios = malloc((n + 1) * sizeof(*folios));
+
+	if (!folios) {
+		run->error = RMF_RUN_NO_MEMORY;
+		return;
+	}
+	for (uint64_t i = 0; i < n; i++)
+		folios[i] = list->folios[wrapped(list, list->head + i)];
+	list->head = list->n = 0;
+	for (uint64_t i = 0; i < n; i++)
+		list->n += rmf_place(run, folios[i], list->folios + list->n);
+	list->tail = wrapped(list, list->n);
+	free(folios);
+}
+
+/* End the pass at hand, if one has begun: the deferred-split shrinker has its turn. */
+static void end_pass(struct rmf_reclaim *reclaim)
+{
+	if (!reclaim->in_pass)
+		return;
+	reclaim->in_pass = false;
+	if (!rmf_shrink_deferred(reclaim->run, reclaim->priority))
+		return;
+	place_pieces(reclaim, &reclaim->inactive);
+	place_pieces(reclaim, &reclaim->active);
+}
+
+/* The passes of a round begin. */
+static void begin_reclaim_round(struct rmf_reclaim *reclaim, uint64_t request)
+{
+	rmf_count(reclaim->run, RMF_RECLAIM_ROUNDS, 1);
+	reclaim->request_left = request;
+	reclaim->priority = RMF_DEF_PRIORITY + 1;
+}
+
+/* Begin the next pass, at the next priority. Without `shrink` nothing was on the deferred-split
+ * queue when the last pass ended. */
+static void begin_pass(struct rmf_reclaim *reclaim, bool shrink)
+{
+	if (shrink)
+		end_pass(reclaim);
+	rmf_count(reclaim->run, RMF_PRIORITY_PASSES, 1);
+	reclaim->pass_left = reclaim->lru_pages >> --reclaim->priority;
+	reclaim->in_pass = true;
+}
+
 /* Models the rounds and passes of memory.reclaim, memory_reclaim() and do_try_to_free_pages(),
  * mm/memcontrol.c and mm/vmscan.c, Linux v7.0. Each round asks for a quarter of what is missing. In
  * a round, each pass scans list size >> priority.
  *
  * Deviation: the passes are only counted. In the kernel they also cut some isolations short
  * (docs/model.md, section 6). */
-static void count_passes(struct rmf_reclaim *reclaim)
+static void count_passes(struct rmf_reclaim *reclaim, bool shrink)
 {
 	if (reclaim->request_left && reclaim->pass_left)
 		return;
 	if (!reclaim->request_left || !reclaim->priority) {
 		uint64_t quarter = (reclaim->target - reclaim->freed) / 4;
 
-		rmf_count(reclaim->run, RMF_RECLAIM_ROUNDS, 1);
-		reclaim->request_left = larger(quarter, RMF_SWAP_CLUSTER_MAX);
-		reclaim->priority = RMF_DEF_PRIORITY + 1;
+		if (shrink)
+			end_pass(reclaim);
+		begin_reclaim_round(reclaim, larger(quarter, RMF_SWAP_CLUSTER_MAX));
 	}
 	do {
-		rmf_count(reclaim->run, RMF_PRIORITY_PASSES, 1);
-		reclaim->pass_left = reclaim->lru_pages >> --reclaim->priority;
-		reclaim->shrunk = false;
+		begin_pass(reclaim, shrink);
 	} while (!reclaim->pass_left && reclaim->priority);
 }
 
@@ -130,8 +207,10 @@ static bool next_round(struct rmf_reclaim *reclaim)
 {
 	if (reclaim->round_left)
 		return true;
-	if (!reclaim->round_freed && ++reclaim->idle_rounds == RMF_MAX_RECLAIM_RETRIES)
+	if (reclaim->begun && !reclaim->round_freed &&
+	    ++reclaim->idle_rounds == RMF_MAX_RECLAIM_RETRIES)
 		return false;
+	reclaim->begun = true;
 	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
 	reclaim->round_freed = 0;
 	return true;
@@ -220,7 +299,7 @@ uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visit
 		if (!group->folios) {
 			if (!rmf_reclaim_goes_on(reclaim) || !reclaim->inactive.n)
 				break;
-			count_passes(reclaim);
+			count_passes(reclaim, false);
 			nr = 0;
 			if (!visits->writes_out && visits->outcome != RMF_OUTCOME_SPLIT)
 				nr = smaller(left / full,
@@ -273,11 +352,6 @@ uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_v
 			break;
 	}
 	return done;
-}
-
-static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
-{
-	return at < list->capacity ? at : at - list->capacity;
 }
 
 static void append(struct rmf_lru_list *list, uint32_t folio)
@@ -356,11 +430,11 @@ static void shrink_active(struct rmf_reclaim *reclaim)
 }
 
 /* Take off a list what the kernel would not scan. Freed and unevictable folios are on no list.
- * Without free swap space nobody looks at swapbacked ones. */
-static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
+ * Without free swap space nobody looks at swapbacked ones. Returns the base pages that are left. */
+static uint64_t drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
 	bool no_swap = !rmf_swap_free_slots(run);
-	uint64_t n = 0;
+	uint64_t n = 0, pages = 0;
 
 	for (uint64_t i = 0; i < list->n; i++) {
 		uint32_t folio = list->folios[wrapped(list, list->head + i)],
@@ -370,9 +444,11 @@ static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 		    (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
 			continue;
 		list->folios[wrapped(list, list->head + n++)] = folio;
+		pages += rmf_folio_nr_pages(&run->pop, folio);
 	}
 	list->n = n;
 	list->tail = wrapped(list, list->head + n);
+	return pages;
 }
 
 static uint64_t list_pages(const struct rmf_run *run, const struct rmf_lru_list *list)
@@ -380,7 +456,8 @@ static uint64_t list_pages(const struct rmf_run *run, const struct rmf_lru_list 
 	uint64_t pages = 0;
 
 	for (uint64_t i = 0; i < list->n; i++)
-		pages += rmf_folio_nr_pages(&run->pop, list->folios[i]);
+		pages += rmf_folio_nr_pages(&run->pop,
+					    list->folios[wrapped(list, list->head + i)]);
 	return pages;
 }
 
@@ -408,11 +485,9 @@ int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t
 		.active = { .folios = active, .capacity = capacity, .n = nr_active },
 		.target = target,
 	};
-	drop_unscanned(run, &reclaim->inactive);
-	drop_unscanned(run, &reclaim->active);
-	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
-	reclaim->lru_pages =
-		list_pages(run, &reclaim->inactive) + list_pages(run, &reclaim->active);
+	reclaim->lru_pages = drop_unscanned(run, &reclaim->inactive);
+	reclaim->lru_pages += drop_unscanned(run, &reclaim->active);
+	run->swap_ran_out = false;
 	run->stop_without_swap = rmf_swap_free_slots(run) > 0;
 	reclaim->max_pages = max_pages(&run->pop);
 	return 0;
@@ -425,6 +500,7 @@ void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *r
 		.run = run,
 		.inactive = { .n = folios },
 		.target = target,
+		.begun = true,
 		.round_left = folios,
 		.lru_pages = pages,
 	};
@@ -462,105 +538,56 @@ static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budg
 	return nr;
 }
 
-/* Put the pieces of the folios that the shrinker split on a list, behind their folio. Pieces that
- * were freed go nowhere. */
-static void place_pieces(struct rmf_reclaim *reclaim, struct rmf_lru_list *list)
-{
-	struct rmf_run *run = reclaim->run;
-	const uint64_t n = list->n;
-	uint32_t *folios = malloc((n + 1) * sizeof(*folios));
-
-	if (!folios) {
-		run->error = RMF_RUN_NO_MEMORY;
-		return;
-	}
-	for (uint64_t i = 0; i < n; i++)
-		folios[i] = list->folios[wrapped(list, list->head + i)];
-	list->head = list->tail = list->n = 0;
-	for (uint64_t i = 0; i < n; i++)
-		list->n += rmf_place(run, folios[i], list->folios + list->n);
-	list->tail = wrapped(list, list->n);
-	free(folios);
-}
-
-uint64_t rmf_place(struct rmf_run *run, uint32_t folio, uint32_t *out)
-{
-	const uint32_t *flags = run->pop.folio_flags;
-	struct rmf_pieces *pieces;
-	uint64_t n = 0;
-
-	if (!(flags[folio] & RMF_FOLIO_FREED))
-		out[n++] = folio;
-	if (!run->pieces || folio >= run->nr_given)
-		return n;
-	pieces = &run->pieces[folio];
-	for (uint32_t i = 0; pieces->unplaced && i < pieces->nr; i++) {
-		uint32_t piece = pieces->first +
-				 (run->policy.split_ascending ? i : pieces->nr - 1 - i);
-
-		if (!(flags[piece] & RMF_FOLIO_FREED))
-			out[n++] = piece;
-	}
-	pieces->unplaced = 0;
-	return n;
-}
-
-/* The deferred-split shrinker at the end of a pass. */
-static void shrink_deferred(struct rmf_reclaim *reclaim, uint32_t priority)
-{
-	if (!rmf_shrink_deferred(reclaim->run, priority))
-		return;
-	place_pieces(reclaim, &reclaim->inactive);
-	place_pieces(reclaim, &reclaim->active);
-}
-
-/* End the pass at hand, if one has begun. */
-static void end_pass(struct rmf_reclaim *reclaim)
-{
-	if (reclaim->shrunk || !reclaim->run->ev[RMF_PRIORITY_PASSES])
-		return;
-	reclaim->shrunk = true;
-	shrink_deferred(reclaim, reclaim->priority);
-}
-
 /* A round that finds nothing on the lists. It comes to the shrinker only. */
-static void idle_round(struct rmf_reclaim *reclaim)
+static void empty_round(struct rmf_reclaim *reclaim)
 {
-	struct rmf_run *run = reclaim->run;
-
-	reclaim->idle_rounds++;
-	rmf_count(run, RMF_RECLAIM_ROUNDS, 1);
-	for (uint32_t priority = RMF_DEF_PRIORITY + 1; priority-- && !run->error;) {
-		rmf_count(run, RMF_PRIORITY_PASSES, 1);
-		shrink_deferred(reclaim, priority);
-	}
-	reclaim->priority = 0;
-	reclaim->request_left = reclaim->pass_left = 0;
-	reclaim->shrunk = true;
+	reclaim->empty_rounds++;
+	begin_reclaim_round(reclaim, 0);
+	while (reclaim->priority)
+		begin_pass(reclaim, true);
+	end_pass(reclaim);
+	reclaim->pass_left = 0;
 }
 
-/* What has to be done before a group where the loop must look. Returns whether the lists are worth
- * looking at. */
-static bool look(struct rmf_reclaim *reclaim)
+/* Take off the lists what is not scanned any more: swapbacked folios once the last swap slot is
+ * taken. */
+static void drop_swapbacked(struct rmf_reclaim *reclaim)
 {
 	struct rmf_run *run = reclaim->run;
 
 	if (run->stop_without_swap && !rmf_swap_free_slots(run)) {
-		drop_unscanned(run, &reclaim->inactive);
-		drop_unscanned(run, &reclaim->active);
+		run->unscanned_pages = list_pages(run, &reclaim->inactive) +
+				       list_pages(run, &reclaim->active);
+		run->unscanned_pages -= drop_unscanned(run, &reclaim->inactive);
+		run->unscanned_pages -= drop_unscanned(run, &reclaim->active);
 		run->stop_without_swap = false;
+		run->swap_ran_out = true;
+		rmf_memo_forget(run);
 	}
-	if (!run->deferred.n)
-		return true;
-	if (reclaim->inactive.n + reclaim->active.n) {
-		if (!reclaim->request_left || !reclaim->pass_left)
-			end_pass(reclaim);
-		return true;
+	reclaim->lru_pages = less(reclaim->lru_pages, run->unscanned_pages);
+	run->unscanned_pages = 0;
+}
+
+/* What has to be done before a group: whether the lists are worth looking at. If not, the loop has
+ * ended, or something else was done. */
+static bool begin_group(struct rmf_reclaim *reclaim)
+{
+	struct rmf_run *run = reclaim->run;
+
+	if (reclaim->freed >= reclaim->target || !next_round(reclaim)) {
+		reclaim->ended = true;
+		return false;
 	}
+	drop_swapbacked(reclaim);
+	if (reclaim->inactive.n + reclaim->active.n)
+		return true;
 	end_pass(reclaim);
-	if (reclaim->idle_rounds >= RMF_MAX_RECLAIM_RETRIES || !run->deferred.n)
-		return true;
-	idle_round(reclaim);
+	if (reclaim->inactive.n + reclaim->active.n)
+		return false;
+	if (run->deferred.n && reclaim->empty_rounds < RMF_MAX_RECLAIM_RETRIES)
+		empty_round(reclaim);
+	else
+		reclaim->ended = true;
 	return false;
 }
 
@@ -569,28 +596,27 @@ bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 	struct rmf_run *run = reclaim->run;
 	uint64_t end = end_of_budget(run, budget);
 
-	for (;;) {
-		if (run->error)
-			return false;
+	while (!run->error) {
 		if (!reclaim->group.folios) {
-			if (!reclaim->ended && reclaim->freed < reclaim->target &&
-			    rmf_loop_must_look(run) && !look(reclaim))
-				continue;
-			if (!rmf_reclaim_goes_on(reclaim)) {
-				if (run->deferred.n)
-					end_pass(reclaim);
-				return false;
+			if (reclaim->ended) {
+				end_pass(reclaim);
+				break;
 			}
+			if (!begin_group(reclaim))
+				continue;
 			if (work_done(run) >= end)
 				return true;
 			if (!reclaim->inactive.n) {
 				shrink_active(reclaim);
 				continue;
 			}
+			if (run->deferred.n)
+				count_passes(reclaim, true);
 		}
 		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive,
 			   folios_to_visit(reclaim, less(end, work_done(run))));
 	}
+	return false;
 }
 
 int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr,

@@ -48,8 +48,10 @@ struct rmf_reclaim {
 	uint64_t pass_left; /* base pages that this pass may still isolate */
 	uint64_t max_pages; /* of the largest folio */
 	struct rmf_group group;
+	uint32_t empty_rounds; /* rounds that found nothing on the lists */
+	bool begun; /* the first round, of the lists, has begun */
 	bool ended;
-	bool shrunk; /* the deferred-split shrinker had its turn in the pass at hand */
+	bool in_pass; /* the deferred-split shrinker is still to have its turn in the pass at hand */
 	uint32_t priority; /* of the pass; at 0 the next isolation begins a new round */
 };
 

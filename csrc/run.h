@@ -74,8 +74,9 @@ struct rmf_deferred {
 
 /* A cluster of swap slots, swap.h. */
 struct rmf_cluster {
-	uint32_t used; /* besides offset 0 */
+	uint32_t used;
 	int32_t order; /* that it serves, or -1 */
+	bool cut; /* it holds the header, or is not whole: it always serves single pages */
 };
 
 /* A swap device whose slots are known one by one, swap.h. */
@@ -85,6 +86,7 @@ struct rmf_swap_map {
 	uint64_t nr_slots;
 	uint64_t nr_free;
 	uint64_t nr_clusters;
+	uint64_t last_single; /* cluster of the last single page, or nr_clusters */
 	uint32_t cluster_slots;
 };
 
@@ -120,8 +122,11 @@ struct rmf_run {
 	struct rmf_swap_map *swap_map; /* or NULL */
 	int64_t swap_used; /* slots taken, less those given back */
 	uint64_t swap_refusals; /* how often a swap device had no room for a folio */
-	/* reclaim has to look again at what it scans when the last slot is taken */
+	/* memory.reclaim: it has to look at its lists when the last slot is taken. After that it does
+	 * not scan swapbacked folios any more; those that came off the lists since have so many pages */
 	bool stop_without_swap;
+	bool swap_ran_out;
+	uint64_t unscanned_pages;
 
 	struct rmf_pieces *pieces; /* for each folio that the population had at the start; NULL if
 				      nothing may be split */

@@ -338,10 +338,18 @@ static enum rmf_outcome shrink_active_folio(struct rmf_run *run, uint64_t folio)
 	return RMF_OUTCOME_KEEP;
 }
 
-static bool is_listed(const struct rmf_run *run, uint64_t folio, enum rmf_outcome outcome)
+/* Whether the folio is back on a list that is scanned. */
+static bool is_listed(struct rmf_run *run, uint64_t folio, enum rmf_outcome outcome)
 {
-	return outcome != RMF_OUTCOME_DROPPED && rmf_folio_evictable(run, folio) &&
-	       !(run->pop.folio_flags[folio] & RMF_FOLIO_FREED);
+	const uint32_t flags = run->pop.folio_flags[folio];
+
+	if (outcome == RMF_OUTCOME_DROPPED || !rmf_folio_evictable(run, folio) ||
+	    (flags & RMF_FOLIO_FREED))
+		return false;
+	if (!run->swap_ran_out || !(flags & RMF_FOLIO_SWAPBACKED))
+		return true;
+	run->unscanned_pages += rmf_folio_nr_pages(&run->pop, folio);
+	return false;
 }
 
 /* The turn of a folio on which the isolation has a reference. */

@@ -9,11 +9,12 @@
 #include "walk.h"
 
 /* A migration entry of the model holds what the entry was before. The bits that a non-present entry
- * uses for its kind go to bits that are free in it; CONT is dropped. No such entry is left when the
- * split ends. */
+ * uses for its kind go to bits that are free in it; CONT and SPECIAL are dropped. No such entry is
+ * left when the split ends. A migration entry that was there before becomes present too, as if it
+ * had been read-only, old and clean. An entry that does not lie where its page should be is not
+ * found by the walk of the page, and stays a migration entry. */
 enum { SAVED_WRITE = 1 << 8, SAVED_YOUNG = 1 << 10, SAVED_DIRTY = 1 << 11 };
-static const rmf_pte KEPT = RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP | RMF_PTE_SPECIAL |
-			    RMF_PTE_UNUSED | RMF_PTE_PROT;
+static const rmf_pte KEPT = RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP | RMF_PTE_UNUSED | RMF_PTE_PROT;
 
 static rmf_pte mk_migration(rmf_pte pte)
 {
@@ -199,9 +200,9 @@ static void unmap_folio(struct rmf_run *run, uint64_t folio)
 	const struct rmf_population *pop = &run->pop;
 	uint32_t ttu = RMF_TTU_BATCH_FLUSH | RMF_TTU_SYNC | RMF_TTU_IGNORE_MLOCK;
 
-	if (pop->folio_mapcount[folio] <= 0)
-		return;
 	if (!(pop->folio_flags[folio] & RMF_FOLIO_ANON)) {
+		if (pop->folio_mapcount[folio] <= 0)
+			return;
 		if (rmf_folio_nr_pages(pop, folio) >= run->arch.ptrs_per_pte)
 			ttu |= RMF_TTU_SPLIT_HUGE_PMD;
 		rmf_try_to_unmap(run, folio, ttu);
@@ -328,10 +329,37 @@ static uint64_t number_of_piece(const struct rmf_run *run, uint32_t folio, uint3
 	return page ? run->pieces[folio].first + page - 1 : folio;
 }
 
-/* Models remap_page(), mm/huge_memory.c, Linux v7.0: one rmap walk for each page. */
-static void remap_pieces(struct rmf_run *run, uint32_t folio)
+/* Remove from the migration entries of the folio that were not found what only this file reads. */
+static void strip_migration_entries(struct rmf_run *run, uint64_t folio, uint64_t nr)
 {
 	const struct rmf_population *pop = &run->pop;
+	const rmf_pte saved = SAVED_WRITE | SAVED_YOUNG | SAVED_DIRTY | RMF_PTE_UNUSED |
+			      RMF_PTE_PROT;
+	const uint64_t first = pop->folio_index[folio];
+
+	for (uint64_t i = pop->rmap_start[folio]; i < pop->rmap_start[folio + 1]; i++) {
+		const uint32_t vma = pop->rmap_vma[i];
+
+		for (uint64_t index = first; index < first + nr; index++) {
+			rmf_pte *pte;
+
+			if (!covers(pop, vma, index))
+				continue;
+			pte = pop->ptes + pop->vma_pte_base[vma] + (index - pop->vma_pgoff[vma]);
+			if (rmf_pte_kind(*pte) == RMF_KIND_MIGRATION &&
+			    rmf_pte_pfn(*pte) - pop->folio_pfn[folio] < nr)
+				*pte &= ~saved;
+		}
+	}
+}
+
+/* Models remap_page(), mm/huge_memory.c, Linux v7.0: one rmap walk for each page. `migrated` is how
+ * many migration entries the run had made before this split. */
+static void remap_pieces(struct rmf_run *run, uint32_t folio, uint64_t migrated)
+{
+	const struct rmf_population *pop = &run->pop;
+	const uint64_t entries = run->ev[RMF_MIGRATION_ENTRIES] - migrated;
+	uint64_t found = run->ev[RMF_PTES_REMAPPED] + run->ev[RMF_ZERO_PAGES_MAPPED];
 
 	for (uint32_t page = 0; page <= run->pieces[folio].nr; page++) {
 		const uint64_t piece = number_of_piece(run, folio, page);
@@ -342,12 +370,16 @@ static void remap_pieces(struct rmf_run *run, uint32_t folio)
 			zero += remap_in_vma(run, piece, pop->rmap_vma[i]);
 		rmf_count(run, RMF_ZERO_PAGES_FREED, zero && !pop->folio_mapcount[piece]);
 	}
+	found = run->ev[RMF_PTES_REMAPPED] + run->ev[RMF_ZERO_PAGES_MAPPED] - found;
+	if (found != entries)
+		strip_migration_entries(run, folio, (uint64_t)run->pieces[folio].nr + 1);
 }
 
 bool rmf_split_folio(struct rmf_run *run, uint32_t folio, bool turns)
 {
 	struct rmf_population *pop = &run->pop;
 	const uint32_t shared = pop->folio_flags[folio] & RMF_FOLIO_MAYBE_SHARED;
+	const uint64_t migrated = run->ev[RMF_MIGRATION_ENTRIES];
 
 	if (refused(pop, folio)) {
 		rmf_count(run, RMF_SPLIT_FAILURES, 1);
@@ -362,7 +394,7 @@ bool rmf_split_folio(struct rmf_run *run, uint32_t folio, bool turns)
 	rmf_deferred_remove(run, folio);
 	make_pieces(run, folio, turns);
 	if (pop->folio_flags[folio] & RMF_FOLIO_ANON)
-		remap_pieces(run, folio);
+		remap_pieces(run, folio, migrated);
 	for (uint32_t page = 0; page <= run->pieces[folio].nr; page++) {
 		const uint64_t piece = number_of_piece(run, folio, page);
 
@@ -395,7 +427,7 @@ bool rmf_split_folio_now(struct rmf_run *run, uint32_t folio)
 	for (uint32_t page = 0; split && page <= run->pieces[folio].nr; page++) {
 		const uint64_t piece = number_of_piece(run, folio, page);
 
-		if (pop->folio_refcount[piece] || pop->folio_mapcount[piece])
+		if (pop->folio_refcount[piece])
 			continue;
 		pop->folio_flags[piece] |= RMF_FOLIO_FREED;
 		rmf_count(run, RMF_PAGES_CAME_BACK, 1);

@@ -38,14 +38,19 @@ int rmf_swap_map_set(struct rmf_run *run, const uint8_t *free_slots, uint64_t nr
 		rmf_swap_map_free(run);
 		return RMF_ENOMEM;
 	}
-	for (uint64_t i = 0; i < map->nr_clusters; i++)
-		map->clusters[i].order = -1;
+	map->last_single = map->nr_clusters;
+	for (uint64_t i = 0; i < map->nr_clusters; i++) {
+		struct rmf_cluster *cluster = &map->clusters[i];
+
+		cluster->cut = i == 0 || (i + 1) * size > nr_slots;
+		cluster->order = cluster->cut ? 0 : -1;
+	}
 	for (uint64_t i = 0; i < nr_slots; i++) {
 		struct rmf_cluster *cluster = &map->clusters[i / size];
 
 		map->used[i] = !free_slots[i];
 		map->nr_free += free_slots[i] != 0;
-		if (i && map->used[i]) {
+		if (map->used[i]) {
 			cluster->used++;
 			cluster->order = 0;
 		}
@@ -92,33 +97,51 @@ static uint64_t run_of_clusters(const struct rmf_swap_map *map, int32_t order, u
 	return UINT64_MAX;
 }
 
-/* Where nr = 2^order slots are free for a folio. Models cluster_alloc_swap_entry(), mm/swapfile.c,
- * Linux v7.0, without its per-CPU clusters. */
-static uint64_t find_slots(const struct rmf_swap_map *map, int32_t order, uint64_t nr)
+/* Where a slot for a single page is free. It may be in any cluster. */
+static uint64_t find_slot(const struct rmf_swap_map *map, bool empty_first)
 {
-	uint64_t offset;
+	uint64_t offset = UINT64_MAX;
 
-	if (nr > map->cluster_slots || nr > map->nr_free)
-		return UINT64_MAX;
-	offset = nr == map->cluster_slots ? UINT64_MAX : run_of_clusters(map, order, nr);
+	if (empty_first && map->last_single < map->nr_clusters)
+		offset = free_run(map, map->last_single, 1);
 	if (offset == UINT64_MAX)
-		offset = run_of_clusters(map, -1, nr);
-	/* a single page may take a slot of any cluster */
-	for (uint64_t i = 0; !order && offset == UINT64_MAX && i < map->nr_clusters; i++)
+		offset = run_of_clusters(map, empty_first ? -1 : 0, 1);
+	if (offset == UINT64_MAX)
+		offset = run_of_clusters(map, empty_first ? 0 : -1, 1);
+	for (uint64_t i = 0; offset == UINT64_MAX && i < map->nr_clusters; i++)
 		offset = free_run(map, i, 1);
 	return offset;
 }
 
-static bool take_slots(struct rmf_swap_map *map, int32_t order, uint64_t nr, uint64_t *offset)
+/* Where nr = 2^order slots are free for a folio. Models cluster_alloc_swap_entry(), mm/swapfile.c,
+ * Linux v7.0, without its per-CPU clusters. */
+static uint64_t find_slots(const struct rmf_swap_map *map, int32_t order, uint64_t nr,
+			   bool empty_first)
+{
+	uint64_t offset = UINT64_MAX;
+
+	if (nr > map->cluster_slots || nr > map->nr_free)
+		return UINT64_MAX;
+	if (!order)
+		return find_slot(map, empty_first);
+	if (nr < map->cluster_slots)
+		offset = run_of_clusters(map, order, nr);
+	return offset == UINT64_MAX ? run_of_clusters(map, -1, nr) : offset;
+}
+
+static bool take_slots(struct rmf_swap_map *map, int32_t order, uint64_t nr, bool empty_first,
+		       uint64_t *offset)
 {
 	struct rmf_cluster *cluster;
 
-	*offset = find_slots(map, order, nr);
+	*offset = find_slots(map, order, nr, empty_first);
 	if (*offset == UINT64_MAX)
 		return false;
 	cluster = &map->clusters[*offset / map->cluster_slots];
 	if (cluster->order == -1)
 		cluster->order = order;
+	if (!order)
+		map->last_single = *offset / map->cluster_slots;
 	cluster->used += (uint32_t)nr;
 	memset(map->used + *offset, 1, nr);
 	map->nr_free -= nr;
@@ -133,7 +156,8 @@ bool rmf_swap_alloc(struct rmf_run *run, uint64_t folio)
 	bool found;
 
 	if (run->swap_map) {
-		found = take_slots(run->swap_map, order, nr, &offset);
+		found = take_slots(run->swap_map, order, nr, run->policy.swap_single_empty,
+				   &offset);
 	} else {
 		found = run->swap_end - run->swap_next >= nr && !(order && run->swap_fragmented);
 		run->swap_next += found ? nr : 0;
@@ -153,8 +177,8 @@ void rmf_swap_give_back(struct rmf_run *run, uint64_t offset, uint64_t nr)
 	struct rmf_swap_map *map = run->swap_map;
 
 	rmf_count(run, RMF_SWAP_FREES, nr);
-	run->swap_used -= (int64_t)nr;
 	if (!map) {
+		run->swap_used -= (int64_t)nr;
 		if (rmf_swap_configured(run))
 			run->swap_end += nr;
 		return;
@@ -167,7 +191,8 @@ void rmf_swap_give_back(struct rmf_run *run, uint64_t offset, uint64_t nr)
 		cluster = &map->clusters[i / map->cluster_slots];
 		map->used[i] = 0;
 		map->nr_free++;
-		if (!--cluster->used)
+		run->swap_used--;
+		if (!--cluster->used && !cluster->cut)
 			cluster->order = -1;
 	}
 }

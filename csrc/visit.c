@@ -28,7 +28,7 @@ bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next)
 
 bool rmf_loop_must_look(const struct rmf_run *run)
 {
-	return run->deferred.n || (run->stop_without_swap && !rmf_swap_free_slots(run)) ||
+	return run->deferred.n || run->unscanned_pages || (run->stop_without_swap && !rmf_swap_free_slots(run)) ||
 	       run->error;
 }
 

@@ -179,6 +179,7 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.mlock_at_once, p.failure_swapbacked = policy.mlock_at_once, policy.failure_swapbacked
     p.hwpoison_page0, p.mismatch_restores = policy.hwpoison_page0, policy.mismatch_restores
     p.split_ascending, p.swap_split = policy.split_order == "ascending", _SWAP_SPLIT[policy.swap_split]
+    p.swap_single_empty = policy.swap_single == "empty"
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.reclaim_clean, p.shmem_fallback = policy.reclaim_clean, policy.shmem_fallback
 

@@ -212,6 +212,7 @@ cdef extern from "policy.h" nogil:
         bint mismatch_restores
         bint split_ascending
         rmf_swap_split_rule swap_split
+        bint swap_single_empty
         bint sharing_guess
         bint dirty_flush_batch
         bint reclaim_clean
