@@ -1200,8 +1200,8 @@ class Folio:
 
     def __init__(self, population: Population, index: int):
         self.population, self.index = population, index
-        # Whether it got its swap slots in this turn while nothing mapped it.
-        self.slots_unused = False
+        # Of its turn: whether it got its swap slots while nothing mapped it, and whether a later flush is its own.
+        self.slots_unused = self.waits_for_flush = False
         self.reload()
 
     def reload(self) -> None:
@@ -1807,7 +1807,7 @@ class Kernel:
             while walk.next():
                 if walk.pmd:
                     leaf = tables.get(walk.table, 0)
-                    if not leaf.present or not self._in_place(folio, vma, leaf, walk.table * tables.ptrs_per_pte):
+                    if not leaf.present:  # a device entry stays
                         walk.done()
                         break
                     self._migrate_pmd(folio, vma, walk.table, replaced)
@@ -1816,8 +1816,8 @@ class Kernel:
                 table, slot = walk.table, walk.slot
                 pte = tables.ptep_get(table, slot, "entry")
                 page = folio.page(pte)
-                if not pte.present or not self._in_place(folio, vma, pte, walk.vpn):
-                    continue  # a device entry stays, and so does one that no rmap walk would find again
+                if not pte.present:  # a device entry stays
+                    continue
                 pte = tables.get_and_clear_ptes(table, slot, 1)
                 if tlb.should_defer_flush(vma.mm, frozenset({"BATCH_FLUSH"})):
                     tlb.set_tlb_ubc_flush_pending(vma.mm, pte, walk.vpn, 1)
@@ -1829,19 +1829,15 @@ class Kernel:
                     tables.put(table, slot, _nonpresent("hwpoison", folio.pfn + page))
                     vma.mm.add_mm_counter(folio.mm_counter, -1)
                 else:
-                    tables.put(table, slot, _nonpresent("migration", folio.pfn + page))
-                    replaced[vma.index, walk.vpn] = pte.clear(_core.PTE_CONT)
+                    kept = pte & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP)
+                    tables.put(table, slot, _nonpresent("migration", folio.pfn + page, kept))
+                    replaced[vma.index, walk.vpn] = pte.clear(_core.PTE_CONT | _core.PTE_SPECIAL)
                     record.count("migration_entries")
                 folio.remove_rmap_ptes(page, 1, vma, record, self.arch.page_mapcount, munlock=False)
                 folio.put_refs(1, record)
             folio.settle()
             if folio.mapcount <= 0:
                 break
-
-    @staticmethod
-    def _in_place(folio: Folio, vma: Vma, pte: Pte, vpn: int) -> bool:
-        """Whether an entry maps the page that the folio has at this address."""
-        return folio.page(pte) == vpn - vma.start + vma.pgoff - folio.pgoff
 
     def _migrate_pmd(self, folio: Folio, vma: Vma, table: int, replaced: dict[tuple[int, int], Pte]) -> None:
         """Split a PMD leaf so that its table is full of migration entries."""
@@ -1854,8 +1850,9 @@ class Kernel:
             folio.mark_dirty(record)
         for slot in range(tables.ptrs_per_pte):
             pte = leaf.advance(slot)
-            replaced[vma.index, first + slot] = pte.clear(_core.PTE_CONT)
-            tables.put(table, slot, _nonpresent("migration", pte.pfn))
+            kept = pte & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP)
+            replaced[vma.index, first + slot] = pte.clear(_core.PTE_CONT | _core.PTE_SPECIAL)
+            tables.put(table, slot, _nonpresent("migration", pte.pfn, kept))
         tables.set_state(table, _core.TABLE_PTE)
         record.count("migration_entries", tables.ptrs_per_pte)
         folio.remove_rmap_pmd(vma, record, munlock=False)
@@ -2019,10 +2016,7 @@ class Kernel:
             self.try_to_unmap(folio, frozenset(ttu))
 
     def shrink_folio(self, folio: Folio, ignore_references: bool, turns: deque[int]) -> str:
-        """Reclaim one folio if it can be; return the outcome.
-
-        It is freed, activated, kept or dropped, or collected: then :meth:`write_out` goes on later.
-        """
+        """Reclaim one folio if it can be; return the outcome: freed, activated, kept or dropped."""
         if folio.locked or (folio.large and folio.poisoned):
             return "kept"
         if folio.poisoned:
@@ -2055,9 +2049,10 @@ class Kernel:
                 return "activated"
             if references == "reclaim_clean":
                 return "kept"
-            if self.policy.dirty_flush == "batch":
-                return "collected"
-            self.try_to_unmap_flush_dirty()
+            # A proposal collects 31 dirty folios for one flush. Only that flush is late here, and what it lets free.
+            folio.waits_for_flush = self.policy.dirty_flush == "batch"
+            if not folio.waits_for_flush:
+                self.try_to_unmap_flush_dirty()
             return self.write_out(folio, turns)
         return self.remove_mapping(folio)
 
@@ -2113,31 +2108,27 @@ class Kernel:
         record.count("shrink_calls")
         outcomes: list[tuple[int, str]] = []
         turns = deque(group)
-        collected: list[Folio] = []
-        free_batch = 0
-        while turns or collected:
-            ended: list[tuple[Folio, str]] = []
-            if len(collected) == PAGEVEC_SIZE or not turns:
+        free_batch = dirty_batch = dirty_freed = 0
+        while turns or dirty_batch:
+            freed = 0
+            if dirty_batch == PAGEVEC_SIZE or not turns:
                 self.try_to_unmap_flush_dirty()
-                batch, collected = collected, []
-                for folio in batch:
-                    ended.append((folio, self.write_out(folio, turns)))
+                freed, dirty_batch, dirty_freed = dirty_freed, 0, 0
             else:
                 folio = self.folio(turns.popleft())
                 record.count("folios_scanned")
                 outcome = self.shrink_folio(folio, ignore_references, turns)
-                if outcome == "collected":
-                    folio.store_flags()
-                    collected.append(folio)
-                else:
-                    ended.append((folio, outcome))
-            for folio, outcome in ended:
                 outcomes.append((folio.index, outcome))
                 self._end_turn(folio, outcome)
-                free_batch += int(outcome == "freed")
-                if free_batch == PAGEVEC_SIZE:
-                    self.tlb.try_to_unmap_flush()
-                    free_batch = 0
+                if folio.waits_for_flush:
+                    dirty_batch += 1
+                    dirty_freed += int(outcome == "freed")
+                else:
+                    freed = int(outcome == "freed")
+            free_batch += freed
+            if free_batch >= PAGEVEC_SIZE:
+                self.tlb.try_to_unmap_flush()
+                free_batch -= PAGEVEC_SIZE
         self.tlb.try_to_unmap_flush()
         return outcomes
 
