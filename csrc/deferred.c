@@ -21,13 +21,15 @@ int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
 		       may = flagged | RMF_FOLIO_FREED;
 	const uint64_t capacity = run->pop.nr_folios;
 	struct rmf_deferred *queue = &run->deferred;
-	uint64_t *listed = rmf_folio_bits(&run->pop);
-	int error;
+	uint64_t *listed = folios ? rmf_folio_bits(&run->pop) : NULL;
+	int error = 0;
 
-	if (!listed)
-		return RMF_ENOMEM;
-	error = folios ? rmf_folios_check(&run->pop, folios, nr, "deferred", listed, fault) : 0;
-	free(listed);
+	if (folios) {
+		if (!listed)
+			return RMF_ENOMEM;
+		error = rmf_folios_check(&run->pop, folios, nr, "deferred", listed, fault);
+		free(listed);
+	}
 	if (error)
 		return error;
 	rmf_deferred_free(run);

@@ -574,11 +574,11 @@ static bool begin_group(struct rmf_reclaim *reclaim)
 {
 	struct rmf_run *run = reclaim->run;
 
+	drop_swapbacked(reclaim);
 	if (reclaim->freed >= reclaim->target || !next_round(reclaim)) {
 		reclaim->ended = true;
 		return false;
 	}
-	drop_swapbacked(reclaim);
 	if (reclaim->inactive.n + reclaim->active.n)
 		return true;
 	end_pass(reclaim);
@@ -612,6 +612,8 @@ bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 			}
 			if (run->deferred.n)
 				count_passes(reclaim, true);
+			if (!reclaim->inactive.n)
+				continue; /* the shrinker freed them */
 		}
 		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive,
 			   folios_to_visit(reclaim, less(end, work_done(run))));

@@ -58,15 +58,31 @@ bool rmf_all_pages_have(const struct rmf_population *pop, uint64_t folio, uint8_
 	return all == flag;
 }
 
-void rmf_split_room(const struct rmf_population *pop, bool files, uint64_t *folios, uint64_t *pairs)
+/* Whether the folio may be split. A folio that goes to swap is never put on the deferred-split queue
+ * on its way; a lazyfree one may be. */
+static bool may_split(uint32_t flags, enum rmf_splitter splitter)
 {
-	const uint32_t splits = RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED;
+	const uint32_t kind = flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED);
 
+	switch (splitter) {
+	case RMF_SPLITTER_SHRINKER:
+		return kind == RMF_FOLIO_ANON || (flags & RMF_FOLIO_PARTIALLY_MAPPED);
+	case RMF_SPLITTER_RECLAIM:
+		return kind;
+	case RMF_SPLITTER_MADVISE:
+		break;
+	}
+	return true;
+}
+
+void rmf_split_room(const struct rmf_population *pop, enum rmf_splitter splitter, uint64_t *folios,
+		    uint64_t *pairs)
+{
 	*folios = *pairs = 0;
 	for (uint64_t i = 0; i < pop->nr_folios; i++) {
 		uint64_t pieces = rmf_folio_nr_pages(pop, i) - 1;
 
-		if (!files && !(pop->folio_flags[i] & splits))
+		if (!pieces || !may_split(pop->folio_flags[i], splitter))
 			continue;
 		*folios += pieces;
 		*pairs += pieces * (pop->rmap_start[i + 1] - pop->rmap_start[i]);
@@ -102,6 +118,11 @@ static bool refused(const struct rmf_population *pop, uint64_t folio)
 	if (pop->folio_refcount[folio] != 1 + (int64_t)pop->folio_mapcount[folio] + cache)
 		return true;
 	return !(flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) && (flags & RMF_FOLIO_DIRTY);
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
 }
 
 static void mark_dirty(struct rmf_run *run, uint64_t folio)
@@ -329,37 +350,35 @@ static uint64_t number_of_piece(const struct rmf_run *run, uint32_t folio, uint3
 	return page ? run->pieces[folio].first + page - 1 : folio;
 }
 
-/* Remove from the migration entries of the folio that were not found what only this file reads. */
+/* Remove from migration entries that were not found what only this file reads. They are where the
+ * folio is mapped, or in the tables that its PMD leaves became. */
 static void strip_migration_entries(struct rmf_run *run, uint64_t folio, uint64_t nr)
 {
 	const struct rmf_population *pop = &run->pop;
 	const rmf_pte saved = SAVED_WRITE | SAVED_YOUNG | SAVED_DIRTY | RMF_PTE_UNUSED |
 			      RMF_PTE_PROT;
+	const uint64_t around = nr < pop->ptrs_per_pte ? 0 : pop->ptrs_per_pte;
 	const uint64_t first = pop->folio_index[folio];
 
 	for (uint64_t i = pop->rmap_start[folio]; i < pop->rmap_start[folio + 1]; i++) {
 		const uint32_t vma = pop->rmap_vma[i];
 
-		for (uint64_t index = first; index < first + nr; index++) {
+		for (uint64_t index = less(first, around); index < first + nr + around; index++) {
 			rmf_pte *pte;
 
 			if (!covers(pop, vma, index))
 				continue;
 			pte = pop->ptes + pop->vma_pte_base[vma] + (index - pop->vma_pgoff[vma]);
-			if (rmf_pte_kind(*pte) == RMF_KIND_MIGRATION &&
-			    rmf_pte_pfn(*pte) - pop->folio_pfn[folio] < nr)
+			if (rmf_pte_kind(*pte) == RMF_KIND_MIGRATION)
 				*pte &= ~saved;
 		}
 	}
 }
 
-/* Models remap_page(), mm/huge_memory.c, Linux v7.0: one rmap walk for each page. `migrated` is how
- * many migration entries the run had made before this split. */
-static void remap_pieces(struct rmf_run *run, uint32_t folio, uint64_t migrated)
+/* Models remap_page(), mm/huge_memory.c, Linux v7.0: one rmap walk for each page. */
+static void remap_pieces(struct rmf_run *run, uint32_t folio)
 {
 	const struct rmf_population *pop = &run->pop;
-	const uint64_t entries = run->ev[RMF_MIGRATION_ENTRIES] - migrated;
-	uint64_t found = run->ev[RMF_PTES_REMAPPED] + run->ev[RMF_ZERO_PAGES_MAPPED];
 
 	for (uint32_t page = 0; page <= run->pieces[folio].nr; page++) {
 		const uint64_t piece = number_of_piece(run, folio, page);
@@ -370,16 +389,13 @@ static void remap_pieces(struct rmf_run *run, uint32_t folio, uint64_t migrated)
 			zero += remap_in_vma(run, piece, pop->rmap_vma[i]);
 		rmf_count(run, RMF_ZERO_PAGES_FREED, zero && !pop->folio_mapcount[piece]);
 	}
-	found = run->ev[RMF_PTES_REMAPPED] + run->ev[RMF_ZERO_PAGES_MAPPED] - found;
-	if (found != entries)
-		strip_migration_entries(run, folio, (uint64_t)run->pieces[folio].nr + 1);
+	strip_migration_entries(run, folio, (uint64_t)run->pieces[folio].nr + 1);
 }
 
 bool rmf_split_folio(struct rmf_run *run, uint32_t folio, bool turns)
 {
 	struct rmf_population *pop = &run->pop;
 	const uint32_t shared = pop->folio_flags[folio] & RMF_FOLIO_MAYBE_SHARED;
-	const uint64_t migrated = run->ev[RMF_MIGRATION_ENTRIES];
 
 	if (refused(pop, folio)) {
 		rmf_count(run, RMF_SPLIT_FAILURES, 1);
@@ -394,7 +410,7 @@ bool rmf_split_folio(struct rmf_run *run, uint32_t folio, bool turns)
 	rmf_deferred_remove(run, folio);
 	make_pieces(run, folio, turns);
 	if (pop->folio_flags[folio] & RMF_FOLIO_ANON)
-		remap_pieces(run, folio, migrated);
+		remap_pieces(run, folio);
 	for (uint32_t page = 0; page <= run->pieces[folio].nr; page++) {
 		const uint64_t piece = number_of_piece(run, folio, page);
 

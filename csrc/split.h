@@ -5,9 +5,16 @@
 
 #include "run.h"
 
-/* How many folios and rmap pairs the pieces would be if all folios were split, those of files only
- * with `files`. A run whose arrays have so much more room can split whatever it comes to. */
-void rmf_split_room(const struct rmf_population *pop, bool files, uint64_t *folios,
+/* Who may split folios. */
+enum rmf_splitter {
+	RMF_SPLITTER_SHRINKER, /* memory.reclaim with swap space that always has room, or without */
+	RMF_SPLITTER_RECLAIM, /* memory.reclaim with other swap space */
+	RMF_SPLITTER_MADVISE,
+};
+
+/* How many folios and rmap pairs the pieces would be if all folios were split that may be. A run
+ * whose arrays have so much more room can split whatever it comes to. */
+void rmf_split_room(const struct rmf_population *pop, enum rmf_splitter splitter, uint64_t *folios,
 		    uint64_t *pairs);
 
 /* Split a folio of order 1 or more, on which the caller has one of the references. Returns false if

@@ -117,7 +117,7 @@ cdef dict _ADVICE = {
     "MADV_COLD": RMF_MADV_COLD,
     "MADV_FREE": RMF_MADV_FREE,
 }
-cdef dict _ROOM = {"reclaim": False, "madvise": True}  # whether folios of files are split too
+cdef tuple _ROOM = ("reclaim", "madvise")
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
@@ -318,7 +318,12 @@ cdef class Run:
         self._set_population(population, arch, False)
         self._set_swap(swap)
         if room is not None:
-            self._make_room(population, _ROOM[room])
+            limited = swap is not None and (swap.slots is not None or swap.fragmented)
+            self._make_room(
+                population,
+                RMF_SPLITTER_MADVISE if room == "madvise" else RMF_SPLITTER_RECLAIM if limited
+                else RMF_SPLITTER_SHRINKER,
+            )
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
@@ -351,12 +356,12 @@ cdef class Run:
         self._longer[name] = array
         return cnp.PyArray_DATA(array)
 
-    cdef _make_room(self, p, bint files):
+    cdef _make_room(self, p, rmf_splitter splitter):
         """Give the arrays room for the pieces of every folio that may be split."""
         cdef rmf_population *pop = &self.run.pop
         cdef uint64_t folios, pairs
         with nogil:
-            rmf_split_room(pop, files, &folios, &pairs)
+            rmf_split_room(pop, splitter, &folios, &pairs)
         if not folios:
             return
         folios += pop.nr_folios

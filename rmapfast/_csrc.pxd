@@ -292,7 +292,11 @@ cdef extern from "swap.h" nogil:
     void rmf_swap_map_free(rmf_run *run)
 
 cdef extern from "split.h" nogil:
-    void rmf_split_room(const rmf_population *pop, bint files, uint64_t *folios, uint64_t *pairs)
+    enum rmf_splitter:
+        RMF_SPLITTER_SHRINKER
+        RMF_SPLITTER_RECLAIM
+        RMF_SPLITTER_MADVISE
+    void rmf_split_room(const rmf_population *pop, rmf_splitter splitter, uint64_t *folios, uint64_t *pairs)
 
 cdef extern from "deferred.h" nogil:
     int rmf_deferred_set(rmf_run *run, const uint32_t *folios, uint64_t nr, uint32_t max_ptes_none, rmf_fault *fault)
