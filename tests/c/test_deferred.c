@@ -8,9 +8,8 @@ enum { VPN = 1024, PFN = 0x1000, ANON = RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED };
 static struct world make_queued(uint64_t nr, uint32_t mapped)
 {
 	struct world world = make_world(arch_x86(), policy_v7_0_12());
-	uint32_t vma = add_vma(&world, (struct vma_spec){ .start = VPN,
-							  .nr = 16 * nr,
-							  .flags = RMF_VMA_ANON });
+	uint32_t vma = add_vma(
+		&world, (struct vma_spec){ .start = VPN, .nr = 16 * nr, .flags = RMF_VMA_ANON });
 	struct rmf_fault fault;
 
 	for (uint64_t i = 0; i < nr; i++) {
@@ -29,8 +28,8 @@ static struct world make_queued(uint64_t nr, uint32_t mapped)
 	return world;
 }
 
-/* Four folios wait for a low priority: 2 * (4 >> 2) = 2 are too few, and are carried over; with half
- * of them and 2 * (4 >> 1) there are 5, which is enough for all four. */
+/* Four folios wait for a low priority: 2 * (4 >> 2) = 2 are too few, and are carried over; with
+ * half of them and 2 * (4 >> 1) there are 5, which is enough for all four. */
 static void test_priority(void)
 {
 	struct world world = make_queued(4, 1);

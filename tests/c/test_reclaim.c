@@ -238,8 +238,8 @@ static void test_no_swap(void)
 	free_lru(&lru);
 }
 
-/* Anonymous folios take swap slots in order. Where the slots run out a folio is split, and its first
- * and last pages get what is left. Nobody looks at the isolations behind it. */
+/* Anonymous folios take swap slots in order. Where the slots run out a folio is split, and its
+ * first and last pages get what is left. Nobody looks at the isolations behind it. */
 static void test_swap(void)
 {
 	for (uint64_t fit = 0; fit < 4; fit++) {

@@ -101,14 +101,14 @@ static void test_pmd(void)
 	free_world(&world);
 }
 
-/* Pages of zero bytes are not mapped again, unless the VMA is locked. What nothing maps is freed. */
+/* Pages of zero bytes are not mapped again, unless the VMA is locked. What nothing maps is freed.
+ */
 static void test_zero_pages(void)
 {
 	for (int locked = 0; locked < 2; locked++) {
-		struct world world = make_mapped(
-			arch_x86(), policy_v7_0_12(), VPN, 4, ANON,
-			RMF_VMA_ANON | (locked ? RMF_VMA_LOCKED : 0),
-			RMF_PTE_WRITE | RMF_PTE_SOFT_DIRTY);
+		struct world world = make_mapped(arch_x86(), policy_v7_0_12(), VPN, 4, ANON,
+						 RMF_VMA_ANON | (locked ? RMF_VMA_LOCKED : 0),
+						 RMF_PTE_WRITE | RMF_PTE_SOFT_DIRTY);
 		const uint64_t zero = locked ? 0 : 12;
 
 		world.pop->folio_refcount[0]--;
@@ -127,8 +127,7 @@ static void test_zero_pages(void)
 		expect_eq((int64_t)*pte_at(&world, 0, VPN + 1),
 			  locked ? (int64_t)mk_pte(PFN + 1, RMF_PTE_PRESENT | RMF_PTE_WRITE |
 								    RMF_PTE_SOFT_DIRTY)
-				 : (int64_t)mk_pte(RMF_ZERO_PFN, RMF_PTE_PRESENT |
-									 RMF_PTE_SPECIAL |
+				 : (int64_t)mk_pte(RMF_ZERO_PFN, RMF_PTE_PRESENT | RMF_PTE_SPECIAL |
 									 RMF_PTE_SOFT_DIRTY),
 			  "the zero page, or the page");
 		expect_eq(!!(world.pop->folio_flags[1] & RMF_FOLIO_FREED), !locked, "freed");
@@ -140,8 +139,8 @@ static void test_zero_pages(void)
 /* The pages of holes are freed. A folio that was flagged before counts no second time. */
 static void test_holes(void)
 {
-	struct world world = make_mapped(arch_x86(), policy_v7_0_12(), VPN, 4, ANON, RMF_VMA_ANON,
-					 0);
+	struct world world =
+		make_mapped(arch_x86(), policy_v7_0_12(), VPN, 4, ANON, RMF_VMA_ANON, 0);
 
 	world.pop->folio_refcount[0]--;
 	for (uint32_t page = 0; page < 16; page += 2)
@@ -207,8 +206,8 @@ static void test_poison(void)
 
 static void expect_refused(uint32_t folio_flags, int32_t refs, const char *what)
 {
-	struct world world = make_whole(
-		2, folio_flags, folio_flags & RMF_FOLIO_ANON ? RMF_VMA_ANON : 0, 0);
+	struct world world =
+		make_whole(2, folio_flags, folio_flags & RMF_FOLIO_ANON ? RMF_VMA_ANON : 0, 0);
 	const struct event_count wanted[] = { { RMF_SPLIT_FAILURES, 1 } };
 
 	world.pop->folio_refcount[0] += refs;
@@ -247,8 +246,8 @@ static void test_no_room(void)
 /* Which pages of one folio get one of `slots` single slots: bit i stands for page i. */
 static uint64_t swapped_pages(struct rmf_policy policy, uint8_t order, uint64_t slots)
 {
-	struct world world = make_mapped(arch_x86(), policy, VPN, order, ANON, RMF_VMA_ANON,
-					 RMF_PTE_DIRTY);
+	struct world world =
+		make_mapped(arch_x86(), policy, VPN, order, ANON, RMF_VMA_ANON, RMF_PTE_DIRTY);
 	const uint64_t starts[] = { 0, 1 };
 	const uint32_t folios[] = { 0 };
 	uint64_t swapped = 0, nr = (uint64_t)1 << order;

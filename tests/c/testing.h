@@ -526,8 +526,8 @@ static inline void make_hole(struct world *world, uint32_t vma, uint32_t folio, 
 			mapcount[i] = pop->folio_mapcount[folio] / (int32_t)nr;
 	pop->folio_flags[folio] |= RMF_FOLIO_PAGE_MAPCOUNTS;
 	mapcount[page]--;
-	*pte_at(world, vma, pop->vma_start[vma] + pop->folio_index[folio] + page -
-				    pop->vma_pgoff[vma]) = 0;
+	*pte_at(world, vma,
+		pop->vma_start[vma] + pop->folio_index[folio] + page - pop->vma_pgoff[vma]) = 0;
 	pop->folio_mapcount[folio]--;
 	pop->folio_refcount[folio]--;
 	pop->folio_nr_pages_mapped[folio]--;
