@@ -484,7 +484,7 @@ int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t
 	};
 	reclaim->lru_pages = drop_unscanned(run, &reclaim->inactive);
 	reclaim->lru_pages += drop_unscanned(run, &reclaim->active);
-	run->swap_ran_out = false;
+	run->swap_ran_out = rmf_swap_configured(run) && !rmf_swap_free_slots(run);
 	run->stop_without_swap = rmf_swap_free_slots(run) > 0;
 	reclaim->max_pages = max_pages(&run->pop);
 	return 0;
