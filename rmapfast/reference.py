@@ -2398,12 +2398,12 @@ class Kernel:
         futile_rounds = left = freed_before = idle_rounds = 0
         begun = False
         while True:
-            if self.swap.configured and self.swap.free == 0:  # it ran out in the last isolation
-                scan.lru_pages = max(scan.lru_pages - self._keep_scanned(), 0)
             if left <= 0:  # a round ends, and the next begins
                 if begun and events["pages_freed"] == freed_before:
                     futile_rounds += 1
                 begun, left, freed_before = True, len(self.inactive) + len(self.active), events["pages_freed"]
+            if self.swap.configured and self.swap.free == 0:  # it ran out in the last isolation
+                scan.lru_pages = max(scan.lru_pages - self._keep_scanned(), 0)
             if events["pages_freed"] >= target_pages or futile_rounds == MAX_RECLAIM_RETRIES:
                 break
             if not self.inactive and not self.active:
