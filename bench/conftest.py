@@ -8,7 +8,6 @@ import pytest
 
 import rmapfast as rf
 from bench import limits
-from rmapfast.pageout import pageout_groups
 
 MIX = "0:10,4:70,9:20"
 
@@ -36,13 +35,25 @@ def limit():
 
 @pytest.fixture(scope="session")
 def population():
-    """Populations by size, orders and architecture, each made once: (population, folios, group_start) of pageout."""
+    """Populations by size, orders and architecture, each made once, with their groups (:func:`table_groups`)."""
 
     @cache
     def made(size: str, orders: str, arch: str = "x86-64"):
-        return pageout_groups(rf.Population.synthetic(size, orders=orders, arch=arch))[:3]
+        return table_groups(rf.Population.synthetic(size, orders=orders, arch=arch))
 
     return made
+
+
+def table_groups(population):
+    """A population of one VMA, its folios that one table maps whole, and where the group of each table begins."""
+    pages = np.int64(1) << population.folio_order.astype(np.int64)
+    vpn = (population.folio_index - population.vma_pgoff[0] + population.vma_start[0]).astype(np.int64)
+    table = vpn // population.ptrs_per_pte
+    whole = (population.folio_mapcount == pages) & (table == (vpn + pages - 1) // population.ptrs_per_pte)
+    folios = np.flatnonzero(whole)
+    folios = folios[np.argsort(vpn[folios])]
+    starts = np.flatnonzero(np.diff(table[folios], prepend=-1))
+    return population, folios.astype(np.uint32), np.append(starts, len(folios)).astype(np.uint64)
 
 
 def groups_of(population, nbytes: int):

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from bench.conftest import MIX, groups_of
+from bench.conftest import MIX, groups_of, table_groups
 from bench.peers import PEERS
 from rmapfast import _core, arch, policy
 from rmapfast.flags import FolioFlag
-from rmapfast.pageout import pageout_groups
 
 EVERYTHING = 1 << 62
 RUN_WITH = policy.get("v7.0"), arch.get("x86-64")
@@ -32,12 +31,12 @@ def unmap_package(population, folios, group_start):
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("orders", [0, 2, 4, 9, MIX])
-@pytest.mark.parametrize("grouping", ["pageout", "all folios"])
+@pytest.mark.parametrize("grouping", ["whole folios", "all folios"])
 def test_peer_is_exact(peer, bits, orders, grouping):
-    """Pageout splits folios with holes first; in groups of all folios they stay, and so do those that nothing maps."""
+    """In groups of all folios there are those with holes, and those that nothing maps."""
     population = rf.Population.synthetic("16MiB", orders=orders, **BITS[bits])
-    if grouping == "pageout":
-        population, folios, group_start, _ = pageout_groups(population)
+    if grouping == "whole folios":
+        population, folios, group_start = table_groups(population)
     else:
         folios = np.arange(population.nr_folios, dtype=np.uint32)
         tables = population.folio_index // np.uint64(512)

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "deferred.h"
+
 void rmf_pages_open(struct rmf_pages *pages, struct rmf_run *run, uint64_t folio)
 {
 	const struct rmf_population *pop = &run->pop;
@@ -152,8 +154,7 @@ static uint32_t remove_page_mappings(struct rmf_pages *pages, uint64_t page, uin
 	return unmapped;
 }
 
-/* Models munlock_vma_folio(), mm/internal.h, Linux v7.0. */
-static void munlock_vma_folio(struct rmf_run *run, uint64_t folio, uint32_t vma)
+void rmf_munlock_vma_folio(struct rmf_run *run, uint64_t folio, uint32_t vma)
 {
 	if (!(run->pop.vma_flags[vma] & RMF_VMA_LOCKED))
 		return;
@@ -167,15 +168,18 @@ void rmf_mlock_vma_folio(struct rmf_run *run, uint64_t folio)
 	run->pop.folio_flags[folio] |= RMF_FOLIO_MLOCKED;
 }
 
-/* Models deferred_split_folio(), mm/huge_memory.c, Linux v7.0. */
+/* Models deferred_split_folio(), mm/huge_memory.c, Linux v7.0. A folio of two pages has no room for
+ * the list, and one in the swap cache is never queued. */
 static void queue_deferred_split(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t *flags = &run->pop.folio_flags[folio];
 
-	if (!(*flags & RMF_FOLIO_ANON) || (*flags & RMF_FOLIO_PARTIALLY_MAPPED))
+	if ((*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPCACHE)) != RMF_FOLIO_ANON ||
+	    (*flags & RMF_FOLIO_PARTIALLY_MAPPED) || run->pop.folio_order[folio] < 2)
 		return;
 	*flags |= RMF_FOLIO_PARTIALLY_MAPPED;
 	rmf_count(run, RMF_DEFERRED_SPLITS, 1);
+	rmf_deferred_add(run, folio);
 }
 
 /* Account for nr pages that lost their last PTE mapping. If a PMD maps the folio, they are still
@@ -194,7 +198,7 @@ static void pages_unmapped(const struct rmf_pages *pages, uint32_t nr)
 		queue_deferred_split(pages->run, pages->folio);
 }
 
-void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint32_t vma, uint64_t page, uint64_t nr)
+void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint64_t page, uint64_t nr)
 {
 	struct rmf_run *run = pages->run;
 	uint32_t unmapped = remove_page_mappings(pages, page, nr);
@@ -212,10 +216,9 @@ void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint32_t vma, uint64_t 
 			rmf_count(run, RMF_FOLIO_MAPCOUNT_ATOMICS, unmapped > 0);
 		}
 	}
-	munlock_vma_folio(run, pages->folio, vma);
 }
 
-void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages, uint32_t vma)
+void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages)
 {
 	struct rmf_run *run = pages->run;
 	struct rmf_population *pop = &run->pop;
@@ -235,5 +238,4 @@ void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages, uint32_t vma)
 	if (mapped > 0 && mapped < *before)
 		queue_deferred_split(run, pages->folio);
 	*before = mapped;
-	munlock_vma_folio(run, pages->folio, vma);
 }

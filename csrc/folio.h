@@ -31,12 +31,14 @@ void rmf_pages_add_mapcount(struct rmf_pages *pages, int32_t nr);
 /* Models folio_remove_rmap_ptes() and __folio_remove_rmap(), mm/rmap.c, Linux v7.0: nr pages from
  * `page` on lose one mapping each. With a stale nr, page + nr may pass the folio's end. That is a
  * warning, and the pages behind the folio are decremented too. */
-void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint32_t vma, uint64_t page, uint64_t nr);
+void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint64_t page, uint64_t nr);
 
 /* Models folio_remove_rmap_pmd(), mm/rmap.c, Linux v7.0. */
-void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages, uint32_t vma);
+void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages);
 
-/* Models mlock_vma_folio(), mm/internal.h, Linux v7.0. */
+/* Models mlock_vma_folio() and munlock_vma_folio(), mm/internal.h, Linux v7.0. The latter does
+ * nothing unless the VMA is locked. */
 void rmf_mlock_vma_folio(struct rmf_run *run, uint64_t folio);
+void rmf_munlock_vma_folio(struct rmf_run *run, uint64_t folio, uint32_t vma);
 
 #endif

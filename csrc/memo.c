@@ -148,25 +148,38 @@ static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo
 	return true;
 }
 
-/* Visit a regular folio by the rules and keep the result. */
-static void add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
-		       const struct rmf_regular *regular, struct rmf_visits *visits)
+/* Whether the visit left the deferred-split queue alone. A folio that is freed has left it again.
+ */
+static bool left_queue_alone(const struct rmf_regular *regular)
+{
+	return !(regular->flags & RMF_FOLIO_PARTIALLY_MAPPED) &&
+	       (!(regular->flags_after & RMF_FOLIO_PARTIALLY_MAPPED) ||
+		(regular->flags_after & RMF_FOLIO_FREED));
+}
+
+/* Visit a regular folio by the rules and keep the result. Returns how many of visits[] were filled
+ * in. */
+static uint32_t add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
+			   const struct rmf_regular *regular, struct rmf_visits *visits)
 {
 	struct rmf_memo *memo = run->memo;
 	struct result *result = &memo->results[memo->nr++];
 	struct rmf_population *pop = &run->pop;
 	const int64_t *rss = pop->mm_rss + (uint64_t)pop->vma_mm[regular->vma] * RMF_NR_MM_COUNTERS;
 	const uint64_t swap_before = run->swap_next;
+	const int64_t used_before = run->swap_used;
+	const uint64_t refusals_before = run->swap_refusals;
 	const int64_t stat_before = run->mapped_stat;
 	const int32_t mapped_before = pop->folio_nr_pages_mapped[folio];
 	int64_t rss_before[RMF_NR_MM_COUNTERS];
+	uint32_t nr;
 	struct rmf_regular *after = &result->regular;
 
 	memcpy(memo->ev, run->ev, sizeof(run->ev));
 	memcpy(memo->referenced_ev, run->referenced_ev, sizeof(run->referenced_ev));
 	memcpy(memo->batch_lengths, run->batch_lengths, sizeof(run->batch_lengths));
 	memcpy(rss_before, rss, sizeof(rss_before));
-	rmf_visit_by_rules(run, kind, folio, visits);
+	nr = rmf_visit_by_rules(run, kind, folio, visits);
 
 	*result = (struct result){ .regular = *regular, .visits = *visits, .kind = kind };
 	after->flags_after = pop->folio_flags[folio];
@@ -181,6 +194,12 @@ static void add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t f
 		result->rss[i] = (uint64_t)(rss[i] - rss_before[i]);
 	result->mapped_stat = run->mapped_stat - stat_before;
 	result->usable =
+		!run->swap_ran_out &&
+		/* the slots of a device with a map do not follow each other */
+		nr == 1 && (!run->swap_map || run->swap_used == used_before) &&
+		/* slots may be given back, so that the next folio finds some */
+		run->swap_refusals == refusals_before && visits->outcome != RMF_OUTCOME_DROPPED &&
+		left_queue_alone(after) &&
 		entries_after(pop, folio, run->swap_next - swap_before, after) &&
 		lengths_since(run, memo, result) &&
 		!(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
@@ -192,10 +211,11 @@ static void add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t f
 		/* restored entries fold or do not fold by their PFN */
 		(run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED ||
 		 !result->ev[RMF_PTES_SET]);
+	return nr;
 }
 
 bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
-		       uint64_t n, struct rmf_visits *visits)
+		       uint64_t n, struct rmf_visits visits[2], uint32_t *nr_visits)
 {
 	struct rmf_memo *memo = run->memo;
 	const struct rmf_population *pop = &run->pop;
@@ -211,7 +231,7 @@ bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint
 		if (!result) {
 			if (memo->nr == MAX_RESULTS || !is_regular(run, folios[0], &regular))
 				return false;
-			add_result(run, kind, folios[0], &regular, visits);
+			*nr_visits = add_result(run, kind, folios[0], &regular, visits);
 			return true;
 		}
 		*recent = result;
@@ -224,12 +244,26 @@ bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint
 	n = memo->visit_same(pop, &result->regular, run->arch.cont_ptes, run->swap_next, folios, n);
 	if (!n)
 		return false;
-	if (result->regular.entries_after == RMF_ENTRIES_SWAPPED)
+	if (result->regular.entries_after == RMF_ENTRIES_SWAPPED) {
 		run->swap_next += n << regular.order;
+		run->swap_used += (int64_t)(n << regular.order);
+	}
 	result->nr += n;
+	*nr_visits = 1;
 	*visits = result->visits;
 	visits->nr = n;
 	return true;
+}
+
+void rmf_memo_forget(struct rmf_run *run)
+{
+	struct rmf_memo *memo = run->memo;
+
+	if (!memo)
+		return;
+	rmf_memo_settle(run);
+	memset(memo->recent, 0, sizeof(memo->recent));
+	memo->nr = 0;
 }
 
 void rmf_memo_settle(struct rmf_run *run)

@@ -17,6 +17,13 @@ enum rmf_walk_done_rule {
 	RMF_DONE_WHOLE = 2,
 };
 
+/* Whether a folio for which no run of swap slots is free is split. */
+enum rmf_swap_split_rule {
+	RMF_SWAP_SPLIT_ALWAYS = 0,
+	RMF_SWAP_SPLIT_ANY_SLOT = 1, /* only if any slot is free */
+	RMF_SWAP_SPLIT_ALL_SLOTS = 2, /* only if as many slots are free as it has pages */
+};
+
 struct rmf_policy {
 	bool lazyfree;
 	bool file;
@@ -33,6 +40,14 @@ struct rmf_policy {
 	bool failure_swapbacked;
 	bool hwpoison_page0;
 	bool mismatch_restores;
+	bool split_ascending; /* the pieces of a split take their turns in rising page order */
+	enum rmf_swap_split_rule swap_split;
+	bool swap_single_empty; /* a single page prefers an unused cluster of swap slots */
+	bool sharing_guess; /* else the flag MAYBE_SHARED says whether a folio is shared */
+	bool dirty_flush_batch; /* one flush for up to 31 dirty folios, which are written after it
+				 */
+	bool reclaim_clean;
+	bool shmem_fallback; /* the split of a shmem folio counts as swpout_fallbacks */
 };
 
 #endif

@@ -52,9 +52,9 @@ static int check_folio(const struct rmf_population *pop, uint64_t i, struct rmf_
 	if (pop->folio_order[i] > RMF_MAX_ORDER)
 		return rmf_fault_at(fault, "population.folio_order", i, "must be at most 13");
 	nr = rmf_folio_nr_pages(pop, i);
-	if (pop->folio_pfn[i] > LIMIT - nr)
+	if (pop->folio_pfn[i] > RMF_ZERO_PFN - nr)
 		return rmf_fault_at(fault, "population.folio_pfn", i,
-				    "the folio must end at PFN 2^52 at most");
+				    "the folio must end below PFN 2^52 - 1, the zero page");
 	if (pop->folio_index[i] > LIMIT)
 		return rmf_fault_at(fault, "population.folio_index", i, "must be at most 2^52");
 	if (pop->folio_swap[i] > LIMIT - nr)
@@ -86,8 +86,9 @@ static bool suspicious(const struct rmf_population *pop, uint64_t first, uint64_
 				(uint32_t)(pages - 1);
 
 		wrong |= (pop->folio_order[i] > RMF_MAX_ORDER) |
-			 (pop->folio_pfn[i] > LIMIT - pages) | (pop->folio_index[i] > LIMIT) |
-			 (pop->folio_swap[i] > LIMIT - pages) | (pop->nr_pages < pages) |
+			 (pop->folio_pfn[i] > RMF_ZERO_PFN - pages) |
+			 (pop->folio_index[i] > LIMIT) | (pop->folio_swap[i] > LIMIT - pages) |
+			 (pop->nr_pages < pages) |
 			 (pop->folio_page_base[i] > pop->nr_pages - pages) |
 			 (rest && !(pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS)) |
 			 (pop->rmap_start[i] > pop->rmap_start[i + 1]) |

@@ -1,5 +1,6 @@
 /* The population that is unmapped: page tables, VMAs, folios, rmap and mms as a structure of
- * arrays. docs/model.md, section 2, defines every array. The memory belongs to the caller. */
+ * arrays. docs/model.md, section 2, defines every array. The memory belongs to the caller. Where
+ * the arrays have room for more, a split adds folios at the end (split.h). */
 #ifndef RMF_POPULATION_H
 #define RMF_POPULATION_H
 
@@ -42,12 +43,14 @@ enum rmf_folio_flag {
 	RMF_FOLIO_PAGE_MAPCOUNTS = 1 << 13, /* page_mapcount[] is valid */
 	RMF_FOLIO_PAGE_FLAGS = 1 << 14, /* page_flags[] is valid */
 	RMF_FOLIO_FREED = 1 << 15,
+	RMF_FOLIO_MAYBE_SHARED = 1 << 16, /* more than one mm maps it, or did */
 };
 
 enum rmf_page_flag {
 	RMF_PAGE_EXCLUSIVE = 1 << 0,
 	RMF_PAGE_HWPOISON = 1 << 1,
 	RMF_PAGE_SWAP_DUP_FAIL = 1 << 2,
+	RMF_PAGE_ZERO = 1 << 3, /* it holds nothing but zero bytes */
 };
 
 enum rmf_mm_flag {
@@ -84,25 +87,27 @@ struct rmf_population {
 	uint8_t *table_state;
 	uint64_t nr_tables;
 
-	const uint64_t *folio_pfn;
-	const uint64_t *folio_index;
-	const uint8_t *folio_order;
+	uint64_t *folio_pfn;
+	uint64_t *folio_index;
+	uint8_t *folio_order;
 	uint32_t *folio_flags;
 	int32_t *folio_refcount;
 	int32_t *folio_mapcount;
 	int32_t *folio_entire_mapcount;
 	int32_t *folio_nr_pages_mapped;
 	uint64_t *folio_swap;
-	const uint64_t *folio_page_base;
+	uint64_t *folio_page_base;
 	uint64_t nr_folios;
+	uint64_t folio_capacity; /* room of the arrays per folio; rmap_start has one more */
 
 	int32_t *page_mapcount;
 	uint8_t *page_flags;
 	uint64_t nr_pages;
 
-	const uint64_t *rmap_start;
-	const uint32_t *rmap_vma;
+	uint64_t *rmap_start;
+	uint32_t *rmap_vma;
 	uint64_t nr_rmap;
+	uint64_t rmap_capacity;
 
 	int64_t *mm_rss;
 	const uint64_t *mm_cpumask;

@@ -42,6 +42,9 @@ enum rmf_pte_kind {
 
 #define RMF_PFN_ONE ((rmf_pte)1 << RMF_PFN_SHIFT)
 
+/* The PFN of the shared zero page, which belongs to no folio. Its entries are SPECIAL. */
+#define RMF_ZERO_PFN (((uint64_t)1 << 52) - 1)
+
 static inline bool rmf_pte_none(rmf_pte pte)
 {
 	return pte == 0;

@@ -29,6 +29,9 @@ struct rmf_group {
 	uint64_t kept; /* folios that go back on the inactive list when the group ends */
 	uint64_t activated;
 	uint32_t batch; /* freed folios that the allocator has not got back yet */
+	uint32_t turns; /* of the pages of a split folio that are still to come */
+	uint32_t dirty; /* folios that wait for one flush with others (policy dirty_flush_batch) */
+	uint32_t dirty_freed; /* of them, those that are freed after it */
 };
 
 struct rmf_reclaim {
@@ -45,12 +48,17 @@ struct rmf_reclaim {
 	uint64_t pass_left; /* base pages that this pass may still isolate */
 	uint64_t max_pages; /* of the largest folio */
 	struct rmf_group group;
+	uint32_t empty_rounds; /* rounds that found nothing on the lists */
+	bool begun; /* the first round, of the lists, has begun */
 	bool ended;
+	bool in_pass; /* the deferred-split shrinker is still to have its turn in the pass at hand
+		       */
 	uint32_t priority; /* of the pass; at 0 the next isolation begins a new round */
 };
 
 /* Begin a reclaim of `target` base pages. Each list is an array with room for every folio of the
- * population; its first nr_* elements are the list. Folios that nobody would scan are taken off:
+ * population, and for those that splits may add (pop.folio_capacity); its first nr_* elements are
+ * the list. Folios that nobody would scan are taken off:
  * freed and unevictable ones, and swapbacked ones if there is no swap space. Returns 0, or what
  * rmf_lru_check() returns. */
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive,
@@ -86,6 +94,24 @@ uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_v
  * Models shrink_inactive_list() and shrink_active_list() for memory.reclaim, mm/vmscan.c, Linux
  * v7.0. */
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
+
+/* The number of the i-th folio of visits. folios[] begins with those that were visited, unless they
+ * are pieces. */
+uint32_t rmf_visited_folio(const struct rmf_visits *visits, const uint32_t *folios, uint64_t i);
+
+/* Write to out[] the folio and its pieces that are still to be placed on an LRU list, in the order
+ * of that list and without those that were freed. Returns how many. They are placed then. */
+uint64_t rmf_place(struct rmf_run *run, uint32_t folio, uint32_t *out);
+
+/* Called for each of the visits in their order; rmf_visited_folio() takes `folios`. */
+typedef void rmf_put_back(void *context, const struct rmf_visits *visits, const uint32_t *folios);
+
+/* Reclaim a group of folios without a reference check. put_back may be NULL. Returns the base pages
+ * that were freed. Some events are counted only when rmf_memo_settle() is called.
+ *
+ * Models reclaim_folio_list(), mm/vmscan.c, Linux v7.0. */
+uint64_t rmf_shrink_list(struct rmf_run *run, const uint32_t *folios, uint64_t nr_folios,
+			 rmf_put_back *put_back, void *context);
 
 /* Check groups for rmf_shrink_groups(): the offsets rise, and no folio is in two groups or twice in
  * one. Returns 0, RMF_ENOMEM, or RMF_EINVAL with *fault filled in. */

@@ -44,6 +44,58 @@ struct rmf_trace {
 /* Double the room of a trace. Without memory it stays as it is. */
 void rmf_trace_grow(struct rmf_trace *trace);
 
+/* The pieces that a split made of a folio, besides its first page, which keeps the folio's
+ * number. */
+struct rmf_pieces {
+	uint32_t first; /* number of the piece of page 1; the others follow in page order */
+	uint16_t nr; /* 0 means that the folio was not split */
+	uint16_t unplaced; /* they are not on the LRU lists yet, where they follow the folio */
+};
+
+/* The pieces of a split in shrink_folio_list() whose turns come next. */
+struct rmf_turns {
+	uint32_t next; /* number of a folio */
+	uint32_t left;
+	bool ascending; /* by number, and so by page */
+};
+
+/* The deferred-split queue, deferred.h. */
+struct rmf_deferred {
+	uint32_t *folios; /* a ring, or NULL: there is no queue. Folios that left the queue some
+			     other way than through its head are still in it */
+	uint8_t *queued; /* for each folio, whether it is on the queue */
+	uint64_t capacity;
+	uint64_t head;
+	uint64_t nr_entries;
+	uint64_t n; /* folios on the queue */
+	uint64_t carry; /* what the shrinker was to scan and did not */
+	uint32_t max_ptes_none; /* a folio with more zero-filled pages is underused */
+};
+
+/* A cluster of swap slots, swap.h. */
+struct rmf_cluster {
+	uint32_t used;
+	int32_t order; /* that it serves, or -1 */
+	bool cut; /* it holds the header, or is not whole: it always serves single pages */
+};
+
+/* A swap device whose slots are known one by one, swap.h. */
+struct rmf_swap_map {
+	uint8_t *used; /* for each slot */
+	struct rmf_cluster *clusters;
+	uint64_t nr_slots;
+	uint64_t nr_free;
+	uint64_t nr_clusters;
+	uint64_t last_single; /* cluster of the last single page, or nr_clusters */
+	uint32_t cluster_slots;
+};
+
+enum rmf_run_error {
+	RMF_RUN_OK = 0,
+	RMF_RUN_NO_MEMORY,
+	RMF_RUN_NO_ROOM, /* a folio was to be split, and the arrays have no room for its pieces */
+};
+
 struct rmf_run {
 	struct rmf_population pop;
 	struct rmf_arch arch;
@@ -63,8 +115,26 @@ struct rmf_run {
 	bool tlb_writable;
 	uint64_t tlb_cpumask;
 
-	uint64_t swap_next; /* the next free slot; they are handed out upwards */
+	/* without a map: the next slot; slots are handed out upwards, as many as are free */
+	uint64_t swap_next;
 	uint64_t swap_end;
+	bool swap_fragmented; /* no run of slots is free */
+	struct rmf_swap_map *swap_map; /* or NULL */
+	int64_t swap_used; /* slots taken, less those given back */
+	uint64_t swap_refusals; /* how often a swap device had no room for a folio */
+	/* memory.reclaim: it has to look at its lists when the last slot is taken. After that it
+	 * does not scan swapbacked folios any more; those that came off the lists since have so
+	 * many pages */
+	bool stop_without_swap;
+	bool swap_ran_out;
+	uint64_t unscanned_pages;
+
+	struct rmf_pieces *pieces; /* for each folio that the population had at the start; NULL if
+				      nothing may be split */
+	uint64_t nr_given; /* folios that it had at the start */
+	struct rmf_turns turns;
+	struct rmf_deferred deferred;
+	enum rmf_run_error error;
 
 	/* the pages of the folio at hand while they differ, and the pages behind it (folio.h) */
 	int32_t page_mapcount[2 * RMF_MAX_FOLIO_PAGES];

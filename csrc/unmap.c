@@ -354,7 +354,8 @@ static bool unmap_entries(struct unmap *unmap, bool *done)
 	install_uffd_wp(unmap);
 	if (!account(unmap))
 		return false;
-	rmf_folio_remove_rmap_ptes(&unmap->pages, unmap->vma, unmap->page, unmap->nr);
+	rmf_folio_remove_rmap_ptes(&unmap->pages, unmap->page, unmap->nr);
+	rmf_munlock_vma_folio(unmap->run, unmap->folio, unmap->vma);
 	folio_put_refs(unmap, unmap->nr);
 	*done = is_last_step(unmap);
 	if (!*done && unmap->run->policy.skip_batch)
@@ -372,7 +373,8 @@ static void clear_pmd(const struct unmap *unmap, uint64_t table)
 static void discard_pmd(struct unmap *unmap)
 {
 	add_mm_counter(unmap, mm_counter(unmap), -(int64_t)unmap->walk.slots.table_mask - 1);
-	rmf_folio_remove_rmap_pmd(&unmap->pages, unmap->vma);
+	rmf_folio_remove_rmap_pmd(&unmap->pages);
+	rmf_munlock_vma_folio(unmap->run, unmap->folio, unmap->vma);
 	folio_put_refs(unmap, 1);
 }
 

@@ -4,12 +4,18 @@
 
 #include "shrink.h"
 
-/* Visit folios[0] to folios[n - 1], which are all different, until `room` entries of out[] are
- * used; *nr_out is how many were. Returns how many folios were visited. The run's deferred flushes
- * stay as they are: they are those of the group at hand. Some events are counted only when
- * rmf_memo_settle() is called. */
+/* Visit folios[0] to folios[n - 1], which are all different, until the `room` entries of out[] are
+ * used or the loop must look (below); *nr_out is how many were used. The turns of pieces that are
+ * left from before come first. Returns how many of folios[] were visited. The turns of the last
+ * one's pieces may be left (run->turns). room is 2 or more. The run's deferred flushes stay as they
+ * are: they are those of the group at hand. Some events are counted only when rmf_memo_settle() is
+ * called. */
 uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
 		   uint64_t n, struct rmf_visits *out, uint64_t room, uint64_t *nr_out);
+
+/* Whether the loop of memory.reclaim has to look before its next group: a folio is on the
+ * deferred-split queue, the last swap slot is taken, or the run failed. */
+bool rmf_loop_must_look(const struct rmf_run *run);
 
 /* Add `next` to `last` if everything in them but nr is equal. Returns whether it was. */
 bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next);

@@ -8,11 +8,13 @@ from rmapfast.arch import Arch
 from rmapfast.calls import folio_pte_batch, folio_referenced_one, page_vma_mapped_walk, try_to_unmap_one
 from rmapfast.cost import Cost, CostVector, Prediction
 from rmapfast.events import EVENT_NAMES, Call, Events
-from rmapfast.loop import reclaim
+from rmapfast.loop import madvise, reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.spec import PopulationSpec
+from rmapfast.swap import Swap
+from rmapfast.unseen import assume_pages
 
 if TYPE_CHECKING:
     from rmapfast import plot
@@ -84,12 +86,14 @@ __all__ = [
     "Rerun",
     "Result",
     "Space",
+    "Swap",
     "Sweep",
     "SweepError",
     "VectorError",
     "Violation",
     "__version__",
     "arch",
+    "assume_pages",
     "calibrate",
     "capture",
     "check",
@@ -101,6 +105,7 @@ __all__ = [
     "folio_pte_batch",
     "folio_referenced_one",
     "load",
+    "madvise",
     "page_vma_mapped_walk",
     "plot",
     "policy",

@@ -10,6 +10,7 @@ from rmapfast.arch import Arch
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.spec import PopulationSpec
+from rmapfast.swap import Swap
 
 PTE_PRESENT: Final[int]
 PTE_WRITE: Final[int]
@@ -23,6 +24,7 @@ PTE_CONT: Final[int]
 PTE_PROT: Final[int]
 PTE_EXCLUSIVE: Final[int]
 PTE_MARKER_WORD: Final[int]
+ZERO_PFN: Final[int]
 PFN_SHIFT: Final[int]
 KIND_SHIFT: Final[int]
 KIND_MASK: Final[int]
@@ -52,9 +54,11 @@ FOLIO_EXCLUSIVE: Final[int]
 FOLIO_PAGE_MAPCOUNTS: Final[int]
 FOLIO_PAGE_FLAGS: Final[int]
 FOLIO_FREED: Final[int]
+FOLIO_MAYBE_SHARED: Final[int]
 PAGE_EXCLUSIVE: Final[int]
 PAGE_HWPOISON: Final[int]
 PAGE_SWAP_DUP_FAIL: Final[int]
+PAGE_ZERO: Final[int]
 MM_OUTSIDE_MEMCG: Final[int]
 MAX_ORDER: Final[int]
 LAYOUT_BLOCK: Final[int]
@@ -97,8 +101,9 @@ class Run:
         *,
         guard: str = "none",
         trace: bool = False,
-        swap_pages: int | None = None,
+        swap: Swap | None = None,
         fast: bool = False,
+        room: str | None = None,
     ) -> None: ...
     def try_to_unmap_one(self, folio: int, vma: int, ttu: int) -> bool: ...
     def folio_referenced_one(self, folio: int, vma: int) -> tuple[bool, int, int, int]: ...
@@ -113,8 +118,25 @@ class Run:
         active: npt.NDArray[np.uint32],
         nr_active: int,
         target_pages: int,
+        deferred: npt.NDArray[np.uint32] | None = None,
+        max_ptes_none: int = 511,
     ) -> None: ...
     def reclaim_step(self, budget: int) -> bool: ...
+    def madvise_start(
+        self, inactive: npt.NDArray[np.uint32], nr_inactive: int, active: npt.NDArray[np.uint32], nr_active: int
+    ) -> None: ...
+    def madvise(self, action: str, mm: int, start: int, end: int, owner: bool = True) -> None: ...
+    def madvise_step(self, budget: int) -> bool: ...
+    @property
+    def madvise_ret(self) -> int: ...
+    def madvise_finish(self) -> None: ...
+    @property
+    def folio_capacity(self) -> int: ...
+    def arrays(self) -> dict[str, npt.NDArray[Any]]: ...
+    @property
+    def deferred(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def swap_used(self) -> int: ...
     @property
     def freed_pages(self) -> int: ...
     @property

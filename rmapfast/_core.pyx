@@ -28,6 +28,7 @@ PTE_CONT = RMF_PTE_CONT
 PTE_PROT = RMF_PTE_PROT
 PTE_EXCLUSIVE = RMF_PTE_EXCLUSIVE
 PTE_MARKER_WORD = rmf_mk_marker()
+ZERO_PFN = RMF_ZERO_PFN
 PFN_SHIFT = RMF_PFN_SHIFT
 KIND_SHIFT = RMF_KIND_SHIFT
 KIND_MASK = RMF_KIND_MASK
@@ -58,9 +59,11 @@ FOLIO_EXCLUSIVE = RMF_FOLIO_EXCLUSIVE
 FOLIO_PAGE_MAPCOUNTS = RMF_FOLIO_PAGE_MAPCOUNTS
 FOLIO_PAGE_FLAGS = RMF_FOLIO_PAGE_FLAGS
 FOLIO_FREED = RMF_FOLIO_FREED
+FOLIO_MAYBE_SHARED = RMF_FOLIO_MAYBE_SHARED
 PAGE_EXCLUSIVE = RMF_PAGE_EXCLUSIVE
 PAGE_HWPOISON = RMF_PAGE_HWPOISON
 PAGE_SWAP_DUP_FAIL = RMF_PAGE_SWAP_DUP_FAIL
+PAGE_ZERO = RMF_PAGE_ZERO
 MM_OUTSIDE_MEMCG = RMF_MM_OUTSIDE_MEMCG
 MAX_ORDER = RMF_MAX_ORDER
 LAYOUT_BLOCK = RMF_LAYOUT_BLOCK
@@ -104,6 +107,17 @@ cdef dict _UFFD = {
     "whole-batch": RMF_UFFD_WHOLE_BATCH,
 }
 cdef dict _DONE = {"never": RMF_DONE_NEVER, "batched": RMF_DONE_BATCHED, "whole": RMF_DONE_WHOLE}
+cdef dict _SWAP_SPLIT = {
+    "always": RMF_SWAP_SPLIT_ALWAYS,
+    "any-slot": RMF_SWAP_SPLIT_ANY_SLOT,
+    "all-slots": RMF_SWAP_SPLIT_ALL_SLOTS,
+}
+cdef dict _ADVICE = {
+    "MADV_PAGEOUT": RMF_MADV_PAGEOUT,
+    "MADV_COLD": RMF_MADV_COLD,
+    "MADV_FREE": RMF_MADV_FREE,
+}
+cdef tuple _ROOM = ("reclaim", "madvise")
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
@@ -164,6 +178,10 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.walk_done = _DONE[policy.walk_done]
     p.mlock_at_once, p.failure_swapbacked = policy.mlock_at_once, policy.failure_swapbacked
     p.hwpoison_page0, p.mismatch_restores = policy.hwpoison_page0, policy.mismatch_restores
+    p.split_ascending, p.swap_split = policy.split_order == "ascending", _SWAP_SPLIT[policy.swap_split]
+    p.swap_single_empty = policy.swap_single == "empty"
+    p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
+    p.reclaim_clean, p.shmem_fallback = policy.reclaim_clean, policy.shmem_fallback
 
 
 cdef _fill_arch(rmf_arch *a, arch):
@@ -259,12 +277,18 @@ cdef class Run:
 
     The arrays of the population are changed in place. Their indices are checked when the run is made and must not
     change while it lives. With `fast`, regular folios are visited many at a time; the result is the same.
+
+    `swap` is a Swap or None. `room` says which folios may be split: "reclaim", those that memory.reclaim splits;
+    "madvise", all; None, none. With room the Run works on longer copies of the arrays per folio and of the rmap, which
+    arrays() returns.
     """
 
     cdef rmf_run *run
     cdef rmf_trace trace
     cdef rmf_reclaim reclaim
+    cdef rmf_madvise madvised
     cdef list _arrays
+    cdef dict _longer
     cdef bint _read_only
 
     def __cinit__(self):
@@ -272,24 +296,35 @@ cdef class Run:
         if self.run == NULL:
             raise MemoryError
         self._arrays = []
+        self._longer = {}
 
     def __dealloc__(self):
         free(self.trace.entries)
+        rmf_madvise_free(&self.madvised)
         if self.run != NULL:
             rmf_memo_free(self.run.memo)
+            rmf_swap_map_free(self.run)
+            rmf_deferred_free(self.run)
         PyMem_Free(self.run)
 
-    def __init__(self, population, policy, arch, *, guard="none", trace=False, swap_pages=None, fast=False):
+    def __init__(self, population, policy, arch, *, guard="none", trace=False, swap=None, fast=False, room=None):
         if self._arrays:
             raise ValueError("a Run is made once; make a new one")
         if guard not in _GUARD:
             raise ValueError(f"guard: expected one of {', '.join(_GUARD)}, got {guard!r}")
-        if swap_pages is not None and not 0 <= swap_pages < 1 << 50:
-            raise ValueError(f"swap_pages: expected 0 to 2^50 pages or None, got {swap_pages!r}")
+        if room is not None and room not in _ROOM:
+            raise ValueError(f"room: expected one of {', '.join(_ROOM)} or None, got {room!r}")
         self.run.guard = _GUARD[guard]
-        self.run.swap_end = swap_pages or 0
         _fill_policy(&self.run.policy, policy)
         self._set_population(population, arch, False)
+        self._set_swap(swap)
+        if room is not None:
+            limited = swap is not None and (swap.slots is not None or swap.fragmented)
+            self._make_room(
+                population,
+                RMF_SPLITTER_MADVISE if room == "madvise" else RMF_SPLITTER_RECLAIM if limited
+                else RMF_SPLITTER_SHRINKER,
+            )
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
@@ -297,6 +332,59 @@ cdef class Run:
             self.run.memo = rmf_memo_new(_isa().visit_same)
             if self.run.memo == NULL:
                 raise MemoryError
+
+    cdef _set_swap(self, swap):
+        cdef const uint8_t *slots
+        cdef uint64_t nr
+        cdef rmf_fault fault
+        cdef int error
+        if swap is None:
+            return
+        if swap.free is None:
+            self.run.swap_end, self.run.swap_fragmented = swap.free_slots, swap.fragmented
+            return
+        free_slots = np.ascontiguousarray(swap.free).view(np.uint8)
+        slots, nr = <const uint8_t *>cnp.PyArray_DATA(free_slots), len(free_slots)
+        with nogil:
+            error = rmf_swap_map_set(self.run, slots, nr, &fault)
+        _raise_error(error, &fault)
+
+    cdef void *_lengthen(self, population, str name, uint64_t capacity):
+        """The memory of a longer copy of an array."""
+        old = getattr(population, name)
+        array = np.empty(capacity, old.dtype)
+        array[: len(old)] = old
+        self._longer[name] = array
+        return cnp.PyArray_DATA(array)
+
+    cdef _make_room(self, p, rmf_splitter splitter):
+        """Give the arrays room for the pieces of every folio that may be split."""
+        cdef rmf_population *pop = &self.run.pop
+        cdef uint64_t folios, pairs
+        with nogil:
+            rmf_split_room(pop, splitter, &folios, &pairs)
+        if not folios:
+            return
+        folios += pop.nr_folios
+        pairs += pop.nr_rmap
+        if folios > <uint64_t>0xffffffff:
+            raise ValueError(f"population.folio_pfn: at most 2^32 - 1 folios, got {folios} with the pieces of splits")
+        pop.folio_pfn = <uint64_t *>self._lengthen(p, "folio_pfn", folios)
+        pop.folio_index = <uint64_t *>self._lengthen(p, "folio_index", folios)
+        pop.folio_order = <uint8_t *>self._lengthen(p, "folio_order", folios)
+        pop.folio_flags = <uint32_t *>self._lengthen(p, "folio_flags", folios)
+        pop.folio_refcount = <int32_t *>self._lengthen(p, "folio_refcount", folios)
+        pop.folio_mapcount = <int32_t *>self._lengthen(p, "folio_mapcount", folios)
+        pop.folio_entire_mapcount = <int32_t *>self._lengthen(p, "folio_entire_mapcount", folios)
+        pop.folio_nr_pages_mapped = <int32_t *>self._lengthen(p, "folio_nr_pages_mapped", folios)
+        pop.folio_swap = <uint64_t *>self._lengthen(p, "folio_swap", folios)
+        pop.folio_page_base = <uint64_t *>self._lengthen(p, "folio_page_base", folios)
+        pop.rmap_start = <uint64_t *>self._lengthen(p, "rmap_start", folios + 1)
+        pop.rmap_vma = <uint32_t *>self._lengthen(p, "rmap_vma", pairs)
+        pieces = np.zeros(pop.nr_folios, np.uint64)
+        self._arrays.append(pieces)
+        self.run.pieces, self.run.nr_given = <rmf_pieces *>cnp.PyArray_DATA(pieces), pop.nr_folios
+        pop.folio_capacity, pop.rmap_capacity = folios, pairs
 
     cdef void *_data(self, population, str name, int typenum, bint writable, uint64_t *size, bint first) except? NULL:
         """The memory of an array. The first array of a kind sets `size`; the others must have as many elements."""
@@ -438,22 +526,44 @@ cdef class Run:
             if not error:
                 at = rmf_shrink_groups(self.run, f, g, at, n, b)
         _raise_error(error, &fault)
+        self._raise_run_error()
         return at
 
-    def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages):
-        """Call rmf_reclaim_start(). Both arrays have room for every folio; their first nr_* elements are the lists."""
+    cdef _check_ring(self, str name, array, n):
+        _checked(name, array, cnp.NPY_UINT32, True)
+        if not 0 <= n <= len(array) == self.folio_capacity:
+            raise ValueError(f"population.{name}: {n} entries for {len(array)} folios")
+        self._arrays.append(array)
+
+    cdef int _raise_run_error(self) except -1:
+        if self.run.error == RMF_RUN_NO_MEMORY:
+            raise MemoryError
+        if self.run.error:
+            raise ValueError("room: a folio was to be split, and the arrays have no room for its pieces")
+        return 0
+
+    def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages, deferred=None, max_ptes_none=511):
+        """Call rmf_reclaim_start(). Both arrays have `folio_capacity` elements; their first nr_* are the lists.
+
+        `deferred` has the folios on the deferred-split queue; None: those with PARTIALLY_MAPPED, by number.
+        """
         cdef rmf_fault fault
         cdef int error
         for name, array, n in (("lru_inactive", inactive, nr_inactive), ("lru_active", active, nr_active)):
-            _checked(name, array, cnp.NPY_UINT32, True)
-            if not 0 <= n <= len(array) == self.run.pop.nr_folios:
-                raise ValueError(f"population.{name}: {n} entries for {len(array)} folios")
-            self._arrays.append(array)
+            self._check_ring(name, array, n)
         cdef uint32_t *i = <uint32_t *>cnp.PyArray_DATA(inactive)
         cdef uint32_t *a = <uint32_t *>cnp.PyArray_DATA(active)
         cdef uint64_t nr_i = nr_inactive, nr_a = nr_active, target = target_pages
+        cdef const uint32_t *queue = NULL
+        cdef uint64_t nr_queue = 0
+        cdef uint32_t none = max_ptes_none
+        if deferred is not None:
+            _checked("deferred", deferred, cnp.NPY_UINT32, False)
+            queue, nr_queue = <const uint32_t *>cnp.PyArray_DATA(deferred), len(deferred)
         with nogil:
-            error = rmf_reclaim_start(&self.reclaim, self.run, i, nr_i, a, nr_a, target, &fault)
+            error = rmf_deferred_set(self.run, queue, nr_queue, none, &fault)
+            if not error:
+                error = rmf_reclaim_start(&self.reclaim, self.run, i, nr_i, a, nr_a, target, &fault)
         _raise_error(error, &fault)
 
     def reclaim_step(self, budget):
@@ -464,15 +574,95 @@ cdef class Run:
             raise ValueError("reclaim_step() comes after reclaim_start()")
         with nogil:
             more = rmf_reclaim_step(&self.reclaim, b)
+        self._raise_run_error()
+        return bool(more)
+
+    def madvise_start(self, inactive, nr_inactive, active, nr_active):
+        """Call rmf_madvise_start(). The lists are those of reclaim_start()."""
+        cdef rmf_fault fault
+        cdef int error
+        if self.madvised.run != NULL:
+            raise ValueError("madvise_start() is called once; any number of madvise() may follow")
+        for name, array, n in (("lru_inactive", inactive, nr_inactive), ("lru_active", active, nr_active)):
+            self._check_ring(name, array, n)
+        cdef uint32_t *i = <uint32_t *>cnp.PyArray_DATA(inactive)
+        cdef uint32_t *a = <uint32_t *>cnp.PyArray_DATA(active)
+        cdef uint64_t nr_i = nr_inactive, nr_a = nr_active
+        with nogil:
+            error = rmf_madvise_start(&self.madvised, self.run, i, nr_i, a, nr_a, &fault)
+            if error:
+                rmf_madvise_free(&self.madvised)
+        _raise_error(error, &fault)
+
+    def madvise(self, action, mm, start, end, owner=True):
+        """Begin a call for the pages [start, end) of an mm; madvise_step() does it."""
+        cdef rmf_fault fault
+        cdef int error
+        if self.madvised.run == NULL:
+            raise ValueError("madvise() comes after madvise_start()")
+        if action not in _ADVICE:
+            raise ValueError(f"action: expected one of {', '.join(_ADVICE)}, got {action!r}")
+        error = rmf_madvise_call(&self.madvised, _ADVICE[action], mm, start, end, owner, &fault)
+        _raise_error(error, &fault)
+
+    def madvise_step(self, budget):
+        """Call rmf_madvise_step(); True while there is more to do."""
+        cdef uint64_t b = budget
+        cdef bint more
+        if self.madvised.run == NULL:
+            raise ValueError("madvise_step() comes after madvise()")
+        with nogil:
+            more = rmf_madvise_step(&self.madvised, b)
+        self._raise_run_error()
         return bool(more)
 
     @property
+    def madvise_ret(self):
+        """The result of the last call: 0, -12 (ENOMEM) or -22 (EINVAL)."""
+        return self.madvised.ret
+
+    def madvise_finish(self):
+        """Write the LRU lists as they are now to the arrays of madvise_start(); `lists` says how long they are."""
+        cdef int error
+        if self.madvised.run == NULL:
+            raise ValueError("madvise_finish() comes after madvise_start()")
+        with nogil:
+            error = rmf_madvise_lists(&self.madvised)
+        if error:
+            raise MemoryError
+
+    @property
+    def folio_capacity(self):
+        """How many folios there may be at the end: the length of the arrays of LRU lists."""
+        return max(self.run.pop.nr_folios, self.run.pop.folio_capacity)
+
+    def arrays(self):
+        """The arrays that the Run works on in place of the population's, by name; {} without room."""
+        cdef uint64_t n = self.run.pop.nr_folios, pairs = self.run.pop.nr_rmap
+        length = {"rmap_start": n + 1, "rmap_vma": pairs}
+        return {name: array[: length.get(name, n)] for name, array in self._longer.items()}
+
+    @property
+    def deferred(self):
+        """The folios on the deferred-split queue, as a new uint32 array."""
+        queue = np.empty(self.run.deferred.n, np.uint32)
+        rmf_deferred_list(self.run, <uint32_t *>cnp.PyArray_DATA(queue))
+        return queue
+
+    @property
+    def swap_used(self):
+        """Swap slots in use now less those at the start."""
+        return self.run.swap_used
+
+    @property
     def freed_pages(self):
-        return self.reclaim.freed
+        return self.madvised.freed if self.madvised.run != NULL else self.reclaim.freed
 
     @property
     def lists(self):
         """(head, n) of the inactive and of the active ring."""
+        if self.madvised.run != NULL:
+            return (0, self.madvised.inactive.n), (0, self.madvised.active.n)
         return (self.reclaim.inactive.head, self.reclaim.inactive.n), (self.reclaim.active.head, self.reclaim.active.n)
 
     @property

@@ -20,6 +20,7 @@ cdef extern from "pte.h" nogil:
         RMF_KIND_SHIFT
         RMF_KIND_MASK
     unsigned long long rmf_mk_marker()
+    const uint64_t RMF_ZERO_PFN
 
 cdef extern from "error.h" nogil:
     enum:
@@ -57,9 +58,11 @@ cdef extern from "population.h" nogil:
         RMF_FOLIO_PAGE_MAPCOUNTS
         RMF_FOLIO_PAGE_FLAGS
         RMF_FOLIO_FREED
+        RMF_FOLIO_MAYBE_SHARED
         RMF_PAGE_EXCLUSIVE
         RMF_PAGE_HWPOISON
         RMF_PAGE_SWAP_DUP_FAIL
+        RMF_PAGE_ZERO
         RMF_MM_OUTSIDE_MEMCG
         RMF_MAX_ORDER
         RMF_MAX_FOLIO_PAGES
@@ -81,23 +84,25 @@ cdef extern from "population.h" nogil:
         uint64_t nr_vmas
         uint8_t *table_state
         uint64_t nr_tables
-        const uint64_t *folio_pfn
-        const uint64_t *folio_index
-        const uint8_t *folio_order
+        uint64_t *folio_pfn
+        uint64_t *folio_index
+        uint8_t *folio_order
         uint32_t *folio_flags
         int32_t *folio_refcount
         int32_t *folio_mapcount
         int32_t *folio_entire_mapcount
         int32_t *folio_nr_pages_mapped
         uint64_t *folio_swap
-        const uint64_t *folio_page_base
+        uint64_t *folio_page_base
         uint64_t nr_folios
+        uint64_t folio_capacity
         int32_t *page_mapcount
         uint8_t *page_flags
         uint64_t nr_pages
-        const uint64_t *rmap_start
-        const uint32_t *rmap_vma
+        uint64_t *rmap_start
+        uint32_t *rmap_vma
         uint64_t nr_rmap
+        uint64_t rmap_capacity
         int64_t *mm_rss
         const uint64_t *mm_cpumask
         const uint32_t *mm_flags
@@ -185,6 +190,10 @@ cdef extern from "policy.h" nogil:
         RMF_DONE_NEVER
         RMF_DONE_BATCHED
         RMF_DONE_WHOLE
+    enum rmf_swap_split_rule:
+        RMF_SWAP_SPLIT_ALWAYS
+        RMF_SWAP_SPLIT_ANY_SLOT
+        RMF_SWAP_SPLIT_ALL_SLOTS
     struct rmf_policy:
         bint lazyfree
         bint file
@@ -201,6 +210,13 @@ cdef extern from "policy.h" nogil:
         bint failure_swapbacked
         bint hwpoison_page0
         bint mismatch_restores
+        bint split_ascending
+        rmf_swap_split_rule swap_split
+        bint swap_single_empty
+        bint sharing_guess
+        bint dirty_flush_batch
+        bint reclaim_clean
+        bint shmem_fallback
 
 cdef extern from "events.h" nogil:
     enum rmf_event:
@@ -240,6 +256,14 @@ cdef extern from "run.h" nogil:
         uint64_t capacity
         uint64_t n
         bint grows
+    struct rmf_pieces:
+        pass
+    struct rmf_deferred:
+        uint64_t n
+    enum rmf_run_error:
+        RMF_RUN_OK
+        RMF_RUN_NO_MEMORY
+        RMF_RUN_NO_ROOM
     struct rmf_run:
         rmf_population pop
         rmf_arch arch
@@ -256,6 +280,28 @@ cdef extern from "run.h" nogil:
         uint64_t tlb_cpumask
         uint64_t swap_next
         uint64_t swap_end
+        bint swap_fragmented
+        int64_t swap_used
+        rmf_pieces *pieces
+        uint64_t nr_given
+        rmf_deferred deferred
+        rmf_run_error error
+
+cdef extern from "swap.h" nogil:
+    int rmf_swap_map_set(rmf_run *run, const uint8_t *free_slots, uint64_t nr_slots, rmf_fault *fault)
+    void rmf_swap_map_free(rmf_run *run)
+
+cdef extern from "split.h" nogil:
+    enum rmf_splitter:
+        RMF_SPLITTER_SHRINKER
+        RMF_SPLITTER_RECLAIM
+        RMF_SPLITTER_MADVISE
+    void rmf_split_room(const rmf_population *pop, rmf_splitter splitter, uint64_t *folios, uint64_t *pairs)
+
+cdef extern from "deferred.h" nogil:
+    int rmf_deferred_set(rmf_run *run, const uint32_t *folios, uint64_t nr, uint32_t max_ptes_none, rmf_fault *fault)
+    void rmf_deferred_free(rmf_run *run)
+    void rmf_deferred_list(const rmf_run *run, uint32_t *out)
 
 cdef extern from "slots.h" nogil:
     struct rmf_slots:
@@ -333,6 +379,25 @@ cdef extern from "reclaim.h" nogil:
                          uint64_t nr_groups, rmf_fault *fault)
     uint64_t rmf_shrink_groups(rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first,
                                uint64_t nr_groups, uint64_t budget)
+
+cdef extern from "madvise.h" nogil:
+    enum rmf_advice:
+        RMF_MADV_PAGEOUT
+        RMF_MADV_COLD
+        RMF_MADV_FREE
+    struct rmf_madvise:
+        rmf_run *run
+        rmf_lru_list inactive
+        rmf_lru_list active
+        uint64_t freed
+        int ret
+    int rmf_madvise_start(rmf_madvise *madvise, rmf_run *run, uint32_t *inactive, uint64_t nr_inactive,
+                          uint32_t *active, uint64_t nr_active, rmf_fault *fault)
+    void rmf_madvise_free(rmf_madvise *madvise)
+    int rmf_madvise_call(rmf_madvise *madvise, rmf_advice advice, uint32_t mm, uint64_t start, uint64_t end, bint owner,
+                         rmf_fault *fault)
+    bint rmf_madvise_step(rmf_madvise *madvise, uint64_t budget)
+    int rmf_madvise_lists(rmf_madvise *madvise)
 
 cdef extern from "check_invariants.h" nogil:
     enum:

@@ -54,6 +54,7 @@ class FolioFlag(_PlainInArrays, IntFlag):
     PAGE_MAPCOUNTS = _core.FOLIO_PAGE_MAPCOUNTS
     PAGE_FLAGS = _core.FOLIO_PAGE_FLAGS
     FREED = _core.FOLIO_FREED
+    MAYBE_SHARED = _core.FOLIO_MAYBE_SHARED
 
 
 class VmaFlag(_PlainInArrays, IntFlag):
@@ -82,6 +83,7 @@ class PageFlag(_PlainInArrays, IntFlag):
     EXCLUSIVE = _core.PAGE_EXCLUSIVE
     HWPOISON = _core.PAGE_HWPOISON
     SWAP_DUP_FAIL = _core.PAGE_SWAP_DUP_FAIL
+    ZERO = _core.PAGE_ZERO
 
 
 class MmFlag(_PlainInArrays, IntFlag):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -19,16 +18,14 @@ from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES, Events
-from rmapfast.flags import FolioFlag
-from rmapfast.pageout import pageout_groups, split_partially_mapped
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
 from rmapfast.result import Outcome, PolicyFunction, Result, resolve_costs
 from rmapfast.spec import PopulationSpec
 from rmapfast.stream import ActiveList, reclaim_stream, streams
-from rmapfast.support import checked_integer, parse_size
-from rmapfast.swap import swap_pages
+from rmapfast.support import checked_boolean, checked_choice, checked_integer, parse_size
+from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -38,6 +35,7 @@ SEED_TARGET = "80%"
 
 ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
+MADVISE_ACTIONS = reference.MADVISE_ACTIONS
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -47,7 +45,7 @@ class ReclaimOptions(TypedDict, total=False):
     """The arguments of :func:`reclaim` that :func:`rmapfast.compare` takes too; their meaning is the same."""
 
     entry: str
-    swap: bool | int | str
+    swap: Swap | bool | int | str
     engine: str
     threads: int | None
     executor: str | Executor | None
@@ -61,7 +59,7 @@ def reclaim(
     policy: str | Policy | PolicyFunction = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     entry: str = "memory.reclaim",
-    swap: bool | int | str = True,
+    swap: Swap | bool | int | str = True,
     engine: str = "c",
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
@@ -87,9 +85,9 @@ def reclaim(
         A preset's name, the TOML file of one, or an architecture. By default the one that the population was made for,
         else ``x86-64``.
     entry : {'memory.reclaim', 'pageout'}
-        Write to memory.reclaim, or MADV_PAGEOUT over every VMA (no reference check, no target).
-    swap : bool, int or str
-        Swap space: True is unlimited, False none, else a size.
+        Write to memory.reclaim, or MADV_PAGEOUT over every VMA, a call for each (no reference check, no target).
+    swap : Swap, bool, int or str
+        Swap space: a device, or True for an unlimited one, False for none, else a size.
     engine : {'c', 'general', 'reference'}
         ``c`` is the C library. ``general`` is the C library without its fast paths: it takes every folio through all
         rules, so its own speed may be compared between policies. ``reference`` is the slow plain-Python model. The
@@ -150,7 +148,7 @@ def reclaim(
     task = _Task(
         policy=policy if callable(policy) else _policy.get(policy),
         arch=arch,
-        slots=swap_pages(swap, population.page_shift),
+        swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
         engine=engine,
         progress=progress,
@@ -172,10 +170,6 @@ def reclaim(
         check_population(population, arch)
         described = population.describe()
         outcome = _in_memory(population if in_place else population.copy(), entry, task)
-        if in_place and outcome.after is not population:
-            # Folios were split on the way, into new arrays.
-            vars(population).update(vars(outcome.after))
-            outcome = dataclasses.replace(outcome, after=population)
     return Result(
         policy=task.policy,
         arch=arch,
@@ -189,10 +183,137 @@ def reclaim(
         batch_lengths=outcome.batch_lengths,
         costs=vector,
         wall_s=outcome.wall_s,
-        provenance=provenance(target=target, entry=entry, swap=swap, engine=engine, threads=threads or 1)
+        provenance=provenance(target=target, entry=entry, swap=_as_text(swap), engine=engine, threads=threads or 1)
         | {"input_hash": population.input_hash},
         peak_rss_bytes=peak_rss_bytes(),
+        swap_used=outcome.swap_used,
     )
+
+
+def madvise(
+    population: Population,
+    action: str,
+    start: int | None = None,
+    length: int | None = None,
+    *,
+    mm: int = 0,
+    owner: bool = True,
+    policy: str | Policy | PolicyFunction = "v7.0",
+    arch: str | os.PathLike[str] | Arch | None = None,
+    swap: Swap | bool | int | str = True,
+    engine: str = "c",
+    costs: str | os.PathLike[str] | CostVector | None = None,
+    in_place: bool = False,
+) -> Result:
+    """Call madvise on a range of addresses, and count what the kernel would do.
+
+    Parameters
+    ----------
+    population : Population
+        Where the range lies.
+    action : {'MADV_PAGEOUT', 'MADV_COLD', 'MADV_FREE'}
+        Page out; make old; or free lazily, on the next reclaim, what is not written before.
+    start, length : int, optional
+        First address, a multiple of the page size, and bytes; the end is rounded up to a page. Without both, every VMA
+        of the process: one call from the first to the end of the last, so that gaps between them give ENOMEM.
+    mm : int
+        Number of the process.
+    owner : bool
+        Whether the caller owns the files or may write them. MADV_PAGEOUT passes over file pages otherwise.
+    policy, arch, swap, engine, costs, in_place
+        As for :func:`reclaim`.
+
+    Returns
+    -------
+    Result
+        ``ret`` is what the call returns: 0; -22 (EINVAL): it stopped at a VMA that it cannot handle, and what came
+        before was done; -12 (ENOMEM): a part of the range is in no VMA, and all the rest was done.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that is out of range or names nothing, and for a population whose arrays do not fit together;
+        the message names which. The population is as it was then.
+
+    Examples
+    --------
+    >>> population = Population.synthetic("64KiB", kind="anon", orders=2)
+    >>> result = madvise(population, "MADV_PAGEOUT", swap=False, engine="reference")
+    >>> result.ret, result.events["folio_splits"], result.came_back_pages
+    (0, 4, 0)
+    """
+    if not isinstance(population, Population):
+        raise TypeError(f"population: expected a Population, got {type(population).__name__}")
+    checked_choice("action", action, MADVISE_ACTIONS)
+    checked_choice("engine", engine, ENGINES)
+    if callable(policy) and engine != "reference":
+        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
+    first, end = _page_range(population, start, length, mm)
+    checked_boolean("owner", owner)
+    arch = _arch.get(arch or population.arch or "x86-64")
+    vector = resolve_costs(arch if costs is None else costs)
+    task = _Task(
+        policy=policy if callable(policy) else _policy.get(policy),
+        arch=arch,
+        swap=swap_device(swap, population.page_shift),
+        target_pages=end - first,
+        engine=engine,
+        progress=None,
+    )
+    check_population(population, arch)
+    described = population.describe()
+    after = population if in_place else population.copy()
+    if arch.cont_ptes != after.cont_ptes:
+        after.refold(arch.cont_ptes)
+    outcome = _madvise(after, [(action, mm, first, end, owner)], task)
+    return Result(
+        policy=task.policy,
+        arch=arch,
+        entry=action,
+        target_pages=task.target_pages,
+        population=described,
+        after=outcome.after,
+        reclaimed_pages=int(outcome.events[EVENT_NAMES.index("pages_freed")]),
+        events=Events(outcome.events),
+        referenced_events=Events(outcome.referenced_events),
+        batch_lengths=outcome.batch_lengths,
+        costs=vector,
+        wall_s=outcome.wall_s,
+        provenance=provenance(
+            action=action, start=start, length=length, mm=mm, owner=owner, swap=_as_text(swap), engine=engine
+        )
+        | {"input_hash": population.input_hash},
+        peak_rss_bytes=peak_rss_bytes(),
+        ret=outcome.ret,
+        swap_used=outcome.swap_used,
+    )
+
+
+def _page_range(population: Population, start: int | None, length: int | None, mm: int) -> tuple[int, int]:
+    """Return the first page and the end of a range that madvise was given in bytes."""
+    page = 1 << population.page_shift
+    if start is None and length is None:
+        own = population.vma_mm == mm
+        if not own.any():
+            return 0, 0
+        return int(population.vma_start[own].min()), int(population.vma_end[own].max())
+    if start is None or length is None:
+        missing = "start" if start is None else "length"
+        raise ValueError(f"{missing}: expected it together with {'length' if start is None else 'start'}, got None")
+    start = checked_integer("start", start, 0, (1 << 64) - 1)
+    length = checked_integer("length", length, 0, (1 << 64) - 1)
+    if start % page:
+        raise ValueError(f"start: expected a multiple of the page size, {page}, got {start:#x}")
+    end = start + -(-length // page) * page
+    if end >= 1 << 64:
+        raise ValueError(f"length: expected a range that ends below 2^64, got {start:#x} and {length:#x} bytes")
+    return start >> population.page_shift, end >> population.page_shift
+
+
+def _as_text(swap: Swap | bool | int | str) -> bool | int | str:
+    """Return an argument `swap` as it is kept with a result."""
+    return repr(swap) if isinstance(swap, Swap) else swap
 
 
 def checked_target(target: int | str) -> int | str:
@@ -255,8 +376,8 @@ class _Task:
     policy : Policy or callable
         A function only with the reference engine.
     arch : Arch
-    slots : int or None
-        Free swap slots, in base pages; None without swap space.
+    swap : Swap or None
+        The swap device; None without swap space.
     target_pages : int
         Base pages to free, with ``entry='memory.reclaim'``.
     engine : str
@@ -265,7 +386,7 @@ class _Task:
 
     policy: Policy | PolicyFunction
     arch: Arch
-    slots: int | None
+    swap: Swap | None
     target_pages: int
     engine: str
     progress: Callable[[int], None] | None
@@ -290,7 +411,7 @@ def _block_by_block(
     workers: int | None,
 ) -> Outcome | None:
     """Reclaim a described population that is never in memory as a whole; return None if that is not possible."""
-    if not streams(spec, task.slots):
+    if not streams(spec, task.swap):
         return None
     arch = task.arch
     if arch.ptrs_per_pte != spec.ptrs_per_pte:
@@ -303,7 +424,7 @@ def _block_by_block(
             task.target_pages,
             task.compiled_policy,
             arch,
-            task.slots,
+            task.swap,
             threads=threads or os.cpu_count() or 1,
             executor=executor,
             workers=workers,
@@ -318,7 +439,12 @@ def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
     if task.arch.cont_ptes != population.cont_ptes:
         population.refold(task.arch.cont_ptes)
-    return (_pageout if entry == "pageout" else _memory_reclaim)(population, task)
+    if entry == "memory.reclaim":
+        return _memory_reclaim(population, task)
+    vmas = zip(population.vma_mm, population.vma_start, population.vma_end, strict=True)
+    return _madvise(
+        population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
+    )
 
 
 def check_population(population: Population, arch: Arch) -> None:
@@ -326,25 +452,18 @@ def check_population(population: Population, arch: Arch) -> None:
     _core.check_population(population, arch)
 
 
-def _with_splits(counts: npt.ArrayLike, splits: int) -> npt.NDArray[np.uint64]:
-    """Return counts with the splits that were made before the run."""
-    events = np.array(counts, np.uint64)
-    events[EVENT_NAMES.index("folio_splits")] += np.uint64(splits)
-    return events
-
-
-def _outcome_of_reference(after: Population, record: reference.Record, splits: int, start: float) -> Outcome:
+def _outcome_of_reference(after: Population, record: reference.Record, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
     events, referenced = (
         np.array([counts[name] for name in EVENT_NAMES], np.uint64)
         for counts in (record.events, record.referenced_events)
     )
-    return Outcome(after, _with_splits(events, splits), referenced, dict(record.batch_lengths), wall_s)
+    return Outcome(after, events, referenced, dict(record.batch_lengths), wall_s, swap_used=record.swap_used)
 
 
-def _outcome_of_run(after: Population, run: _core.Run, splits: int, start: float) -> Outcome:
+def _outcome_of_run(after: Population, run: _core.Run, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
-    return Outcome(after, _with_splits(run.events, splits), run.referenced_events, run.batch_lengths, wall_s)
+    return Outcome(after, run.events, run.referenced_events, run.batch_lengths, wall_s, swap_used=run.swap_used)
 
 
 def _ring(lru: npt.NDArray[np.uint32], capacity: int) -> npt.NDArray[np.uint32]:
@@ -354,63 +473,57 @@ def _ring(lru: npt.NDArray[np.uint32], capacity: int) -> npt.NDArray[np.uint32]:
     return ring
 
 
-def _listed(ring: npt.NDArray[np.uint32], head: int, n: int) -> npt.NDArray[np.uint32]:
-    """Return the list of `n` folios that begins at `head` of a ring."""
-    return np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]])
+def _take_over(
+    population: Population, run: _core.Run, inactive: npt.NDArray[np.uint32], active: npt.NDArray[np.uint32]
+) -> None:
+    """Put the lists of a run, and the arrays that it replaced because folios were split, into the population."""
+    for ring, name, (head, n) in zip((inactive, active), ("lru_inactive", "lru_active"), run.lists, strict=True):
+        setattr(population, name, np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]]))
+    for name, array in run.arrays().items():
+        setattr(population, name, array)
 
 
 def _memory_reclaim(population: Population, task: _Task) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
-    population, splits = split_partially_mapped(population) if task.slots else (population, 0)
     start = time.perf_counter()
     if task.engine == "reference":
-        record = reference.reclaim(
-            population, task.target_pages, policy=task.policy, arch=task.arch, swap_pages=task.slots
-        )
-        return _outcome_of_reference(population, record, splits, start)
-    run = _core.Run(population, task.compiled_policy, task.arch, swap_pages=task.slots, fast=task.fast)
-    inactive, active = (_ring(lru, population.nr_folios) for lru in (population.lru_inactive, population.lru_active))
-    run.reclaim_start(inactive, len(population.lru_inactive), active, len(population.lru_active), task.target_pages)
+        record = reference.reclaim(population, task.target_pages, policy=task.policy, arch=task.arch, swap=task.swap)
+        return _outcome_of_reference(population, record, start)
+    run = _core.Run(population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="reclaim")
+    lists = population.lru_inactive, population.lru_active
+    inactive, active = (_ring(lru, run.folio_capacity) for lru in lists)
+    run.reclaim_start(inactive, len(lists[0]), active, len(lists[1]), task.target_pages)
     try:
         while run.reclaim_step(BUDGET):
             if task.progress:
                 task.progress(run.freed_pages)
     finally:
         # An interrupted run leaves a consistent population behind.
-        (head, n), (active_head, active_n) = run.lists
-        population.lru_inactive = _listed(inactive, head, n)
-        population.lru_active = _listed(active, active_head, active_n)
-    return _outcome_of_run(population, run, splits, start)
+        _take_over(population, run, inactive, active)
+    return _outcome_of_run(population, run, start)
 
 
-def _pageout(population: Population, task: _Task) -> Outcome:
-    """Reclaim what every VMA maps, table by table, as MADV_PAGEOUT does."""
-    population, folios, group_start, splits = pageout_groups(population)
+def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]], task: _Task) -> Outcome:
+    """Make madvise calls: action, mm, first page, end, and whether the caller owns the files."""
     start = time.perf_counter()
     if task.engine == "reference":
-        record = reference.shrink_groups(
-            population, folios, group_start, policy=task.policy, arch=task.arch, swap_pages=task.slots
-        )
-        outcome = _outcome_of_reference(population, record, splits, start)
+        record, results = reference.madvise(population, calls, policy=task.policy, arch=task.arch, swap=task.swap)
+        outcome = _outcome_of_reference(population, record, start)
     else:
-        run = _core.Run(population, task.compiled_policy, task.arch, swap_pages=task.slots, fast=task.fast)
-        group = 0
-        while group < len(group_start) - 1:
-            group = run.shrink_groups(folios, group_start, group, BUDGET)
-            if task.progress:
-                task.progress(int(run.events[EVENT_NAMES.index("pages_freed")]))
-        outcome = _outcome_of_run(population, run, splits, start)
-    _put_back(population, folios)
-    return outcome
-
-
-def _put_back(population: Population, folios: npt.NDArray[np.uint32]) -> None:
-    """Put survivors of a pageout at the end of the list that their flags name, as lru_add() does."""
-    off = FolioFlag.FREED | FolioFlag.UNEVICTABLE | FolioFlag.MLOCKED
-    survivors = folios[(population.folio_flags[folios] & off) == 0]
-    is_active = (population.folio_flags[survivors] & FolioFlag.ACTIVE) != 0
-    taken = np.zeros(population.nr_folios, bool)
-    taken[folios] = True
-    for name, returned in (("lru_inactive", survivors[~is_active]), ("lru_active", survivors[is_active])):
-        lru = getattr(population, name)
-        setattr(population, name, np.concatenate([lru[~taken[lru]], returned]).astype(np.uint32))
+        run = _core.Run(population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="madvise")
+        lists = population.lru_inactive, population.lru_active
+        inactive, active = (_ring(lru, run.folio_capacity) for lru in lists)
+        run.madvise_start(inactive, len(lists[0]), active, len(lists[1]))
+        results = []
+        try:
+            for action, mm, first, end, owner in calls:
+                run.madvise(action, mm, first, end, owner)
+                while run.madvise_step(BUDGET):
+                    if task.progress:
+                        task.progress(run.freed_pages)
+                results.append(run.madvise_ret)
+        finally:
+            run.madvise_finish()
+            _take_over(population, run, inactive, active)
+        outcome = _outcome_of_run(population, run, start)
+    return replace(outcome, ret=results[-1] if results else 0)

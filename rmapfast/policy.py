@@ -20,6 +20,11 @@ CHOICES = {
     "young": ("per-page", "batched"),
     "advance": ("rescan", "caller", "hint"),
     "walk_done": ("never", "batched", "whole"),
+    "split_order": ("ascending", "descending"),
+    "swap_split": ("always", "any-slot", "all-slots"),
+    "swap_single": ("partial", "empty"),
+    "sharing": ("guess", "tracked"),
+    "dirty_flush": ("folio", "batch"),
 }
 
 
@@ -58,6 +63,25 @@ class Policy:
         From v7.3 the poison mark of page 0 is tested in place of the page's.
     mismatch_restores : bool
         From v7.3 an abort for swapbacked != swapcache puts the entries back.
+    split_order : {'ascending', 'descending'}
+        In which page order the pieces of a split folio take their turns after the first page: rising up to v6.14,
+        falling since.
+    swap_split : {'always', 'any-slot', 'all-slots'}
+        Whether a large folio for which no run of swap slots is free is split: always (every edition); only if any slot
+        is free; or only if as many are free as it has pages. One that is not split is activated whole.
+    swap_single : {'partial', 'empty'}
+        Where a single page looks for a swap slot first, on a device with a map: in a cluster that serves single pages;
+        or, up to v6.14, in the cluster of the last single page and then in an empty one, which large folios then lack.
+    sharing : {'guess', 'tracked'}
+        How madvise tells whether a large folio is shared: up to v6.14 a guess from the mapcount of its first page;
+        since v6.15 the folio flag ``MAYBE_SHARED``.
+    dirty_flush : {'folio', 'batch'}
+        What the TLB flush before a write-out is for: each dirty folio (every edition), or up to 31 dirty folios that
+        are written out after it.
+    reclaim_clean : bool
+        Up to v7.2 a file folio that was referenced before, and is not now, is reclaimed only if it is clean.
+    shmem_fallback : bool
+        From v7.0 a shmem folio that is split for want of swap slots counts in ``swpout_fallbacks``.
     doc : str
         What the edition is; not compared.
     """
@@ -79,6 +103,13 @@ class Policy:
     failure_swapbacked: bool = False
     hwpoison_page0: bool = False
     mismatch_restores: bool = False
+    split_order: str = "descending"
+    swap_split: str = "always"
+    swap_single: str = "partial"
+    sharing: str = "tracked"
+    dirty_flush: str = "folio"
+    reclaim_clean: bool = True
+    shmem_fallback: bool = True
     doc: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +142,10 @@ def _presets() -> dict[str, Policy]:
         mlock_at_once=True,
         failure_swapbacked=True,
         walk_done="never",
+        split_order="ascending",
+        sharing="guess",
+        swap_single="empty",
+        shmem_fallback=False,
         doc="Per page, with the older mlock and lazyfree-failure rules (V614).",
     )
     v6_15 = per_page.replace(
@@ -119,6 +154,7 @@ def _presets() -> dict[str, Policy]:
         all_or_nothing=True,
         clip=False,
         walk_done="batched",
+        shmem_fallback=False,
         doc="354dffd29575: whole lazyfree folios in one batch. Bug: the scan is bounded by the folio, not by the "
         "page table or the VMA (CVE-2025-38447), and a failed unmap restores the first entry's write and "
         "soft-dirty bits everywhere (K1).",
@@ -147,6 +183,7 @@ def _presets() -> dict[str, Policy]:
     v7_0_rc1 = file_v5.replace(
         name="v7.0-rc1",
         uffd_wp="per-page",
+        shmem_fallback=True,
         doc='a67fe41e214f: the patch with batch size 1 in uffd-wp VMAs; the seed\'s "W/ patch". Bugs: stale nr, '
         "restores spread write and soft-dirty (K4).",
     )
@@ -167,6 +204,7 @@ def _presets() -> dict[str, Policy]:
         uffd_wp="whole-batch",
         hwpoison_page0=True,
         mismatch_restores=True,
+        reclaim_clean=False,
         doc="v7.3-rc7: uffd-wp VMAs batch for every folio kind, with a marker in each slot; the walk reads each "
         "marker twice (V73).",
     )
@@ -217,6 +255,24 @@ def _presets() -> dict[str, Policy]:
                 advance="caller",
                 doc="Dev Jain's and Barry Song's proposal: swapbacked anonymous folios batch too, in runs of equal "
                 "PageAnonExclusive. Not merged.",
+            ),
+            v7_0_12.replace(
+                name="noswap-split-any",
+                swap_split="any-slot",
+                doc='Barry Song\'s RFC "mm: Avoiding split large folios if swap has no space" of 18 June 2026, v1: a '
+                "large folio is activated whole if no swap slot is free. Not merged.",
+            ),
+            v7_0_12.replace(
+                name="noswap-split-all",
+                swap_split="all-slots",
+                doc="The form of noswap-split-any that its thread preferred: split only if as many slots are free as "
+                "the folio has pages, so that only contiguity is missing. Not merged.",
+            ),
+            v7_0_12.replace(
+                name="flush-batch",
+                dirty_flush="batch",
+                doc='Zhang Peng\'s "mm: batch TLB flushing for dirty folios in vmscan" (v4 of 25 May 2026): one flush '
+                "for up to 31 dirty folios. Not merged.",
             ),
         )
     }

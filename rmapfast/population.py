@@ -34,6 +34,7 @@ from rmapfast.layout import (
 )
 from rmapfast.spec import KINDS, PopulationSpec
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
+from rmapfast.unseen import UNSEEN, assume_pages
 
 if TYPE_CHECKING:
     from rmapfast.captures import Capture
@@ -565,6 +566,8 @@ class Population:
         counts = np.bincount(base[folio] + page, minlength=int(nr_pages.sum())).astype(np.int32) + np.int32(external)
         mapcount, pages_mapped, differ = settle(counts, order)
         flags[differ] |= FolioFlag.PAGE_MAPCOUNTS
+        if external:
+            flags |= np.uint32(FolioFlag.MAYBE_SHARED)
         if anon and not external:
             flags[mapcount <= nr_pages] |= FolioFlag.EXCLUSIVE
         # The page offset of the VMA leaves room before it: the VMA may begin inside a folio.
@@ -624,7 +627,9 @@ class Population:
             Default: the architecture of the machine and the page size that the first capture names.
         **options
             Those of :class:`rmapfast.captures.Assumptions`: ``young``, ``dirty``, ``write``, ``soft_dirty``,
-            ``uffd_wp``, ``lru``, ``seed``, ``cont``.
+            ``uffd_wp``, ``lru``, ``seed``, ``cont``, ``folio_order``. And what is assumed of single pages of the first
+            process, as arrays of virtual page numbers (:func:`rmapfast.assume_pages`): ``zero_filled``, ``dirty``,
+            ``pinned``, ``extra_references``, ``shared``.
 
         Returns
         -------
@@ -639,12 +644,19 @@ class Population:
         """
         from rmapfast.captures import Assumptions, CaptureError, population_arrays
 
+        of_pages = {
+            name: options.pop(name)
+            for name in UNSEEN
+            if name in options and not (name == "dirty" and isinstance(options[name], str | bool | np.bool_))
+        }
         assumptions = Assumptions(**options)
         try:
-            return cls(**population_arrays(captures, assumptions, arch=arch))
+            population = cls(**population_arrays(captures, assumptions, arch=arch))
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
             raise CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
+        assume_pages(population, of_pages)
+        return population
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], **options: Any) -> Population:

@@ -37,6 +37,9 @@ MARKER = np.uint64(_core.PTE_MARKER_WORD)
 PFN_SHIFT = np.uint64(_core.PFN_SHIFT)
 PFN_ONE = np.uint64(1 << _core.PFN_SHIFT)
 
+# The PFN of the shared zero page, which belongs to no folio.
+ZERO_PFN = np.uint64(_core.ZERO_PFN)
+
 # In the order of the numbers that kind() returns.
 KINDS = ("none", "swap", "migration", "device_exclusive", "device_private", "hwpoison", "marker_uffd_wp", "present")
 
@@ -100,7 +103,7 @@ def kind(ptes: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 def maps_page(ptes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Return whether each entry maps a page and counts in its mapcount.
 
-    Present, device-exclusive and device-private entries do.
+    Present entries do, but those of the shared zero page; so do device-exclusive and device-private ones.
 
     Parameters
     ----------
@@ -112,7 +115,9 @@ def maps_page(ptes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     ndarray of bool, of the shape of `ptes`
         Of shape ``()`` for a single entry.
     """
-    return np.isin(kind(ptes), _MAPPING_KINDS)
+    words = np.asarray(ptes, np.uint64)
+    found: npt.NDArray[np.bool_] = np.isin(kind(words), _MAPPING_KINDS) & (words >> PFN_SHIFT != ZERO_PFN)
+    return found
 
 
 def make(kind: str, value: int | None = None, flags: Iterable[str] = ()) -> np.uint64:

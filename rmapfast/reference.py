@@ -27,9 +27,8 @@ counted (``oob_*``, ``vma_overrun_*``), not prevented.
 
 from __future__ import annotations
 
-import itertools
 import operator
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import SupportsIndex, TypeAlias
@@ -46,6 +45,7 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.pte import KINDS
 from rmapfast.support import closest
+from rmapfast.swap import Swap
 
 TTU_FLAGS = ("BATCH_FLUSH", "SYNC", "IGNORE_MLOCK", "HWPOISON", "SPLIT_HUGE_PMD")
 FPB_FLAGS = ("RESPECT_DIRTY", "RESPECT_SOFT_DIRTY", "RESPECT_WRITE", "MERGE_WRITE", "MERGE_YOUNG_DIRTY")
@@ -60,6 +60,14 @@ SWAP_CLUSTER_MAX = 32
 PAGEVEC_SIZE = 31
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
+SHRINK_BATCH = 128
+# GUP_PIN_COUNTING_BIAS: so many references of an order-0 folio look like a pin.
+PIN_REFERENCES = 1024
+# khugepaged/max_ptes_none as it is set at boot.
+MAX_PTES_NONE = 511
+
+MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
+EINVAL, ENOMEM = 22, 12
 
 # Edition whose rules hold around a policy that is a Python function.
 AROUND_A_FUNCTION = "v7.0"
@@ -112,6 +120,10 @@ class Record:
         Change of the mapped-pages statistic, in pages.
     mapcount_left, referenced, vm_flags : int
         Of the reference check: mappings not seen, VMAs that referenced the folio, their flags.
+    deferred : list of int
+        The deferred-split queue: folios in the order in which they were found partially mapped.
+    swap_used : int
+        Swap slots in use at the end of the run, less those at its start.
     """
 
     ret: bool | int = False
@@ -124,6 +136,8 @@ class Record:
     mapcount_left: int = 0
     referenced: int = 0
     vm_flags: int = 0
+    deferred: list[int] = field(default_factory=list)
+    swap_used: int = 0
 
     def count(self, event: str, nr: int = 1) -> None:
         """Count an event ``nr`` times."""
@@ -210,6 +224,11 @@ class Pte(int):
         """Whether this is a device entry: non-present, yet a mapping of its page."""
         return self.kind in ("device_exclusive", "device_private")
 
+    @property
+    def special(self) -> bool:
+        """Whether the entry is present and maps no folio, such as the shared zero page."""
+        return self.present and bool(self & _core.PTE_SPECIAL)
+
     def set(self, bits: int) -> Pte:
         """Return the entry with these bits set."""
         return Pte(self | bits)
@@ -225,6 +244,10 @@ class Pte(int):
     def advance(self, nr: int) -> Pte:
         """Return the entry of the page ``nr`` pages on, with the same flags."""
         return Pte((self + (nr << _core.PFN_SHIFT)) & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+# The entry of the shared zero page.
+ZERO_PAGE = _core.ZERO_PFN << _core.PFN_SHIFT | _core.PTE_PRESENT | _core.PTE_SPECIAL
 
 
 def _nonpresent(kind: str, value: int, flags: int = 0) -> Pte:
@@ -1008,7 +1031,119 @@ class Tlb:
         self.cpumask = 0
 
 
+# --- swap -----------------------------------------------------------------------------------------------------------
+
+
+class SwapSpace:
+    """The swap device as a run uses it (docs/model.md, section 6).
+
+    Attributes
+    ----------
+    configured : bool
+        Whether there is a device at all.
+    free : int
+        Free slots.
+    used : int
+        Slots in use less those at the start.
+    """
+
+    def __init__(self, device: Swap | None, cluster: int, single: str):
+        self._single_in_empty = single == "empty"
+        self._last_single: int | None = None  # the cluster of the last single page
+        self.configured = device is not None
+        self.free = 0 if device is None else device.free_slots
+        self.fragmented = device is not None and device.fragmented
+        self.used = 0
+        self._next = 0
+        self._cluster = cluster
+        self._map: list[bool] | None = None
+        if device is not None and device.free is not None:
+            self._map = [bool(slot) for slot in device.free]
+            nr = -(-len(self._map) // cluster)
+            # A cluster with the header, or one that the end of the device cuts, is never empty: it serves order 0.
+            self._never_empty = {0, *([nr - 1] if len(self._map) % cluster else [])}
+            self._serves: list[int | None] = [None if self._empty(number) else 0 for number in range(nr)]
+
+    def _slots(self, number: int) -> range:
+        """Return the offsets of a cluster."""
+        assert self._map is not None
+        return range(number * self._cluster, min((number + 1) * self._cluster, len(self._map)))
+
+    def _empty(self, number: int) -> bool:
+        """Whether no slot of a cluster is in use and it may serve any order."""
+        assert self._map is not None
+        return number not in self._never_empty and all(self._map[slot] for slot in self._slots(number))
+
+    def alloc(self, nr: int) -> int | None:
+        """Take nr slots in a row, a power of two; return the offset of the first, or None."""
+        if self._map is None:
+            if nr > self.free or (nr > 1 and self.fragmented):
+                return None
+            offset = self._next
+            self._next += nr
+        else:
+            found = self._find(nr)
+            if found is None:
+                return None
+            offset, number = found
+            if self._serves[number] is None:
+                self._serves[number] = nr.bit_length() - 1
+            if nr == 1:
+                self._last_single = number
+            for slot in range(offset, offset + nr):
+                self._map[slot] = False
+        self.free -= nr
+        self.used += nr
+        return offset
+
+    def _find(self, nr: int) -> tuple[int, int] | None:
+        """Return the offset of the first of nr slots, and their cluster."""
+        order = nr.bit_length() - 1
+        if nr > self._cluster:
+            return None
+        numbers = range(len(self._serves))
+        choices = [[number for number in numbers if self._serves[number] == wanted] for wanted in (order, None)]
+        if order == 0:
+            if self._single_in_empty:
+                choices.reverse()
+                choices.insert(0, [] if self._last_single is None else [self._last_single])
+            choices.append(list(numbers))
+        elif nr == self._cluster:
+            del choices[0]
+        for choice in choices:
+            for number in choice:
+                for offset in self._slots(number)[::nr]:
+                    if self._is_free(offset, nr):
+                        return offset, number
+        return None
+
+    def _is_free(self, offset: int, nr: int) -> bool:
+        assert self._map is not None
+        return offset + nr <= len(self._map) and all(self._map[offset : offset + nr])
+
+    def give_back(self, offset: int, nr: int) -> None:
+        """Give nr slots back. An offset that the map does not know, or that is free, changes nothing."""
+        if self._map is None:
+            self.free += nr
+            self.used -= nr
+            return
+        for slot in range(offset, offset + nr):
+            if 0 < slot < len(self._map) and not self._map[slot]:
+                self._map[slot] = True
+                self.free += 1
+                self.used -= 1
+                number = slot // self._cluster
+                if self._empty(number):
+                    self._serves[number] = None
+
+
 # --- folio ----------------------------------------------------------------------------------------------------------
+
+# The arrays with an element for each folio.
+FOLIO_ARRAYS = (
+    *("folio_pfn", "folio_index", "folio_order", "folio_flags", "folio_refcount", "folio_mapcount"),
+    *("folio_entire_mapcount", "folio_nr_pages_mapped", "folio_swap", "folio_page_base"),
+)
 
 # The counter of each kind of folio. Swapbacked file folios are shmem.
 _COUNTERS = {"file": MM_FILEPAGES, "shmem": MM_SHMEMPAGES, "anon": MM_ANONPAGES, "lazyfree": MM_ANONPAGES}
@@ -1039,7 +1174,7 @@ class Folio:
 
     FLAGS = (
         *("anon", "swapbacked", "swapcache", "dirty", "mlocked", "referenced", "active", "pinned", "unevictable"),
-        *("young", "partially_mapped", "locked", "freed"),
+        *("young", "partially_mapped", "locked", "freed", "maybe_shared"),
     )
     anon: bool
     swapbacked: bool
@@ -1054,6 +1189,7 @@ class Folio:
     partially_mapped: bool
     locked: bool
     freed: bool
+    maybe_shared: bool
 
     COUNTS = ("refcount", "mapcount", "entire_mapcount", "nr_pages_mapped", "swap")
     refcount: int
@@ -1064,6 +1200,13 @@ class Folio:
 
     def __init__(self, population: Population, index: int):
         self.population, self.index = population, index
+        # Of its turn: whether it got its swap slots while nothing mapped it, and whether a later flush is its own.
+        self.slots_unused = self.waits_for_flush = False
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the folio again from the arrays; after a split it is the first piece."""
+        population, index = self.population, self.index
         self.pfn = int(population.folio_pfn[index])
         self.pgoff = int(population.folio_index[index])
         self.order = int(population.folio_order[index])
@@ -1091,6 +1234,31 @@ class Folio:
     def large(self) -> bool:
         """Whether the folio has more than one page."""
         return self.nr_pages > 1
+
+    @property
+    def cached_pages(self) -> int:
+        """References that the page cache or the swap cache holds: one for each page, or none."""
+        return self.nr_pages if self.swapcache or not self.anon else 0
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether any page of it is poisoned."""
+        return any(flags & _core.PAGE_HWPOISON for flags in self.page_flags)
+
+    @property
+    def zero_pages(self) -> int:
+        """How many of its pages hold only zero bytes."""
+        return sum(bool(flags & _core.PAGE_ZERO) for flags in self.page_flags)
+
+    @property
+    def maybe_dma_pinned(self) -> bool:
+        """``folio_maybe_dma_pinned()``: at order 0 many plain references look like a pin."""
+        return self.pinned or (not self.large and self.refcount >= PIN_REFERENCES)
+
+    @property
+    def evictable(self) -> bool:
+        """Whether it may be on a list that reclaim scans."""
+        return not (self.unevictable or self.mlocked)
 
     @property
     def kind(self) -> str:
@@ -1157,7 +1325,9 @@ class Folio:
         self.refcount -= nr
         record.count("ref_puts")
 
-    def remove_rmap_ptes(self, page: int, nr: int, vma: Vma, record: Record, page_mapcount: bool) -> None:
+    def remove_rmap_ptes(
+        self, page: int, nr: int, vma: Vma, record: Record, page_mapcount: bool, munlock: bool = True
+    ) -> None:
         """``folio_remove_rmap_ptes()`` (section 2.4, end): drop the mappings of nr pages."""
         if page + nr > self.nr_pages:
             record.count("warns")  # the range sanity check
@@ -1181,9 +1351,9 @@ class Folio:
             if page_mapcount:
                 record.count("page_mapcount_atomics", nr)
                 record.count("folio_mapcount_atomics", 1 if unmapped else 0)
-        self._unmapped(unmapped if self.entire_mapcount <= 0 else 0, vma, record)
+        self._unmapped(unmapped if self.entire_mapcount <= 0 else 0, vma, record, munlock)
 
-    def remove_rmap_pmd(self, vma: Vma, record: Record) -> None:
+    def remove_rmap_pmd(self, vma: Vma, record: Record, munlock: bool = True) -> None:
         """``folio_remove_rmap_pmd()``: drop one mapping of the whole folio."""
         self.mapcount -= 1
         self.entire_mapcount -= 1
@@ -1192,18 +1362,20 @@ class Folio:
         still_mapped = self.nr_pages
         if self.entire_mapcount <= 0:
             still_mapped = sum(count > 0 for count in self.page_mapcounts)
-        self._unmapped(self.nr_pages_mapped - still_mapped, vma, record)
+        self._unmapped(self.nr_pages_mapped - still_mapped, vma, record, munlock)
 
-    def _unmapped(self, nr: int, vma: Vma, record: Record) -> None:
+    def _unmapped(self, nr: int, vma: Vma, record: Record, munlock: bool) -> None:
         """Do what both removals do after ``nr`` pages lost their last mapping."""
         record.mapped_stat -= nr
         if self.large:
             self.nr_pages_mapped -= nr
             # Queued as partially mapped (bug 6): some page still mapped, some unmapped now, not queued yet.
-            if nr and self.nr_pages_mapped != 0 and self.anon and not self.partially_mapped:
+            left = nr and self.nr_pages_mapped != 0
+            if left and self.anon and self.order >= 2 and not self.swapcache and not self.partially_mapped:
                 self.partially_mapped = True
                 record.count("deferred_splits")
-        if vma.locked:  # munlock_vma_folio()
+                record.deferred.append(self.index)
+        if vma.locked and munlock:  # munlock_vma_folio()
             self.mlocked = False
             record.count("munlock_calls")
 
@@ -1227,8 +1399,8 @@ class Kernel:
         A batching policy, or a function in place of its batch rule (see the module's docstring).
     arch : Arch
         The architecture; its ``ptrs_per_pte`` must be the population's.
-    swap_pages : int, optional
-        Swap slots, handed out from 0 upwards; none without.
+    swap : Swap, optional
+        The swap device; none without.
 
     Raises
     ------
@@ -1236,9 +1408,7 @@ class Kernel:
         If the table size of the architecture is not the population's, or no preset has the policy's name.
     """
 
-    def __init__(
-        self, population: Population, policy: Policy | str | BatchRule, arch: Arch, swap_pages: int | None = None
-    ):
+    def __init__(self, population: Population, policy: Policy | str | BatchRule, arch: Arch, swap: Swap | None = None):
         if int(population.ptrs_per_pte) != arch.ptrs_per_pte:
             raise ValueError(
                 f"arch: expected ptrs_per_pte {population.ptrs_per_pte} as the population has, got {arch.ptrs_per_pte};"
@@ -1250,10 +1420,17 @@ class Kernel:
             self.policy = _policy.get(policy)
         else:
             self.policy, self.rule = _policy.get(AROUND_A_FUNCTION), policy
-        self.swap_pages = 0 if swap_pages is None else operator.index(swap_pages)
-        self.swap_used = 0
+        self.swap = SwapSpace(swap, arch.ptrs_per_pte, self.policy.swap_single)
         self.record = Record()
         self.tlb = Tlb(arch, self.record)
+        self.inactive: list[int] = []
+        self.active: list[int] = []
+        # The folios of the lists, and the folio of each PFN: what the walk of madvise asks.
+        self.listed: set[int] = set()
+        self.folio_of_pfn: dict[int, int] = {}
+        # The deferred-split shrinker's rest of passes before, and khugepaged/max_ptes_none.
+        self.shrinker_carry = 0
+        self.max_ptes_none = MAX_PTES_NONE
 
     def folio(self, index: SupportsIndex) -> Folio:
         """Return a folio by its number."""
@@ -1578,6 +1755,198 @@ class Kernel:
                 count_range_ops(record, self.arch, 1)
         return leaf.young
 
+    # --- split (section 2.9) ---
+
+    def split(self, folio: Folio, isolated: bool) -> list[int] | None:
+        """Split a large folio into pages; return the numbers of the pieces after the first, in the edition's order.
+
+        ``isolated``: the folio is in the hands of ``shrink_folio_list()``. Each piece gets a reference then, and none
+        is freed or put on a list here. The folio must be read again. None if the split was refused.
+        """
+        record = self.record
+        dirty_file = folio.dirty and not folio.anon and not folio.swapbacked
+        expected = int(isolated) + folio.mapcount + folio.cached_pages
+        if folio.pinned or folio.refcount != expected or dirty_file:
+            record.count("split_failures")
+            return None
+        replaced: dict[tuple[int, int], Pte] = {}
+        if folio.anon:
+            self.try_to_migrate(folio, replaced)
+        elif folio.mapcount > 0:
+            ttu = {"BATCH_FLUSH", "SYNC", "IGNORE_MLOCK"}
+            if folio.nr_pages >= self.arch.ptrs_per_pte:
+                ttu.add("SPLIT_HUGE_PMD")
+            self.try_to_unmap(folio, frozenset(ttu))
+        self.tlb.try_to_unmap_flush()
+        record.count("folio_splits")
+        if folio.index in record.deferred:
+            record.deferred.remove(folio.index)
+        pieces = self.make_pieces(folio, isolated)
+        if folio.anon:
+            for piece in pieces:
+                self.remove_migration_ptes(piece, folio, replaced)
+        for piece in pieces:
+            piece.nr_pages_mapped = int(piece.mapcount > 0)
+            piece.maybe_shared = folio.maybe_shared and piece.mapcount > 1
+            if not isolated and piece.refcount == 0:
+                piece.freed = True
+                record.count("pages_came_back")
+            piece.settle()
+        rest = pieces[1:] if self.policy.split_order == "ascending" else pieces[:0:-1]
+        if not isolated:
+            self._list_pieces(pieces[0], rest)
+        return [piece.index for piece in rest]
+
+    def try_to_migrate(self, folio: Folio, replaced: dict[tuple[int, int], Pte]) -> None:
+        """Put a migration entry in place of each mapping; ``replaced`` gets the entries by VMA and page number."""
+        record, tlb = self.record, self.tlb
+        for vma in self.rmap(folio):
+            tables = vma.tables
+            record.count("notifier_ranges")
+            walk = Walk(self, folio, vma, sync=True)
+            while walk.next():
+                if walk.pmd:
+                    leaf = tables.get(walk.table, 0)
+                    if not leaf.present:  # a device entry stays
+                        walk.done()
+                        break
+                    self._migrate_pmd(folio, vma, walk.table, replaced)
+                    walk.restart()
+                    continue
+                table, slot = walk.table, walk.slot
+                pte = tables.ptep_get(table, slot, "entry")
+                page = folio.page(pte)
+                if not pte.present:  # a device entry stays
+                    continue
+                pte = tables.get_and_clear_ptes(table, slot, 1)
+                if tlb.should_defer_flush(vma.mm, frozenset({"BATCH_FLUSH"})):
+                    tlb.set_tlb_ubc_flush_pending(vma.mm, pte, walk.vpn, 1)
+                else:
+                    tlb.flush_tlb_range(vma.mm, walk.vpn, 1)
+                if pte.dirty:
+                    folio.mark_dirty(record)
+                if folio.page_flags[page] & _core.PAGE_HWPOISON:
+                    tables.put(table, slot, _nonpresent("hwpoison", folio.pfn + page))
+                    vma.mm.add_mm_counter(folio.mm_counter, -1)
+                else:
+                    kept = pte & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP)
+                    tables.put(table, slot, _nonpresent("migration", folio.pfn + page, kept))
+                    replaced[vma.index, walk.vpn] = pte.clear(_core.PTE_CONT | _core.PTE_SPECIAL)
+                    record.count("migration_entries")
+                folio.remove_rmap_ptes(page, 1, vma, record, self.arch.page_mapcount, munlock=False)
+                folio.put_refs(1, record)
+            folio.settle()
+            if folio.mapcount <= 0:
+                break
+
+    def _migrate_pmd(self, folio: Folio, vma: Vma, table: int, replaced: dict[tuple[int, int], Pte]) -> None:
+        """Split a PMD leaf so that its table is full of migration entries."""
+        record, tables = self.record, vma.tables
+        first = table * tables.ptrs_per_pte
+        record.count("pmd_splits")
+        self.tlb.flush_tlb_range(vma.mm, first, tables.ptrs_per_pte)
+        leaf = tables.get(table, 0)
+        if leaf.dirty:
+            folio.mark_dirty(record)
+        for slot in range(tables.ptrs_per_pte):
+            pte = leaf.advance(slot)
+            kept = pte & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP)
+            replaced[vma.index, first + slot] = pte.clear(_core.PTE_CONT | _core.PTE_SPECIAL)
+            tables.put(table, slot, _nonpresent("migration", pte.pfn, kept))
+        tables.set_state(table, _core.TABLE_PTE)
+        record.count("migration_entries", tables.ptrs_per_pte)
+        folio.remove_rmap_pmd(vma, record, munlock=False)
+        folio.put_refs(1, record)
+
+    def make_pieces(self, folio: Folio, isolated: bool) -> list[Folio]:
+        """Make each page a folio; the first keeps the number, the others get the next ones, in page order.
+
+        Mappings that a split replaced are not counted yet; those that no walk found are.
+        """
+        folio.settle()
+        population, index, more = self.population, folio.index, folio.nr_pages - 1
+        first_new = len(population.folio_pfn)
+        for name in FOLIO_ARRAYS:
+            array = getattr(population, name)
+            setattr(population, name, np.concatenate([array, np.repeat(array[index : index + 1], more)]))
+        self._extend_rmap(folio)
+        pieces = []
+        for page, number in enumerate((index, *range(first_new, first_new + more))):
+            population.folio_pfn[number] = folio.pfn + page
+            population.folio_index[number] = folio.pgoff + page
+            population.folio_order[number] = 0
+            population.folio_page_base[number] += np.uint64(page)
+            piece = Folio(population, number)
+            piece.page_flags = [folio.page_flags[page]]
+            piece.mapcount = folio.page_mapcounts[page] + folio.entire_mapcount
+            piece.page_mapcounts = [piece.mapcount]
+            piece.entire_mapcount = 0
+            piece.swap = folio.swap + page if folio.swapcache else 0
+            piece.refcount = piece.mapcount + piece.cached_pages + int(isolated)
+            piece.partially_mapped = False
+            piece.settle()
+            pieces.append(piece)
+            self.folio_of_pfn[piece.pfn] = number
+        return pieces
+
+    def _extend_rmap(self, folio: Folio) -> None:
+        """Append the rmap rows of the pieces after the first: the VMAs of the folio's row that reach the page."""
+        population = self.population
+        first, end = (int(population.rmap_start[folio.index + i]) for i in (0, 1))
+        vmas = [int(vma) for vma in population.rmap_vma[first:end]]
+        rows = []
+        for pgoff in range(folio.pgoff + 1, folio.pgoff + folio.nr_pages):
+            rows.append([vma for vma in vmas if self._reaches(vma, pgoff)])
+        starts = int(population.rmap_start[-1]) + np.cumsum([len(row) for row in rows], dtype=np.uint64)
+        population.rmap_start = np.concatenate([population.rmap_start, starts.astype(np.uint64)])
+        pairs = np.array([vma for row in rows for vma in row], np.uint32)
+        population.rmap_vma = np.concatenate([population.rmap_vma, pairs])
+
+    def _reaches(self, vma: int, pgoff: int) -> bool:
+        population = self.population
+        first = int(population.vma_pgoff[vma])
+        return first <= pgoff < first + int(population.vma_end[vma]) - int(population.vma_start[vma])
+
+    def remove_migration_ptes(self, piece: Folio, folio: Folio, replaced: dict[tuple[int, int], Pte]) -> None:
+        """Make the entries of a piece present again, or map the zero page in its place if it holds only zeroes."""
+        record = self.record
+        record.count("remap_walks")
+        flags = piece.page_flags[0]
+        zeroed = False
+        for vma in self.rmap(piece):
+            walk = Walk(self, piece, vma, sync=True, migration=True)
+            while walk.next():
+                entry = vma.tables.ptep_get(walk.table, walk.slot, "entry")
+                kept = entry & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP)
+                # An entry that was a migration entry before the split comes back too.
+                foreign = Pte(piece.pfn << _core.PFN_SHIFT | _core.PTE_PRESENT | kept)
+                pte = replaced.get((vma.index, walk.vpn), foreign)
+                if flags & _core.PAGE_ZERO and not (flags & _core.PAGE_HWPOISON or folio.mlocked or vma.locked):
+                    kept = pte & (_core.PTE_SOFT_DIRTY | _core.PTE_UFFD_WP)
+                    vma.tables.put(walk.table, walk.slot, Pte(ZERO_PAGE | kept))
+                    vma.mm.add_mm_counter(MM_ANONPAGES, -1)
+                    record.count("zero_pages_mapped")
+                    zeroed = True
+                    continue
+                vma.tables.put(walk.table, walk.slot, pte)
+                record.count("ptes_remapped")
+                piece.mapcount += 1
+                piece.refcount += 1
+                piece.page_mapcounts[0] += 1
+                record.mapped_stat += int(piece.mapcount == 1)
+        if zeroed and piece.mapcount == 0:
+            record.count("zero_pages_freed")
+
+    def _list_pieces(self, head: Folio, rest: list[Folio]) -> None:
+        """Put the pieces of a folio that nobody isolated behind its place in its list."""
+        if head.index not in self.listed:
+            return
+        lru = self.inactive if head.index in self.inactive else self.active
+        at = lru.index(head.index)
+        lru[at : at + 1] = [piece.index for piece in (head, *rest) if not piece.freed]
+        self.listed.discard(head.index)
+        self.listed.update(piece.index for piece in (head, *rest) if not piece.freed)
+
     # --- shrink (section 2.8) ---
 
     def folio_check_references(self, folio: Folio) -> str:
@@ -1591,32 +1960,78 @@ class Kernel:
             if was_referenced or referenced > 1 or (vm_flags & _core.VMA_EXEC and not folio.swapbacked):
                 return "activate"
             return "keep"
-        return "reclaim_clean" if was_referenced and not folio.swapbacked else "reclaim"
+        clean_only = was_referenced and not folio.swapbacked and self.policy.reclaim_clean
+        return "reclaim_clean" if clean_only else "reclaim"
 
     def alloc_swap(self, folio: Folio) -> bool:
         """``folio_alloc_swap()``: slots for all pages, or none."""
-        if self.swap_used + folio.nr_pages > self.swap_pages:
+        offset = self.swap.alloc(folio.nr_pages)
+        if offset is None:
             return False
-        folio.swap = self.swap_used
-        self.swap_used += folio.nr_pages
+        folio.swap = offset
         self.record.count("swap_allocs")
         return True
 
-    def shrink_folio(self, folio: Folio, ignore_references: bool) -> str:
-        """Reclaim one folio if it can be; return the outcome: freed, activated or kept."""
-        if folio.locked or (folio.large and folio.page_flags[0] & _core.PAGE_HWPOISON):
+    def split_in_turn(self, folio: Folio, turns: deque[int]) -> bool:
+        """Split a folio in the middle of its turn, which goes on as that of its first page; the others are next."""
+        nr_pages = folio.nr_pages
+        pieces = self.split(folio, isolated=True)
+        if pieces is None:
+            return False
+        turns.extendleft(reversed(pieces))
+        self.record.count("pages_scanned", 1 - nr_pages)
+        folio.reload()
+        return True
+
+    def add_to_swap(self, folio: Folio, turns: deque[int]) -> str:
+        """Give an anonymous folio swap slots, as a whole or, after a split, its first page; or return its outcome."""
+        if folio.maybe_dma_pinned:
             return "kept"
-        if folio.unevictable or folio.mlocked:
+        if folio.large and folio.refcount != 1 + folio.mapcount:
+            return "activated"  # somebody else holds it: it could be neither split nor unmapped to the end
+        if folio.large and folio.partially_mapped and not self.split_in_turn(folio, turns):
+            return "activated"
+        if not self.alloc_swap(folio):
+            if not folio.large or not self.may_split_for_swap(folio) or not self.split_in_turn(folio, turns):
+                return "activated"
+            self.record.count("swpout_fallbacks")
+            if not self.alloc_swap(folio):
+                return "activated"
+        folio.swapcache = folio.dirty = True
+        folio.refcount += folio.nr_pages
+        folio.slots_unused = folio.mapcount == 0
+        return ""
+
+    def may_split_for_swap(self, folio: Folio) -> bool:
+        """Whether the policy splits a folio for which there is no run of slots."""
+        wanted = {"always": 0, "any-slot": 1, "all-slots": folio.nr_pages}[self.policy.swap_split]
+        return self.swap.free >= wanted
+
+    def unmap_poisoned(self, folio: Folio) -> None:
+        """``unmap_poisoned_folio()``: the entries of an order-0 folio become hwpoison entries, where it matters."""
+        ttu = {"IGNORE_MLOCK", "SYNC", "HWPOISON"}
+        if folio.swapcache or not (folio.anon or folio.swapbacked or folio.dirty):
+            ttu.remove("HWPOISON")
+        if folio.mapcount > 0:
+            self.try_to_unmap(folio, frozenset(ttu))
+
+    def shrink_folio(self, folio: Folio, ignore_references: bool, turns: deque[int]) -> str:
+        """Reclaim one folio if it can be; return the outcome: freed, activated, kept or dropped."""
+        if folio.locked or (folio.large and folio.poisoned):
+            return "kept"
+        if folio.poisoned:
+            self.unmap_poisoned(folio)
+            return "dropped"
+        self.record.count("pages_scanned", folio.nr_pages)
+        if not folio.evictable:
             return "activated"
         references = "reclaim" if ignore_references else self.folio_check_references(folio)
         if references in ("activate", "keep"):
             return "activated" if references == "activate" else "kept"
         if folio.kind == "anon" and not folio.swapcache:
-            # somebody else holds it: it could not be unmapped to the end, so it gets no swap
-            if folio.refcount != 1 + folio.mapcount or not self.alloc_swap(folio):
-                return "activated"
-            folio.swapcache = folio.dirty = True
-            folio.refcount += folio.nr_pages
+            outcome = self.add_to_swap(folio, turns)
+            if outcome:
+                return outcome
         if folio.mapcount > 0:
             ttu = {"BATCH_FLUSH"}
             if folio.large:
@@ -1627,66 +2042,324 @@ class Kernel:
             if folio.mapcount > 0:
                 self.record.count("unmap_failures")
                 return "activated"
-        if folio.pinned:
+        if folio.maybe_dma_pinned:
             return "activated"
         if folio.dirty and not folio.lazyfree:
             if not folio.swapbacked:
                 return "activated"
             if references == "reclaim_clean":
                 return "kept"
-            if not folio.anon and not self.alloc_swap(folio):  # shmem goes to swap too
-                return "activated"
-            if self.tlb.writable:  # try_to_unmap_flush_dirty()
-                self.tlb.try_to_unmap_flush()
-            self.record.count("folios_written")
-            folio.dirty = False
+            # A proposal collects 31 dirty folios for one flush. Only that flush is late here, and what it lets free.
+            folio.waits_for_flush = self.policy.dirty_flush == "batch"
+            if not folio.waits_for_flush:
+                self.try_to_unmap_flush_dirty()
+            return self.write_out(folio, turns)
+        return self.remove_mapping(folio)
+
+    def try_to_unmap_flush_dirty(self) -> None:
+        """Flush what was deferred, if an entry of it was dirty."""
+        if self.tlb.writable:
+            self.tlb.try_to_unmap_flush()
+
+    def write_out(self, folio: Folio, turns: deque[int]) -> str:
+        """``pageout()`` and the rest of the turn of a dirty folio; return the outcome."""
+        record = self.record
+        if folio.refcount != 1 + folio.nr_pages:
+            return "kept"
+        if folio.slots_unused:
+            self.give_back_swap(folio)
+            return "kept"
+        if not folio.anon and not self.alloc_swap_for_shmem(folio, turns):
+            return "activated"
+        folio.dirty = False
+        record.count("folios_written")
+        if folio.zero_pages < folio.nr_pages:  # a folio of zeroes needs no write
+            record.count("pages_written", folio.nr_pages)
+            record.count("folios_swapped_whole", int(folio.large))
+        return self.remove_mapping(folio)
+
+    def give_back_swap(self, folio: Folio) -> None:
+        """``folio_free_swap()``: take the folio out of the swap cache, and give its slots back."""
+        self.swap.give_back(folio.swap, folio.nr_pages)
+        self.record.count("swap_frees", folio.nr_pages)
+        folio.swapcache = False
+        folio.refcount -= folio.nr_pages
+
+    def alloc_swap_for_shmem(self, folio: Folio, turns: deque[int]) -> bool:
+        """Give an unmapped shmem folio swap slots, as a whole or, after a split, its first page."""
+        if not self.swap.configured:
+            return False
+        if self.alloc_swap(folio):
+            return True
+        if not folio.large or not self.split_in_turn(folio, turns):
+            return False
+        self.record.count("swpout_fallbacks", int(self.policy.shmem_fallback))
+        return self.alloc_swap(folio)
+
+    def remove_mapping(self, folio: Folio) -> str:
+        """Free an unmapped, clean folio if nobody else holds it."""
         if folio.lazyfree:
             return "freed" if folio.refcount == 1 else "kept"
         return "freed" if folio.refcount == 1 + folio.nr_pages and not folio.dirty else "kept"
 
-    def shrink_folio_list(self, group: list[int], ignore_references: bool) -> list[str]:
-        """Reclaim what can be of the isolated folios; return the outcome of each."""
+    def shrink_folio_list(self, group: list[int], ignore_references: bool) -> list[tuple[int, str]]:
+        """Reclaim what can be of the isolated folios; return each, and the pieces of those split, with its outcome."""
         record = self.record
         record.count("shrink_calls")
-        outcomes = []
-        free_batch = 0
-        for index in group:
-            folio = self.folio(index)
-            record.count("folios_scanned")
-            record.count("pages_scanned", folio.nr_pages)
-            outcome = self.shrink_folio(folio, ignore_references)
-            outcomes.append(outcome)
-            if outcome == "activated":
-                folio.active = True
-            elif outcome == "freed":
-                folio.freed = True
-                folio.swapcache = folio.active = folio.referenced = False
-                folio.refcount = 0
-                record.count("pages_freed", folio.nr_pages)
-                record.count("page_cache_slots", 0 if folio.anon else 1 << folio.order % 6)
-                free_batch += 1
-                if free_batch == PAGEVEC_SIZE:
-                    self.tlb.try_to_unmap_flush()
-                    free_batch = 0
-            record.count(f"folios_{outcome}")
-            folio.store_flags()
+        outcomes: list[tuple[int, str]] = []
+        turns = deque(group)
+        free_batch = dirty_batch = dirty_freed = 0
+        while turns or dirty_batch:
+            freed = 0
+            if dirty_batch == PAGEVEC_SIZE or not turns:
+                self.try_to_unmap_flush_dirty()
+                freed, dirty_batch, dirty_freed = dirty_freed, 0, 0
+            else:
+                folio = self.folio(turns.popleft())
+                record.count("folios_scanned")
+                outcome = self.shrink_folio(folio, ignore_references, turns)
+                outcomes.append((folio.index, outcome))
+                self._end_turn(folio, outcome)
+                if folio.waits_for_flush:
+                    dirty_batch += 1
+                    dirty_freed += int(outcome == "freed")
+                else:
+                    freed = int(outcome == "freed")
+            free_batch += freed
+            if free_batch >= PAGEVEC_SIZE:
+                self.tlb.try_to_unmap_flush()
+                free_batch -= PAGEVEC_SIZE
         self.tlb.try_to_unmap_flush()
         return outcomes
 
-    # --- reclaim (section 2.8; docs/model.md, section 6) ---
+    def _end_turn(self, folio: Folio, outcome: str) -> None:
+        """Count the outcome of a turn, and write the folio back."""
+        record = self.record
+        if outcome == "activated":
+            folio.active = True
+            record.count("pages_activated", folio.nr_pages)
+        elif outcome == "freed":
+            folio.freed = True
+            folio.swapcache = folio.active = folio.referenced = False
+            folio.refcount = 0
+            record.count("pages_freed", folio.nr_pages)
+            record.count("pages_came_back", folio.nr_pages)
+            record.count("page_cache_slots", 0 if folio.anon else 1 << folio.order % 6)
+            if folio.index in record.deferred:
+                record.deferred.remove(folio.index)
+        if outcome != "dropped":
+            record.count(f"folios_{outcome}")
+        folio.store_flags()
 
-    def isolate_and_shrink(self, group: list[int], ignore_references: bool) -> list[str]:
-        """Hold one reference on each folio of a group while it is shrunk; return the outcome of each."""
-        refcount = self.population.folio_refcount
+    # --- madvise (section 2.9) ---
+
+    def madvise(self, action: str, mm: int, start: int, end: int, owner: bool) -> int:
+        """Call madvise on the pages from start to end (exclusive) of an mm; return 0, -EINVAL or -ENOMEM.
+
+        ``owner``: the caller owns the files, or may write them.
+        """
+        self.record.count("madvise_calls")
+        population = self.population
+        if start == end:
+            return 0
+        own = [index for index in range(len(population.vma_start)) if int(population.vma_mm[index]) == mm]
+        at = start
+        gap = False
+        for index in sorted(own, key=lambda index: int(population.vma_start[index])):
+            vma = self.vma(index)
+            if vma.end <= start or vma.start >= end:
+                continue
+            gap |= vma.start > at
+            at = vma.end
+            if vma.locked or (action == "MADV_FREE" and not vma.anon):
+                return -EINVAL
+            may = action != "MADV_PAGEOUT" or owner or vma.anon
+            if may or not vma.shared:
+                self.madvise_vma(action, vma, max(start, vma.start), min(end, vma.end), anon_only=not may)
+        return -ENOMEM if gap or at < end else 0
+
+    def madvise_vma(self, action: str, vma: Vma, start: int, end: int, anon_only: bool) -> None:
+        """Walk the part of a range that lies in one VMA, table by table, and page out what each table yields."""
+        ptrs_per_pte = vma.tables.ptrs_per_pte
+        for table in range(start // ptrs_per_pte, (end - 1) // ptrs_per_pte + 1):
+            first, last = max(start, table * ptrs_per_pte), min(end, (table + 1) * ptrs_per_pte)
+            group: list[int] = []
+            self.madvise_table(MadviseStep(action, vma, anon_only, group), table, first, last)
+            if group:
+                taken = set(group)
+                for lru in (self.inactive, self.active):
+                    lru[:] = [index for index in lru if index not in taken]
+                self.put_back(self.isolate_and_shrink(group, ignore_references=True))
+
+    def madvise_table(self, step: MadviseStep, table: int, first: int, end: int) -> None:
+        """Walk the part of a range that lies in one page table."""
+        state = step.vma.tables.state(table)
+        if state == _core.TABLE_ABSENT:
+            return
+        if state == _core.TABLE_PMD_LEAF:
+            self.record.count("madvise_entries")
+            if not self.madvise_leaf(step, table, end - first == step.vma.tables.ptrs_per_pte):
+                return
+        vpn = first
+        while vpn < end:
+            vpn += self.madvise_entries(step, table, vpn, end)
+
+    def madvise_leaf(self, step: MadviseStep, table: int, whole: bool) -> bool:
+        """Handle a PMD leaf; return whether a page table is in its place now whose entries come next."""
+        leaf = step.vma.tables.get(table, 0)
+        folio = self._madvised(leaf)
+        if folio is None or self.is_shared(folio) or (step.anon_only and not folio.anon):
+            return False
+        if not whole:
+            return not folio.locked and self.split(folio, isolated=False) is not None and folio.anon
+        if step.action == "MADV_FREE":
+            if folio.mapcount == 1:
+                self.madvise_free(folio, step.vma, table, 0, 1, mappings=1)
+        elif folio.index in self.listed:
+            self.madvise_cold_or_pageout(step, folio, table, 0, 1)
+        return False
+
+    def madvise_entries(self, step: MadviseStep, table: int, vpn: int, end: int) -> int:
+        """Handle the entry at vpn and those that belong to it; return how many, or 0 to look at it again."""
+        tables = step.vma.tables
+        slot = vpn % tables.ptrs_per_pte
+        pte = tables.get(table, slot)
+        folio = self._madvised(pte)
+        if folio is None:
+            self.record.count("madvise_entries")
+            if step.action == "MADV_FREE":
+                self._madvise_free_nonpresent(step.vma, table, slot, pte)
+            return 1
+        nr = 1
+        if folio.large:
+            nr, _ = _scan(
+                lambda s: tables.get(table, s).clear(_core.PTE_CONT),
+                slot,
+                pte.clear(_core.PTE_CONT),
+                min(end - vpn, folio.nr_pages - folio.page(pte)),
+                frozenset(),
+                1,
+                soft_dirty=False,
+            )
+        self.record.count("madvise_entries", nr)
+        unwanted = step.anon_only and not folio.anon
+        if nr < folio.nr_pages:
+            if self.is_shared(folio) or unwanted or folio.locked or self.split(folio, isolated=False) is None:
+                return nr
+            return 0
+        if step.action == "MADV_FREE":
+            self.madvise_free(folio, step.vma, table, slot, nr, mappings=nr)
+        elif folio.index in self.listed and folio.mapcount == folio.nr_pages and not unwanted:
+            self.madvise_cold_or_pageout(step, folio, table, slot, nr)
+        return nr
+
+    def _madvised(self, pte: Pte) -> Folio | None:
+        """Return the folio that an entry maps, None if it maps none."""
+        if not pte.present or pte.special or pte.pfn not in self.folio_of_pfn:
+            return None
+        return self.folio(self.folio_of_pfn[pte.pfn])
+
+    def is_shared(self, folio: Folio) -> bool:
+        """Whether the edition takes a folio for one that several processes map."""
+        if folio.mapcount <= 1:
+            return False
+        if not folio.large:
+            return True
+        if self.policy.sharing == "tracked":
+            return folio.maybe_shared
+        return folio.entire_mapcount > 0 or folio.mapcount > folio.nr_pages or folio.page_mapcounts[0] > 1
+
+    def madvise_cold_or_pageout(self, step: MadviseStep, folio: Folio, table: int, slot: int, nr: int) -> None:
+        """Make a folio old; take it off its list for the page-out, or move it to the end of the inactive list."""
+        folio.referenced = folio.young = False
+        if step.action == "MADV_PAGEOUT":
+            if folio.evictable:
+                folio.active = False
+                self.listed.discard(folio.index)
+                step.group.append(folio.index)
+        else:
+            tables = step.vma.tables
+            for s in range(slot, slot + nr):
+                tables.put(table, s, tables.get(table, s).clear(_core.PTE_YOUNG))
+            if folio.evictable:
+                folio.active = False
+                self._move_to_inactive(folio)
+        folio.store_flags()
+
+    def madvise_free(self, folio: Folio, vma: Vma, table: int, slot: int, nr: int, mappings: int) -> None:
+        """Make a folio clean and lazyfree. ``mappings`` is the mapcount of a folio that only these entries map."""
+        if folio.dirty or folio.swapcache:
+            if folio.locked or folio.mapcount != mappings:
+                return
+            if folio.swapcache:
+                self.give_back_swap(folio)
+            folio.dirty = False
+        for s in range(slot, slot + nr):
+            vma.tables.put(table, s, vma.tables.get(table, s).clear(_core.PTE_YOUNG | _core.PTE_DIRTY))
+        if folio.kind == "anon" and folio.evictable and folio.index in self.listed:
+            folio.swapbacked = folio.active = folio.referenced = False
+            self._move_to_inactive(folio)
+        folio.store_flags()
+
+    def _madvise_free_nonpresent(self, vma: Vma, table: int, slot: int, pte: Pte) -> None:
+        """MADV_FREE of an entry that is not present: its swap slot is given back."""
+        if pte.kind == "swap":
+            self.swap.give_back(pte.pfn, 1)
+            self.record.count("swap_frees")
+            vma.mm.add_mm_counter(MM_SWAPENTS, -1)
+        if pte.kind in ("swap", "hwpoison"):
+            vma.tables.put(table, slot, Pte(0))
+
+    def _move_to_inactive(self, folio: Folio) -> None:
+        """Move a listed folio to the end of the inactive list."""
+        (self.inactive if folio.index in self.inactive else self.active).remove(folio.index)
+        self.inactive.append(folio.index)
+
+    # --- lists: isolation and putting back (section 2.8) ---
+
+    def load_lists(self) -> None:
+        """Read the LRU lists, the deferred-split queue and the folio of each PFN from the population."""
+        population = self.population
+        self.inactive = [int(index) for index in population.lru_inactive]
+        self.active = [int(index) for index in population.lru_active]
+        self.listed = {*self.inactive, *self.active}
+        wanted = _core.FOLIO_ANON | _core.FOLIO_PARTIALLY_MAPPED
+        flagged = (population.folio_flags & np.uint32(wanted | _core.FOLIO_FREED)) == wanted
+        self.record.deferred = [int(index) for index in np.flatnonzero(flagged & (population.folio_order > 0))]
+        for index, (pfn, order) in enumerate(zip(population.folio_pfn, population.folio_order, strict=True)):
+            self.folio_of_pfn.update(dict.fromkeys(range(int(pfn), int(pfn) + (1 << int(order))), index))
+
+    def store_lists(self) -> None:
+        """Write the LRU lists to the population."""
+        self.population.lru_inactive = np.array(self.inactive, np.uint32)
+        self.population.lru_active = np.array(self.active, np.uint32)
+        self.record.swap_used = self.swap.used
+
+    def isolate_and_shrink(self, group: list[int], ignore_references: bool) -> list[tuple[int, str]]:
+        """Hold one reference on each folio of a group while it is shrunk; return the outcome of each turn."""
+        population = self.population
         for index in group:
-            refcount[index] += 1
+            population.folio_refcount[index] += 1
         outcomes = self.shrink_folio_list(group, ignore_references)
-        for index, outcome in zip(group, outcomes, strict=True):
-            if outcome != "freed":
-                refcount[index] -= 1
-                if refcount[index] == 0 and self.population.folio_mapcount[index] == 0:  # folio_put() of the last one
-                    self.population.folio_flags[index] |= np.uint32(_core.FOLIO_FREED)
+        for index, outcome in outcomes:
+            if outcome == "freed":
+                continue
+            population.folio_refcount[index] -= 1
+            gone = population.folio_refcount[index] == 0 and population.folio_mapcount[index] == 0
+            if gone and outcome != "dropped":  # folio_put() of the last one
+                population.folio_flags[index] |= np.uint32(_core.FOLIO_FREED)
+                self.record.count("pages_came_back", 1 << int(population.folio_order[index]))
+                if index in self.record.deferred:
+                    self.record.deferred.remove(index)
         return outcomes
+
+    def put_back(self, outcomes: list[tuple[int, str]]) -> None:
+        """Put what was kept or activated back on the lists, in the order of the turns: ``lru_add()``."""
+        for index, outcome in outcomes:
+            folio = self.folio(index)
+            if outcome != "dropped" and not folio.freed and folio.evictable:
+                (self.active if folio.active else self.inactive).append(index)
+                self.listed.add(index)
 
     def take(self, lru: list[int]) -> list[int]:
         """Take folios from the head of a list until 32 base pages are reached."""
@@ -1696,70 +2369,157 @@ class Kernel:
             taken += 1
         group = lru[:taken]
         del lru[:taken]
+        self.listed.difference_update(group)
         return group
 
-    def shrink_active_list(self, inactive: list[int], active: list[int]) -> None:
+    # --- reclaim (section 2.8; docs/model.md, section 6) ---
+
+    def shrink_active_list(self) -> None:
         """Deactivate 32 base pages of folios; referenced executable file folios go round once more."""
         self.record.count("active_passes")
-        for index in self.take(active):
+        for index in self.take(self.active):
             folio = self.folio(index)
             referenced, vm_flags = self.folio_referenced(folio)
             if referenced and not folio.swapbacked and vm_flags & _core.VMA_EXEC:
-                lru = active
+                lru = self.active
             else:
                 folio.active = False
                 folio.store_flags()
-                lru = inactive
+                lru = self.inactive
                 self.record.count("folios_deactivated")
-            if not (folio.unevictable or folio.mlocked):  # lru_add()
+            if folio.evictable:  # lru_add()
                 lru.append(index)
+                self.listed.add(index)
 
-    def reclaim(self, inactive: list[int], active: list[int], target_pages: int) -> None:
-        """Run the memory.reclaim loop; the lists are changed in place."""
-        for lru in (inactive, active):
-            lru[:] = [index for index in lru if self._scanned(self.folio(index))]
-        events = self.record.events
-        scan = ScanControl(self.record, sum(1 << int(self.population.folio_order[i]) for i in (*inactive, *active)))
-        futile_rounds = left = freed_before = 0
+    def reclaim(self, target_pages: int) -> None:
+        """Run the memory.reclaim loop."""
+        self._keep_scanned()
+        events, scan = self.record.events, ScanControl(self)
+        futile_rounds = left = freed_before = idle_rounds = 0
         begun = False
         while True:
             if left <= 0:  # a round ends, and the next begins
                 if begun and events["pages_freed"] == freed_before:
                     futile_rounds += 1
-                begun, left, freed_before = True, len(inactive) + len(active), events["pages_freed"]
+                begun, left, freed_before = True, len(self.inactive) + len(self.active), events["pages_freed"]
+            if self.swap.configured and self.swap.free == 0:  # it ran out in the last isolation
+                scan.lru_pages = max(scan.lru_pages - self._keep_scanned(), 0)
             if events["pages_freed"] >= target_pages or futile_rounds == MAX_RECLAIM_RETRIES:
-                return
-            if not inactive and not active:
-                return
-            if not inactive:
-                self.shrink_active_list(inactive, active)
+                break
+            if not self.inactive and not self.active:
+                scan.end_pass()
+                if self.inactive or self.active:
+                    continue
+                if not self.record.deferred or idle_rounds == MAX_RECLAIM_RETRIES:
+                    break
+                idle_rounds += 1
+                scan.idle_round()
+                continue
+            if not self.inactive:
+                self.shrink_active_list()
                 continue
             scan.before_isolation(target_pages - events["pages_freed"])
+            if not self.inactive:  # the shrinker left nothing of it
+                continue
             self.record.count("isolation_calls")
-            group = self.take(inactive)
+            group = self.take(self.inactive)
             left -= len(group)
             freed = events["pages_freed"]
             outcomes = self.isolate_and_shrink(group, ignore_references=False)
             scan.after_isolation(events["pages_freed"] - freed)
-            for index, outcome in zip(group, outcomes, strict=True):
-                folio = self.folio(index)
-                if not (folio.freed or folio.unevictable or folio.mlocked):  # lru_add()
-                    (inactive if outcome == "kept" else active).append(index)
+            self.put_back(outcomes)
+        scan.end_pass()
+
+    def _keep_scanned(self) -> int:
+        """Take what reclaim does not scan off the lists; return its pages."""
+        pages = 0
+        for lru in (self.inactive, self.active):
+            folios = [self.folio(index) for index in lru]
+            left_out = [folio for folio in folios if not self._scanned(folio)]
+            pages += sum(folio.nr_pages for folio in left_out)
+            self.listed.difference_update(folio.index for folio in left_out)
+            lru[:] = [folio.index for folio in folios if self._scanned(folio)]
+        return pages
 
     def _scanned(self, folio: Folio) -> bool:
-        """Whether reclaim scans the folio's list: never the unevictable one, the swapbacked ones with swap only."""
-        if folio.freed or folio.unevictable or folio.mlocked:
+        """Whether reclaim scans the folio's list: never the unevictable one, swapbacked folios with free swap only."""
+        if folio.freed or not folio.evictable:
             return False
-        return self.swap_pages > 0 or not folio.swapbacked
+        return self.swap.free > 0 or not folio.swapbacked
+
+    # --- the deferred-split shrinker (section 2.9) ---
+
+    def shrink_deferred(self, priority: int) -> None:
+        """``do_shrink_slab()`` for the deferred-split queue, at the end of a priority pass."""
+        queued = len(self.record.deferred)
+        delta = 2 * (queued >> priority)
+        total = min((self.shrinker_carry >> priority) + delta, 2 * queued)
+        scanned = 0
+        while queued and (total >= SHRINK_BATCH or total >= queued):
+            nr = min(SHRINK_BATCH, total)
+            for _ in range(min(nr, len(self.record.deferred))):
+                self.scan_deferred(self.record.deferred.pop(0))
+            total -= nr
+            scanned += nr
+        if queued:
+            self.shrinker_carry = min(max(self.shrinker_carry + delta - scanned, 0), 2 * queued)
+
+    def scan_deferred(self, index: int) -> None:
+        """Split a folio that was taken off the queue if it is partially mapped, or mostly zeroes."""
+        self.record.count("deferred_scans")
+        folio = self.folio(index)
+        if not folio.partially_mapped:
+            threshold = self.max_ptes_none
+            if not folio.evictable or folio.poisoned or threshold >= MAX_PTES_NONE or folio.zero_pages <= threshold:
+                return
+        if folio.locked or (self.split(folio, isolated=False) is None and folio.partially_mapped):
+            self.record.deferred.append(index)
+
+
+@dataclass(frozen=True)
+class MadviseStep:
+    """What the walk of a madvise call does in one VMA and page table.
+
+    Parameters
+    ----------
+    action : str
+        One of :data:`MADVISE_ACTIONS`.
+    vma : Vma
+        Where it walks.
+    anon_only : bool
+        Whether file folios are passed over: the caller must not page them out.
+    group : list of int
+        The folios that it takes for the page-out, in the order of their addresses.
+    """
+
+    action: str
+    vma: Vma
+    anon_only: bool
+    group: list[int]
 
 
 class ScanControl:
     """Counts the rounds and priority passes of memory.reclaim beside the loop (docs/model.md, section 6)."""
 
-    def __init__(self, record: Record, lru_pages: int):
-        self.record, self.lru_pages = record, lru_pages
+    def __init__(self, kernel: Kernel):
+        self.kernel, self.record = kernel, kernel.record
+        orders = kernel.population.folio_order
+        self.lru_pages = sum(1 << int(orders[index]) for index in (*kernel.inactive, *kernel.active))
         self.request = self.budget = 0
+        self.priority: int | None = None  # of the pass at hand
         self.later_priorities: list[int] = []
+
+    def end_pass(self) -> None:
+        """End the pass at hand, if there is one: the deferred-split shrinker runs at its priority."""
+        if self.priority is not None:
+            self.kernel.shrink_deferred(self.priority)
+            self.priority = None
+
+    def begin_pass(self) -> None:
+        """Begin the next pass of the round."""
+        self.end_pass()
+        self.record.count("priority_passes")
+        self.priority = self.later_priorities.pop(0)
 
     def before_isolation(self, missing: int) -> None:
         """Begin a round if the last one's request is met or its priorities are used up, and passes as needed."""
@@ -1770,10 +2530,20 @@ class ScanControl:
             self.request = max(missing // 4, SWAP_CLUSTER_MAX)
             self.later_priorities = list(range(DEF_PRIORITY, -1, -1))
         while self.later_priorities:
-            self.record.count("priority_passes")
-            self.budget = self.lru_pages >> self.later_priorities.pop(0)
+            self.begin_pass()
+            assert self.priority is not None
+            self.budget = self.lru_pages >> self.priority
             if self.budget:
                 break
+
+    def idle_round(self) -> None:
+        """Run a round while the lists are empty: only the shrinker has work."""
+        self.record.count("reclaim_rounds")
+        self.later_priorities = list(range(DEF_PRIORITY, -1, -1))
+        while self.later_priorities:
+            self.begin_pass()
+        self.end_pass()
+        self.request = self.budget = 0
 
     def after_isolation(self, freed: int) -> None:
         """Take what an isolation of 32 pages used up and freed."""
@@ -1903,51 +2673,40 @@ def page_vma_mapped_walk(
     return kernel.record.call()
 
 
-def shrink_groups(
+def madvise(
     population: Population,
-    folios: Sequence[int] | npt.NDArray[np.uint32],
-    group_start: Sequence[int] | npt.NDArray[np.uint64],
+    calls: Iterable[tuple[str, int, int, int, bool]],
     *,
     policy: Policy | str | BatchRule,
     arch: Arch,
-    swap_pages: int | None = None,
-) -> Record:
-    """Run one ``shrink_folio_list`` without reference check per group, as MADV_PAGEOUT does.
+    swap: Swap | None = None,
+) -> tuple[Record, list[int]]:
+    """Make madvise calls, one after the other.
 
     Parameters
     ----------
     population, policy, arch
-        As for :func:`try_to_unmap_one`. The LRU lists are left to the caller.
-    folios : sequence of int
-        Folio indices, group after group.
-    group_start : sequence of int
-        Offset in ``folios`` of each group, and its length at the end.
-    swap_pages : int, optional
-        Swap slots, handed out from 0 upwards; no swap without.
+        As for :func:`try_to_unmap_one`. Where folios are split the population gets new, longer arrays of folios;
+        ``lru_inactive`` and ``lru_active`` always are new.
+    calls : iterable of tuple
+        Action (one of :data:`MADVISE_ACTIONS`), number of the mm, first virtual page, end, and whether the caller owns
+        the files or may write them.
+    swap : Swap, optional
+        The swap device; none without.
 
     Returns
     -------
     Record
-        ``ret`` is the number of base pages freed.
-
-    Raises
-    ------
-    IndexError
-        If there is no such folio.
-    ValueError
-        If the offsets do not rise from 0 to the number of folios.
+        ``ret`` is the number of base pages that reclaim freed.
+    list of int
+        What each call returns: 0, -22 (EINVAL) or -12 (ENOMEM).
     """
-    starts = [operator.index(start) for start in group_start]
-    if not starts or starts[0] != 0 or starts[-1] != len(folios) or starts != sorted(starts):
-        raise ValueError(
-            f"group_start: expected rising offsets from 0 to {len(folios)}, the length of folios, got {starts[:8]}"
-        )
-    kernel = Kernel(population, policy, arch, swap_pages)
-    indices = [_index("folios", folio, len(population.folio_pfn)) for folio in folios]
-    for first, end in itertools.pairwise(starts):
-        kernel.isolate_and_shrink(indices[first:end], ignore_references=True)
+    kernel = Kernel(population, policy, arch, swap)
+    kernel.load_lists()
+    results = [kernel.madvise(action, mm, start, end, owner) for action, mm, start, end, owner in calls]
+    kernel.store_lists()
     kernel.record.ret = kernel.record.events["pages_freed"]
-    return kernel.record
+    return kernel.record, results
 
 
 def reclaim(
@@ -1956,29 +2715,35 @@ def reclaim(
     *,
     policy: Policy | str | BatchRule,
     arch: Arch,
-    swap_pages: int | None = None,
+    swap: Swap | None = None,
+    deferred: Sequence[int] | npt.NDArray[np.uint32] | None = None,
+    max_ptes_none: int = MAX_PTES_NONE,
 ) -> Record:
     """Reclaim from the population's LRU lists as a write to memory.reclaim does.
 
     Parameters
     ----------
-    population, policy, arch
-        As for :func:`try_to_unmap_one`; ``lru_inactive`` and ``lru_active`` get new uint32 arrays.
+    population, policy, arch, swap
+        As for :func:`madvise`. Without swap, swapbacked folios are taken off the lists.
     target_pages : int
         Base pages to free.
-    swap_pages : int, optional
-        Swap slots, handed out from 0 upwards. Without, swapbacked anonymous folios are taken off the lists.
+    deferred : sequence of int, optional
+        The deferred-split queue; by default the folios that are partially mapped, by number.
+    max_ptes_none : int
+        khugepaged/max_ptes_none: a folio on the queue that is not partially mapped is split if more of its pages hold
+        only zeroes.
 
     Returns
     -------
     Record
         ``ret`` is the number of base pages freed.
     """
-    kernel = Kernel(population, policy, arch, swap_pages)
-    inactive = [int(index) for index in population.lru_inactive]
-    active = [int(index) for index in population.lru_active]
-    kernel.reclaim(inactive, active, operator.index(target_pages))
-    population.lru_inactive = np.array(inactive, np.uint32)
-    population.lru_active = np.array(active, np.uint32)
+    kernel = Kernel(population, policy, arch, swap)
+    kernel.load_lists()
+    kernel.max_ptes_none = max_ptes_none
+    if deferred is not None:
+        kernel.record.deferred = [_index("deferred", index, len(population.folio_pfn)) for index in deferred]
+    kernel.reclaim(operator.index(target_pages))
+    kernel.store_lists()
     kernel.record.ret = kernel.record.events["pages_freed"]
     return kernel.record

@@ -49,6 +49,10 @@ class Outcome:
         Unmap steps by the number of entries that they cleared.
     wall_s : float
         Seconds that the engine took.
+    swap_used : int
+        Swap slots in use at the end less those at the start.
+    ret : int or None
+        What madvise returned.
     """
 
     after: Population | None
@@ -56,6 +60,8 @@ class Outcome:
     referenced_events: npt.NDArray[np.uint64]
     batch_lengths: dict[int, int]
     wall_s: float
+    swap_used: int = 0
+    ret: int | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,15 +73,16 @@ class Result:
     policy : Policy, callable or str
         A saved run has the name of a function in place of the function.
     arch : Arch
-    entry : {'memory.reclaim', 'pageout'}
+    entry : {'memory.reclaim', 'pageout', 'MADV_PAGEOUT', 'MADV_COLD', 'MADV_FREE'}
+        The last three: one call of :func:`rmapfast.madvise`.
     target_pages : int
-        Base pages asked for; for ``pageout`` all pages of the population.
+        Base pages asked for; for ``pageout`` all pages of the population, for a madvise call those of its range.
     population : dict
         What was reclaimed, as :meth:`Population.describe` gave it before the run.
     after : Population or None
         The population after the run; None for a saved run and for a population that was never in memory as a whole.
     reclaimed_pages : int
-        Base pages freed.
+        Base pages that reclaim freed. More may have come back (:attr:`came_back_pages`).
     events : Events
         Counts by name.
     referenced_events : Events
@@ -92,6 +99,10 @@ class Result:
         What the run is priced with; None where there is no cost vector for it.
     source : str
         Name of the result that the run is from, where :meth:`Comparison.of` put several together; else empty.
+    ret : int or None
+        What madvise returned: 0, -22 (EINVAL) or -12 (ENOMEM); of several calls the last. None for memory.reclaim.
+    swap_used : int
+        Swap slots in use at the end less those at the start.
 
     Examples
     --------
@@ -118,6 +129,8 @@ class Result:
     wall_s: float = field(default=0.0, compare=False)
     peak_rss_bytes: int | None = field(default=None, compare=False)
     source: str = field(default="", compare=False)
+    ret: int | None = None
+    swap_used: int = 0
 
     @property
     def policy_name(self) -> str:
@@ -128,6 +141,11 @@ class Result:
     def reclaimed_bytes(self) -> int:
         """Bytes freed."""
         return self.reclaimed_pages << self.arch.page_shift
+
+    @property
+    def came_back_pages(self) -> int:
+        """Base pages given back to the allocator in any way: freed by reclaim, or left without a mapping by a split."""
+        return self.events["pages_came_back"]
 
     @property
     def target_reached(self) -> bool:

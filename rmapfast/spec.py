@@ -313,7 +313,12 @@ class PopulationSpec:
     @property
     def folio_flags(self) -> int:
         """Flags of every folio, but for those that are drawn."""
-        return KINDS[self.kind].folio_flags | (FolioFlag.ACTIVE if self.active else 0)
+        several = self.sharing > 1 or self.external > 0
+        return (
+            KINDS[self.kind].folio_flags
+            | (FolioFlag.ACTIVE if self.active else 0)
+            | (FolioFlag.MAYBE_SHARED if several else 0)
+        )
 
     @property
     def vma_flags(self) -> int:

@@ -24,7 +24,7 @@ from rmapfast.parallel import opened
 from rmapfast.policy import Policy
 from rmapfast.result import Outcome
 from rmapfast.spec import PopulationSpec
-from rmapfast.swap import UNLIMITED_SWAP
+from rmapfast.swap import Swap
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -130,17 +130,20 @@ class _Worker(threading.local):
 _worker = _Worker()
 
 
-def streams(spec: PopulationSpec, slots: int | None) -> bool:
-    """Return whether a described population can be reclaimed block by block; `slots` is the swap space in pages.
+def streams(spec: PopulationSpec, swap: Swap | None) -> bool:
+    """Return whether a described population can be reclaimed block by block.
 
     It can if its inactive list is in address order (not with ``shuffle`` or ``active``), the length of the list is
-    known without making it, swap space cannot run out, and no anonymous folio has to be split first.
+    known without making it, and no folio can be split: swap space cannot run out, and no folio is or becomes partially
+    mapped.
     """
     described = spec.describe()
     swapbacked = spec.kind in ("anon", "shmem")
     if spec.shuffle or spec.active or described["folios"] is None or described["inactive"] is None:
         return False
-    return not swapbacked or slots is None or (slots == UNLIMITED_SWAP and not spec.holes)
+    if spec.kind == "lazyfree" and spec.dirty and max(spec.mix) > 1:
+        return False  # an unmap that fails at a dirty page leaves the folio partially mapped
+    return not swapbacked or swap is None or (swap == Swap() and not spec.holes)
 
 
 def reclaim_stream(
@@ -148,7 +151,7 @@ def reclaim_stream(
     target_pages: int,
     policy: Policy,
     arch: Arch,
-    slots: int | None,
+    swap: Swap | None,
     *,
     threads: int,
     executor: str | Executor | None,
@@ -166,8 +169,8 @@ def reclaim_stream(
         Base pages to free.
     policy : Policy
     arch : Arch
-    slots : int or None
-        Swap slots; None without swap space.
+    swap : Swap or None
+        The swap device; None without swap space.
     threads : int
         Threads that visit shards, where there is no `executor`. With 1 the calling thread visits them.
     executor : str or concurrent.futures.Executor, optional
@@ -184,8 +187,8 @@ def reclaim_stream(
         If the target is not met by the inactive list.
     """
     start = time.perf_counter()
-    shards = Shards(spec, policy, arch, slots is not None, fast)
-    listed = spec.describe()["inactive"] if slots is not None or spec.kind in _FILE_LRU else 0
+    shards = Shards(spec, policy, arch, swap is not None, fast)
+    listed = spec.describe()["inactive"] if swap is not None or spec.kind in _FILE_LRU else 0
     loop = _core.Loop(arch, listed, spec.pages if listed else 0, target_pages)
     total = _Total()
     alone = executor is None and threads == 1
@@ -207,7 +210,9 @@ def reclaim_stream(
                     progress(loop.freed_pages)
                 if loop.ended:
                     break
-    return Outcome(None, total.events + loop.events, total.referenced, total.lengths, time.perf_counter() - start)
+    swap_used = 0 if spec.kind in _FILE_LRU else loop.freed_pages
+    wall_s = time.perf_counter() - start
+    return Outcome(None, total.events + loop.events, total.referenced, total.lengths, wall_s, swap_used=swap_used)
 
 
 class _Total:

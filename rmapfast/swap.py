@@ -2,34 +2,122 @@
 
 from __future__ import annotations
 
-from rmapfast.support import parse_size
+import operator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from rmapfast.support import checked_boolean, parse_size
 
 # Slots of unlimited swap space: more than the largest population has pages.
 UNLIMITED_SWAP = 1 << 48
 
 
-def swap_pages(swap: bool | int | str | None, page_shift: int) -> int | None:
-    """Return the swap slots, one a page, that an argument `swap` stands for.
+@dataclass(frozen=True, eq=False)
+class Swap:
+    """A swap device: how many slots are free, and whether large folios find a run of them.
+
+    Without a map a folio fits as a whole while as many slots are free as it has pages, and offsets are handed out
+    upwards. With a map, offsets are those of the device. It is cut in clusters of as many slots as a page table has
+    entries. A large folio needs an aligned free run in a cluster that is unused or serves its order; a single page may
+    use any cluster. docs/model.md, section 6, says more.
 
     Parameters
     ----------
-    swap : bool, int, str or None
-        True: unlimited. False or None: no swap space. Else a size in bytes, or as text such as ``"1GiB"``.
+    slots : int, optional
+        Free slots, at most 2^48; with a map the size of the device in slots. None is unlimited, and with a map the
+        length of the map.
+    fragmented : bool
+        No run of slots is free: single pages find a slot, large folios do not. Not together with a map.
+    free : array_like of bool, shape (slots,), optional
+        Which offsets are free at the start. Offset 0 holds the header of the device and is never free.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument: for a map that is not as long as the device, of another type, or with offset 0 free.
+
+    Examples
+    --------
+    >>> Swap(slots=3).slots
+    3
+    >>> Swap(free=[False, True, True, True]).free_slots
+    3
+    """
+
+    slots: int | None = None
+    fragmented: bool = False
+    free: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        checked_boolean("fragmented", self.fragmented)
+        if self.slots is not None:
+            try:
+                slots = operator.index(self.slots)
+            except TypeError:
+                raise TypeError(f"slots: expected a whole number or None, got {self.slots!r}") from None
+            if isinstance(self.slots, bool) or not 0 <= slots <= UNLIMITED_SWAP:
+                raise ValueError(f"slots: expected 0 to 2^48 slots or None, got {self.slots!r}")
+            object.__setattr__(self, "slots", slots)
+        if self.free is None:
+            return
+        free = np.asarray(self.free)
+        if free.dtype != np.bool_ or free.ndim != 1:
+            raise TypeError(f"free: expected bools of one dimension, got {free.dtype} with shape {free.shape}")
+        if self.slots is not None and len(free) != self.slots:
+            raise ValueError(f"free: expected as many elements as the device has slots, {self.slots}, got {len(free)}")
+        if self.fragmented:
+            raise ValueError("fragmented: expected False together with a map of free slots, got True")
+        if len(free) and free[0]:
+            raise ValueError("free: offset 0 holds the header of the device; expected False there, got True")
+        free = free.copy()
+        free.flags.writeable = False
+        object.__setattr__(self, "free", free)
+        object.__setattr__(self, "slots", len(free))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Swap):
+            return NotImplemented
+        if (self.slots, self.fragmented, self.free is None) != (other.slots, other.fragmented, other.free is None):
+            return False
+        return self.free is None or other.free is None or np.array_equal(self.free, other.free)
+
+    def __hash__(self) -> int:
+        return hash((self.slots, self.fragmented, None if self.free is None else self.free.tobytes()))
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that are free at the start, :data:`UNLIMITED_SWAP` if they never run out."""
+        if self.free is not None:
+            return int(np.count_nonzero(self.free))
+        return UNLIMITED_SWAP if self.slots is None else self.slots
+
+
+def swap_device(swap: Swap | bool | int | str | None, page_shift: int) -> Swap | None:
+    """Return the device that an argument `swap` means: True is unlimited, False and None are none, else a size.
+
+    Parameters
+    ----------
+    swap : Swap, bool, int, str or None
+        A size is in bytes, or such as ``"1GiB"``.
     page_shift : int
         log2 of the base page size in bytes.
 
     Returns
     -------
-    int or None
-        Slots; None without swap space.
+    Swap or None
+        None if there is no swap at all; so is a device without slots.
 
     Raises
     ------
     TypeError, ValueError
-        If `swap` is none of these.
+        For what is no size.
     """
     if swap is True:
-        return UNLIMITED_SWAP
+        return Swap()
     if swap is False or swap is None:
         return None
-    return parse_size(swap, "swap") >> page_shift
+    device = swap if isinstance(swap, Swap) else Swap(min(parse_size(swap, "swap") >> page_shift, UNLIMITED_SWAP))
+    return None if device.slots == 0 else device

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from rmapfast.arch import Arch
+from rmapfast.layout import MAX_ORDER
+from rmapfast.support import checked_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,9 @@ class Assumptions:
         For ``young`` as a fraction, and for ``lru='shuffled'``.
     cont : bool
         Set CONT in the contpte blocks that the kernel would fold (arm64).
+    folio_order : int, optional
+        Smallest order of a folio of which a head or tail page is seen. A capture shows the pages that are mapped; a
+        folio of which only some are may be larger than they show.
 
     Raises
     ------
@@ -50,6 +55,7 @@ class Assumptions:
     lru: str = "address"
     seed: int = 0
     cont: bool = True
+    folio_order: int | None = None
 
     def __post_init__(self) -> None:
         """Check every argument."""
@@ -62,6 +68,8 @@ class Assumptions:
         _check("uffd_wp", self.uffd_wp, ("capture", "ignore"))
         _check("lru", self.lru, ("address", "shuffled"))
         _check("cont", self.cont, (), (bool, np.bool_), "True", "False")
+        if self.folio_order is not None:
+            checked_integer("folio_order", self.folio_order, 0, MAX_ORDER)
 
     @property
     def young_of_all(self) -> bool | None:
@@ -80,6 +88,7 @@ class Assumptions:
             "lru": f"{self.lru} order; active and unevictable as in kpageflags; unmapped page cache is not there",
             "references": "mappings and page or swap cache, no others",
             "seed": str(self.seed),
+            **({} if self.folio_order is None else {"folio_order": f"{self.folio_order} at least, where in doubt"}),
         }
 
 

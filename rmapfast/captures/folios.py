@@ -14,6 +14,7 @@ def visible_folios(
     length: npt.NDArray[np.int64],
     kf: npt.NDArray[np.uint64],
     index: npt.NDArray[np.int64],
+    min_order: int = 0,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
     """Reconstruct the folios of visible pages.
 
@@ -34,6 +35,8 @@ def visible_folios(
         Entry of kpageflags that all pages of the interval have.
     index : array of int64, shape (intervals,)
         Page offset of the first page.
+    min_order : int
+        Smallest order of a folio that a head or tail page belongs to.
 
     Returns
     -------
@@ -45,7 +48,7 @@ def visible_folios(
     last = start + length - 1
     head = has_flags(kf, "head") & (length == 1)
     tail = has_flags(kf, "tail") & ~head
-    block, order = _compound_blocks(start, last, head, tail)
+    block, order = _compound_blocks(start, last, head, tail, min_order)
     size = 1 << order
     wrong = np.zeros(len(block) + 1, bool)
     inside = []
@@ -73,6 +76,7 @@ def _compound_blocks(
     last: npt.NDArray[np.int64],
     head: npt.NDArray[np.bool_],
     tail: npt.NDArray[np.bool_],
+    min_order: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return first PFN and order of the smallest naturally aligned blocks that hold the runs of head and tail pages."""
     joins = np.zeros(len(start), bool)
@@ -82,7 +86,7 @@ def _compound_blocks(
     with_head, compound = head[first], (head | tail)[first]
     low = np.maximum(np.where(with_head, start[first], start[first] - 1), 0)
     high = np.where(with_head, np.maximum(run_last, low + 1), run_last)
-    order = np.frexp((low ^ high).astype(np.float64))[1].astype(np.int64)
+    order = np.maximum(np.frexp((low ^ high).astype(np.float64))[1].astype(np.int64), min_order)
     block = low >> order << order
     good = compound & (order <= MAX_ORDER) & ~(with_head & (block != low))
     # Naturally aligned blocks are disjoint, or one holds the other. Keep those that no other one holds.

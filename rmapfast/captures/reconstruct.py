@@ -11,7 +11,7 @@ functions below fill them and add columns. Numbers of VMAs, pages and tables are
 ``interval``
     Disjoint ranges of visible PFNs, in rising order: ``start``, ``length``. By the piece that shows it first: ``kf``,
     ``vma``, ``index`` (page offset of the first page) and ``page``. Its rows in ``part``: ``first_part`` and ``parts``,
-    their number.
+    their number. ``external``: whether processes outside the captures map it too.
 ``seen``
     One row for each interval in each piece that shows it: ``piece``, ``interval``, ``vma``, ``index`` (page offset that
     this VMA gives the first page).
@@ -128,10 +128,10 @@ def population_arrays(
     vmas = _Vmas(captures, arch, assumed.uffd_wp == "capture")
     piece = _join_pieces(captures, vmas, arch, notes)
     seen, interval = _visible_intervals(piece, vmas)
-    folio, part = _find_folios(interval, notes)
+    folio, part = _find_folios(interval, notes, assumed.folio_order or 0)
     leaf = _find_pmd_leaves(piece, folio, arch, notes)
     _count_mappings(folio, part, interval, seen, piece, leaf, captures, notes)
-    _set_flags(folio, part, interval, seen, piece)
+    _set_flags(folio, part, interval, seen, piece, vmas)
     _note_displaced(folio, part, interval, seen, notes)
     ptes = _make_ptes(piece, vmas, assumed, notes)
     folio = _number_by_address(folio, part)
@@ -347,10 +347,10 @@ def _index(folio: Table) -> FolioIndex:
     return FolioIndex(folio["pfn"].astype(np.uint64), folio["order"].astype(np.uint8))
 
 
-def _find_folios(interval: Table, notes: dict[str, str]) -> tuple[Table, Table]:
+def _find_folios(interval: Table, notes: dict[str, str], min_order: int) -> tuple[Table, Table]:
     """Return ``folio`` and ``part``; add ``first_part`` and ``parts`` to ``interval``."""
     start, length, index = interval["start"], interval["length"], interval["index"]
-    pfn, order, broken = visible_folios(start, length, interval["kf"], index)
+    pfn, order, broken = visible_folios(start, length, interval["kf"], index, min_order)
     if broken:
         notes["broken"] = f"{broken} pages with contradictory head and tail flags: folios of order 0"
     folio = {"pfn": pfn, "order": order, "pages": np.int64(1) << order}
@@ -440,6 +440,7 @@ def _count_mappings(
     in_part = folio["visible"] < folio["pages"]
     smallest, largest = np.minimum.reduceat(count, first_part), np.maximum.reduceat(count, first_part)
     folio["differ"] = np.where(in_part, np.minimum(smallest, 0), smallest) != largest
+    interval["external"] = reported > times_seen
     external = int((np.maximum(reported - times_seen, 0) * interval["length"]).sum())
     notes["external"] = f"{external} page mappings by processes outside these captures (kpagecount)"
     if in_part.any():
@@ -449,7 +450,7 @@ def _count_mappings(
         )
 
 
-def _set_flags(folio: Table, part: Table, interval: Table, seen: Table, piece: Table) -> None:
+def _set_flags(folio: Table, part: Table, interval: Table, seen: Table, piece: Table, vmas: _Vmas) -> None:
     """Add ``flags`` and ``anon`` to ``folio`` and ``flags`` to ``part``, by kpageflags and pagemap."""
     nr, kf, first_part = len(interval["start"]), interval["kf"], folio["first_part"]
     word = np.zeros(nr, np.uint32)
@@ -469,6 +470,15 @@ def _set_flags(folio: Table, part: Table, interval: Table, seen: Table, piece: T
     anon = flags & FolioFlag.ANON > 0
     in_part = (folio["visible"] < folio["pages"]) & (folio["mapped"] > 0)
     flags[anon & in_part] |= FolioFlag.PARTIALLY_MAPPED
+    # More than one process: several of these captures, or mappings that none of them shows.
+    first_mm, last_mm = np.full(nr, len(vmas.start) + 1), np.full(nr, -1)
+    np.minimum.at(first_mm, seen["interval"], vmas.mm[seen["vma"]])
+    np.maximum.at(last_mm, seen["interval"], vmas.mm[seen["vma"]])
+    several = np.minimum.reduceat(first_mm[part["interval"]], first_part) < np.maximum.reduceat(
+        last_mm[part["interval"]], first_part
+    )
+    several |= np.bitwise_or.reduceat(interval["external"][part["interval"]], first_part)
+    flags[several] |= FolioFlag.MAYBE_SHARED
     folio |= {"flags": flags, "anon": anon}
 
 

@@ -8,14 +8,22 @@ from typing import Any
 
 import rmapfast as rf
 from rmapfast.cli.shared import Progress, Verbs, add_verb, print_json
-from rmapfast.verify import ENGINES, capture_lines, count_lines, replay_captures, replay_counts
+from rmapfast.verify import (
+    ENGINES,
+    CaptureCase,
+    RecordedCase,
+    count_lines,
+    directory_lines,
+    replay_counts,
+    replay_directory,
+)
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "conformance", run, "Replay what real kernels did and compare every field.")
     verb.add_argument("files", nargs="*", metavar="FILE", help="recorded vectors (*.jsonl.gz)")
-    verb.add_argument("--engine", choices=tuple(ENGINES), default="c", help="what replays the vectors (c)")
+    verb.add_argument("--engine", choices=tuple(ENGINES), default="c", help="what replays vectors and captures (c)")
     verb.add_argument(
         "--live", action="append", metavar="DIR", default=[], help="captures from before and after a reclaim"
     )
@@ -43,10 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
         }
         lines += [f"engine: {arguments.engine}", *report.lines()]
     for directory in arguments.live:
-        cases = replay_captures(directory)
+        recorded, named = replay_directory(directory, arguments.engine)
+        cases: list[RecordedCase | CaptureCase] = [*recorded, *named]
         ok &= all(case.agrees for case in cases)
         documents.setdefault("live", []).extend(dataclasses.asdict(case) | {"agrees": case.agrees} for case in cases)
-        lines += [directory, *capture_lines(cases)]
+        lines += [directory, *directory_lines(recorded, named)]
     for path in arguments.counts:
         counts = replay_counts(path)
         ok &= all(count.agrees is not False for count in counts)

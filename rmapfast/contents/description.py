@@ -17,11 +17,10 @@ from rmapfast.events import EVENT_NAMES
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, VmaFlag, folio_kind
 from rmapfast.layout import ranges
 from rmapfast.loop import BUDGET, check_population
-from rmapfast.pageout import split_partially_mapped
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.support import format_size
-from rmapfast.swap import UNLIMITED_SWAP
+from rmapfast.swap import Swap
 
 # Policies that a description unmaps with by default: without batches; before and after batches of file folios; the
 # newest edition; and the proposed batches of swapped-out anonymous folios.
@@ -213,13 +212,14 @@ def _unmapped(
     Each policy unmaps every folio of a copy. It does so order by order, so that the lengths of the steps tell which
     were whole folios.
     """
-    population, split = split_partially_mapped(population)
+    wanted = FolioFlag.ANON | FolioFlag.SWAPBACKED | FolioFlag.PARTIALLY_MAPPED
+    split = int(np.count_nonzero((population.folio_flags & wanted == wanted) & (population.folio_order > 0)))
     order = population.folio_order.astype(np.int64)
     mapped = len(entries.slot)
     results = {}
     for policy in policies:
         after = population.copy()
-        run = _core.Run(after, policy, arch, swap_pages=UNLIMITED_SWAP)
+        run = _core.Run(after, policy, arch, swap=Swap(), room="reclaim")
         steps: dict[int, int] = {}
         batched = whole = 0
         for number in np.unique(order).tolist():

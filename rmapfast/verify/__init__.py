@@ -7,6 +7,7 @@ from rmapfast.verify.drawing import case_drawing
 from rmapfast.verify.generation import capture_cases, random_cases
 from rmapfast.verify.invariants import INVARIANTS, UnmapOutcome, judge, unmap_case
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
+from rmapfast.verify.recorded import RecordedCase, directory_lines, replay_directory, replay_recorded
 from rmapfast.verify.report import CheckReport, PolicyCheck, Violation, check_drawings, check_table
 from rmapfast.verify.vectors import ENGINES, ConformanceReport, conformance
 
@@ -19,6 +20,7 @@ __all__ = [
     "ConformanceReport",
     "Count",
     "PolicyCheck",
+    "RecordedCase",
     "UnmapOutcome",
     "VectorError",
     "Violation",
@@ -31,11 +33,14 @@ __all__ = [
     "check_table",
     "conformance",
     "count_lines",
+    "directory_lines",
     "history_of",
     "judge",
     "load_case",
     "random_cases",
     "replay_captures",
     "replay_counts",
+    "replay_directory",
+    "replay_recorded",
     "unmap_case",
 ]

@@ -25,6 +25,7 @@ from rmapfast.flags import FolioFlag
 from rmapfast.loop import reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.swap import Swap
 
 # Unrelated rmap removals of single pages that a row may hold.
 UNRELATED_REMOVALS = 4
@@ -123,7 +124,7 @@ def replay_calls(
 ) -> tuple[Events, dict[int, int]]:
     """Unmap the first `unmapped` folios, each reference-checked before; the first `checked - unmapped` once earlier."""
     population.folio_refcount += 1  # isolated
-    run = _core.Run(population, policy, arch, swap_pages=1 << 30)
+    run = _core.Run(population, policy, arch, swap=Swap(1 << 30))
     for folio in range(checked - unmapped):
         run.folio_referenced_one(folio, 0)
     large = int(population.folio_order[0]) > 0

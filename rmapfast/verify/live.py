@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,9 @@ class CaptureCase:
         return not self.differences
 
 
-def replay_captures(directory: str | os.PathLike[str]) -> list[CaptureCase]:
+def replay_captures(
+    directory: str | os.PathLike[str], engine: str = "c", without: Container[str] = ()
+) -> list[CaptureCase]:
     """Reclaim the "before" capture of every pair in a directory and compare with its "after".
 
     Parameters
@@ -70,6 +73,10 @@ def replay_captures(directory: str | os.PathLike[str]) -> list[CaptureCase]:
         Holds ``NAME.before.npz`` and ``NAME.after.npz``; ``NAME.p0``, ``NAME.p1`` ... are processes of one case. A name
         that ends in ``_pageout`` is replayed as MADV_PAGEOUT, one in ``_memcg`` as memory.reclaim of everything, one
         in ``_partfree`` as no reclaim, any other as memory.reclaim of as many pages as the pair lost. There is no swap.
+    engine : {'c', 'general', 'reference'}
+        As for :func:`rmapfast.reclaim`.
+    without : container of str
+        Names of cases that are left out.
 
     Returns
     -------
@@ -89,10 +96,10 @@ def replay_captures(directory: str | os.PathLike[str]) -> list[CaptureCase]:
     for path in befores:
         name = re.sub(r"\.p\d+$", "", path.name.removesuffix(".before.npz"))
         groups.setdefault(name, []).append(path)
-    return [_replay(name, paths) for name, paths in groups.items()]
+    return [_replay(name, paths, engine) for name, paths in groups.items() if name not in without]
 
 
-def _replay(name: str, paths: list[Path]) -> CaptureCase:
+def _replay(name: str, paths: list[Path], engine: str) -> CaptureCase:
     afters = [path.with_name(path.name.replace(".before.npz", ".after.npz")) for path in paths]
     for path in afters:
         if not path.exists():
@@ -108,7 +115,8 @@ def _replay(name: str, paths: list[Path]) -> CaptureCase:
     start = np.concatenate([_states(Population.from_captures([capture])) for capture in before])
     if len(start) != len(real):
         raise CaptureError(f"{afters[0]}: {len(real)} pages, but the capture before has {len(start)}")
-    action, result = _act(name, population, edition, int(np.sum((start == _MAPPED) & (real != _MAPPED))))
+    unmapped = int(np.sum((start == _MAPPED) & (real != _MAPPED)))
+    action, result = _act(name, population, edition, unmapped, engine)
     model = _states(result) if result else start
     return CaptureCase(
         name=name,
@@ -121,26 +129,29 @@ def _replay(name: str, paths: list[Path]) -> CaptureCase:
     )
 
 
-def _act(name: str, population: Population, policy: str, unmapped: int) -> tuple[str, Population | None]:
+def _act(name: str, population: Population, policy: str, unmapped: int, engine: str) -> tuple[str, Population | None]:
     """Replay what the case's name says; return the action, and the population after it (None: nothing is reclaimed)."""
     page = 1 << population.page_shift
     if name.endswith("_pageout"):
-        return "MADV_PAGEOUT", reclaim(population, 0, policy=policy, entry="pageout", swap=False).after
+        return "MADV_PAGEOUT", reclaim(population, 0, policy=policy, entry="pageout", swap=False, engine=engine).after
     if name.endswith("_memcg"):
         everything = population.nr_pages * page
-        return "force_empty", reclaim(population, everything, policy=policy, swap=False).after
+        return "force_empty", reclaim(population, everything, policy=policy, swap=False, engine=engine).after
     if name.endswith("_partfree"):
         return "MADV_FREE, no reclaim", None
     # Other page cache took part of the request there, also inside the isolations. So the number of pages comes from the
-    # pair, and reclaim gets to see that many pages from the heads of the lists.
+    # pair, and reclaim gets to see the folios at the heads of the lists that have that many mapped pages.
     lru = np.concatenate([population.lru_inactive, population.lru_active])
-    seen = np.cumsum(np.int64(1) << population.folio_order[lru].astype(np.int64)) <= unmapped
+    large = population.folio_order[lru] > 0
+    seen = np.cumsum(np.where(large, population.folio_nr_pages_mapped[lru], 1), dtype=np.int64) <= unmapped
     nr_inactive = len(population.lru_inactive)
     population.lru_inactive, population.lru_active = (
         lru[:nr_inactive][seen[:nr_inactive]],
         lru[nr_inactive:][seen[nr_inactive:]],
     )
-    return f"memory.reclaim of {unmapped} pages", reclaim(population, unmapped * page, policy=policy, swap=False).after
+    everything = population.nr_pages * page
+    result = reclaim(population, everything, policy=policy, swap=False, engine=engine)
+    return f"memory.reclaim of {unmapped} pages", result.after
 
 
 def _states(population: Population) -> npt.NDArray[np.uint8]:
