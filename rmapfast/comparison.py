@@ -17,7 +17,7 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import provenance
 from rmapfast.reports import comparison_table
-from rmapfast.result import PolicyFunction, Result, resolve_costs
+from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
 from rmapfast.support import closest
@@ -210,7 +210,7 @@ def compare(
             base = population(arch) if population else Population.synthetic(arch=arch)
         described = described or base.describe()
         for number, policy in enumerate(chosen, 1):
-            label = f"{getattr(policy, 'name', 'policy')} on {arch.name}"
+            label = f"{policy_name(policy)} on {arch.name}"
             runs.append(
                 reclaim(
                     base,

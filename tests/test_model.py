@@ -596,7 +596,7 @@ def test_batched_unmap_ends_as_per_page(policy, odd):
 @pytest.mark.parametrize("policy", SOUND)
 @pytest.mark.parametrize("entry", ["memory.reclaim", "pageout"])
 def test_batched_reclaim_ends_as_per_page(policy, entry):
-    """A whole reclaim in which no unmap fails ends alike: page tables, folios, counters, lists, what was freed."""
+    """A reclaim in which no unmap fails ends equal: page tables, folios, counters, lists, what was freed."""
     compared = batched = 0
     for seed in range(300):
         odd = (0.0, 0.05, 0.15, 0.3)[seed % 4]

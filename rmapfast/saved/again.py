@@ -50,7 +50,12 @@ class Rerun:
         return not self.differences
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the outcome as a dict that serialises to JSON."""
+        """Return the outcome as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "file": self.path,
             "rmapfast_before": self.before,
