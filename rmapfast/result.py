@@ -100,7 +100,8 @@ class Result:
     source : str
         Name of the result that the run is from, where :meth:`Comparison.of` put several together; else empty.
     ret : int or None
-        What madvise returned: 0, -22 (EINVAL) or -12 (ENOMEM); of several calls the last. None for memory.reclaim.
+        What madvise returned: 0, -22 (EINVAL) or -12 (ENOMEM); of several calls the first that failed. None for
+        memory.reclaim.
     swap_used : int
         Swap slots in use at the end less those at the start.
 
@@ -251,6 +252,9 @@ class Result:
             "reclaimed_bytes": self.reclaimed_bytes,
             "reclaimed_pages": self.reclaimed_pages,
             "target_reached": self.target_reached,
+            "came_back_pages": self.came_back_pages,
+            "swap_used": self.swap_used,
+            "ret": self.ret,
             "events": dict(self.events),
             "referenced_events": {name: count for name, count in self.referenced_events.items() if count},
             "batch_lengths": {str(nr): count for nr, count in sorted(self.batch_lengths.items())},

@@ -7,7 +7,7 @@ The contents of pages, pins, references by others and further processes change w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,6 @@ import numpy.typing as npt
 from rmapfast import pte
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.layout import FolioIndex
-
-if TYPE_CHECKING:
-    from rmapfast.population import Population
 
 # What can be said of pages.
 UNSEEN = {
@@ -32,7 +29,36 @@ UNSEEN = {
 PIN_REFERENCES = 1024
 
 
-def assume_pages(population: Population, pages: Mapping[str, npt.ArrayLike], *, mm: int = 0) -> None:
+class Arrays(Protocol):
+    """What is read and changed of a :class:`rmapfast.Population`."""
+
+    ptes: npt.NDArray[np.uint64]
+    vma_start: npt.NDArray[np.uint64]
+    vma_end: npt.NDArray[np.uint64]
+    vma_pgoff: npt.NDArray[np.uint64]
+    vma_mm: npt.NDArray[np.uint32]
+    vma_pte_base: npt.NDArray[np.uint64]
+    folio_pfn: npt.NDArray[np.uint64]
+    folio_index: npt.NDArray[np.uint64]
+    folio_order: npt.NDArray[np.uint8]
+    folio_flags: npt.NDArray[np.uint32]
+    folio_refcount: npt.NDArray[np.int32]
+    folio_mapcount: npt.NDArray[np.int32]
+    folio_entire_mapcount: npt.NDArray[np.int32]
+    folio_nr_pages_mapped: npt.NDArray[np.int32]
+    folio_page_base: npt.NDArray[np.uint64]
+    page_mapcount: npt.NDArray[np.int32]
+    page_flags: npt.NDArray[np.uint8]
+    rmap_start: npt.NDArray[np.uint64]
+    rmap_vma: npt.NDArray[np.uint32]
+    assumptions: dict[str, Any]
+
+    @property
+    def nr_folios(self) -> int:
+        """Number of folios."""
+
+
+def assume_pages(population: Arrays, pages: Mapping[str, npt.ArrayLike], *, mm: int = 0) -> None:
     """Change a population to what is assumed of single pages, and note it in ``population.assumptions``.
 
     Parameters
@@ -90,7 +116,7 @@ def _page_numbers(name: str, given: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def _locate(
-    population: Population, name: str, vpns: npt.NDArray[np.int64], mm: int
+    population: Arrays, name: str, vpns: npt.NDArray[np.int64], mm: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the slot in ``ptes`` (-1: not mapped), the folio, and the page in it of each virtual page."""
     pop = population
@@ -130,7 +156,7 @@ def _locate(
 _Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]
 
 
-def _expand(population: Population, found: _Found) -> npt.NDArray[np.int64]:
+def _expand(population: Arrays, found: _Found) -> npt.NDArray[np.int64]:
     """Write what is stored for a whole folio out to its pages; return these folios."""
     pop = population
     folios: npt.NDArray[np.int64] = np.unique(
@@ -147,7 +173,7 @@ def _expand(population: Population, found: _Found) -> npt.NDArray[np.int64]:
     return folios
 
 
-def _settle(population: Population, folios: npt.NDArray[np.int64]) -> None:
+def _settle(population: Arrays, folios: npt.NDArray[np.int64]) -> None:
     """Store what pages have in common for the whole folio again (docs/model.md, section 2)."""
     pop = population
     for folio in folios:
@@ -166,13 +192,13 @@ def _settle(population: Population, folios: npt.NDArray[np.int64]) -> None:
 
 
 def _assume_zero_filled(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     pop.page_flags[pop.folio_page_base[folio].astype(np.int64) + page] |= PageFlag.ZERO
 
 
 def _assume_dirty(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     anon = pop.folio_flags[folio] & FolioFlag.ANON > 0
     pop.ptes[slot[anon & (slot >= 0)]] |= pte.WRITE | pte.DIRTY
@@ -180,20 +206,20 @@ def _assume_dirty(
 
 
 def _assume_pinned(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     pop.folio_flags[folio] |= FolioFlag.PINNED
     np.add.at(pop.folio_refcount, folio, np.where(pop.folio_order[folio] > 0, 1, PIN_REFERENCES).astype(np.int32))
 
 
 def _assume_extra_references(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     np.add.at(pop.folio_refcount, folio, np.int32(1))
 
 
 def _assume_shared(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     pop.folio_flags[folio] |= FolioFlag.MAYBE_SHARED
     at = pop.folio_page_base[folio].astype(np.int64) + page
