@@ -73,8 +73,8 @@ class Policy:
         Where a single page looks for a swap slot first, on a device with a map: in a cluster that serves single pages;
         or, up to v6.14, in the cluster of the last single page and then in an empty one, which large folios then lack.
     sharing : {'guess', 'tracked'}
-        How madvise tells whether a large folio is shared: up to v6.14 a guess from the mapcount of its first page; since
-        v6.15 the folio flag ``MAYBE_SHARED``.
+        How madvise tells whether a large folio is shared: up to v6.14 a guess from the mapcount of its first page;
+        since v6.15 the folio flag ``MAYBE_SHARED``.
     dirty_flush : {'folio', 'batch'}
         What the TLB flush before a write-out is for: each dirty folio (every edition), or up to 31 dirty folios that
         are written out after it.
