@@ -1,5 +1,5 @@
 /* The deferred-split queue: large anonymous folios of which some pages are no longer mapped. The
- * shrinker splits them. */
+ * shrinker (shrinker.h) splits them. */
 #ifndef RMF_DEFERRED_H
 #define RMF_DEFERRED_H
 
@@ -17,13 +17,11 @@ void rmf_deferred_free(struct rmf_run *run);
 void rmf_deferred_add(struct rmf_run *run, uint64_t folio);
 void rmf_deferred_remove(struct rmf_run *run, uint64_t folio);
 
+/* Take the first folio off the queue, which is not empty. */
+uint32_t rmf_deferred_pop(struct rmf_run *run);
+
 /* Write the folios on the queue, the first to be scanned first, to out[], which has room for
  * run->deferred.n. */
 void rmf_deferred_list(const struct rmf_run *run, uint32_t *out);
-
-/* Models do_shrink_slab(), mm/shrinker.c, and deferred_split_scan(), mm/huge_memory.c, Linux v7.0,
- * in a pass of reclaim of the given priority. Returns how many folios were split. Their pieces are
- * still to be placed on the LRU lists (struct rmf_pieces). */
-uint64_t rmf_shrink_deferred(struct rmf_run *run, uint32_t priority);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef RMF_POPULATION_H
 #define RMF_POPULATION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -114,6 +115,20 @@ struct rmf_population {
 	const uint32_t *mm_flags;
 	uint64_t nr_mms;
 };
+
+/* An array of a population: the attribute of that name of rmapfast.Population. */
+struct rmf_array {
+	const char *name;
+	char type; /* of its elements, as NumPy's character: Q, I, B are unsigned, q, i signed */
+	bool written; /* by a run */
+	size_t at; /* of the pointer in struct rmf_population */
+	size_t nr; /* of the number of its elements there, but for `times` and `more` */
+	uint32_t times;
+	uint32_t more;
+};
+
+/* Array number i, or NULL. The first array of a kind says how many elements the others have. */
+const struct rmf_array *rmf_population_array(unsigned int i);
 
 /* Check that the arrays fit together. Returns 0, or RMF_EINVAL with *fault filled in. Every index
  * is read once; the other functions rely on the indices. */

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "deferred.h"
+#include "shrinker.h"
 #include "memo.h"
 #include "swap.h"
 #include "tlb.h"

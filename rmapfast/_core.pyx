@@ -16,53 +16,24 @@ from rmapfast._csrc cimport *
 
 cnp.import_array()
 
-PTE_PRESENT = RMF_PTE_PRESENT
-PTE_WRITE = RMF_PTE_WRITE
-PTE_YOUNG = RMF_PTE_YOUNG
-PTE_DIRTY = RMF_PTE_DIRTY
-PTE_SOFT_DIRTY = RMF_PTE_SOFT_DIRTY
-PTE_UFFD_WP = RMF_PTE_UFFD_WP
-PTE_SPECIAL = RMF_PTE_SPECIAL
-PTE_UNUSED = RMF_PTE_UNUSED
-PTE_CONT = RMF_PTE_CONT
-PTE_PROT = RMF_PTE_PROT
-PTE_EXCLUSIVE = RMF_PTE_EXCLUSIVE
+PTE_PRESENT, PTE_WRITE, PTE_YOUNG, PTE_DIRTY = RMF_PTE_PRESENT, RMF_PTE_WRITE, RMF_PTE_YOUNG, RMF_PTE_DIRTY
+PTE_SOFT_DIRTY, PTE_UFFD_WP, PTE_SPECIAL = RMF_PTE_SOFT_DIRTY, RMF_PTE_UFFD_WP, RMF_PTE_SPECIAL
+PTE_UNUSED, PTE_CONT, PTE_PROT, PTE_EXCLUSIVE = RMF_PTE_UNUSED, RMF_PTE_CONT, RMF_PTE_PROT, RMF_PTE_EXCLUSIVE
 PTE_MARKER_WORD = rmf_mk_marker()
 ZERO_PFN = RMF_ZERO_PFN
 PFN_SHIFT = RMF_PFN_SHIFT
-KIND_SHIFT = RMF_KIND_SHIFT
-KIND_MASK = RMF_KIND_MASK
+KIND_SHIFT, KIND_MASK = RMF_KIND_SHIFT, RMF_KIND_MASK
 
-VMA_LOCKED = RMF_VMA_LOCKED
-VMA_UFFD_WP = RMF_VMA_UFFD_WP
-VMA_UFFD_ARMED = RMF_VMA_UFFD_ARMED
-VMA_DROPPABLE = RMF_VMA_DROPPABLE
-VMA_EXEC = RMF_VMA_EXEC
-VMA_SHARED = RMF_VMA_SHARED
-VMA_ANON = RMF_VMA_ANON
-TABLE_PTE = RMF_TABLE_PTE
-TABLE_ABSENT = RMF_TABLE_ABSENT
-TABLE_PMD_LEAF = RMF_TABLE_PMD_LEAF
-FOLIO_ANON = RMF_FOLIO_ANON
-FOLIO_SWAPBACKED = RMF_FOLIO_SWAPBACKED
-FOLIO_SWAPCACHE = RMF_FOLIO_SWAPCACHE
-FOLIO_DIRTY = RMF_FOLIO_DIRTY
-FOLIO_MLOCKED = RMF_FOLIO_MLOCKED
-FOLIO_REFERENCED = RMF_FOLIO_REFERENCED
-FOLIO_ACTIVE = RMF_FOLIO_ACTIVE
-FOLIO_PINNED = RMF_FOLIO_PINNED
-FOLIO_UNEVICTABLE = RMF_FOLIO_UNEVICTABLE
-FOLIO_YOUNG = RMF_FOLIO_YOUNG
-FOLIO_PARTIALLY_MAPPED = RMF_FOLIO_PARTIALLY_MAPPED
-FOLIO_LOCKED = RMF_FOLIO_LOCKED
-FOLIO_EXCLUSIVE = RMF_FOLIO_EXCLUSIVE
-FOLIO_PAGE_MAPCOUNTS = RMF_FOLIO_PAGE_MAPCOUNTS
-FOLIO_PAGE_FLAGS = RMF_FOLIO_PAGE_FLAGS
-FOLIO_FREED = RMF_FOLIO_FREED
-FOLIO_MAYBE_SHARED = RMF_FOLIO_MAYBE_SHARED
-PAGE_EXCLUSIVE = RMF_PAGE_EXCLUSIVE
-PAGE_HWPOISON = RMF_PAGE_HWPOISON
-PAGE_SWAP_DUP_FAIL = RMF_PAGE_SWAP_DUP_FAIL
+VMA_LOCKED, VMA_UFFD_WP, VMA_UFFD_ARMED = RMF_VMA_LOCKED, RMF_VMA_UFFD_WP, RMF_VMA_UFFD_ARMED
+VMA_DROPPABLE, VMA_EXEC, VMA_SHARED, VMA_ANON = RMF_VMA_DROPPABLE, RMF_VMA_EXEC, RMF_VMA_SHARED, RMF_VMA_ANON
+TABLE_PTE, TABLE_ABSENT, TABLE_PMD_LEAF = RMF_TABLE_PTE, RMF_TABLE_ABSENT, RMF_TABLE_PMD_LEAF
+FOLIO_ANON, FOLIO_SWAPBACKED, FOLIO_SWAPCACHE = RMF_FOLIO_ANON, RMF_FOLIO_SWAPBACKED, RMF_FOLIO_SWAPCACHE
+FOLIO_DIRTY, FOLIO_MLOCKED, FOLIO_REFERENCED = RMF_FOLIO_DIRTY, RMF_FOLIO_MLOCKED, RMF_FOLIO_REFERENCED
+FOLIO_ACTIVE, FOLIO_PINNED, FOLIO_UNEVICTABLE = RMF_FOLIO_ACTIVE, RMF_FOLIO_PINNED, RMF_FOLIO_UNEVICTABLE
+FOLIO_YOUNG, FOLIO_PARTIALLY_MAPPED, FOLIO_LOCKED = RMF_FOLIO_YOUNG, RMF_FOLIO_PARTIALLY_MAPPED, RMF_FOLIO_LOCKED
+FOLIO_EXCLUSIVE, FOLIO_PAGE_MAPCOUNTS = RMF_FOLIO_EXCLUSIVE, RMF_FOLIO_PAGE_MAPCOUNTS
+FOLIO_PAGE_FLAGS, FOLIO_FREED, FOLIO_MAYBE_SHARED = RMF_FOLIO_PAGE_FLAGS, RMF_FOLIO_FREED, RMF_FOLIO_MAYBE_SHARED
+PAGE_EXCLUSIVE, PAGE_HWPOISON, PAGE_SWAP_DUP_FAIL = RMF_PAGE_EXCLUSIVE, RMF_PAGE_HWPOISON, RMF_PAGE_SWAP_DUP_FAIL
 PAGE_ZERO = RMF_PAGE_ZERO
 MM_OUTSIDE_MEMCG = RMF_MM_OUTSIDE_MEMCG
 MAX_ORDER = RMF_MAX_ORDER
@@ -80,43 +51,32 @@ EVENTS = tuple(
     for i in range(RMF_NR_EVENTS)
 )
 RATES = tuple(rmf_rate_name(<rmf_rate_of>i).decode() for i in range(RMF_NR_RATES))
-
 EVENT_NAMES = tuple(event[0] for event in EVENTS)
-
 FPB_FLAGS = {
-    "RESPECT_DIRTY": RMF_FPB_RESPECT_DIRTY,
-    "RESPECT_SOFT_DIRTY": RMF_FPB_RESPECT_SOFT_DIRTY,
-    "RESPECT_WRITE": RMF_FPB_RESPECT_WRITE,
-    "MERGE_WRITE": RMF_FPB_MERGE_WRITE,
-    "MERGE_YOUNG_DIRTY": RMF_FPB_MERGE_YOUNG_DIRTY,
-    "UNCUT": RMF_FPB_UNCUT,
+    "RESPECT_DIRTY": RMF_FPB_RESPECT_DIRTY, "RESPECT_SOFT_DIRTY": RMF_FPB_RESPECT_SOFT_DIRTY,
+    "RESPECT_WRITE": RMF_FPB_RESPECT_WRITE, "MERGE_WRITE": RMF_FPB_MERGE_WRITE,
+    "MERGE_YOUNG_DIRTY": RMF_FPB_MERGE_YOUNG_DIRTY, "UNCUT": RMF_FPB_UNCUT,
 }
 TTU_FLAGS = {
-    "BATCH_FLUSH": RMF_TTU_BATCH_FLUSH,
-    "SYNC": RMF_TTU_SYNC,
-    "IGNORE_MLOCK": RMF_TTU_IGNORE_MLOCK,
-    "HWPOISON": RMF_TTU_HWPOISON,
-    "SPLIT_HUGE_PMD": RMF_TTU_SPLIT_HUGE_PMD,
+    "BATCH_FLUSH": RMF_TTU_BATCH_FLUSH, "SYNC": RMF_TTU_SYNC, "IGNORE_MLOCK": RMF_TTU_IGNORE_MLOCK,
+    "HWPOISON": RMF_TTU_HWPOISON, "SPLIT_HUGE_PMD": RMF_TTU_SPLIT_HUGE_PMD,
 }
 TRACE_KINDS = ("step", "step_nonpresent", "tlb_deferred", "tlb_immediate", "young", "beyond", "notifier", "yield")
 
+cdef unsigned int _NR_ARRAYS = 0
+while rmf_population_array(_NR_ARRAYS) != NULL:
+    _NR_ARRAYS += 1
+
 cdef dict _TLB = {"none": RMF_TLB_NONE, "x86": RMF_TLB_X86, "arm64": RMF_TLB_ARM64, "riscv": RMF_TLB_RISCV}
 cdef dict _UFFD = {
-    "first-entry": RMF_UFFD_FIRST_ENTRY,
-    "per-page": RMF_UFFD_PER_PAGE,
-    "whole-batch": RMF_UFFD_WHOLE_BATCH,
+    "first-entry": RMF_UFFD_FIRST_ENTRY, "per-page": RMF_UFFD_PER_PAGE, "whole-batch": RMF_UFFD_WHOLE_BATCH,
 }
 cdef dict _DONE = {"never": RMF_DONE_NEVER, "batched": RMF_DONE_BATCHED, "whole": RMF_DONE_WHOLE}
 cdef dict _SWAP_SPLIT = {
-    "always": RMF_SWAP_SPLIT_ALWAYS,
-    "any-slot": RMF_SWAP_SPLIT_ANY_SLOT,
+    "always": RMF_SWAP_SPLIT_ALWAYS, "any-slot": RMF_SWAP_SPLIT_ANY_SLOT,
     "all-slots": RMF_SWAP_SPLIT_ALL_SLOTS,
 }
-cdef dict _ADVICE = {
-    "MADV_PAGEOUT": RMF_MADV_PAGEOUT,
-    "MADV_COLD": RMF_MADV_COLD,
-    "MADV_FREE": RMF_MADV_FREE,
-}
+cdef dict _ADVICE = {"MADV_PAGEOUT": RMF_MADV_PAGEOUT, "MADV_COLD": RMF_MADV_COLD, "MADV_FREE": RMF_MADV_FREE}
 cdef tuple _ROOM = ("reclaim", "madvise")
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
@@ -349,18 +309,24 @@ cdef class Run:
             error = rmf_swap_map_set(self.run, slots, nr, &fault)
         _raise_error(error, &fault)
 
-    cdef void *_lengthen(self, population, str name, uint64_t capacity):
-        """The memory of a longer copy of an array."""
-        old = getattr(population, name)
-        array = np.empty(capacity, old.dtype)
+    cdef _lengthen(self, p, const rmf_array *one, uint64_t folios, uint64_t pairs):
+        """Work on a copy of an array that is long enough, if it is an array per folio or of the rmap."""
+        cdef char *pop = <char *>&self.run.pop
+        cdef uint64_t *nr = <uint64_t *>(pop + one.nr)
+        if nr != &self.run.pop.nr_folios and nr != &self.run.pop.nr_rmap:
+            return
+        name = one.name.decode()
+        old = getattr(p, name)
+        array = np.empty((folios if nr == &self.run.pop.nr_folios else pairs) + one.more, old.dtype)
         array[: len(old)] = old
         self._longer[name] = array
-        return cnp.PyArray_DATA(array)
+        (<void **>(pop + one.at))[0] = cnp.PyArray_DATA(array)
 
     cdef _make_room(self, p, rmf_splitter splitter):
         """Give the arrays room for the pieces of every folio that may be split."""
         cdef rmf_population *pop = &self.run.pop
         cdef uint64_t folios, pairs
+        cdef unsigned int i
         with nogil:
             rmf_split_room(pop, splitter, &folios, &pairs)
         if not folios:
@@ -369,40 +335,35 @@ cdef class Run:
         pairs += pop.nr_rmap
         if folios > <uint64_t>0xffffffff:
             raise ValueError(f"population.folio_pfn: at most 2^32 - 1 folios, got {folios} with the pieces of splits")
-        pop.folio_pfn = <uint64_t *>self._lengthen(p, "folio_pfn", folios)
-        pop.folio_index = <uint64_t *>self._lengthen(p, "folio_index", folios)
-        pop.folio_order = <uint8_t *>self._lengthen(p, "folio_order", folios)
-        pop.folio_flags = <uint32_t *>self._lengthen(p, "folio_flags", folios)
-        pop.folio_refcount = <int32_t *>self._lengthen(p, "folio_refcount", folios)
-        pop.folio_mapcount = <int32_t *>self._lengthen(p, "folio_mapcount", folios)
-        pop.folio_entire_mapcount = <int32_t *>self._lengthen(p, "folio_entire_mapcount", folios)
-        pop.folio_nr_pages_mapped = <int32_t *>self._lengthen(p, "folio_nr_pages_mapped", folios)
-        pop.folio_swap = <uint64_t *>self._lengthen(p, "folio_swap", folios)
-        pop.folio_page_base = <uint64_t *>self._lengthen(p, "folio_page_base", folios)
-        pop.rmap_start = <uint64_t *>self._lengthen(p, "rmap_start", folios + 1)
-        pop.rmap_vma = <uint32_t *>self._lengthen(p, "rmap_vma", pairs)
+        for i in range(_NR_ARRAYS):
+            self._lengthen(p, rmf_population_array(i), folios, pairs)
         pieces = np.zeros(pop.nr_folios, np.uint64)
         self._arrays.append(pieces)
         self.run.pieces, self.run.nr_given = <rmf_pieces *>cnp.PyArray_DATA(pieces), pop.nr_folios
         pop.folio_capacity, pop.rmap_capacity = folios, pairs
 
-    cdef void *_data(self, population, str name, int typenum, bint writable, uint64_t *size, bint first) except? NULL:
-        """The memory of an array. The first array of a kind sets `size`; the others must have as many elements."""
-        writable = writable and not self._read_only
-        ndim = 2 if name == "mm_rss" else 1
-        array = _checked("population." + name, getattr(population, name), typenum, writable, ndim)
-        cdef uint64_t got = cnp.PyArray_SIZE(array)
-        if first:
-            size[0] = got
-        elif got != size[0]:
-            raise ValueError(f"population.{name}: expected {size[0]} elements, got {got}")
+    cdef _take(self, p, const rmf_array *one, set kinds):
+        """Take an array of a population. The first of a kind says how many elements the others must have."""
+        cdef char *pop = <char *>&self.run.pop
+        cdef uint64_t *nr = <uint64_t *>(pop + one.nr)
+        cdef uint64_t got
+        name = one.name.decode()
+        typenum = np.dtype(chr(one.type)).num
+        ndim = 2 if one.times > 1 else 1
+        array = _checked("population." + name, getattr(p, name), typenum, one.written and not self._read_only, ndim)
+        got = cnp.PyArray_SIZE(array)
+        if one.nr not in kinds:
+            kinds.add(one.nr)
+            nr[0] = got
+        elif got != nr[0] * one.times + one.more:
+            raise ValueError(f"population.{name}: expected {nr[0] * one.times + one.more} elements, got {got}")
         self._arrays.append(array)
-        return cnp.PyArray_DATA(array)
+        (<void **>(pop + one.at))[0] = cnp.PyArray_DATA(array)
 
     cdef _set_population(self, p, arch, bint read_only):
         """Take the arrays of a population that suits the architecture. `read_only`: nothing will be run."""
         cdef rmf_population *pop = &self.run.pop
-        cdef uint64_t size
+        cdef unsigned int i
         cdef rmf_fault fault
         cdef int error
         self._read_only = read_only
@@ -412,40 +373,9 @@ cdef class Run:
         pop.ptrs_per_pte = p.ptrs_per_pte
         for name in ("lru_inactive", "lru_active"):
             _checked("population." + name, getattr(p, name), cnp.NPY_UINT32, False)
-        pop.ptes = <uint64_t *>self._data(p, "ptes", cnp.NPY_UINT64, True, &pop.nr_ptes, True)
-        pop.vma_start = <uint64_t *>self._data(p, "vma_start", cnp.NPY_UINT64, False, &pop.nr_vmas, True)
-        pop.vma_end = <uint64_t *>self._data(p, "vma_end", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
-        pop.vma_pgoff = <uint64_t *>self._data(p, "vma_pgoff", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
-        pop.vma_flags = <uint32_t *>self._data(p, "vma_flags", cnp.NPY_UINT32, False, &pop.nr_vmas, False)
-        pop.vma_mm = <uint32_t *>self._data(p, "vma_mm", cnp.NPY_UINT32, False, &pop.nr_vmas, False)
-        pop.vma_pte_base = <uint64_t *>self._data(p, "vma_pte_base", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
-        pop.vma_window_start = <uint64_t *>self._data(p, "vma_window_start", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
-        pop.vma_window_end = <uint64_t *>self._data(p, "vma_window_end", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
-        pop.vma_table_base = <uint64_t *>self._data(p, "vma_table_base", cnp.NPY_UINT64, False, &pop.nr_vmas, False)
-        pop.table_state = <uint8_t *>self._data(p, "table_state", cnp.NPY_UINT8, True, &pop.nr_tables, True)
-        pop.folio_pfn = <uint64_t *>self._data(p, "folio_pfn", cnp.NPY_UINT64, False, &pop.nr_folios, True)
-        pop.folio_index = <uint64_t *>self._data(p, "folio_index", cnp.NPY_UINT64, False, &pop.nr_folios, False)
-        pop.folio_order = <uint8_t *>self._data(p, "folio_order", cnp.NPY_UINT8, False, &pop.nr_folios, False)
-        pop.folio_flags = <uint32_t *>self._data(p, "folio_flags", cnp.NPY_UINT32, True, &pop.nr_folios, False)
-        pop.folio_refcount = <int32_t *>self._data(p, "folio_refcount", cnp.NPY_INT32, True, &pop.nr_folios, False)
-        pop.folio_mapcount = <int32_t *>self._data(p, "folio_mapcount", cnp.NPY_INT32, True, &pop.nr_folios, False)
-        pop.folio_entire_mapcount = <int32_t *>self._data(
-            p, "folio_entire_mapcount", cnp.NPY_INT32, True, &pop.nr_folios, False
-        )
-        pop.folio_nr_pages_mapped = <int32_t *>self._data(
-            p, "folio_nr_pages_mapped", cnp.NPY_INT32, True, &pop.nr_folios, False
-        )
-        pop.folio_swap = <uint64_t *>self._data(p, "folio_swap", cnp.NPY_UINT64, True, &pop.nr_folios, False)
-        pop.folio_page_base = <uint64_t *>self._data(p, "folio_page_base", cnp.NPY_UINT64, False, &pop.nr_folios, False)
-        pop.page_mapcount = <int32_t *>self._data(p, "page_mapcount", cnp.NPY_INT32, True, &pop.nr_pages, True)
-        pop.page_flags = <uint8_t *>self._data(p, "page_flags", cnp.NPY_UINT8, True, &pop.nr_pages, False)
-        size = pop.nr_folios + 1
-        pop.rmap_start = <uint64_t *>self._data(p, "rmap_start", cnp.NPY_UINT64, False, &size, False)
-        pop.rmap_vma = <uint32_t *>self._data(p, "rmap_vma", cnp.NPY_UINT32, False, &pop.nr_rmap, True)
-        pop.mm_cpumask = <uint64_t *>self._data(p, "mm_cpumask", cnp.NPY_UINT64, False, &pop.nr_mms, True)
-        pop.mm_flags = <uint32_t *>self._data(p, "mm_flags", cnp.NPY_UINT32, False, &pop.nr_mms, False)
-        size = <int>RMF_NR_MM_COUNTERS * pop.nr_mms
-        pop.mm_rss = <int64_t *>self._data(p, "mm_rss", cnp.NPY_INT64, True, &size, False)
+        kinds = set()
+        for i in range(_NR_ARRAYS):
+            self._take(p, rmf_population_array(i), kinds)
         if arch.ptrs_per_pte != p.ptrs_per_pte:
             raise ValueError(
                 f"arch: {arch.name} has {arch.ptrs_per_pte} PTEs per table, the population was made for"
@@ -529,11 +459,12 @@ cdef class Run:
         self._raise_run_error()
         return at
 
-    cdef _check_ring(self, str name, array, n):
-        _checked(name, array, cnp.NPY_UINT32, True)
-        if not 0 <= n <= len(array) == self.folio_capacity:
-            raise ValueError(f"population.{name}: {n} entries for {len(array)} folios")
-        self._arrays.append(array)
+    cdef _check_rings(self, inactive, nr_inactive, active, nr_active):
+        for name, array, n in (("lru_inactive", inactive, nr_inactive), ("lru_active", active, nr_active)):
+            _checked(name, array, cnp.NPY_UINT32, True)
+            if not 0 <= n <= len(array) == self.folio_capacity:
+                raise ValueError(f"population.{name}: {n} entries for {len(array)} folios")
+            self._arrays.append(array)
 
     cdef int _raise_run_error(self) except -1:
         if self.run.error == RMF_RUN_NO_MEMORY:
@@ -549,8 +480,7 @@ cdef class Run:
         """
         cdef rmf_fault fault
         cdef int error
-        for name, array, n in (("lru_inactive", inactive, nr_inactive), ("lru_active", active, nr_active)):
-            self._check_ring(name, array, n)
+        self._check_rings(inactive, nr_inactive, active, nr_active)
         cdef uint32_t *i = <uint32_t *>cnp.PyArray_DATA(inactive)
         cdef uint32_t *a = <uint32_t *>cnp.PyArray_DATA(active)
         cdef uint64_t nr_i = nr_inactive, nr_a = nr_active, target = target_pages
@@ -583,8 +513,7 @@ cdef class Run:
         cdef int error
         if self.madvised.run != NULL:
             raise ValueError("madvise_start() is called once; any number of madvise() may follow")
-        for name, array, n in (("lru_inactive", inactive, nr_inactive), ("lru_active", active, nr_active)):
-            self._check_ring(name, array, n)
+        self._check_rings(inactive, nr_inactive, active, nr_active)
         cdef uint32_t *i = <uint32_t *>cnp.PyArray_DATA(inactive)
         cdef uint32_t *a = <uint32_t *>cnp.PyArray_DATA(active)
         cdef uint64_t nr_i = nr_inactive, nr_a = nr_active
@@ -628,8 +557,7 @@ cdef class Run:
             raise ValueError("madvise_finish() comes after madvise_start()")
         with nogil:
             error = rmf_madvise_lists(&self.madvised)
-        if error:
-            raise MemoryError
+        _raise_error(error, NULL)
 
     @property
     def folio_capacity(self):

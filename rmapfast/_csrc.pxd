@@ -70,44 +70,23 @@ cdef extern from "population.h" nogil:
 
     struct rmf_population:
         uint32_t ptrs_per_pte
-        uint64_t *ptes
-        uint64_t nr_ptes
-        const uint64_t *vma_start
-        const uint64_t *vma_end
-        const uint64_t *vma_pgoff
-        const uint32_t *vma_flags
-        const uint32_t *vma_mm
-        const uint64_t *vma_pte_base
-        const uint64_t *vma_window_start
-        const uint64_t *vma_window_end
-        const uint64_t *vma_table_base
         uint64_t nr_vmas
-        uint8_t *table_state
-        uint64_t nr_tables
-        uint64_t *folio_pfn
-        uint64_t *folio_index
-        uint8_t *folio_order
-        uint32_t *folio_flags
-        int32_t *folio_refcount
         int32_t *folio_mapcount
-        int32_t *folio_entire_mapcount
-        int32_t *folio_nr_pages_mapped
-        uint64_t *folio_swap
-        uint64_t *folio_page_base
         uint64_t nr_folios
         uint64_t folio_capacity
-        int32_t *page_mapcount
-        uint8_t *page_flags
-        uint64_t nr_pages
-        uint64_t *rmap_start
-        uint32_t *rmap_vma
         uint64_t nr_rmap
         uint64_t rmap_capacity
-        int64_t *mm_rss
-        const uint64_t *mm_cpumask
-        const uint32_t *mm_flags
-        uint64_t nr_mms
 
+    struct rmf_array:
+        const char *name
+        char type
+        bint written
+        size_t at
+        size_t nr
+        uint32_t times
+        uint32_t more
+
+    const rmf_array *rmf_population_array(unsigned int i)
     int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
     int rmf_lru_check(const rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive, const uint32_t *active,
                       uint64_t nr_active, rmf_fault *fault)

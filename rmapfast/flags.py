@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core
+import rmapfast._core as _core
 
 
 class _PlainInArrays:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch

@@ -124,7 +124,24 @@ class Policy:
                 raise ValueError(f"policy.{entry.name}: expected one of {choices}, got {value!r}")
 
     def replace(self, **changes: Any) -> Policy:
-        """Return a copy with some parameters changed; unknown names raise ``TypeError``."""
+        """Return a copy with some parameters changed.
+
+        Parameters
+        ----------
+        **changes
+            Values by parameter.
+
+        Returns
+        -------
+        Policy
+
+        Raises
+        ------
+        TypeError
+            If there is no such parameter, or its value is of another type.
+        ValueError
+            If the value is out of range; the message names the parameter.
+        """
         known = [entry.name for entry in dataclasses.fields(self)]
         for name in changes:
             if name not in known:
@@ -284,6 +301,14 @@ ALIASES = {"v7.1": "v7.0.12", "v7.2": "v7.0.12"}
 
 def get(policy: str | Policy) -> Policy:
     """Return the policy itself, or the preset (or alias) of that name.
+
+    Parameters
+    ----------
+    policy : str or Policy
+
+    Returns
+    -------
+    Policy
 
     Raises
     ------

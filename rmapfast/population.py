@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core, pte
+import rmapfast._core as _core
 from rmapfast import arch as _arch
+from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_kind
 from rmapfast.layout import (
@@ -206,7 +207,12 @@ class Population:
         return sum(getattr(self, name).nbytes for name in ARRAYS if used.get(name, True))
 
     def orders(self) -> dict[int, int]:
-        """Return order -> number of folios."""
+        """Return order -> number of folios.
+
+        Returns
+        -------
+        dict of int to int
+        """
         counts = np.bincount(self.folio_order, minlength=1)
         return {int(order): int(counts[order]) for order in np.flatnonzero(counts)}
 
@@ -313,6 +319,10 @@ class Population:
         """Return a copy that a run may change.
 
         Large arrays that no run changes (PFN, index, order, page base, rmap) are shared with the original.
+
+        Returns
+        -------
+        Population
         """
         arrays = {}
         for name in ARRAYS:
@@ -328,7 +338,17 @@ class Population:
         return self.with_arrays(**arrays)
 
     def with_arrays(self, **arrays: npt.NDArray[Any]) -> Population:
-        """Return a population with the given arrays in place of its own; the others are shared."""
+        """Return a population with the given arrays in place of its own; the others are shared.
+
+        Parameters
+        ----------
+        **arrays : ndarray
+            By the name of the attribute, with its dtype and shape.
+
+        Returns
+        -------
+        Population
+        """
         arrays = {name: arrays.get(name, getattr(self, name)) for name in ARRAYS}
         return Population(
             ptrs_per_pte=self.ptrs_per_pte,
@@ -342,7 +362,13 @@ class Population:
         )
 
     def refold(self, cont_ptes: int) -> None:
-        """Set the CONT bits anew in every contpte block of `cont_ptes` entries that qualifies; 1 clears all of them."""
+        """Set the CONT bits anew in every contpte block of `cont_ptes` entries that qualifies; 1 clears all of them.
+
+        Parameters
+        ----------
+        cont_ptes : int
+            Entries of a contpte block, a power of two.
+        """
         self.ptes[(self.ptes & (pte.PRESENT | pte.CONT)) == (pte.PRESENT | pte.CONT)] ^= pte.CONT
         self.cont_ptes = cont_ptes
         if cont_ptes == 1:

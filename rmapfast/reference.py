@@ -36,7 +36,7 @@ from typing import SupportsIndex, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES, Call, Events

@@ -1,4 +1,5 @@
 /* The deferred-split queue: who is on it, how much of it a pass scans, and what comes back. */
+#include "shrinker.h"
 #include "testing.h"
 
 enum { VPN = 1024, PFN = 0x1000, ANON = RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED };
