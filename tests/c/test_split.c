@@ -53,6 +53,7 @@ static void test_cost(void)
 		{ RMF_FOLIO_MAPCOUNT_ATOMICS, 8 },
 		{ RMF_REF_PUTS, 4 },
 		{ RMF_DEFERRED_SPLITS, 1 }, /* once the first page is unmapped */
+		{ RMF_DEFERRED_SPLIT_CALLS, 1 },
 		{ RMF_REMAP_WALKS, 4 },
 		{ RMF_PTES_REMAPPED, 4 },
 	};
