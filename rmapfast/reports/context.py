@@ -12,6 +12,9 @@ from rmapfast.result import Result
 from rmapfast.runs import Runs
 from rmapfast.support import format_size, listed
 
+# Of the work that no cost vector prices, the events that say that there was any.
+_WITHOUT_PRICE = ("folio_splits", "split_failures", "madvise_calls")
+
 
 def head(comparison: Runs) -> list[str]:
     """Return what was reclaimed: one line where all runs reclaim the same memory, else one per saved result."""
@@ -30,9 +33,10 @@ def _memory(run: Result) -> str:
     population = run.population
     orders = ", ".join(f"{order}: {count:,}" for order, count in population["orders"].items())
     kinds = ", ".join(population["kinds"])
+    asked = "given to" if run.entry.startswith("MADV_") else "asked for through"
     return (
         f"{population['source']}: {format_size(population['bytes'])} of {kinds or 'no'} folios ({orders}); "
-        f"{format_size(run.target_pages << run.arch.page_shift)} asked for through {run.entry}"
+        f"{format_size(run.target_pages << run.arch.page_shift)} {asked} {run.entry}"
     )
 
 
@@ -50,8 +54,10 @@ def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
         label = comparison.label(run)
         if differ := _differing(run.arch, runs[0].arch):
             lines.append(f"{label} is on {arch} with {differ}")
-        if not run.target_reached:
+        if not run.target_reached and run.entry not in ("MADV_COLD", "MADV_FREE"):
             lines.append(f"{label}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
+    if any(run.costs and run.events[event] for run in runs for event in _WITHOUT_PRICE):
+        lines.append("splits and the walk of madvise have no price: the prediction is without them")
     vectors = [run.costs for run in runs if run.costs]
     if any(vector != vectors[0] for vector in vectors):
         lines.append("these runs are priced with different cost vectors")
