@@ -237,7 +237,8 @@ static void write_list(struct rmf_madvise *madvise, struct rmf_lru_list *list, b
 
 int rmf_madvise_lists(struct rmf_madvise *madvise)
 {
-	/* a list is written in one go, so that there is room for a folio's pieces behind the last */
+	/* a list is written in one go, so that there is room for a folio's pieces behind the last
+	 */
 	uint32_t *folios =
 		malloc((madvise->inactive.capacity + RMF_MAX_FOLIO_PAGES) * sizeof(*folios));
 	int error = folios && supersede(madvise) ? 0 : RMF_ENOMEM;
@@ -436,8 +437,8 @@ static void walk_ptes(struct rmf_madvise *madvise, uint32_t vma, uint64_t vpn, u
 	rmf_count(run, RMF_MADVISE_ENTRIES, looks);
 }
 
-/* A PMD leaf. Returns whether it was split, and its entries are to be looked at. Models the PMD part
- * of the same functions. */
+/* A PMD leaf. Returns whether it was split, and its entries are to be looked at. Models the PMD
+ * part of the same functions. */
 static bool walk_pmd(struct rmf_madvise *madvise, uint32_t vma, uint64_t table, bool whole,
 		     uint8_t *state)
 {
@@ -486,8 +487,8 @@ static void walk_table(struct rmf_madvise *madvise, uint32_t vma, uint64_t vpn, 
 
 /* ---- a call ---- */
 
-/* Whether the advice fits the VMA. If not, the call ends with ret, or goes on behind the VMA. Models
- * can_madv_lru_vma() and madvise_pageout(), mm/madvise.c, Linux v7.0. */
+/* Whether the advice fits the VMA. If not, the call ends with ret, or goes on behind the VMA.
+ * Models can_madv_lru_vma() and madvise_pageout(), mm/madvise.c, Linux v7.0. */
 static bool enter_vma(struct rmf_madvise *madvise, uint32_t vma)
 {
 	const uint32_t flags = madvise->run->pop.vma_flags[vma];
@@ -509,8 +510,8 @@ static bool enter_vma(struct rmf_madvise *madvise, uint32_t vma)
 
 static uint64_t work_done(const struct rmf_run *run)
 {
-	return run->ev[RMF_MADVISE_ENTRIES] + run->ev[RMF_PAGES_SCANNED] +
-	       run->ev[RMF_WALK_CALLS] + run->ev[RMF_RAW_PTE_LOADS];
+	return run->ev[RMF_MADVISE_ENTRIES] + run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] +
+	       run->ev[RMF_RAW_PTE_LOADS];
 }
 
 bool rmf_madvise_step(struct rmf_madvise *madvise, uint64_t budget)
@@ -525,8 +526,7 @@ bool rmf_madvise_step(struct rmf_madvise *madvise, uint64_t budget)
 
 		if (work_done(run) - begun >= budget)
 			return true;
-		if (!find_vma(madvise, madvise->vpn, &vma) ||
-		    pop->vma_start[vma] >= madvise->end) {
+		if (!find_vma(madvise, madvise->vpn, &vma) || pop->vma_start[vma] >= madvise->end) {
 			madvise->gap = true;
 			madvise->vpn = madvise->end;
 			break;
@@ -558,8 +558,9 @@ int rmf_madvise_call(struct rmf_madvise *madvise, enum rmf_advice advice, uint32
 	if (mm >= madvise->run->pop.nr_mms)
 		return rmf_fault_at(fault, "mm", 0, "no such mm");
 	if (start > end || end > LIMIT)
-		return rmf_fault_at(fault, "length", 0,
-				    "the range must not end before its start, nor above 2^52 pages");
+		return rmf_fault_at(
+			fault, "length", 0,
+			"the range must not end before its start, nor above 2^52 pages");
 	madvise->advice = advice;
 	madvise->mm = mm;
 	madvise->vpn = start;
@@ -587,8 +588,8 @@ int rmf_madvise_start(struct rmf_madvise *madvise, struct rmf_run *run, uint32_t
 		      struct rmf_fault *fault)
 {
 	const struct rmf_population *pop = &run->pop;
-	const uint64_t capacity =
-		pop->nr_folios < pop->folio_capacity ? pop->folio_capacity : pop->nr_folios;
+	const uint64_t capacity = pop->nr_folios < pop->folio_capacity ? pop->folio_capacity
+								       : pop->nr_folios;
 	int error;
 
 	*madvise = (struct rmf_madvise){

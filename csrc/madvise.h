@@ -1,4 +1,5 @@
-/* MADV_PAGEOUT, MADV_COLD and MADV_FREE over a range of pages of one mm. docs/model.md, section 6. */
+/* MADV_PAGEOUT, MADV_COLD and MADV_FREE over a range of pages of one mm. docs/model.md, section 6.
+ */
 #ifndef RMF_MADVISE_H
 #define RMF_MADVISE_H
 
@@ -55,8 +56,8 @@ void rmf_madvise_free(struct rmf_madvise *madvise);
 int rmf_madvise_call(struct rmf_madvise *madvise, enum rmf_advice advice, uint32_t mm,
 		     uint64_t start, uint64_t end, bool owner, struct rmf_fault *fault);
 
-/* Go on with the call until it is done or the budget is used up, which is one of rmf_reclaim_step().
- * Returns true while there is more to do. madvise->ret is the result then.
+/* Go on with the call until it is done or the budget is used up, which is one of
+ * rmf_reclaim_step(). Returns true while there is more to do. madvise->ret is the result then.
  *
  * Models madvise_pageout(), madvise_cold() and madvise_free_single_vma(), mm/madvise.c, Linux
  * v7.0. */

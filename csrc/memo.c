@@ -148,7 +148,8 @@ static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo
 	return true;
 }
 
-/* Whether the visit left the deferred-split queue alone. A folio that is freed has left it again. */
+/* Whether the visit left the deferred-split queue alone. A folio that is freed has left it again.
+ */
 static bool left_queue_alone(const struct rmf_regular *regular)
 {
 	return !(regular->flags & RMF_FOLIO_PARTIALLY_MAPPED) &&
@@ -192,12 +193,13 @@ static uint32_t add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32
 	for (int i = 0; i < RMF_NR_MM_COUNTERS; i++)
 		result->rss[i] = (uint64_t)(rss[i] - rss_before[i]);
 	result->mapped_stat = run->mapped_stat - stat_before;
-	result->usable = !run->swap_ran_out &&
+	result->usable =
+		!run->swap_ran_out &&
 		/* the slots of a device with a map do not follow each other */
 		nr == 1 && (!run->swap_map || run->swap_used == used_before) &&
 		/* slots may be given back, so that the next folio finds some */
-		run->swap_refusals == refusals_before &&
-		visits->outcome != RMF_OUTCOME_DROPPED && left_queue_alone(after) &&
+		run->swap_refusals == refusals_before && visits->outcome != RMF_OUTCOME_DROPPED &&
+		left_queue_alone(after) &&
 		entries_after(pop, folio, run->swap_next - swap_before, after) &&
 		lengths_since(run, memo, result) &&
 		!(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&

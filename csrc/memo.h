@@ -74,8 +74,8 @@ void rmf_memo_free(struct rmf_memo *memo);
 
 /* Visit folios[0] and the folios behind it that have the same result; visits->nr says how many.
  * Returns false if the memo cannot be used for folios[0]. If folios[0] is the first regular folio
- * with its numbers, it alone is visited, by the rules; if it was split, visits[] has two entries, as
- * *nr_visits says (rmf_visit_by_rules()). The events of the memo are counted when
+ * with its numbers, it alone is visited, by the rules; if it was split, visits[] has two entries,
+ * as *nr_visits says (rmf_visit_by_rules()). The events of the memo are counted when
  * rmf_memo_settle() is called. */
 bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
 		       uint64_t n, struct rmf_visits visits[2], uint32_t *nr_visits);

@@ -44,7 +44,8 @@ struct rmf_policy {
 	enum rmf_swap_split_rule swap_split;
 	bool swap_single_empty; /* a single page prefers an unused cluster of swap slots */
 	bool sharing_guess; /* else the flag MAYBE_SHARED says whether a folio is shared */
-	bool dirty_flush_batch; /* one flush for up to 31 dirty folios, which are written after it */
+	bool dirty_flush_batch; /* one flush for up to 31 dirty folios, which are written after it
+				 */
 	bool reclaim_clean;
 	bool shmem_fallback; /* the split of a shmem folio counts as swpout_fallbacks */
 };

@@ -86,8 +86,9 @@ static bool suspicious(const struct rmf_population *pop, uint64_t first, uint64_
 				(uint32_t)(pages - 1);
 
 		wrong |= (pop->folio_order[i] > RMF_MAX_ORDER) |
-			 (pop->folio_pfn[i] > RMF_ZERO_PFN - pages) | (pop->folio_index[i] > LIMIT) |
-			 (pop->folio_swap[i] > LIMIT - pages) | (pop->nr_pages < pages) |
+			 (pop->folio_pfn[i] > RMF_ZERO_PFN - pages) |
+			 (pop->folio_index[i] > LIMIT) | (pop->folio_swap[i] > LIMIT - pages) |
+			 (pop->nr_pages < pages) |
 			 (pop->folio_page_base[i] > pop->nr_pages - pages) |
 			 (rest && !(pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS)) |
 			 (pop->rmap_start[i] > pop->rmap_start[i + 1]) |

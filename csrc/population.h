@@ -1,6 +1,6 @@
 /* The population that is unmapped: page tables, VMAs, folios, rmap and mms as a structure of
- * arrays. docs/model.md, section 2, defines every array. The memory belongs to the caller. Where the
- * arrays have room for more, a split adds folios at the end (split.h). */
+ * arrays. docs/model.md, section 2, defines every array. The memory belongs to the caller. Where
+ * the arrays have room for more, a split adds folios at the end (split.h). */
 #ifndef RMF_POPULATION_H
 #define RMF_POPULATION_H
 

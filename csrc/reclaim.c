@@ -27,8 +27,8 @@ static uint64_t larger(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Add nr freed folios to the free batch. Each time it is full, what was deferred is flushed. Each of
- * them deferred what `visits` says. */
+/* Add nr freed folios to the free batch. Each time it is full, what was deferred is flushed. Each
+ * of them deferred what `visits` says. */
 static void add_freed(struct rmf_run *run, struct rmf_group *group, const struct rmf_visits *visits,
 		      uint64_t nr)
 {
@@ -62,8 +62,8 @@ static void end_dirty_batch(struct rmf_run *run, struct rmf_group *group)
 	add_freed(run, group, &nothing, freed);
 }
 
-/* Add nr folios of the same outcome to a group: what they deferred, the flush in a split or before a
- * write-out, and the flush of a full free batch. */
+/* Add nr folios of the same outcome to a group: what they deferred, the flush in a split or before
+ * a write-out, and the flush of a full free batch. */
 static void add_to_group(struct rmf_run *run, struct rmf_group *group,
 			 const struct rmf_visits *visits, uint64_t nr)
 {
@@ -117,8 +117,8 @@ uint64_t rmf_place(struct rmf_run *run, uint32_t folio, uint32_t *out)
 		return n;
 	pieces = &run->pieces[folio];
 	for (uint32_t i = 0; pieces->unplaced && i < pieces->nr; i++) {
-		uint32_t piece = pieces->first +
-				 (run->policy.split_ascending ? i : pieces->nr - 1 - i);
+		uint32_t piece =
+			pieces->first + (run->policy.split_ascending ? i : pieces->nr - 1 - i);
 
 		if (!(flags[piece] & RMF_FOLIO_FREED))
 			out[n++] = piece;
@@ -268,8 +268,7 @@ static void end_full_group(struct rmf_reclaim *reclaim)
 {
 	const struct rmf_group *group = &reclaim->group;
 
-	if (!group->turns &&
-	    (group->pages >= RMF_SWAP_CLUSTER_MAX || !reclaim->inactive.n))
+	if (!group->turns && (group->pages >= RMF_SWAP_CLUSTER_MAX || !reclaim->inactive.n))
 		end_group(reclaim);
 }
 
@@ -391,9 +390,9 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 
 	do {
 		const uint32_t *folios = list->folios + list->head;
-		uint64_t nr, done = rmf_visit(run, kind, folios,
-					      smaller(n, list->capacity - list->head), visits,
-					      NR_VISITS, &nr);
+		uint64_t nr,
+			done = rmf_visit(run, kind, folios, smaller(n, list->capacity - list->head),
+					 visits, NR_VISITS, &nr);
 
 		list->head = wrapped(list, list->head + done);
 		n -= done;
@@ -409,8 +408,7 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 					visits[i].nr * (visits[i].outcome == RMF_OUTCOME_ACTIVATE);
 			}
 		}
-	} while (run->turns.left ||
-		 (n && (kind == RMF_VISIT_ACTIVE || !rmf_loop_must_look(run))));
+	} while (run->turns.left || (n && (kind == RMF_VISIT_ACTIVE || !rmf_loop_must_look(run))));
 	rmf_memo_settle(run);
 }
 
@@ -456,8 +454,7 @@ static uint64_t list_pages(const struct rmf_run *run, const struct rmf_lru_list 
 	uint64_t pages = 0;
 
 	for (uint64_t i = 0; i < list->n; i++)
-		pages += rmf_folio_nr_pages(&run->pop,
-					    list->folios[wrapped(list, list->head + i)]);
+		pages += rmf_folio_nr_pages(&run->pop, list->folios[wrapped(list, list->head + i)]);
 	return pages;
 }
 
@@ -487,7 +484,7 @@ int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t
 	};
 	reclaim->lru_pages = drop_unscanned(run, &reclaim->inactive);
 	reclaim->lru_pages += drop_unscanned(run, &reclaim->active);
-	run->swap_ran_out = false;
+	run->swap_ran_out = rmf_swap_configured(run) && !rmf_swap_free_slots(run);
 	run->stop_without_swap = rmf_swap_free_slots(run) > 0;
 	reclaim->max_pages = max_pages(&run->pop);
 	return 0;
@@ -509,8 +506,8 @@ void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *r
 /* What a run has cost the simulation so far. The memo does not change it. */
 static uint64_t work_done(const struct rmf_run *run)
 {
-	return run->ev[RMF_FOLIOS_SCANNED] + run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] + run->ev[RMF_RAW_PTE_LOADS] +
-	       run->ev[RMF_ACTIVE_PASSES];
+	return run->ev[RMF_FOLIOS_SCANNED] + run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] +
+	       run->ev[RMF_RAW_PTE_LOADS] + run->ev[RMF_ACTIVE_PASSES];
 }
 
 static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
@@ -556,8 +553,8 @@ static void drop_swapbacked(struct rmf_reclaim *reclaim)
 	struct rmf_run *run = reclaim->run;
 
 	if (run->stop_without_swap && !rmf_swap_free_slots(run)) {
-		run->unscanned_pages = list_pages(run, &reclaim->inactive) +
-				       list_pages(run, &reclaim->active);
+		run->unscanned_pages =
+			list_pages(run, &reclaim->inactive) + list_pages(run, &reclaim->active);
 		run->unscanned_pages -= drop_unscanned(run, &reclaim->inactive);
 		run->unscanned_pages -= drop_unscanned(run, &reclaim->active);
 		run->stop_without_swap = false;
@@ -573,9 +570,10 @@ static void drop_swapbacked(struct rmf_reclaim *reclaim)
 static bool begin_group(struct rmf_reclaim *reclaim)
 {
 	struct rmf_run *run = reclaim->run;
+	const bool goes_on = next_round(reclaim);
 
 	drop_swapbacked(reclaim);
-	if (reclaim->freed >= reclaim->target || !next_round(reclaim)) {
+	if (reclaim->freed >= reclaim->target || !goes_on) {
 		reclaim->ended = true;
 		return false;
 	}

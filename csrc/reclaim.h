@@ -51,7 +51,8 @@ struct rmf_reclaim {
 	uint32_t empty_rounds; /* rounds that found nothing on the lists */
 	bool begun; /* the first round, of the lists, has begun */
 	bool ended;
-	bool in_pass; /* the deferred-split shrinker is still to have its turn in the pass at hand */
+	bool in_pass; /* the deferred-split shrinker is still to have its turn in the pass at hand
+		       */
 	uint32_t priority; /* of the pass; at 0 the next isolation begins a new round */
 };
 

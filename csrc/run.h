@@ -61,8 +61,8 @@ struct rmf_turns {
 
 /* The deferred-split queue, deferred.h. */
 struct rmf_deferred {
-	uint32_t *folios; /* a ring, or NULL: there is no queue. Folios that left the queue some other
-			     way than through its head are still in it */
+	uint32_t *folios; /* a ring, or NULL: there is no queue. Folios that left the queue some
+			     other way than through its head are still in it */
 	uint8_t *queued; /* for each folio, whether it is on the queue */
 	uint64_t capacity;
 	uint64_t head;
@@ -122,8 +122,9 @@ struct rmf_run {
 	struct rmf_swap_map *swap_map; /* or NULL */
 	int64_t swap_used; /* slots taken, less those given back */
 	uint64_t swap_refusals; /* how often a swap device had no room for a folio */
-	/* memory.reclaim: it has to look at its lists when the last slot is taken. After that it does
-	 * not scan swapbacked folios any more; those that came off the lists since have so many pages */
+	/* memory.reclaim: it has to look at its lists when the last slot is taken. After that it
+	 * does not scan swapbacked folios any more; those that came off the lists since have so
+	 * many pages */
 	bool stop_without_swap;
 	bool swap_ran_out;
 	uint64_t unscanned_pages;

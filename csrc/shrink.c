@@ -79,9 +79,8 @@ static bool split_in_turn(struct turn *turn)
 	if (!rmf_split_folio(run, turn->folio, true))
 		return false;
 	turn->split = true;
-	turn->split_visit = (struct rmf_visits){ .nr = 1,
-						 .order = order,
-						 .outcome = RMF_OUTCOME_SPLIT };
+	turn->split_visit =
+		(struct rmf_visits){ .nr = 1, .order = order, .outcome = RMF_OUTCOME_SPLIT };
 	take_deferred(run, &turn->split_visit);
 	rmf_count(run, RMF_PAGES_SCANNED, 1 - ((uint64_t)1 << order));
 	return true;

@@ -34,7 +34,8 @@ struct rmf_visits {
 	uint32_t folio; /* of a piece: its number. Those of further pieces rise or fall by one */
 	uint8_t order;
 	uint8_t outcome;
-	bool piece; /* the turn of a page of a folio that was split: it was not isolated by itself */
+	bool piece; /* the turn of a page of a folio that was split: it was not isolated by itself
+		     */
 	bool falling;
 	bool listed; /* the folio is back on a list: neither gone nor unevictable */
 	bool deferred; /* each visit left TLB flushes to be made */

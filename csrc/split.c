@@ -58,8 +58,8 @@ bool rmf_all_pages_have(const struct rmf_population *pop, uint64_t folio, uint8_
 	return all == flag;
 }
 
-/* Whether the folio may be split. A folio that goes to swap is never put on the deferred-split queue
- * on its way; a lazyfree one may be. */
+/* Whether the folio may be split. A folio that goes to swap is never put on the deferred-split
+ * queue on its way; a lazyfree one may be. */
 static bool may_split(uint32_t flags, enum rmf_splitter splitter)
 {
 	const uint32_t kind = flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED);
@@ -263,8 +263,7 @@ static void add_piece(struct rmf_population *pop, uint64_t folio, uint32_t page,
 	pop->folio_mapcount[piece] = mapcount;
 	pop->folio_refcount[piece] = refcount;
 	pop->folio_entire_mapcount[piece] = 0;
-	pop->folio_swap[piece] =
-		flags & RMF_FOLIO_SWAPCACHE ? pop->folio_swap[folio] + page : 0;
+	pop->folio_swap[piece] = flags & RMF_FOLIO_SWAPCACHE ? pop->folio_swap[folio] + page : 0;
 	if (!page)
 		return;
 	pop->folio_pfn[piece] = pop->folio_pfn[folio] + page;
@@ -287,8 +286,8 @@ static void make_pieces(struct rmf_run *run, uint32_t folio, bool held)
 	const bool own = flags & RMF_FOLIO_PAGE_MAPCOUNTS;
 	const int32_t each = (pop->folio_mapcount[folio] - entire) / (int32_t)nr;
 
-	run->pieces[folio] = (struct rmf_pieces){ .first = (uint32_t)pop->nr_folios,
-						  .nr = (uint16_t)(nr - 1) };
+	run->pieces[folio] =
+		(struct rmf_pieces){ .first = (uint32_t)pop->nr_folios, .nr = (uint16_t)(nr - 1) };
 	for (uint32_t i = 0; i < nr; i++) {
 		int32_t mapcount = entire + (own ? pop->page_mapcount[base + i] : each);
 		uint8_t page = flags & RMF_FOLIO_EXCLUSIVE ? RMF_PAGE_EXCLUSIVE : 0;
@@ -330,8 +329,7 @@ static uint64_t remap_in_vma(struct rmf_run *run, uint64_t piece, uint32_t vma)
 		rmf_ptep_get(&walk.slots, walk.vpn);
 		if (becomes_zero_page(pop, piece, vma)) {
 			*slot = (RMF_ZERO_PFN << RMF_PFN_SHIFT) | RMF_PTE_PRESENT |
-				RMF_PTE_SPECIAL |
-				(*slot & (RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP));
+				RMF_PTE_SPECIAL | (*slot & (RMF_PTE_SOFT_DIRTY | RMF_PTE_UFFD_WP));
 			add_anon_rss(run, vma, -1);
 			zero++;
 			continue;
@@ -422,8 +420,7 @@ bool rmf_split_folio(struct rmf_run *run, uint32_t folio, bool turns)
 		const bool ascending = run->policy.split_ascending;
 
 		run->turns.left = run->pieces[folio].nr;
-		run->turns.next =
-			run->pieces[folio].first + (ascending ? 0 : run->turns.left - 1);
+		run->turns.next = run->pieces[folio].first + (ascending ? 0 : run->turns.left - 1);
 		run->turns.ascending = ascending;
 	} else {
 		run->pieces[folio].unplaced = 1;

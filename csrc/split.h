@@ -1,5 +1,5 @@
-/* The split of a large folio into single pages. docs/model.md, section 6, says what it does and what
- * it counts. */
+/* The split of a large folio into single pages. docs/model.md, section 6, says what it does and
+ * what it counts. */
 #ifndef RMF_SPLIT_H
 #define RMF_SPLIT_H
 

@@ -1,6 +1,6 @@
-/* Swap space. A run counts its free slots and hands out offsets upwards, or it has a map of a device
- * (struct rmf_swap_map), in which a large folio needs an aligned run of free slots in one cluster.
- * docs/model.md, section 6. */
+/* Swap space. A run counts its free slots and hands out offsets upwards, or it has a map of a
+ * device (struct rmf_swap_map), in which a large folio needs an aligned run of free slots in one
+ * cluster. docs/model.md, section 6. */
 #ifndef RMF_SWAP_H
 #define RMF_SWAP_H
 

@@ -28,8 +28,8 @@ bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next)
 
 bool rmf_loop_must_look(const struct rmf_run *run)
 {
-	return run->deferred.n || run->unscanned_pages || (run->stop_without_swap && !rmf_swap_free_slots(run)) ||
-	       run->error;
+	return run->deferred.n || run->unscanned_pages ||
+	       (run->stop_without_swap && !rmf_swap_free_slots(run)) || run->error;
 }
 
 uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,

@@ -2402,10 +2402,10 @@ class Kernel:
                 if begun and events["pages_freed"] == freed_before:
                     futile_rounds += 1
                 begun, left, freed_before = True, len(self.inactive) + len(self.active), events["pages_freed"]
+            if self.swap.configured and self.swap.free == 0:  # it ran out in the last isolation
+                scan.lru_pages = max(scan.lru_pages - self._keep_scanned(), 0)
             if events["pages_freed"] >= target_pages or futile_rounds == MAX_RECLAIM_RETRIES:
                 break
-            if self.swap.configured and self.swap.free == 0:
-                scan.lru_pages -= self._keep_scanned()
             if not self.inactive and not self.active:
                 scan.end_pass()
                 if self.inactive or self.active:
@@ -2419,6 +2419,8 @@ class Kernel:
                 self.shrink_active_list()
                 continue
             scan.before_isolation(target_pages - events["pages_freed"])
+            if not self.inactive:  # the shrinker left nothing of it
+                continue
             self.record.count("isolation_calls")
             group = self.take(self.inactive)
             left -= len(group)

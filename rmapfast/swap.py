@@ -179,30 +179,3 @@ def swap_device(swap: Swap | bool | int | str | None, page_shift: int) -> Swap |
         swap = Swap.of(swap, page_shift)
     device = swap if isinstance(swap, Swap) else Swap(min(parse_size(swap, "swap") >> page_shift, UNLIMITED_SWAP))
     return None if device.slots == 0 else device
-
-
-def swap_pages(swap: bool | int | str | None, page_shift: int) -> int | None:
-    """Return the swap slots, one a page, that an argument `swap` stands for.
-
-    Parameters
-    ----------
-    swap : bool, int, str or None
-        True: unlimited. False or None: no swap space. Else a size in bytes, or as text such as ``"1GiB"``.
-    page_shift : int
-        log2 of the base page size in bytes.
-
-    Returns
-    -------
-    int or None
-        Slots; None without swap space.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `swap` is none of these.
-    """
-    if swap is True:
-        return UNLIMITED_SWAP
-    if swap is False or swap is None:
-        return None
-    return parse_size(swap, "swap") >> page_shift

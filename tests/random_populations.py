@@ -8,6 +8,7 @@ from rmapfast import pte
 from rmapfast.arch import PRESETS, Arch
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
+from rmapfast.swap import Swap
 
 
 def random_arch(rng) -> Arch:
@@ -203,6 +204,36 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
         lru_inactive=lru[~is_active[lru]],
         lru_active=lru[is_active[lru]],
     )
+
+
+def with_unseen(population: Population, rng) -> Population:
+    """The same with what a capture cannot show: pages of zeroes, folios that are shared or on the deferred queue."""
+    for folio in range(population.nr_folios):
+        base, order = int(population.folio_page_base[folio]), int(population.folio_order[folio])
+        pages = population.page_flags[base : base + (1 << order)]
+        flags = population.folio_flags
+        if rng.random() < 0.4:
+            if not flags[folio] & FolioFlag.PAGE_FLAGS:
+                pages[:] = PageFlag.EXCLUSIVE if flags[folio] & FolioFlag.EXCLUSIVE else 0
+            pages |= (rng.random(len(pages)) < rng.choice([0.2, 0.9, 1.0])).astype(np.uint8) * np.uint8(PageFlag.ZERO)
+            flags[folio] &= ~np.uint32(FolioFlag.PAGE_FLAGS | FolioFlag.EXCLUSIVE)
+            if np.all(pages == PageFlag.EXCLUSIVE):
+                flags[folio] |= np.uint32(FolioFlag.EXCLUSIVE)
+            elif pages.any():
+                flags[folio] |= np.uint32(FolioFlag.PAGE_FLAGS)
+        if rng.random() < 0.3:
+            flags[folio] |= np.uint32(FolioFlag.MAYBE_SHARED)
+        if rng.random() < 0.3 and order and flags[folio] & FolioFlag.ANON:
+            flags[folio] |= np.uint32(FolioFlag.PARTIALLY_MAPPED)
+    return population
+
+
+def random_swap(rng) -> Swap | bool:
+    """No swap, an unlimited one, a small one, a fragmented one, or a map."""
+    free = rng.random(int(rng.integers(2, 200))) < 0.8
+    free[0] = False
+    devices = [True, False, Swap(int(rng.integers(1, 40))), Swap(fragmented=True), Swap(free=free)]
+    return devices[int(rng.integers(len(devices)))]
 
 
 def fill(rng, stretch, offset, pfn, index, pages, odd):

@@ -21,7 +21,7 @@ from rmapfast import editions, pte
 from rmapfast.cli import main
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.population import ARRAYS
-from rmapfast.verify import capture_lines, replay_captures, replay_counts, vectors
+from rmapfast.verify import capture_lines, directory_lines, replay_captures, replay_counts, replay_directory, vectors
 
 DATA = Path(__file__).resolve().parent / "data"
 SAMPLE = DATA / "conformance"
@@ -322,6 +322,73 @@ def test_live_errors(tmp_path):
     (tmp_path / "half.before.npz").write_bytes(capture)
     with pytest.raises(ValueError, match=r"half\.after\.npz"):
         replay_captures(tmp_path)
+
+
+# Cases whose captures do not show what decided: docs/model.md, section 8, says what.
+CANNOT_KNOW = {"x612-ref_swap_memcg_o4"}
+
+
+@pytest.mark.parametrize("engine", ["c", "general", "reference"])
+@pytest.mark.parametrize(
+    ("directory", "least"),
+    [
+        pytest.param(DATA / "captures" / "splits", 16, id="vendored"),
+        pytest.param(SHARED / "captures" / "splits", 274, marks=pytest.mark.shared, id="splits"),
+    ],
+)
+def test_recorded_cases(directory, least, engine):
+    """Page states, orders and counters of every case with actions; all of them take part."""
+    recorded, named = replay_directory(directory, engine)
+    assert len(recorded) >= least and not named
+    assert {case.name for case in recorded if not case.agrees} <= CANNOT_KNOW
+    assert {case.policy for case in recorded if case.name.startswith("x70")} == {"v7.0.12"}
+    failed = sum(not case.agrees for case in recorded)
+    assert directory_lines(recorded, named)[-1] == f"{len(recorded) - failed} passed, {failed} failed"
+
+
+@pytest.fixture
+def changed_case(tmp_path):
+    """Copy one recorded case with changes to what cases.json says of it; return what differs then."""
+
+    def replay(name, **changes):
+        document = json.loads((DATA / "captures" / "splits" / "cases.json").read_text())
+        (case,) = (case for case in document["cases"] if case["case"] == name)
+        for file in case["files"]:
+            (tmp_path / file).write_bytes((DATA / "captures" / "splits" / file).read_bytes())
+        (tmp_path / "cases.json").write_text(json.dumps({"cases": [case | changes]}))
+        recorded, _ = replay_directory(tmp_path)
+        return " ".join(recorded[0].differences)
+
+    return replay
+
+
+def test_recorded_case_can_fail(changed_case):
+    """A case that is changed in one place differs there."""
+    assert changed_case("x72-noswap_o2") == ""
+    assert "folio_splits 63, in the model 64" in changed_case("x72-noswap_o2", thp_stats={"16_split": 63})
+    assert "pages_written 3, in the model 0" in changed_case("x72-noswap_o2", counters={"pswpout": 3})
+    assert "after: orders of 256 pages" in changed_case("x72-noswap_o2", actions=[])
+    assert "zero page" in changed_case("x72-noswap_o4_zero", not_visible={})
+    assert "after: 15 pages" in changed_case("x72-free_rewrite_hole_o4", not_visible={})
+    assert changed_case("x70-ref_swap_o4", not_visible={})
+
+
+def test_recorded_case_without_setup_follows_its_actions(changed_case):
+    assert changed_case("x72-slots3_o2", setup=None) == ""
+
+
+def test_damaged_cases(changed_case, tmp_path):
+    for changes, message in (
+        ({"actions": [{"call": "MADV_COLLAPSE"}]}, "unknown action 'MADV_COLLAPSE'"),
+        ({"kernel": "seven"}, "case x72-noswap_o2: kernel release"),
+        ({"not_visible": {"zero_filled": {"b": [[0, 1]]}}}, "no address of map b"),
+        ({"actions": [{"call": "snapshot", "phase": "mid"}]}, r"x72-noswap_o2\.mid\.npz: missing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            changed_case("x72-noswap_o2", **changes)
+    (tmp_path / "cases.json").write_text("{")
+    with pytest.raises(ValueError, match=r"cases\.json"):
+        replay_directory(tmp_path)
 
 
 def test_counts():

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rmapfast.pageout import pageout_groups, split_folios, split_partially_mapped
 
+import rmapfast as rf
 from rmapfast import arch, pte
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
@@ -79,7 +79,7 @@ def check_consistent(population, external=0):
         first = int(population.folio_index[one]) - int(population.vma_pgoff[number])
         assert -int(pages[one]) < first < int(size)
     lru = np.concatenate([population.lru_inactive, population.lru_active])
-    evictable = flags & (FolioFlag.MLOCKED | FolioFlag.UNEVICTABLE) == 0
+    evictable = flags & (FolioFlag.MLOCKED | FolioFlag.UNEVICTABLE | FolioFlag.FREED) == 0
     assert np.array_equal(np.sort(lru), np.flatnonzero(evictable))
     assert np.all(flags[population.lru_active] & FolioFlag.ACTIVE)
     assert not np.any(flags[population.lru_inactive] & FolioFlag.ACTIVE)
@@ -147,71 +147,31 @@ def test_synthetic_is_consistent(description):
 @settings(max_examples=60, deadline=None)
 @given(descriptions, st.randoms(use_true_random=False))
 def test_split_conserves(description, random):
-    population = Population.synthetic(**description, arch=SMALL)
-    before = {name: getattr(population, name).copy() for name in ARRAYS}
-    mask = np.array([random.random() < 0.5 for _ in range(population.nr_folios)], bool)
-    split = split_folios(population, mask)
-    for name in ARRAYS:
-        assert np.array_equal(getattr(population, name), before[name]), name
+    """The pieces have the mappings, the references and the place in the list that the folio had."""
+    population = Population.synthetic(**(description | {"kind": "anon"}), arch=SMALL)
+    split = population.copy()
+    kernel = rf.reference.Kernel(split, "v7.0", SMALL)
+    kernel.load_lists()
+    for folio in range(population.nr_folios):
+        if population.folio_order[folio] and random.random() < 0.5:
+            kernel.split(kernel.folio(folio), isolated=False)
+    kernel.store_lists()
     check_consistent(split, description["external"])
-    assert np.array_equal(split.ptes & ~pte.CONT, population.ptes & ~pte.CONT)
+    spread = pte.CONT | pte.YOUNG | pte.DIRTY  # over a block that is unfolded
+    assert np.array_equal(split.ptes & ~spread, population.ptes & ~spread)
     assert split.folio_mapcount.sum() == population.folio_mapcount.sum()
     assert split.folio_refcount.sum() == population.folio_refcount.sum()
-    # The list holds the same pages in the same order (without those that nothing maps).
+    # The lists hold the pages that something maps, and no others.
     for name in ("lru_inactive", "lru_active"):
         old = np.concatenate([[0], *(pfns(population, folio) for folio in getattr(population, name))])
         new = np.concatenate([[0], *(pfns(split, folio) for folio in getattr(split, name))])
-        assert np.array_equal(old[np.isin(old, new)], new)
+        assert len(np.unique(new)) == len(new)
+        freed = split.folio_pfn[split.folio_flags & np.uint32(FolioFlag.FREED) > 0]
+        assert set(old.tolist()) == {*new.tolist(), *np.intersect1d(freed, old).tolist()}
 
 
 def pfns(population, folio):
     return int(population.folio_pfn[folio]) + np.arange(1 << int(population.folio_order[folio]))
-
-
-@settings(max_examples=60, deadline=None)
-@given(descriptions)
-def test_pageout_groups(description):
-    population = Population.synthetic(**description, arch=SMALL)
-    after, folios, start, nr_split = pageout_groups(population)
-    assert len(np.unique(folios)) == len(folios) == start[-1]
-    if not nr_split:
-        assert after is population
-    assert np.all(after.folio_mapcount[folios] == 1 << after.folio_order[folios].astype(int))
-    shared = description["sharing"] > 1 and description["holes"] == 0
-    if description["mlocked"] == 1 or shared or description["external"]:
-        assert not len(folios)
-    _, folio, _, _, vma, vpn = mapped_pages(after)
-    table_of = {}
-    for one, number, page in zip(folio, vma, vpn, strict=True):
-        table_of.setdefault(one, set()).add((number, int(page) // 32))
-    groups = [folios[low:high] for low, high in zip(start[:-1].astype(int), start[1:].astype(int), strict=True)]
-    tables = [{table for one in group for table in table_of[one]} for group in groups]
-    assert all(len(table) == 1 for table in tables)
-    assert tables == sorted(tables, key=min)
-    # Nothing that could be taken was left: once mapped, on a list, and wholly visible.
-    if description["sharing"] == 1 and not description["external"] and description["mlocked"] < 1:
-        on_list = set(after.lru_inactive) | set(after.lru_active)
-        assert {one for one in folio if one in on_list} == set(folios)
-
-
-def test_straddling_folio_is_split_or_skipped():
-    population = Population.synthetic(64 * 4096, orders=4, phase=8, arch=SMALL)
-    after, folios, start, nr_split = pageout_groups(population)
-    # Tables of 32 entries, folios of 16 from slot 8 on: every other one straddles.
-    assert nr_split == 2 and after.orders() == {0: 32, 4: 2}
-    assert list(np.diff(start.astype(int))) == [9, 17, 8]
-    shared = Population.synthetic(64 * 4096, orders=4, phase=8, external=1, arch=SMALL)
-    after, folios, start, nr_split = pageout_groups(shared)
-    assert after is shared and not len(folios) and list(start) == [0] and not nr_split
-
-
-def test_partially_mapped_is_split_for_reclaim():
-    population = Population.synthetic(64 * 4096, orders=4, kind="anon", holes="every:16", arch=SMALL)
-    after, nr_split = split_partially_mapped(population)
-    assert nr_split == 4 and after.orders() == {0: 60}
-    check_consistent(after)
-    same, nr_split = split_partially_mapped(Population.synthetic(64 * 4096, arch=SMALL))
-    assert not nr_split and same.orders() == {4: 4}
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -383,13 +343,6 @@ def test_uffd_wp_needs_its_vma():
 def test_missing_array_is_named():
     with pytest.raises(TypeError, match="ptes: this array is missing"):
         Population(ptrs_per_pte=512)
-
-
-def test_split_mask_is_checked():
-    with pytest.raises(TypeError, match="mask: expected a bool array"):
-        split_folios(Population.synthetic("1MiB"), np.ones(3, bool))
-    with pytest.raises(ValueError, match="vmas: expected VMA numbers from 0 to 0"):
-        pageout_groups(Population.synthetic("1MiB"), [1])
 
 
 @given(st.integers(0, 3000), st.integers(0, 2**64 - 1))

@@ -3,6 +3,8 @@
 Section numbers such as A2 are those of the recorded facts about splits (docs/kernel-rules.md, section 2.9).
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -442,7 +444,7 @@ def split_vma(population, first, end):
     cuts = [0, first, end, int(population.vma_end[0] - population.vma_start[0])]
     arrays = {name: getattr(population, name) for name in rf.population.ARRAYS}
     start, table = int(population.vma_start[0]), population.ptrs_per_pte
-    parts = list(zip(cuts[:-1], cuts[1:], strict=True))
+    parts = list(pairwise(cuts))
     for name, values in {
         "vma_start": [start + low for low, _ in parts],
         "vma_end": [start + high for _, high in parts],

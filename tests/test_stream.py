@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import rmapfast as rf
 from rmapfast import _core, stream
 from rmapfast.population import ARRAYS, MADE_PER_FOLIO, Population
-from rmapfast.swap import UNLIMITED_SWAP
+from rmapfast.swap import Swap
 
 POLICIES = list(rf.policy.PRESETS)
 BLOCK = _core.LAYOUT_BLOCK
@@ -83,7 +83,7 @@ def test_it_was_streamed():
 )
 def test_what_cannot_be_streamed_is_materialised(options):
     description = Population.described("20MiB", **options)
-    assert not stream.streams(description, UNLIMITED_SWAP)
+    assert not stream.streams(description, Swap())
     result = rf.reclaim(description, "10MiB")
     assert result.after is not None
     assert_same_counts(result, rf.reclaim(Population.of(description), "10MiB"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_populations import random_arch, random_population
+from random_populations import random_arch, random_population, random_swap, with_unseen
 
 import rmapfast as rf
 from rmapfast import _core, calls, reference
@@ -20,8 +20,12 @@ ttus = st.sets(st.sampled_from(list(_core.TTU_FLAGS)))
 
 
 def used(population, name):
-    """An array without what means nothing: page array contents of uniform folios."""
+    """An array without what means nothing: pages of uniform folios, swap offsets of folios that are not cached."""
     array = getattr(population, name)
+    if name == "folio_swap":
+        return array[(population.folio_flags & np.uint32(FolioFlag.SWAPCACHE)) != 0]
+    if name == "folio_nr_pages_mapped":
+        return array[population.folio_order > 0]
     flag = {"page_mapcount": FolioFlag.PAGE_MAPCOUNTS, "page_flags": FolioFlag.PAGE_FLAGS}.get(name)
     if flag is None:
         return array
@@ -113,32 +117,47 @@ def test_page_vma_mapped_walk(seed, sync, migration):
     )
 
 
+def assert_same_run(seed, run):
+    """Run `run(population, rng, engine)` on a population of that seed with all engines."""
+    results = []
+    for engine in ("c", "general", "reference"):
+        arch = random_arch(np.random.default_rng(seed))
+        odd = (0, 0.03, 0.15)[seed % 3]
+        population = with_unseen(random_population(seed, arch, odd=odd), np.random.default_rng(seed + 1))
+        results.append(run(population, arch, np.random.default_rng(seed + 2), engine))
+    for one in results[:2]:
+        assert one.events == results[2].events
+        assert one.referenced_events == results[2].referenced_events
+        assert one.batch_lengths == results[2].batch_lengths
+        assert (one.ret, one.swap_used) == (results[2].ret, results[2].swap_used)
+        assert_same_state(one.after, results[2].after)
+
+
 @settings(max_examples=400, deadline=None)
-@given(
-    seeds,
-    policies,
-    st.sampled_from(["memory.reclaim", "pageout"]),
-    st.sampled_from([True, False, 12 * 4096]),
-    st.integers(1, 300),
-)
-def test_reclaim(seed, policy, entry, swap, target):
-    arch = random_arch(np.random.default_rng(seed))
-    runs = [
-        reclaim(
-            random_population(seed, arch),
-            target * 4096,
-            policy=policy,
-            arch=arch,
-            entry=entry,
-            swap=swap,
-            engine=engine,
-        )
-        for engine in ("c", "reference")
-    ]
-    assert runs[0].events == runs[1].events
-    assert runs[0].referenced_events == runs[1].referenced_events
-    assert runs[0].batch_lengths == runs[1].batch_lengths
-    assert_same_state(runs[0].after, runs[1].after)
+@given(seeds, policies, st.sampled_from(["memory.reclaim", "pageout"]), st.integers(1, 300))
+def test_reclaim(seed, policy, entry, target):
+    assert_same_run(
+        seed,
+        lambda population, arch, rng, engine: reclaim(
+            population, target * 4096, policy=policy, arch=arch, entry=entry, swap=random_swap(rng), engine=engine
+        ),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(seeds, policies, st.sampled_from(reference.MADVISE_ACTIONS), st.booleans())
+def test_madvise(seed, policy, action, owner):
+    def run(population, arch, rng, engine):
+        shift, last = population.page_shift, int(population.vma_end.max()) + 3
+        start = int(rng.integers(int(population.vma_start.min()), last))
+        length = int(rng.integers(0, last - start))
+        mm = int(rng.integers(len(population.mm_flags)))
+        return rf.madvise(
+            population, action, start << shift, length << shift,
+            mm=mm, owner=owner, policy=policy, arch=arch, swap=random_swap(rng), engine=engine,
+        )  # fmt: skip
+
+    assert_same_run(seed, run)
 
 
 @settings(max_examples=300, deadline=None)

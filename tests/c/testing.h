@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deferred.h"
 #include "folio_batch.h"
 #include "reclaim.h"
+#include "split.h"
+#include "swap.h"
 #include "unmap.h"
 #include "walk.h"
 
@@ -91,7 +94,22 @@ static inline struct rmf_arch arch_arm64(void)
 /* The editions of rmapfast/policy.py, each as a change to the one before. */
 static inline struct rmf_policy policy_per_page(void)
 {
-	return (struct rmf_policy){ .clip = true, .nr_reset = true, .walk_done = RMF_DONE_WHOLE };
+	return (struct rmf_policy){ .clip = true,
+				    .nr_reset = true,
+				    .walk_done = RMF_DONE_WHOLE,
+				    .reclaim_clean = true,
+				    .shmem_fallback = true };
+}
+
+static inline struct rmf_policy policy_v6_14(void)
+{
+	struct rmf_policy policy = policy_per_page();
+
+	policy.mlock_at_once = policy.failure_swapbacked = true;
+	policy.walk_done = RMF_DONE_NEVER;
+	policy.split_ascending = policy.sharing_guess = policy.swap_single_empty = true;
+	policy.shmem_fallback = false;
+	return policy;
 }
 
 static inline struct rmf_policy policy_v6_15(void)
@@ -99,6 +117,7 @@ static inline struct rmf_policy policy_v6_15(void)
 	struct rmf_policy policy = policy_per_page();
 
 	policy.lazyfree = policy.all_or_nothing = true;
+	policy.shmem_fallback = false;
 	policy.clip = false;
 	policy.walk_done = RMF_DONE_BATCHED;
 	return policy;
@@ -109,7 +128,7 @@ static inline struct rmf_policy policy_v6_16(void)
 	struct rmf_policy policy = policy_per_page();
 
 	policy.lazyfree = true;
-	policy.nr_reset = false;
+	policy.nr_reset = policy.shmem_fallback = false;
 	return policy;
 }
 
@@ -126,6 +145,7 @@ static inline struct rmf_policy policy_v7_0(void)
 	struct rmf_policy policy = policy_file_v5();
 
 	policy.uffd_wp = RMF_UFFD_PER_PAGE;
+	policy.shmem_fallback = true;
 	policy.respect = RMF_FPB_RESPECT_WRITE | RMF_FPB_RESPECT_SOFT_DIRTY;
 	return policy;
 }
@@ -144,6 +164,7 @@ static inline struct rmf_policy policy_v7_3(void)
 
 	policy.uffd_wp = RMF_UFFD_WHOLE_BATCH;
 	policy.hwpoison_page0 = policy.mismatch_restores = true;
+	policy.reclaim_clean = false;
 	return policy;
 }
 
@@ -262,7 +283,41 @@ static inline void free_world(struct world *world)
 
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		free((void *)arrays[i]);
+	rmf_swap_map_free(world->run);
+	rmf_deferred_free(world->run);
+	free(world->run->pieces);
 	free(world->run);
+}
+
+/* Give the arrays room for the pieces of every folio. To be called when the world is complete. */
+static inline void give_room(struct world *world)
+{
+	struct rmf_population *pop = world->pop;
+	uint64_t folios, pairs;
+
+	rmf_split_room(pop, RMF_SPLITTER_MADVISE, &folios, &pairs);
+	folios += pop->nr_folios;
+	pairs += pop->nr_rmap;
+	pop->folio_pfn = resized(pop->folio_pfn, folios, sizeof(*pop->folio_pfn));
+	pop->folio_index = resized(pop->folio_index, folios, sizeof(*pop->folio_index));
+	pop->folio_order = resized(pop->folio_order, folios, sizeof(*pop->folio_order));
+	pop->folio_flags = resized(pop->folio_flags, folios, sizeof(*pop->folio_flags));
+	pop->folio_refcount = resized(pop->folio_refcount, folios, sizeof(*pop->folio_refcount));
+	pop->folio_mapcount = resized(pop->folio_mapcount, folios, sizeof(*pop->folio_mapcount));
+	pop->folio_entire_mapcount =
+		resized(pop->folio_entire_mapcount, folios, sizeof(*pop->folio_entire_mapcount));
+	pop->folio_nr_pages_mapped =
+		resized(pop->folio_nr_pages_mapped, folios, sizeof(*pop->folio_nr_pages_mapped));
+	pop->folio_swap = resized(pop->folio_swap, folios, sizeof(*pop->folio_swap));
+	pop->folio_page_base = resized(pop->folio_page_base, folios, sizeof(*pop->folio_page_base));
+	pop->rmap_start = resized(pop->rmap_start, folios + 1, sizeof(*pop->rmap_start));
+	pop->rmap_vma = resized(pop->rmap_vma, pairs + 1, sizeof(*pop->rmap_vma));
+	pop->folio_capacity = folios;
+	pop->rmap_capacity = pairs;
+	world->run->nr_given = pop->nr_folios;
+	world->run->pieces = calloc(pop->nr_folios + 1, sizeof(*world->run->pieces));
+	if (!world->run->pieces)
+		abort();
 }
 
 /* Add a VMA whose window is the VMA itself. All its tables are there, and its entries are none. */
@@ -441,6 +496,49 @@ static inline uint64_t nr_present(const struct world *world, uint32_t vma)
 	for (uint64_t vpn = world->pop->vma_start[vma]; vpn < world->pop->vma_end[vma]; vpn++)
 		nr += rmf_pte_present(*pte_at(world, vma, vpn));
 	return nr;
+}
+
+/* Mark pages of a folio with RMF_PAGE_* flags, besides what they have. */
+static inline void mark_page(struct world *world, uint32_t folio, uint32_t page, uint8_t flag)
+{
+	struct rmf_population *pop = world->pop;
+	uint8_t *flags = pop->page_flags + pop->folio_page_base[folio];
+
+	if (!(pop->folio_flags[folio] & RMF_FOLIO_PAGE_FLAGS)) {
+		bool exclusive = pop->folio_flags[folio] & RMF_FOLIO_EXCLUSIVE;
+
+		memset(flags, exclusive ? RMF_PAGE_EXCLUSIVE : 0, rmf_folio_nr_pages(pop, folio));
+		pop->folio_flags[folio] &= ~(uint32_t)RMF_FOLIO_EXCLUSIVE;
+		pop->folio_flags[folio] |= RMF_FOLIO_PAGE_FLAGS;
+	}
+	flags[page] |= flag;
+}
+
+/* Take a mapping of a page away, as munmap() does. */
+static inline void make_hole(struct world *world, uint32_t vma, uint32_t folio, uint32_t page)
+{
+	struct rmf_population *pop = world->pop;
+	int32_t *mapcount = pop->page_mapcount + pop->folio_page_base[folio];
+	uint32_t nr = rmf_folio_nr_pages(pop, folio);
+
+	if (!(pop->folio_flags[folio] & RMF_FOLIO_PAGE_MAPCOUNTS))
+		for (uint32_t i = 0; i < nr; i++)
+			mapcount[i] = pop->folio_mapcount[folio] / (int32_t)nr;
+	pop->folio_flags[folio] |= RMF_FOLIO_PAGE_MAPCOUNTS;
+	mapcount[page]--;
+	*pte_at(world, vma,
+		pop->vma_start[vma] + pop->folio_index[folio] + page - pop->vma_pgoff[vma]) = 0;
+	pop->folio_mapcount[folio]--;
+	pop->folio_refcount[folio]--;
+	pop->folio_nr_pages_mapped[folio]--;
+	(*rss_of(world, folio, pop->vma_mm[vma]))--;
+}
+
+static inline void expect_sound(const struct world *world)
+{
+	struct rmf_fault fault;
+
+	expect_eq(rmf_population_check(world->pop, &fault), 0, "the population fits together");
 }
 
 #endif
