@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,7 +63,7 @@ class MadviseCall:
     def __post_init__(self) -> None:
         """Check the arguments."""
         checked_choice("action", self.action, MADVISE_ACTIONS)
-        checked_integer("mm", self.mm, 0, (1 << 32) - 1)
+        checked_integer("process: mm", self.mm, 0, (1 << 32) - 1)
         if self.range is not None:
             self._parts()
 
@@ -73,10 +74,9 @@ class MadviseCall:
             raise ValueError(f"range: expected START:LENGTH such as 20KiB:2MiB, got {self.range!r}")
         if not start.startswith("0x"):
             return False, parse_size(start, "range: START"), parse_size(length, "range: LENGTH")
-        try:
-            return True, int(start, 16), parse_size(length, "range: LENGTH")
-        except ValueError as error:
-            raise ValueError(f"range: START: expected an address such as 0x7f0000000000: {error}") from None
+        if not re.fullmatch("0x[0-9a-fA-F]{1,16}", start):
+            raise ValueError(f"range: START: expected an address below 2^64 such as 0x7f0000000000, got {start[:40]!r}")
+        return True, int(start, 16), parse_size(length, "range: LENGTH")
 
     def __call__(self, population: Population, **options: Any) -> Result:
         """Make the call.
@@ -107,6 +107,8 @@ class MadviseCall:
         except ValueError as error:
             if str(error).startswith(("start:", "length:")):
                 raise ValueError(f"range: {error}") from None
+            if str(error).startswith("mm:"):
+                raise ValueError(f"process: {error}") from None
             raise
 
     def arguments(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,13 @@ from rmapfast.support import format_size, listed
 
 # Of the work that no cost vector prices, the events that say that there was any.
 _WITHOUT_PRICE = ("folio_splits", "split_failures", "madvise_calls")
+
+
+# What it means that madvise returns an error.
+_RETURNED = {
+    -errno.EINVAL: "madvise stopped at a VMA that it cannot handle; what lies before it was done",
+    -errno.ENOMEM: "a part of the range is in no VMA; all the rest was done",
+}
 
 
 def head(comparison: Runs) -> list[str]:
@@ -54,6 +62,8 @@ def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
         label = comparison.label(run)
         if differ := _differing(run.arch, runs[0].arch):
             lines.append(f"{label} is on {arch} with {differ}")
+        if run.ret in _RETURNED:
+            lines.append(f"{label}: {_RETURNED[run.ret]}")
         if not run.target_reached and run.entry not in ("MADV_COLD", "MADV_FREE"):
             lines.append(f"{label}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
     if any(run.costs and run.events[event] for run in runs for event in _WITHOUT_PRICE):
