@@ -270,7 +270,7 @@ def test_bad_calls_in_python():
     for name in ("entry", "threads", "executor", "workers"):
         with pytest.raises(ValueError, match=f"^{name}: expected none"):
             rf.compare(population, call=call, **{name: "pageout" if name == "entry" else 2})
-    with pytest.raises(ValueError, match="^action"):
+    with pytest.raises(ValueError, match=r"^action"):
         rf.comparison.MadviseCall("MADV_DONTNEED")
     described = rf.compare(rf.Population.described("64KiB", kind="anon", orders=2), call=call, arches=["x86-64"])
     assert described.runs[0].ret == 0 and "MADV_COLD" in repr(described)

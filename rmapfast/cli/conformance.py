@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = rf.conformance(arguments.files, engine=arguments.engine, progress=lambda n: progress(f"{n} vectors"))
         progress.clear()
         ok &= report.ok
-        totals.append((report.passed, report.failed))
+        totals.append((report.passed.total(), report.failed.total()))
         documents["vectors"] = {
             "engine": arguments.engine,
             "passed": report.passed,
