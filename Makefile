@@ -52,7 +52,7 @@ lint: $(VENV)/lint-tools
 	$(BIN)/cython-lint $(wildcard rmapfast/*.pyx rmapfast/*.pxd)
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest rmapfast._core --allowlist tests/stubtest-allowlist.txt
+	$(BIN)/python -m mypy.stubtest rmapfast._core --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt
 
 # What of the tests needs the full recorded data: RMAPFAST_SHARED names its folder, ../shared if it does not.
 test-shared: $(VENV)/test-tools

@@ -1,4 +1,4 @@
-"""Builds the one extension module from the C library and its Cython door.
+"""Builds the one extension module from the C library and its Cython wrapper.
 
 Environment: RMAPFAST_SANITIZE=1 (address and undefined-behaviour sanitizers), RMAPFAST_DEBUG=1 (-O0 -g, assertions),
 RMAPFAST_COVERAGE=1 (gcov).

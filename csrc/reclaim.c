@@ -570,10 +570,9 @@ static void drop_swapbacked(struct rmf_reclaim *reclaim)
 static bool begin_group(struct rmf_reclaim *reclaim)
 {
 	struct rmf_run *run = reclaim->run;
-	const bool goes_on = next_round(reclaim);
 
 	drop_swapbacked(reclaim);
-	if (reclaim->freed >= reclaim->target || !goes_on) {
+	if (reclaim->freed >= reclaim->target || !next_round(reclaim)) {
 		reclaim->ended = true;
 		return false;
 	}

@@ -6,7 +6,9 @@
 #include "tlb.h"
 #include "walk.h"
 
-/* One call of try_to_unmap_one() and, in it, one step at PTE level. */
+/* Steps such as S5 are those of docs/kernel-rules.md, section 2.4.
+ *
+ * One call of try_to_unmap_one() and, in it, one step at PTE level. */
 struct unmap {
 	struct rmf_run *run;
 	struct rmf_walk walk;

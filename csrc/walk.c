@@ -2,6 +2,8 @@
 
 #include "contpte.h"
 
+/* Steps such as 2.2 step 5 are those of docs/kernel-rules.md. */
+
 bool rmf_walk_start(struct rmf_walk *walk, struct rmf_run *run, uint64_t folio, uint32_t vma,
 		    uint32_t flags)
 {

@@ -6,7 +6,6 @@ from rmapfast import arch, cost, flags, policy, pte
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.calls import folio_pte_batch, folio_referenced_one, page_vma_mapped_walk, try_to_unmap_one
-from rmapfast.comparison import Comparison, compare
 from rmapfast.cost import Cost, CostVector, Prediction
 from rmapfast.events import EVENT_NAMES, Call, Events
 from rmapfast.loop import madvise, reclaim
@@ -21,19 +20,26 @@ if TYPE_CHECKING:
     from rmapfast import plot
     from rmapfast.calibration import CalibrateError, Calibration, calibrate
     from rmapfast.captures import Captured, CaptureError, capture
+    from rmapfast.comparison import Comparison, compare
     from rmapfast.contents import describe
     from rmapfast.saved import Difference, Rerun, load, rerun, save
-    from rmapfast.sweeps import Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
-    from rmapfast.verify import CheckReport, PolicyCheck, VectorError, Violation, check, conformance
+    from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
+    from rmapfast.verify import CheckReport, ConformanceReport, PolicyCheck, VectorError, Violation, check, conformance
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
 _ROOM_OF = {
     **dict.fromkeys(("CalibrateError", "Calibration", "calibrate"), "calibration"),
     **dict.fromkeys(("CaptureError", "Captured", "capture"), "captures"),
+    **dict.fromkeys(("Comparison", "compare"), "comparison"),
     "describe": "contents",
     **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
-    **dict.fromkeys(("Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"),
-    **dict.fromkeys(("CheckReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"), "verify"),
+    **dict.fromkeys(
+        ("Axis", "Dimension", "Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"
+    ),
+    **dict.fromkeys(
+        ("CheckReport", "ConformanceReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"),
+        "verify",
+    ),
 }
 
 
@@ -55,6 +61,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "EVENT_NAMES",
     "Arch",
+    "Axis",
     "CalibrateError",
     "Calibration",
     "Call",
@@ -62,9 +69,11 @@ __all__ = [
     "Captured",
     "CheckReport",
     "Comparison",
+    "ConformanceReport",
     "Cost",
     "CostVector",
     "Difference",
+    "Dimension",
     "Effect",
     "Events",
     "Policy",

@@ -199,7 +199,8 @@ cdef _fill_rate(rmf_rate *rate, double value):
 cdef _fill_description(rmf_description *what, spec, cont_ptes=None):
     """Take a PopulationSpec, which was checked when it was made; `cont_ptes` stands in for its contpte block."""
     memset(what, 0, sizeof(what[0]))
-    what.pages, what.seed, what.vpn, what.pgoff, what.pfn_base = spec.pages, spec.seed, spec.vpn, spec.pgoff, spec.pfn_base
+    what.pages, what.seed, what.vpn = spec.pages, spec.seed, spec.vpn
+    what.pgoff, what.pfn_base = spec.pgoff, spec.pfn_base
     what.ptrs_per_pte, what.cont_ptes = spec.ptrs_per_pte, spec.block_ptes if cont_ptes is None else cont_ptes
     what.nr_orders = len(spec.weights)
     for i, (order, weight) in enumerate(spec.weights.items()):

@@ -137,6 +137,10 @@ class Arch:
             Values by parameter. A name with a dot is a cost: ``replace(**{"cost.tlbi_ops": 50.0})`` stands for
             ``replace(costs=arch.cost_vector.replace(tlbi_ops=50.0))``, after the other changes.
 
+        Returns
+        -------
+        Arch
+
         Raises
         ------
         TypeError
@@ -159,7 +163,12 @@ class Arch:
         return dataclasses.replace(arch, costs=arch.cost_vector.replace(**costs))
 
     def to_toml(self) -> str:
-        """Return the architecture as TOML, which :func:`load` reads back as an equal one."""
+        """Return the architecture as TOML, which :func:`load` reads back as an equal one.
+
+        Returns
+        -------
+        str
+        """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         costs = values.pop("costs")
         if isinstance(costs, str) and costs:
@@ -235,6 +244,10 @@ def of_machine(machine: str, page_size: int = 4096) -> Arch:
     page_size : int
         Size of a base page in bytes.
 
+    Returns
+    -------
+    Arch
+
     Raises
     ------
     ValueError
@@ -259,6 +272,14 @@ def load(path: str | os.PathLike[str]) -> Arch:
 
     At its top level are the parameters of :class:`Arch`, of which only ``name`` is required. ``costs`` names a cost
     vector; or the table ``[cost]`` holds one as :meth:`CostVector.to_dict` gives it.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Arch
 
     Raises
     ------
@@ -289,6 +310,14 @@ def load(path: str | os.PathLike[str]) -> Arch:
 def get(arch: str | os.PathLike[str] | Arch) -> Arch:
     """Return the architecture itself, the preset of that name, or the one in a TOML file.
 
+    Parameters
+    ----------
+    arch : str, path or Arch
+
+    Returns
+    -------
+    Arch
+
     Raises
     ------
     ValueError
@@ -298,7 +327,7 @@ def get(arch: str | os.PathLike[str] | Arch) -> Arch:
         return arch
     if isinstance(arch, str) and arch in PRESETS:
         return PRESETS[arch]
-    if isinstance(arch, str | os.PathLike[str]) and Path(arch).suffix == ".toml":
+    if isinstance(arch, str | os.PathLike) and Path(arch).suffix == ".toml":
         return load(arch)
     raise ValueError(
         f"arch: no preset {arch!r}{closest(arch, PRESETS)}; known are {', '.join(PRESETS)}, or a path ending in .toml"
@@ -321,10 +350,15 @@ def configured(
     where : str
         Where the settings come from, for the error text.
 
+    Returns
+    -------
+    list of Arch
+        In the order of `names`.
+
     Raises
     ------
     ValueError
-        For a name or a setting that does not do; the message names it.
+        If a name or a setting is not valid; the message names it.
     """
     arches: dict[str, Arch] = {}
     for arch in map(get, names):

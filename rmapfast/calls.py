@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch

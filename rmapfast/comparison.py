@@ -18,7 +18,7 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import provenance
 from rmapfast.reports import comparison_table
-from rmapfast.result import PolicyFunction, Result, resolve_costs
+from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
 from rmapfast.support import checked_choice, checked_integer, closest, parse_size
@@ -326,7 +326,7 @@ def compare(
             base = Population.of(base)
         described = described or base.describe()
         for number, policy in enumerate(chosen, 1):
-            label = f"{getattr(policy, 'name', 'policy')} on {arch.name}"
+            label = f"{policy_name(policy)} on {arch.name}"
             # The last run of a population that was made here needs no copy of it.
             in_place = number == len(chosen) and base is not population
             if call is not None:

@@ -31,7 +31,7 @@ KINDS = ("measured", "published", "fitted", "assumed")
 _COMPONENT_OF = {event: component for component, events in COMPONENTS.items() for event in events}
 _INDEX = {event: index for index, event in enumerate(EVENT_NAMES)}
 
-# A tracer's share of a call that was counted under it: part of some recorded rows, of no prediction of a run.
+# What a tracer adds to each call that it counts. Some recorded rows hold it; the prediction of a run never does.
 TRACER = "traced_calls"
 
 
@@ -111,7 +111,14 @@ class Prediction:
         return self.value * 1e-9 if self.unit == "ns" else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as a dict that serialises to JSON; prices in seconds are None in instructions."""
+        """Return the prediction as a dict that serialises to JSON; prices in seconds are None in instructions.
+
+        Returns
+        -------
+        dict
+            ``cost_vector``, ``predicted_s``, ``predicted_interval_s`` and ``breakdown_s``; in instructions also
+            ``predicted_instructions`` and the like.
+        """
         in_ns = self.unit == "ns"
         document = {
             "cost_vector": self.costs,
@@ -217,6 +224,17 @@ class CostVector:
         """Draw cost vectors that explain the data as well, as float64 of shape (size, len(EVENT_NAMES)).
 
         From the members (convex mixtures of three, which fit as well as they do), or uniformly from the ranges.
+
+        Parameters
+        ----------
+        size : int
+            Number of vectors.
+        seed : int or numpy.random.Generator
+
+        Returns
+        -------
+        ndarray of float64, shape (size, len(EVENT_NAMES))
+            In the unit of the vector.
         """
         rng = np.random.default_rng(seed)
         if self.members:
@@ -228,7 +246,22 @@ class CostVector:
         return self._spread(rng.uniform(low, high, (size, len(self.costs))))
 
     def replace(self, **changes: float) -> CostVector:
-        """Return a copy in which some events cost something else, exactly; unknown events raise ``ValueError``."""
+        """Return a copy in which some events cost something else, exactly.
+
+        Parameters
+        ----------
+        **changes : float
+            Costs by event, in the unit of the vector.
+
+        Returns
+        -------
+        CostVector
+
+        Raises
+        ------
+        ValueError
+            If there is no such event, or a cost is negative or not finite.
+        """
         costs, members = list(self.costs), np.array(self.members)
         for event, value in changes.items():
             cost = Cost(event, value, value, value, "assumed", "given")
@@ -297,7 +330,13 @@ class CostVector:
         return {name: share for name, share in merged.items() if share}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the vector as plain values, as its TOML file holds it."""
+        """Return the vector as plain values, as its TOML file holds it.
+
+        Returns
+        -------
+        dict
+            Keys ``name``, ``unit``, ``arch``, ``build``, ``note``, ``residual``, ``joint``, ``costs`` and ``members``.
+        """
         document: dict[str, Any] = {
             "name": self.name,
             "unit": self.unit,
@@ -322,10 +361,14 @@ class CostVector:
         where : str
             What the document is, for the error text.
 
+        Returns
+        -------
+        CostVector
+
         Raises
         ------
         ValueError
-            If a key is missing, unknown or has a value that does not do; the message names it.
+            If a key is missing or unknown, or its value is not valid; the message names it.
         """
         if not isinstance(document, Mapping):
             raise ValueError(f"{where}: expected a table, got {document!r}")
@@ -354,7 +397,17 @@ class CostVector:
             raise ValueError(f"{where}: {error}") from None
 
     def to_toml(self, table: str = "") -> str:
-        """Return the vector as TOML that reads back as an equal one: at top level, or as the table of that name."""
+        """Return the vector as TOML that reads back as an equal one: at top level, or as the table of that name.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table; "" for the top level.
+
+        Returns
+        -------
+        str
+        """
         document = self.to_dict()
         members = document.pop("members")
         lines = [f"[{table}]"] if table else []
@@ -369,13 +422,38 @@ class CostVector:
 
 
 def toml_value(value: Any) -> str:
-    """A text, number, truth value or nested list as TOML (whose syntax for these is JSON's)."""
+    """A text, number, truth value or nested list as TOML (whose syntax for these is JSON's).
+
+    Parameters
+    ----------
+    value : str, int, float, bool or list of these
+
+    Returns
+    -------
+    str
+    """
     # but for DEL, which only TOML wants escaped
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a TOML file; one that is not TOML raises ``ValueError``."""
+    """Read a TOML file; one that is not TOML raises ``ValueError``.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If the file is not TOML.
+    OSError
+        If it cannot be read.
+    """
     try:
         return tomllib.loads(Path(path).read_bytes().decode())
     except (ValueError, RecursionError) as error:  # also not UTF-8, numbers too long to read, lists nested too deep
@@ -383,7 +461,16 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def matrix(costs: Iterable[CostVector]) -> npt.NDArray[np.float64]:
-    """Return the values of vectors as float64 of shape (k, len(EVENT_NAMES)), for :meth:`rmapfast.Result.price`."""
+    """Return the values of vectors as float64 of shape (k, len(EVENT_NAMES)), for :meth:`rmapfast.Result.price`.
+
+    Parameters
+    ----------
+    costs : iterable of CostVector, of length k
+
+    Returns
+    -------
+    ndarray of float64, shape (k, len(EVENT_NAMES))
+    """
     return np.array([vector.values for vector in costs])
 
 
@@ -402,10 +489,18 @@ def _packaged(name: str) -> CostVector:
 def get(costs: str | os.PathLike[str] | CostVector) -> CostVector:
     """Return the vector itself, the one of that name, or the one in a TOML file.
 
+    Parameters
+    ----------
+    costs : str, path or CostVector
+
+    Returns
+    -------
+    CostVector
+
     Raises
     ------
     ValueError
-        If no vector has that name, or the file is not a cost vector; the message lists what would do.
+        If no vector has that name, or the file is not a cost vector; the message lists the valid names.
     """
     if isinstance(costs, CostVector):
         return costs

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast.support import closest
 
 EVENT_NAMES: tuple[str, ...] = _core.EVENT_NAMES

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core, pte
+import rmapfast._core as _core
+from rmapfast import pte
 
 MAX_ORDER = _core.MAX_ORDER
 # A population has fewer page-table entries than this.

@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core
+import rmapfast._core as _core
 
 PRESENT = np.uint64(_core.PTE_PRESENT)
 WRITE = np.uint64(_core.PTE_WRITE)
@@ -159,7 +159,16 @@ def make(kind: str, value: int | None = None, flags: Iterable[str] = ()) -> np.u
 
 
 def flags(pte: int | np.integer[Any]) -> list[str]:
-    """Return the names of the flags that one entry carries, such as ``["write", "young"]``."""
+    """Return the names of the flags that one entry carries, such as ``["write", "young"]``.
+
+    Parameters
+    ----------
+    pte : int or uint64
+
+    Returns
+    -------
+    list of str
+    """
     word = np.uint64(pte)
     if word == NONE or word == MARKER:
         return []
@@ -168,7 +177,16 @@ def flags(pte: int | np.integer[Any]) -> list[str]:
 
 
 def describe(pte: int | np.integer[Any]) -> str:
-    """Return one entry as text, such as ``present pfn=0x1a0 write young``."""
+    """Return one entry as text, such as ``present pfn=0x1a0 write young``.
+
+    Parameters
+    ----------
+    pte : int or uint64
+
+    Returns
+    -------
+    str
+    """
     name = KINDS[int(kind(pte))]
     if name in ("none", "marker_uffd_wp"):
         return name

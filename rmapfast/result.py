@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 PolicyFunction: TypeAlias = Callable[..., int]
 
 
+def policy_name(policy: str | Policy | PolicyFunction) -> str:
+    """Return the name of a policy, or of the function that stands for it."""
+    if isinstance(policy, str):
+        return policy
+    return policy.name if isinstance(policy, Policy) else getattr(policy, "__name__", "callable")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What an engine counted; :func:`rmapfast.reclaim` makes a :class:`Result` of it.
@@ -99,7 +106,8 @@ class Result:
 
     Examples
     --------
-    >>> result = reclaim(Population.synthetic("1MiB", orders=4), "512KiB", policy="v7.0", arch="arm64-4k")
+    >>> import rmapfast as rf
+    >>> result = rf.reclaim(rf.Population.synthetic("1MiB", orders=4), "512KiB", policy="v7.0", arch="arm64-4k")
     >>> result.events["ptes_cleared"], result.batch_lengths
     (128, {16: 8})
     >>> result.prediction.unit
@@ -127,9 +135,7 @@ class Result:
     @property
     def policy_name(self) -> str:
         """Name of the policy, or of the function that stands for it."""
-        if isinstance(self.policy, str):
-            return self.policy
-        return str(getattr(self.policy, "name", None) or getattr(self.policy, "__name__", "callable"))
+        return policy_name(self.policy)
 
     @property
     def reclaimed_bytes(self) -> int:
@@ -158,6 +164,15 @@ class Result:
 
     def per_page(self, event: str) -> float:
         """Return an event's count per reclaimed base page (NaN if nothing was reclaimed).
+
+        Parameters
+        ----------
+        event : str
+            A name of :data:`rmapfast.EVENT_NAMES`.
+
+        Returns
+        -------
+        float
 
         Raises
         ------
@@ -222,7 +237,12 @@ class Result:
         return vector.price(self.events.counts, self.referenced_events.counts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the run as a dict that serialises to JSON; prices are None without a cost vector."""
+        """Return the run as a dict that serialises to JSON; prices are None without a cost vector.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "policy": self.policy_name,
             "arch": self.arch.name,

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES
@@ -342,7 +342,12 @@ class PopulationSpec:
     # What it holds
 
     def folios_by_order(self) -> dict[int, int]:
-        """Return order -> number of folios, unmapped ones included."""
+        """Return order -> number of folios, unmapped ones included.
+
+        Returns
+        -------
+        dict of int to int
+        """
         counts = _core.described_orders(self)
         return {order: count for order, count in enumerate(counts) if count}
 
@@ -352,7 +357,13 @@ class PopulationSpec:
         return sum(self.folios_by_order().values())
 
     def describe(self) -> dict[str, Any]:
-        """Return what :meth:`rmapfast.Population.describe` does, with None for numbers that need the arrays."""
+        """Return what :meth:`rmapfast.Population.describe` does, with None for numbers that need the arrays.
+
+        Returns
+        -------
+        dict
+            The same keys.
+        """
         orders = self.folios_by_order()
         folios = sum(orders.values())
         # Anonymous folios that nothing maps do not exist, and holes may unmap a whole folio.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast.arch import Arch
 from rmapfast.layout import DEFAULT_CPUMASK
 from rmapfast.parallel import opened

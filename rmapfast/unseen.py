@@ -28,6 +28,7 @@ UNSEEN = {
     "pinned": "pages that are pinned",
     "extra_references": "pages to which something else holds a reference",
     "shared": "pages that one more process maps",
+    "poisoned": "pages that are poisoned",
 }
 
 # A pin of an order-0 folio takes as many references; one of a large folio takes one.
@@ -51,6 +52,7 @@ def assume_pages(population: Population, pages: Mapping[str, npt.ArrayLike], *, 
         * ``extra_references``: something else holds a reference to the page, such as a pipe.
         * ``shared``: one more process maps the page, besides those of the population. A mapping that the population
           has counted already, outside its own, is this one.
+        * ``poisoned``: memory_failure has found the page broken, and could not take it away from its users.
     mm : int
         The process whose page numbers these are.
 
@@ -295,10 +297,17 @@ def _assume_shared(
                 pop.folio_flags[number] &= ~np.uint32(FolioFlag.PARTIALLY_MAPPED)
 
 
+def _assume_poisoned(
+    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+) -> None:
+    pop.page_flags[pop.folio_page_base[folio].astype(np.int64) + page] |= PageFlag.HWPOISON
+
+
 _CHANGES = {
     "zero_filled": _assume_zero_filled,
     "dirty": _assume_dirty,
     "pinned": _assume_pinned,
     "extra_references": _assume_extra_references,
     "shared": _assume_shared,
+    "poisoned": _assume_poisoned,
 }

@@ -286,7 +286,7 @@ def make_leaf(rng, ptes, at, per_table, pfn, pages, states):
 
 
 def fold(rng, ptes, starts, ends, bases, states, table_base, arch, pfn, pages):
-    """Set CONT in whole aligned blocks that one folio maps alike."""
+    """Set CONT in whole aligned blocks whose entries map consecutive pages of one folio with the same bits."""
     ignored = pte.YOUNG | pte.DIRTY
     block = arch.cont_ptes
     for vma, start in enumerate(starts):
@@ -297,13 +297,13 @@ def fold(rng, ptes, starts, ends, bases, states, table_base, arch, pfn, pages):
             first = int(pte.pfn(words[0]))
             whole = any(int(p) <= first and first + block <= int(p) + int(n) for p, n in zip(pfn, pages, strict=True))
             expected = words[0] + (np.arange(block, dtype=np.uint64) << np.uint64(12))
-            alike = bool(((words & ~ignored) == (expected & ~ignored)).all())
+            same = bool(((words & ~ignored) == (expected & ~ignored)).all())
             if (
                 states[table] == TableState.PTE
                 and words[0] & pte.PRESENT
                 and first % block == 0
                 and whole
-                and alike
+                and same
                 and rng.random() < 0.8
             ):
                 ptes[at : at + block] |= pte.CONT

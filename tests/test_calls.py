@@ -1,4 +1,7 @@
-"""What single calls and reclaim() refuse, by name and with everything left as it was; policies in Python."""
+"""What single calls and reclaim() refuse, by name and with everything left as it was; policies in Python.
+
+Rules such as S6 are those of docs/kernel-rules.md.
+"""
 
 import re
 

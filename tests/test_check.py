@@ -217,7 +217,7 @@ def test_threads_budget_and_resume_do_not_change_the_outcome(tmp_path):
     rest = rf.check(["v6.16", "v7.3"], pages=2, threads=2, resume=journal)
     assert rest.complete and rest.states == whole.states
     assert counts(rest) == counts(whole)
-    with pytest.raises(ValueError, match=r"resume: .* other arguments: policies differ"):
+    with pytest.raises(ValueError, match=r"cannot be resumed: it is of other arguments: policies differ"):
         rf.check(["v6.16"], pages=2, resume=journal)
 
 
@@ -232,7 +232,7 @@ def test_resume_goes_by_the_rules_and_not_by_their_names(tmp_path):
         ({"policies": ["v7.3"], "against": _policy.get("per-page").replace(mlock_at_once=True)}, "against"),
         ({"policies": ["v7.3"], "arch": arch.replace(mkdirty_soft_dirty=False)}, "arch"),
     ):
-        with pytest.raises(ValueError, match=f"resume: .* other arguments: {named} differ"):
+        with pytest.raises(ValueError, match=f"cannot be resumed: it is of other arguments: {named} differ"):
             rf.check(**{"pages": 1, "resume": journal} | arguments)
 
 
@@ -240,7 +240,7 @@ def test_resume_goes_by_the_rules_and_not_by_their_names(tmp_path):
 def test_resume_leaves_a_file_alone_that_is_no_journal(text, tmp_path):
     path = tmp_path / "notes"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"resume: .*notes is not the journal of a check"):
+    with pytest.raises(ValueError, match=r"notes: no journal of a check: "):
         rf.check(["v7.3"], pages=1, resume=path)
     assert path.read_text() == text
 

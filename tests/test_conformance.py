@@ -34,8 +34,8 @@ PENDING = {"anon64k_partfree_pageout": [64, 65, 66, 67]}
 
 def read(path):
     """Lines of a .jsonl.gz as objects."""
-    with gzip.open(path, "rt", encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
+    with gzip.open(path, "rt", encoding="utf-8") as recorded:
+        return [json.loads(line) for line in recorded]
 
 
 def write(path, vectors):

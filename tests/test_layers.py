@@ -1,4 +1,4 @@
-"""The house: imports point one way, a room is entered by its front door, and no file grows without end.
+"""The house: imports point one way, other rooms import from a room's __init__ alone, and no file grows without end.
 
 `LAYERS` is the order that CONTRIBUTING.md promises. Each rule is planted broken once, and seen to fail.
 """
@@ -73,7 +73,7 @@ def imports(name: str, path: Path, known: set[str]) -> list[tuple[int, str]]:
         elif isinstance(node, ast.Constant) and node.value in known - {root} and "import_module" in text:
             found.append((node.lineno, node.value))
         elif isinstance(node, ast.JoinedStr) and ast.unparse(node)[2:].startswith(f"{root}.") and name != root:
-            found.append((node.lineno, f"{root}.?"))  # only the front door finds its rooms by a table of names
+            found.append((node.lineno, f"{root}.?"))  # only the __init__ finds its rooms by a table
     return [(line, target) for line, target in found if target.partition(".")[0] == root]
 
 
@@ -103,7 +103,7 @@ def faults_of_package(package: Path, layers: str = LAYERS) -> list[str]:
             edges[name].add(target)
             mine, other = entry(name), entry(target)
             if mine != other and target.count(".") > 1:
-                faults.append(f"{at}, past the front door of {other}")
+                faults.append(f"{at}, past the __init__ of {other}")
             if height.get(other, -1) > height.get(mine, len(height)):
                 faults.append(f"{at}, which is above it")
     for path in sorted([*package.rglob("*.pyx"), *package.rglob("*.pxd")]):
@@ -144,7 +144,7 @@ def faults_of_c(folder: Path) -> list[str]:
 
 
 def too_long(*folders: Path) -> list[str]:
-    """Return the files that are longer than a reader's patience."""
+    """Return the files that are longer than LONGEST lines."""
     faults = []
     for folder in folders:
         for path in sorted(folder.rglob("*")):
@@ -216,9 +216,9 @@ def house(tmp_path):
         ("low.py", "from house.side import one", "circle: house."),
         ("room/inside.py", "from house.room import two", "circle: house.room"),
         ("room/inside.py", "from . import two", "circle: house.room"),
-        ("top.py", "from house.room.inside import two", "top.py:3: imports house.room.inside, past the front door"),
-        ("top.py", "from house.room import inside", "top.py:3: imports house.room.inside, past the front door"),
-        ("top.py", "import house.room.inside as x", "top.py:3: imports house.room.inside, past the front door"),
+        ("top.py", "from house.room.inside import two", "top.py:3: imports house.room.inside, past the __init__"),
+        ("top.py", "from house.room import inside", "top.py:3: imports house.room.inside, past the __init__"),
+        ("top.py", "import house.room.inside as x", "top.py:3: imports house.room.inside, past the __init__"),
         ("top.py", "from house.gone import x", "top.py:3: imports house.gone, which is no module"),
         ("new.py", "", "new: is in no line of LAYERS"),
         ("_core.pyx", "from house.low import one", "_core.pyx:2: imports from the package"),
@@ -226,8 +226,8 @@ def house(tmp_path):
     ],
 )
 def test_a_broken_rule_of_the_package_is_seen(house, file, text, said):
-    with open(house / file, "a") as stream:
-        stream.write(f"{text}\n")
+    with open(house / file, "a") as source:
+        source.write(f"{text}\n")
     assert any(said in fault for fault in faults_of_package(house, SMALL)), faults_of_package(house, SMALL)
 
 
@@ -241,8 +241,8 @@ def test_an_upward_import_planted_in_this_package_is_seen(tmp_path):
     shutil.copytree(ROOT / "rmapfast", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     before = faults_of_package(package)
     line = (package / "pte.py").read_text().count("\n") + 2
-    with open(package / "pte.py", "a") as stream:
-        stream.write("def lazily():\n    from rmapfast.population import Population\n")
+    with open(package / "pte.py", "a") as source:
+        source.write("def lazily():\n    from rmapfast.population import Population\n")
     fault = f"rmapfast/pte.py:{line}: imports rmapfast.population, which is above it"
     assert fault not in before and fault in faults_of_package(package)
 

@@ -218,7 +218,7 @@ def test_rates(rate):
     for flag in (pte.YOUNG, pte.DIRTY, pte.WRITE, pte.SOFT_DIRTY):
         assert abs(np.count_nonzero(present & flag) / len(present) - rate) < 0.05
     assert abs(np.count_nonzero(population.folio_flags & FolioFlag.MLOCKED) / population.nr_folios - rate) < 0.05
-    # The streams are independent.
+    # The draws are independent.
     both = np.count_nonzero((present & pte.YOUNG > 0) & (present & pte.DIRTY > 0)) / len(present)
     assert abs(both - rate * rate) < 0.05
 

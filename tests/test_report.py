@@ -406,9 +406,9 @@ def test_saved_costs_price_as_they_did(tmp_path):
     assert [run.prediction for run in again.runs] == [run.prediction for run in both.runs]
     assert list(again.cost_vectors()) == ["x86-64", "x86-64 (2)"]
     assert "these runs are priced with different cost vectors" in repr(again)
-    alike = rf.Comparison.of(again, costs="x86-64")
-    assert "different cost vectors" not in repr(alike)
-    assert alike.runs[0].prediction == alike.runs[2].prediction
+    same = rf.Comparison.of(again, costs="x86-64")
+    assert "different cost vectors" not in repr(same)
+    assert same.runs[0].prediction == same.runs[2].prediction
 
 
 def test_save_does_not_overwrite(tmp_path, comparison, result):
@@ -614,9 +614,9 @@ def test_different_memory_compares_per_page(comparison):
 def test_side_by_side_refuses(comparison):
     with pytest.raises(ValueError, match=r"costs: runs on arm64-4k are priced in ns \(simple\) and in instructions"):
         rf.Comparison.of({"a": comparison, "b": compared(costs=INSTRUCTIONS)})
-    alike = rf.Comparison.of({"a": comparison, "b": compared(costs=INSTRUCTIONS)}, costs=SIMPLE)
-    assert alike.runs[0].prediction == alike.runs[2].prediction
-    assert alike.provenance["arguments"] == {"results": ["a", "b"], "costs": "simple"}
+    same = rf.Comparison.of({"a": comparison, "b": compared(costs=INSTRUCTIONS)}, costs=SIMPLE)
+    assert same.runs[0].prediction == same.runs[2].prediction
+    assert same.provenance["arguments"] == {"results": ["a", "b"], "costs": "simple"}
     with pytest.raises(ValueError, match="at least one"):
         rf.Comparison.of({})
     with pytest.raises(TypeError, match="expected a Result or Comparison, got str"):

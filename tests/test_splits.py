@@ -1,6 +1,6 @@
 """What reclaim and madvise do when they cannot take a folio whole: closed forms from the kernel's rules.
 
-Section numbers such as A2 are those of the recorded facts about splits (docs/kernel-rules.md, section 2.9).
+The rules are those of docs/kernel-rules.md, section 2.9.
 """
 
 from itertools import pairwise
@@ -57,19 +57,19 @@ def states(population):
     return "".join(letters)
 
 
-# A: no slot, some slots
+# no slot, some slots
 
 
 @pytest.mark.parametrize("policy", EDITIONS)
 def test_without_swap_every_large_folio_is_split(engine, policy):
-    """A1: there is no test for free swap before the split, in any edition; then no piece gets a slot."""
+    """There is no test for free swap before the split, in any edition; then no piece gets a slot."""
     result = rf.reclaim(
         rf.Population.synthetic("16MiB", kind="anon", orders=2),
         entry="pageout", swap=False, policy=policy, engine=engine,
     )  # fmt: skip
     folios = 4096 // 4
     assert result.events["folio_splits"] == result.events["swpout_fallbacks"] == folios == 1024
-    assert result.events["deferred_splits"] == folios  # A3: the first PTE that goes leaves it partially mapped
+    assert result.events["deferred_splits"] == folios  # the first PTE that goes leaves it partially mapped
     assert result.events["pages_activated"] == 4096
     assert result.reclaimed_pages == result.came_back_pages == result.swap_used == 0
     assert result.after.orders() == {0: 4096}
@@ -81,7 +81,7 @@ def test_without_swap_every_large_folio_is_split(engine, policy):
 @pytest.mark.parametrize("policy", EDITIONS)
 @pytest.mark.parametrize(("slots", "order"), [(3, 2), (10, 4), (1, 4)])
 def test_pieces_take_slots_in_the_order_of_the_edition(engine, policy, slots, order):
-    """A2: 6.12 takes the pages in rising order; later editions the first page, and then from the last one down."""
+    """6.12 takes the pages in rising order; later editions the first page, and then from the last one down."""
     result = pageout(anon(1 << order, order), engine, policy=policy, swap=slots * PAGE)
     size = 1 << order
     rising = "s" * slots + "P" * (size - slots)
@@ -93,7 +93,7 @@ def test_pieces_take_slots_in_the_order_of_the_edition(engine, policy, slots, or
 
 
 def test_fragmented_swap_splits_each_folio_once(engine):
-    """A5: no run of slots, and yet every page finds one."""
+    """No run of slots, and yet every page finds one."""
     result = pageout(anon(64, 4), engine, swap=rf.Swap(fragmented=True))
     assert states(result.after) == "s" * 64
     assert result.events["folio_splits"] == result.events["swpout_fallbacks"] == 4
@@ -101,7 +101,7 @@ def test_fragmented_swap_splits_each_folio_once(engine):
 
 
 def test_swap_map(engine):
-    """A5: a cluster with the header serves single pages only; a whole cluster takes runs."""
+    """A cluster with the header serves single pages only; a whole cluster takes runs."""
     free = np.ones(1025, bool)
     free[0] = False
     result = pageout(anon(16, 4), engine, swap=rf.Swap(free=free))
@@ -119,7 +119,7 @@ def test_whole_folios_go_to_swap_unsplit(engine):
 
 
 def test_zero_filled_folio_is_swapped_without_a_write(engine):
-    """A4: it uses slots but no I/O; one that holds anything is written as a whole."""
+    """It uses slots but no I/O; one that holds anything is written as a whole."""
     population = anon(32, 4)
     rf.assume_pages(population, {"zero_filled": pages(population, (0, 24))})
     result = pageout(population, engine, swap=True)
@@ -128,7 +128,7 @@ def test_zero_filled_folio_is_swapped_without_a_write(engine):
 
 
 def test_zero_filled_pages_come_back(engine):
-    """A4: every 4th page of two THPs was written, and 768 of 1024 pages come back; reclaim counts none of it."""
+    """Every 4th page of two THPs was written, and 768 of 1024 pages come back; reclaim counts none of it."""
     population = anon(1024, 9)
     zeroes = pages(population, (0, 1024))
     rf.assume_pages(population, {"zero_filled": zeroes[np.arange(1024) % 4 > 0]})
@@ -143,7 +143,7 @@ def test_zero_filled_pages_come_back(engine):
 
 @pytest.mark.parametrize("holds", ["mlocked folio", "locked VMA", "poisoned page"])
 def test_zero_filled_pages_that_stay(holds):
-    """A4: not in a locked VMA, of a mlocked folio, or poisoned. Only the reference is asked for a single split."""
+    """Not in a locked VMA, of a mlocked folio, or poisoned. Only the reference is asked for a single split."""
     population = anon(16, 4)
     rf.assume_pages(population, {"zero_filled": pages(population, (0, 16))})
     if holds == "mlocked folio":
@@ -157,7 +157,7 @@ def test_zero_filled_pages_that_stay(holds):
     assert states(population) == {"poisoned page": "000h" + 12 * "0"}.get(holds, 16 * "P")
 
 
-# A7 and G: proposals
+# proposals
 
 
 def test_split_only_if_slots_are_free(engine):
@@ -175,22 +175,22 @@ def test_split_only_if_slots_are_free(engine):
 
 
 def test_one_flush_for_31_dirty_folios(engine):
-    """G2: 64 dirty folios of order 0 take a flush each, or ceil(64 / 31) = 3."""
+    """64 dirty folios of order 0 take a flush each, or ceil(64 / 31) = 3."""
     for policy, flushes in (("v7.0.12", 64), ("flush-batch", 3)):
         result = pageout(anon(64, 0), engine, policy=policy, swap=True)
         assert result.events["tlb_flushes"] == flushes and states(result.after) == "s" * 64
 
 
 def test_one_flush_for_each_split(engine):
-    """G1: the split flushes what it deferred; nothing is left for the end of the list."""
+    """The split flushes what it deferred; nothing is left for the end of the list."""
     assert pageout(anon(64, 4), engine).events["tlb_flushes"] == 4
 
 
-# B: madvise with ranges
+# madvise with ranges
 
 
 def test_cut_anonymous_folio(engine):
-    """B2: pages 5 to 42 of four folios: the first and the third are cut, all pages of a cut folio become order 0."""
+    """Pages 5 to 42 of four folios: the first and the third are cut, all pages of a cut folio become order 0."""
     result = pageout(anon(64, 4), engine, 5, 43)
     assert states(result.after) == "P" * 48 + "L" * 16
     assert result.events["folio_splits"] == 3 and result.events["swpout_fallbacks"] == 1  # a cut is no fallback
@@ -202,7 +202,7 @@ def test_cut_anonymous_folio(engine):
 
 @pytest.mark.parametrize("action", ["MADV_PAGEOUT", "MADV_COLD"])
 def test_cut_file_folio_is_unmapped_and_stays_cached(engine, action):
-    """B2: 16 freed (the whole folio, page-out only), 32 unmapped but cached, 16 untouched."""
+    """16 freed (the whole folio, page-out only), 32 unmapped but cached, 16 untouched."""
     population = rf.Population.synthetic(64 * PAGE, orders=4)
     result = pageout(population, engine, 5, 43, action=action)
     freed = 16 if action == "MADV_PAGEOUT" else 0
@@ -216,7 +216,7 @@ def test_cut_file_folio_is_unmapped_and_stays_cached(engine, action):
 
 
 def test_dirty_file_folio_is_not_split(engine):
-    """A3: its private data cannot be released."""
+    """Its private data cannot be released."""
     result = pageout(rf.Population.synthetic(16 * PAGE, orders=4, folio_dirty=1.0), engine, 0, 5)
     assert states(result.after) == "L" * 16 and result.events["split_failures"] == 1
 
@@ -239,7 +239,7 @@ def test_free_then_pageout(engine):
 
 
 def test_dirty_spreads_to_the_pieces_of_a_split(engine):
-    """A3: a lazyfree folio with one page written again stays whole if it is cut, up to the pages outside of it."""
+    """A lazyfree folio with one page written again stays whole if it is cut, up to the pages outside of it."""
     population = anon(16, 4)
     cleaned = pageout(population, engine, action="MADV_FREE").after
     rf.assume_pages(cleaned, {"dirty": pages(cleaned, (5, 6))})
@@ -250,7 +250,7 @@ def test_dirty_spreads_to_the_pieces_of_a_split(engine):
 
 
 def test_locked_vma_ends_the_call(engine):
-    """B1: the VMAs before it were done, it and all after it are not."""
+    """The VMAs before it were done, it and all after it are not."""
     population = anon(64, 4)
     parts = split_vma(population, 32, 48)
     parts.vma_flags[1] |= np.uint32(VmaFlag.LOCKED)
@@ -260,7 +260,7 @@ def test_locked_vma_ends_the_call(engine):
 
 
 def test_gap_is_reported_at_the_end(engine):
-    """B1: all the rest was done."""
+    """All the rest was done."""
     population = anon(64, 4)
     base = int(population.vma_start[0]) * PAGE
     result = rf.madvise(population, "MADV_PAGEOUT", base, 65 * PAGE, swap=False, engine=engine)
@@ -276,7 +276,7 @@ def test_free_needs_anonymous_memory(engine):
 
 
 def test_caller_that_may_not_write_the_file(engine):
-    """B1: a shared mapping is passed over, result 0; MADV_COLD asks for no permission."""
+    """A shared mapping is passed over, result 0; MADV_COLD asks for no permission."""
     population = rf.Population.synthetic(16 * PAGE, orders=4)
     result = pageout(population, engine, owner=False)
     assert result.ret == 0 and states(result.after) == "L" * 16
@@ -288,7 +288,7 @@ def test_caller_that_may_not_write_the_file(engine):
 
 
 def test_two_processes_with_a_half_each(engine):
-    """B3: 6.12 guesses by page 0, which is mapped once; later editions keep track of who maps the folio."""
+    """6.12 guesses by page 0, which is mapped once; later editions keep track of who maps the folio."""
     ptes = np.array([pte.make("present", 512 + page, ["write", "dirty"]) if page < 8 else 0 for page in range(16)])
     population = rf.Population.from_arrays(ptes.astype(np.uint64), folio_pfn=[512], folio_order=4, kind="anon")
     rf.assume_pages(population, {"shared": pages(population, (8, 16))})
@@ -326,17 +326,17 @@ def test_bad_ranges():
     assert states(population) == "L" * 16 and "zero_filled" not in population.assumptions
 
 
-# C: the deferred-split queue
+# the deferred-split queue
 
 
 def test_shrinker_splits_what_is_partially_mapped(engine):
-    """C2: without swap the list is not scanned, and yet unmapped pages come back; reclaim counts none."""
+    """Without swap the list is not scanned, and yet unmapped pages come back; reclaim counts none."""
     population = anon(64, 4, holes="every:2")
     result = rf.reclaim(population, "1MiB", swap=False, engine=engine)
     assert result.events["folio_splits"] == result.events["deferred_scans"] == 4
     assert result.came_back_pages == 32 and result.reclaimed_pages == 0
     assert states(result.after) == ".P" * 32
-    # Four folios: nothing is scanned at the priorities 12 to 2, and all of them at 1 (C2). One idle round is enough.
+    # Four folios: nothing is scanned at the priorities 12 to 2, and all of them at 1. One idle round is enough.
     assert result.events["reclaim_rounds"] == 1 and result.events["priority_passes"] == 13
 
 
@@ -349,14 +349,14 @@ def test_pinned_folio_fails_in_the_shrinker(engine):
 
 
 def test_partially_mapped_folio_is_split_by_the_list_with_swap(engine):
-    """A1.4d and A2: only mapped pages are written, and unmapped pieces hold a slot during their turn only."""
+    """Only mapped pages are written, and unmapped pieces hold a slot during their turn only."""
     population = anon(16, 4, holes="every:4")
     result = pageout(population, engine, swap=12 * PAGE)
     assert states(result.after) == ".sss" * 4 and result.swap_used == 12
     assert result.events["swpout_fallbacks"] == 0 and result.events["folios_swapped_whole"] == 0
 
 
-# D and E: poison, pins, references
+# poison, pins, references
 
 
 @pytest.mark.parametrize("page", [0, 5, 15])
@@ -424,11 +424,11 @@ def test_cut_folio_that_somebody_holds_is_not_split(engine):
     assert states(result.after) == "L" * 16 and result.events["split_failures"] == 1
 
 
-# F: shmem
+# shmem
 
 
 def test_shmem_without_a_run_of_slots(engine):
-    """F: 10 slots, two folios of order 4: 10 pages swapped, 22 stay cached and active, no PTE is left."""
+    """10 slots, two folios of order 4: 10 pages swapped, 22 stay cached and active, no PTE is left."""
     population = rf.Population.synthetic(32 * PAGE, kind="shmem", orders=4)
     for policy, counted in (("v6.12", 0), ("v7.2", 2)):
         result = pageout(population, engine, swap=10 * PAGE, policy=policy)

@@ -760,6 +760,7 @@ def test_rank_finds_what_matters():
         assert effect.total == pytest.approx(exact, abs=0.1)
     middle = gain[2, 1, 1]
     assert ranking.base_value == middle and ranking.effects[0].swing == pytest.approx(np.ptp(gain[:, 1, 1]))
+    assert found.rank() == ranking and found.rank(seed=1) != ranking
     with pytest.raises(ValueError, match="axis"):
         rf.sweep({"population.size": "1MiB", "policy": ["v6.16", "v7.0"]}).rank()
     with pytest.raises(ValueError, match="price"):

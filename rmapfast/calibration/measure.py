@@ -38,11 +38,11 @@ from rmapfast.support import undone
 MIB = 1 << 20
 # Bytes of a case: enough that the call takes milliseconds, few enough that two dozen cases take seconds.
 SIZE = 64 * MIB
-# The same for files that are read page by page, which takes long.
+# Bytes of a case whose file is read page by page, which takes long.
 SIZE_ORDER_0 = 16 * MIB
 # Turns over all cases.
 REPEATS = 7
-# After so many seconds no further turn is begun, if there were two.
+# Seconds after which no further turn begins, if there were two.
 ENOUGH_S = 40.0
 # Part of a case that is reclaimed.
 SHARE = 0.8

@@ -49,7 +49,12 @@ class Calibration:
     provenance: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the calibration as a dict that serialises to JSON."""
+        """Return the calibration as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "provenance": self.provenance,
             "costs": self.costs.to_dict(),
@@ -104,8 +109,9 @@ def calibrate(
 
     Examples
     --------
-    >>> found = calibrate(hold_back=4)  # doctest: +SKIP
-    >>> reclaim(Population.synthetic("1GiB"), "512MiB", arch=found.arch).prediction.seconds  # doctest: +SKIP
+    >>> import rmapfast as rf
+    >>> found = rf.calibrate(hold_back=4)  # doctest: +SKIP
+    >>> rf.reclaim(rf.Population.synthetic("1GiB"), "512MiB", arch=found.arch).prediction.seconds  # doctest: +SKIP
     """
     start = time.monotonic()
     base = running_arch()

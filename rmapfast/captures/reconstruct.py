@@ -34,8 +34,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core, pte
+import rmapfast._core as _core
 from rmapfast import arch as _arch
+from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.captures.assumptions import Assumptions
 from rmapfast.captures.folios import visible_folios

@@ -67,10 +67,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rmapfast: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, MemoryError, ImportError, rf.SweepError) as error:
+    except _expected() as error:
         text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
         print(f"rmapfast: error: {' '.join(text.split()) or type(error).__name__}", file=sys.stderr)
         return 2
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Return what a verb raises for bad input. Only a verb that imported the sweeps can raise SweepError."""
+    known = (ValueError, TypeError, OSError, MemoryError, ImportError)
+    return (*known, rf.SweepError) if "rmapfast.sweeps" in sys.modules else known
 
 
 def parser(names: Iterable[str] = VERBS) -> Parser:

@@ -84,7 +84,7 @@ def add_assume(group: argparse._ActionsContainer, pages: bool = False) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="assume what /proc does not show of a capture: dirty=auto|true|false, write=perms|true|false, "
-        f"soft_dirty=ignore|capture, uffd_wp=capture|ignore, lru=address|shuffled{of_pages if pages else ''}",
+        f"soft_dirty=ignore|capture, uffd_wp=capture|ignore, lru=address|shuffled, folio_order=N (of folios seen in part){of_pages if pages else ''}",
     )
 
 
@@ -97,7 +97,7 @@ def assumptions(arguments: argparse.Namespace) -> dict[str, Any]:
     assumed: dict[str, Any] = {}
     for text in arguments.assume:
         name, value = _assumption(text, ASSUMPTIONS)
-        assumed[name] = {"true": True, "false": False}.get(value, value)
+        assumed[name] = int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
     if assumed and not arguments.capture:
         raise ValueError(
             f"--assume {next(iter(assumed))}: only with --capture; a synthetic population is described by its own "

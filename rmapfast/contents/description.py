@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmapfast import _core, pte
+import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
+from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.contents.mappings import MappedEntries, folio_mappings, mapped_entries
 from rmapfast.events import EVENT_NAMES

@@ -37,12 +37,12 @@ class Journal(Generic[_Record]):
     advice : str
         What to do if the file cannot be used, for errors: ``--overwrite begins anew``.
     differs : callable
-        Called with the header that was found, as parsed JSON. Returns in words what the file is of that the present
-        work is not, or an empty text if they are the same work. Raises ValueError, KeyError or TypeError for what is
-        no header of such work.
+        Called with the header that was found, as parsed JSON. Returns in words how the work of the file differs from
+        the present work, or an empty text if they are the same. Raises ValueError, KeyError or TypeError for a
+        line that is not a header of such work.
     parse : callable
         Called with each record that was found, as parsed JSON. Returns what :meth:`open` is to return of it. Raises
-        ValueError, KeyError or TypeError for what is no record of such work.
+        ValueError, KeyError or TypeError for a line that is not a record of such work.
 
     Examples
     --------

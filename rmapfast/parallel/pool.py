@@ -7,11 +7,14 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rmapfast.support import checked_integer, closest
+
+# Imported where an executor is used: streams import this module, and most runs have none.
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 # What `executor` may be, besides an executor object.
 EXECUTORS = ("threads", "processes", "dask=ADDRESS")
@@ -103,6 +106,8 @@ class Pool:
         concurrent.futures.BrokenExecutor
             If the workers are gone.
         """
+        from concurrent.futures import FIRST_COMPLETED, wait
+
         under_way: dict[Future[_Result], _Task] = {}
         try:
             while True:

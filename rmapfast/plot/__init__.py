@@ -5,9 +5,10 @@ Each function returns a :class:`matplotlib.figure.Figure`; :func:`save` writes o
 
 Examples
 --------
->>> from rmapfast import plot
->>> comparison = rmapfast.compare(rmapfast.Population.synthetic("4MiB"), "2MiB")
->>> plot.save(plot.overview(comparison), "overview.png")  # doctest: +SKIP
+>>> import rmapfast as rf
+>>> comparison = rf.compare(rf.Population.synthetic("4MiB"), "2MiB", arches=["x86-64"])
+>>> figure = rf.plot.overview(comparison)
+>>> rf.plot.save(figure, "overview.png")  # doctest: +SKIP
 """
 
 from rmapfast.plot.contents import description

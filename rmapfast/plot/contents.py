@@ -54,8 +54,9 @@ def description(
 
     Examples
     --------
-    >>> population = Population.load(["process.npz"])  # doctest: +SKIP
-    >>> figure = description(population, rmapfast.describe(population))  # doctest: +SKIP
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("8MiB", orders=4)
+    >>> figure = rf.plot.description(population, rf.describe(population))
     """
     memory = memory_map(population)
     heights = [2.8]

@@ -58,8 +58,10 @@ def sweep(
 
     Examples
     --------
-    >>> found = rmapfast.sweep({"population.order": [0, 4, 9], "policy": ["v6.16", "v7.0"], "arch": "x86-64"})
-    >>> figure = sweep(found, value="gain", x="population.order")
+    >>> import rmapfast as rf
+    >>> space = {"population.order": [0, 4, 9], "policy": ["v6.16", "v7.0"], "arch": "x86-64"}
+    >>> found = rf.sweep({**space, "population.size": "8MiB"})
+    >>> figure = rf.plot.sweep(found, value="gain", x="population.order")
     """
     shown = view(result, value=value, x=x, y=y, at=at)
     if not shown.facets:

@@ -43,8 +43,9 @@ def by_order(comparisons: Mapping[int, Result | Comparison] | Iterable[tuple[int
 
     Examples
     --------
-    >>> orders = (0, 4, 9)
-    >>> figure = by_order({order: compare(Population.synthetic("8MiB", orders=order), "4MiB") for order in orders})
+    >>> import rmapfast as rf
+    >>> memory = {order: rf.Population.synthetic("8MiB", orders=order) for order in (0, 4, 9)}
+    >>> figure = rf.plot.by_order({order: rf.compare(memory[order], "4MiB", arches=["x86-64"]) for order in memory})
     """
     pairs = comparisons.items() if isinstance(comparisons, Mapping) else comparisons
     points = sorted(((order, Comparison.of(comparison)) for order, comparison in pairs), key=lambda pair: pair[0])

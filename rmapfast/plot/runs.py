@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Inches that a bar of the components takes.
+# Height of a bar of the components in inches.
 _BAR = 0.55
-# Up to so many lengths of a histogram are shown one by one; more are taken together by powers of two.
+# Most lengths of a histogram that are shown one by one; more of them are grouped by powers of two.
 _MOST_LENGTHS = 10
 
 

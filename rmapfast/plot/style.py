@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Inches.
+# Width of a figure in inches.
 WIDTH = 10.0
 # Points: the size of the text, and the distance of two lines of it.
 TEXT = 8.0

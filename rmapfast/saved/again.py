@@ -51,7 +51,12 @@ class Rerun:
         return not self.differences
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the outcome as a dict that serialises to JSON."""
+        """Return the outcome as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "file": self.path,
             "rmapfast_before": self.before,
@@ -157,7 +162,7 @@ def _loaded(run: Result, arguments: dict[str, Any]) -> Population | PopulationSp
     paths = arguments.get("capture")
     if not paths:
         raise ValueError(f"the population ({described['source']}) is not described in the file: it cannot be repeated")
-    given = ("young", "seed", "dirty", "write", "soft_dirty", "uffd_wp", "lru")
+    given = ("young", "seed", "dirty", "write", "soft_dirty", "uffd_wp", "lru", "folio_order")
     options = {name: arguments[name] for name in given if name in arguments}
     population = Population.load(paths, arch=run.arch, **options)
     if population.input_hash != described["input_hash"]:

@@ -1,4 +1,4 @@
-"""Checks of arguments. Every error names the argument, what it got and what would do."""
+"""Checks of arguments. Every error names the argument, what it got and what was expected."""
 
 from __future__ import annotations
 

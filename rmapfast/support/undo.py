@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -22,6 +20,8 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
         Called in this process, in the child, or in both. It must use files and system calls only, and must do no harm
         if there is nothing to undo.
     """
+    import signal  # an import of 0.7 ms, for a function that few runs call
+
     read, write = os.pipe()
     try:
         parent = os.pidfd_open(os.getpid())
@@ -56,6 +56,8 @@ def undone(undo: Callable[[], None]) -> Iterator[None]:
 
 def _watch(read: int, write: int, parent: int, undo: Callable[[], None]) -> None:
     """Wait until the parent writes or ends; in the second case call `undo`."""
+    import select
+
     try:
         os.close(write)
         # The end of the pipe alone does not tell: other children of the parent may hold it open.

@@ -29,7 +29,7 @@ ENDINGS: dict[str, tuple[tuple[str, ...], str]] = {
     ".csv": ((), ""),
     ".json": ((), ""),
 }
-# Of the first line of a CSV file.
+# How the first line of a CSV file begins.
 _COMMENT = "# rmapfast sweep: "
 
 

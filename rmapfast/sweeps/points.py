@@ -78,7 +78,7 @@ def simulate(values: Mapping[str, Any], progress: Callable[[int], None] | None =
     population: Population | PopulationSpec
     if "capture" in values:
         population = _loaded(values)
-        arch = arch_of(values, population.arch)
+        arch = arch_of(values, population.arch or "x86-64")
     else:
         arch = arch_of(values)
         arguments = {"size": "10GiB"} | _under(values, "population.")

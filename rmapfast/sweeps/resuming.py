@@ -11,7 +11,7 @@ from rmapfast._version import __version__
 from rmapfast.parallel import Journal
 from rmapfast.sweeps.points import Record
 
-# What to do with a file that cannot be gone on with.
+# What the error says where a sweep cannot be resumed from a file.
 ADVICE = "--overwrite begins anew"
 
 

@@ -69,7 +69,12 @@ class Ranking:
     note: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the ranking as a dict that serialises to JSON."""
+        """Return the ranking as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         effects = [
             {
                 "axis": one.axis,
@@ -149,5 +154,6 @@ def _sobol(
         index[number] = np.minimum(
             (points[:, column] * values.shape[number]).astype(np.int64), values.shape[number] - 1
         )
-    found = analysis.analyze(problem, values[tuple(index)], calc_second_order=False, seed=seed)
+    # SALib takes a seed of 0 for none.
+    found = analysis.analyze(problem, values[tuple(index)], calc_second_order=False, seed=seed + 1)
     return [float(one) for one in found["ST"]], [float(one) for one in found["ST_conf"]], ""

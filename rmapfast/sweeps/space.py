@@ -141,13 +141,31 @@ class Space:
         return tuple(map(len, self.dimensions))
 
     def all_values(self, parameter: str) -> list[Any]:
-        """Return the values that a parameter takes somewhere; none if it is left at its default."""
+        """Return the values that a parameter takes somewhere; none if it is left at its default.
+
+        Parameters
+        ----------
+        parameter : str
+            A parameter of the sweep, such as ``population.order``.
+
+        Returns
+        -------
+        list
+        """
         if parameter in self.fixed:
             return [self.fixed[parameter]]
         return [value for axis in self.axes if axis.parameter == parameter for value in axis.values]
 
     def along(self, name: str) -> int:
         """Return the number of the dimension that has this name, or an axis of this name.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        int
 
         Raises
         ------
@@ -188,14 +206,35 @@ class Space:
         return np.broadcast_to(kept, self.shape)
 
     def values(self, index: tuple[int, ...]) -> dict[str, Any]:
-        """Return the values of a point by parameter."""
+        """Return the values of a point by parameter.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Step along each dimension.
+
+        Returns
+        -------
+        dict
+        """
         values = dict(self.fixed)
         for at, dimension in zip(index, self.dimensions, strict=True):
             values |= {axis.parameter: axis.values[at] for axis in dimension.axes}
         return values
 
     def steps(self, chosen: Callable[[Dimension], bool]) -> Iterator[tuple[int, ...]]:
-        """Yield the indices of kept points over some dimensions; at the others the index is 0."""
+        """Yield the indices of kept points over some dimensions; at the others the index is 0.
+
+        Parameters
+        ----------
+        chosen : callable
+            Tells of a dimension whether it is one of those.
+
+        Yields
+        ------
+        tuple of int
+            Step along each dimension.
+        """
         numbers = [number for number, dimension in enumerate(self.dimensions) if chosen(dimension)]
         others = tuple(number for number in range(len(self.dimensions)) if number not in numbers)
         kept = self.kept.any(axis=others)
@@ -218,7 +257,18 @@ class Space:
         return hashes
 
     def key(self, index: tuple[int, ...]) -> str:
-        """Return what identifies the simulation of a point: points that differ only in prices share it."""
+        """Return what identifies the simulation of a point: points that differ only in prices share it.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Step along each dimension.
+
+        Returns
+        -------
+        str
+            20 hexadecimal digits.
+        """
         values = self.simulated(index)
         paths = values.get("capture", [])
         hashes = [self.inputs[path] for path in ([paths] if isinstance(paths, str) else paths)]
@@ -226,11 +276,26 @@ class Space:
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def simulated(self, index: tuple[int, ...]) -> dict[str, Any]:
-        """Return the values of a point that its simulation depends on."""
+        """Return the values of a point that its simulation depends on.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Step along each dimension.
+
+        Returns
+        -------
+        dict
+        """
         return {name: value for name, value in self.values(index).items() if not is_price(name)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the space as a dict from which :meth:`of` makes an equal one, and which serialises to JSON."""
+        """Return the space as a dict from which :meth:`of` makes an equal one, and which serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         document: dict[str, Any] = dict(self.fixed)
         for dimension in self.dimensions:
             table = {axis.name: axis.range or list(axis.values) for axis in dimension.axes}

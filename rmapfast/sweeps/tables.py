@@ -16,12 +16,12 @@ from rmapfast.sweeps.parameter import Value, parameters
 from rmapfast.sweeps.sensitivity import Ranking
 from rmapfast.sweeps.views import View, steps, title, word
 
-# Of the terminal.
+# Limits of a text: columns, rows of a table, tables, and failures that are named.
 _WIDTH = 100
 _MOST_ROWS = 24
 _MOST_FACETS = 8
 _MOST_FAILURES = 5
-# From the lowest value to the highest.
+# Shades of a cell, from the lowest value to the highest.
 _SHADES = " .:-=+*#%@"
 
 

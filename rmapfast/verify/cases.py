@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core, pte
+import rmapfast._core as _core
+from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population

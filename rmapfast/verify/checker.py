@@ -8,22 +8,22 @@ plain Python.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
+from rmapfast.parallel import Journal, opened
 from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
 from rmapfast.reference import BatchRule, batches
+from rmapfast.result import policy_name
 from rmapfast.verify.cases import Case, case_of_state
-from rmapfast.verify.invariants import INVARIANTS, judge, policy_name
+from rmapfast.verify.invariants import INVARIANTS, judge
 from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation
 from rmapfast.verify.states import Class, Family, Found, Scope, Tried
 
@@ -211,7 +211,10 @@ class _Search:
             for first in range(0, family.states, _JOB)
         ]
         self.done: dict[int, Tried] = {}
-        self.journal, self.header = journal, header
+        self.header = header
+        self.journal = journal and Journal(
+            journal, "check", advice="resume with another file", differs=self._differs, parse=self._parse
+        )
         self.seconds = 0.0
 
     @property
@@ -224,83 +227,57 @@ class _Search:
 
     def run(self, budget: float, threads: int, progress: Callable[[str], None] | None) -> None:
         start = time.monotonic()
-        log = self._open_journal()
+        if self.journal:
+            self.done = dict(self.journal.open(self.header))
         waiting = iter([job for job in range(len(self.jobs)) if job not in self.done])
-        running: dict[Future[Tried], int] = {}
-        pool = ThreadPoolExecutor(threads)
         try:
-            while True:
-                while len(running) < threads and time.monotonic() - start < budget:
-                    job = next(waiting, None)
-                    if job is None:
-                        break
-                    running[pool.submit(self._try, self.jobs[job])] = job
-                if not running:
-                    break
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    job = running.pop(future)
+            with opened("threads", threads) as pool:
+                for job, future in pool.completed(
+                    self._try, lambda: next(waiting, None) if time.monotonic() - start < budget else None
+                ):
                     self.done[job] = future.result()
-                    if log:
-                        self._note(log, job)
-                if progress:
-                    progress(f"{self.tried:,} states, {100 * len(self.done) / len(self.jobs):.0f}% of the scope")
+                    if self.journal:
+                        self.journal.add(self._record(job))
+                    if progress:
+                        progress(f"{self.tried:,} states, {100 * len(self.done) / len(self.jobs):.0f}% of the scope")
         finally:
-            pool.shutdown(cancel_futures=True)
-            if log:
-                log.close()
+            if self.journal:
+                self.journal.close()
         self.seconds = time.monotonic() - start
 
-    def _try(self, job: _Job) -> Tried:
+    def _try(self, number: int) -> Tried:
+        job = self.jobs[number]
         rules = list(self.rules[job.family])
         return self.scope.run(job.family, job.first, job.end, self.oracle, rules, self.arch)
 
-    def _open_journal(self) -> TextIO | None:
-        """Take over what the journal holds, and open it to add to it: a header, then a line per job."""
-        if not self.journal:
-            return None
-        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.exists() else []
-        try:
-            if lines:
-                self._check_header(json.loads(lines[0]))
-        except json.JSONDecodeError:
-            raise ValueError(f"resume: {self.journal} is not the journal of a check") from None
-        for number, line in enumerate(lines[1:], 1):
-            try:
-                job, states, found = json.loads(line)
-            except json.JSONDecodeError:
-                # the record was torn when the run was killed: its job, and what follows, is done again
-                self.journal.write_text("\n".join(lines[:number]) + "\n", encoding="utf-8")
-                break
-            self.done[job] = Tried(
-                states,
-                tuple(
-                    Found(violating, {name: Class(*pair) for name, pair in classes.items()})
-                    for violating, classes in found
-                ),
-            )
-        log = open(self.journal, "a", encoding="utf-8")
-        if not lines:
-            log.write(json.dumps(self.header) + "\n")
-        return log
+    # The journal: a header with all that the outcome depends on, then a record per job
 
-    def _check_header(self, found: Any) -> None:
+    def _differs(self, found: Any) -> str:
         if found == self.header:
-            return
-        if not isinstance(found, dict):
-            raise ValueError(f"resume: {self.journal} is not the journal of a check")
+            return ""
+        if not isinstance(found, dict) or not set(found) & set(self.header):
+            raise ValueError("its first line is no header")
         keys = dict.fromkeys([*self.header, *found])
         differing = [key for key in keys if found.get(key) != self.header.get(key)]
-        raise ValueError(f"resume: {self.journal} holds a check with other arguments: {', '.join(differing)} differ")
+        return f"it is of other arguments: {', '.join(differing)} differ"
 
-    def _note(self, log: TextIO, job: int) -> None:
-        """Add a job that is done."""
+    def _record(self, job: int) -> list[Any]:
         tried = self.done[job]
         found = [
             [one.violating, {name: [it.count, it.first] for name, it in one.classes.items()}] for one in tried.found
         ]
-        log.write(json.dumps([job, tried.states, found]) + "\n")
-        log.flush()
+        return [job, tried.states, found]
+
+    def _parse(self, record: Any) -> tuple[int, Tried]:
+        job, states, found = record
+        if not (isinstance(job, int) and 0 <= job < len(self.jobs)):
+            raise ValueError(f"expected the number of a job, got {job!r}")
+        return job, Tried(
+            states,
+            tuple(
+                Found(violating, {name: Class(*pair) for name, pair in classes.items()}) for violating, classes in found
+            ),
+        )
 
     def violations(self, policy: Policy) -> tuple[Violation, ...]:
         """Of one policy, in the order of INVARIANTS; an example is the smallest state: fewest pages, lowest number."""

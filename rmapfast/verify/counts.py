@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch

@@ -13,8 +13,9 @@ from rmapfast.arch import Arch
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
 from rmapfast.policy import Policy
 from rmapfast.reference import BatchRule
+from rmapfast.result import policy_name
 from rmapfast.verify.cases import FOLIO_FLAGS, Case
-from rmapfast.verify.invariants import OUTSIDE, Step, UnmapOutcome, judge, policy_name, unmap_case
+from rmapfast.verify.invariants import OUTSIDE, Step, UnmapOutcome, judge, unmap_case
 
 # Entries that a strip shows.
 _SHOWN = 20

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core, pte
+import rmapfast._core as _core
+from rmapfast import pte
 from rmapfast.flags import FolioFlag, PageFlag, VmaFlag
 from rmapfast.population import Population
 from rmapfast.verify.cases import FOLIO_FLAGS, FOLIO_INDEX, FOLIO_PFN, Case, case_of_state

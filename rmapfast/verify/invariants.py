@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core, calls, pte, reference
+import rmapfast._core as _core
 from rmapfast import arch as _arch
+from rmapfast import calls, pte, reference
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.events import Call
@@ -30,13 +31,6 @@ INVARIANTS: tuple[str, ...] = _core.INVARIANTS
 
 # Events of accesses outside the page table or the VMA.
 OUTSIDE = ("oob_reads", "oob_writes", "vma_overrun_reads", "vma_overrun_writes")
-
-
-def policy_name(policy: str | Policy | BatchRule) -> str:
-    """Return the name of a policy, or of the function that stands for it."""
-    if isinstance(policy, str):
-        return policy
-    return policy.name if isinstance(policy, Policy) else getattr(policy, "__name__", "callable")
 
 
 class Step(NamedTuple):
@@ -256,9 +250,10 @@ _HOLDS: dict[str, Callable[[UnmapOutcome], bool]] = {
     "mlock": _mlock_earned,
 }
 
-# How the pages are stored is no part of the final state.
+# Flags that say how the pages are stored. The final states are compared without them.
 _REPRESENTATION = FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS | FolioFlag.EXCLUSIVE
-# A batch does not leave a folio partially mapped on its way: queueing for a deferred split is no part of it either.
+# Page by page a folio is partially mapped for a while, and is queued for a deferred split; in one batch it never is. So
+# this flag is not compared either.
 _QUEUED = FolioFlag.PARTIALLY_MAPPED
 
 

@@ -10,10 +10,10 @@ from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.policy import Policy
 from rmapfast.reference import BatchRule
+from rmapfast.result import policy_name
 from rmapfast.support import listed, paragraph
 from rmapfast.verify.cases import Case
 from rmapfast.verify.drawing import case_drawing, case_in_words
-from rmapfast.verify.invariants import policy_name
 
 # Differences after an abort that are documented, not violations.
 DOCUMENTED = ("abort-widened", "abort-left-mapped")
@@ -101,11 +101,16 @@ class CheckReport:
 
     @property
     def clean(self) -> bool:
-        """Whether every policy is."""
+        """Whether every policy is clean."""
         return all(one.clean for one in self.policies)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as a dict that serialises to JSON."""
+        """Return the report as a dict that serialises to JSON.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "provenance": self.provenance,
             "oracle": self.oracle,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rmapfast import _core
+import rmapfast._core as _core
 from rmapfast.arch import Arch
 from rmapfast.policy import Policy
 

@@ -18,7 +18,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from rmapfast import _core, calls, pte, reference
+import rmapfast._core as _core
+from rmapfast import calls, pte, reference
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.editions import REFERENCED_VECTORS, UNMAP_VECTORS
@@ -87,7 +88,17 @@ class ConformanceReport:
     differences: list[str] = field(default_factory=list)
 
     def add(self, variant: str, name: str, expect: Fields, got: Fields) -> None:
-        """Compare one outcome with the recorded one."""
+        """Compare one outcome with the recorded one.
+
+        Parameters
+        ----------
+        variant : str
+            Code of the kernel edition.
+        name : str
+            Name of the vector.
+        expect, got : mapping
+            The recorded outcome and that of the model, by field.
+        """
         wrong = [key for key in expect if key not in got or got[key] != expect[key]]
         if not wrong:
             self.passed[variant] += 1
@@ -103,7 +114,12 @@ class ConformanceReport:
         return not self.failed.total()
 
     def lines(self) -> list[str]:
-        """Return the report as text, ending in ``N passed, N failed``."""
+        """Return the report as text, ending in ``N passed, N failed``.
+
+        Returns
+        -------
+        list of str
+        """
         variants = dict.fromkeys([*self.passed, *self.failed])
         table = [f"{name:>10}  {self.passed[name]:>6} passed  {self.failed[name]:>6} failed" for name in variants]
         return [*self.differences, *table, f"{self.passed.total()} passed, {self.failed.total()} failed"]

@@ -50,8 +50,8 @@ def features(vector):
 
 def sample(path):
     """Return the lines of a file that are kept, in their order."""
-    with gzip.open(path, "rt", encoding="utf-8") as stream:
-        lines = [(line, json.loads(line)) for line in stream]
+    with gzip.open(path, "rt", encoding="utf-8") as recorded:
+        lines = [(line, json.loads(line)) for line in recorded]
     cases = {}
     for line, vector in lines:
         cases.setdefault(vector["id"], []).append((line, vector))
@@ -69,8 +69,8 @@ def main(source, target):
     target.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         lines = sample(source / name)
-        with open(target / name, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as stream:
-            stream.write("".join(lines).encode())
+        with open(target / name, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+            packed.write("".join(lines).encode())
         print(f"{name}: {len(lines)} lines, {(target / name).stat().st_size} bytes")
 
 
