@@ -167,6 +167,31 @@ def test_a_capture_can_be_told_what_it_does_not_show(run):
     assert plain["came_back_pages"] == 0 and assumed["came_back_pages"] == 4
 
 
+def test_a_poisoned_page_keeps_its_folio(runs):
+    (one,) = runs("--assume", "poisoned=5", orders=4).values()
+    assert one["reclaimed_pages"] == 240 and one["events"]["folios_kept"] == 1 and one["events"]["folio_splits"] == 0
+    (one,) = runs("--assume", "poisoned=5", orders=0).values()
+    assert one["reclaimed_pages"] == 255
+
+
+def test_thps_of_which_little_is_left_come_back_through_the_shrinker(run):
+    memory = ["--size", "8MiB", "--kind", "anon", "--orders", "9", "--holes", "0.97", "--arch", "x86-64"]
+    found = json.loads(run("reclaim", *memory, "--no-swap", "--target", "8MiB", "--json")[1])["runs"]
+    for one in found:
+        assert one["reclaimed_pages"] == 0 and one["events"]["folio_splits"] == 4
+        assert one["came_back_pages"] == 2048 - one["events"]["ptes_remapped"] > 1900
+
+
+def test_folios_seen_in_part_have_the_order_that_is_assumed(run):
+    options = ("--entry", "pageout", "--no-swap", "--json", "--policy", "v7.2")
+    path = SPLITS / "x72-deferred_free_o4.before.npz"
+    orders = [
+        json.loads(run("reclaim", "--capture", path, *options, *more)[1])["population"]["orders"]
+        for more in ([], ["--assume", "folio_order=4"])
+    ]
+    assert set(orders[1]) == {"4"} and orders[0] != orders[1]
+
+
 # Saved results
 
 
@@ -243,6 +268,8 @@ BAD = [
     ([*PAGEOUT, "--assume", "pinned=missing"], "missing"),
     ([*PAGEOUT, "--assume", "zero="], "--assume"),
     ([*PAGEOUT, "--assume", "zeros=4"], "--assume"),
+    (["reclaim", "--capture", str(CAPTURE), "--assume", "folio_order=99"], "folio_order"),
+    ([*PAGEOUT, "--assume", "folio_order=4"], "folio_order"),
     ([*PAGEOUT, "--swap", "64KiB,free=map"], "swap: free"),
     ([*PAGEOUT, "--swap", "free=words"], "swap: words"),
     ([*PAGEOUT, "--swap", "free=missing"], "missing"),
