@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast import _core, reference
+from rmapfast import _core
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
@@ -23,19 +23,20 @@ from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
 from rmapfast.result import Outcome, PolicyFunction, Result, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.stream import ActiveList, reclaim_stream, streams
 from rmapfast.support import checked_boolean, checked_choice, checked_integer, parse_size
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from rmapfast.reference import Record
+
 # The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
 SEED_TARGET = "80%"
 
 ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
-MADVISE_ACTIONS = reference.MADVISE_ACTIONS
+MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -186,6 +187,7 @@ def reclaim(
         provenance=provenance(target=target, entry=entry, swap=_as_text(swap), engine=engine, threads=threads or 1)
         | {"input_hash": population.input_hash},
         peak_rss_bytes=peak_rss_bytes(),
+        ret=outcome.ret,
         swap_used=outcome.swap_used,
     )
 
@@ -411,6 +413,8 @@ def _block_by_block(
     workers: int | None,
 ) -> Outcome | None:
     """Reclaim a described population that is never in memory as a whole; return None if that is not possible."""
+    from rmapfast.stream import ActiveList, reclaim_stream, streams
+
     if not streams(spec, task.swap):
         return None
     arch = task.arch
@@ -452,7 +456,7 @@ def check_population(population: Population, arch: Arch) -> None:
     _core.check_population(population, arch)
 
 
-def _outcome_of_reference(after: Population, record: reference.Record, start: float) -> Outcome:
+def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
     events, referenced = (
         np.array([counts[name] for name in EVENT_NAMES], np.uint64)
@@ -487,6 +491,8 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     start = time.perf_counter()
     if task.engine == "reference":
+        from rmapfast import reference
+
         record = reference.reclaim(population, task.target_pages, policy=task.policy, arch=task.arch, swap=task.swap)
         return _outcome_of_reference(population, record, start)
     run = _core.Run(population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="reclaim")
@@ -507,6 +513,8 @@ def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]
     """Make madvise calls: action, mm, first page, end, and whether the caller owns the files."""
     start = time.perf_counter()
     if task.engine == "reference":
+        from rmapfast import reference
+
         record, results = reference.madvise(population, calls, policy=task.policy, arch=task.arch, swap=task.swap)
         outcome = _outcome_of_reference(population, record, start)
     else:
@@ -526,4 +534,4 @@ def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]
             run.madvise_finish()
             _take_over(population, run, inactive, active)
         outcome = _outcome_of_run(population, run, start)
-    return replace(outcome, ret=results[-1] if results else 0)
+    return replace(outcome, ret=next((ret for ret in results if ret), 0))

@@ -100,7 +100,8 @@ class Result:
     source : str
         Name of the result that the run is from, where :meth:`Comparison.of` put several together; else empty.
     ret : int or None
-        What madvise returned: 0, -22 (EINVAL) or -12 (ENOMEM); of several calls the last. None for memory.reclaim.
+        What madvise returned: 0, -22 (EINVAL) or -12 (ENOMEM); of several calls the first that failed. None for
+        memory.reclaim.
     swap_used : int
         Swap slots in use at the end less those at the start.
 

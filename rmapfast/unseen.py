@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,6 @@ import numpy.typing as npt
 from rmapfast import pte
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.layout import FolioIndex
-
-if TYPE_CHECKING:
-    from rmapfast.population import Population
 
 # What can be said of pages.
 UNSEEN = {
@@ -35,7 +32,36 @@ UNSEEN = {
 PIN_REFERENCES = 1024
 
 
-def assume_pages(population: Population, pages: Mapping[str, npt.ArrayLike], *, mm: int = 0) -> None:
+class Arrays(Protocol):
+    """What is read and changed of a :class:`rmapfast.Population`."""
+
+    ptes: npt.NDArray[np.uint64]
+    vma_start: npt.NDArray[np.uint64]
+    vma_end: npt.NDArray[np.uint64]
+    vma_pgoff: npt.NDArray[np.uint64]
+    vma_mm: npt.NDArray[np.uint32]
+    vma_pte_base: npt.NDArray[np.uint64]
+    folio_pfn: npt.NDArray[np.uint64]
+    folio_index: npt.NDArray[np.uint64]
+    folio_order: npt.NDArray[np.uint8]
+    folio_flags: npt.NDArray[np.uint32]
+    folio_refcount: npt.NDArray[np.int32]
+    folio_mapcount: npt.NDArray[np.int32]
+    folio_entire_mapcount: npt.NDArray[np.int32]
+    folio_nr_pages_mapped: npt.NDArray[np.int32]
+    folio_page_base: npt.NDArray[np.uint64]
+    page_mapcount: npt.NDArray[np.int32]
+    page_flags: npt.NDArray[np.uint8]
+    rmap_start: npt.NDArray[np.uint64]
+    rmap_vma: npt.NDArray[np.uint32]
+    assumptions: dict[str, Any]
+
+    @property
+    def nr_folios(self) -> int:
+        """Number of folios."""
+
+
+def assume_pages(population: Arrays, pages: Mapping[str, npt.ArrayLike], *, mm: int = 0) -> None:
     """Change a population to what is assumed of single pages, and note it in ``population.assumptions``.
 
     Parameters
@@ -83,7 +109,7 @@ def assume_pages(population: Population, pages: Mapping[str, npt.ArrayLike], *, 
     _settle(population, expanded)
 
 
-def parse_pages(name: str, text: str, population: Population, mm: int = 0) -> npt.NDArray[np.int64]:
+def parse_pages(name: str, text: str, population: Arrays, mm: int = 0) -> npt.NDArray[np.int64]:
     """Return the pages that a text names, as :func:`assume_pages` takes them.
 
     Parameters
@@ -168,7 +194,7 @@ def _page_numbers(name: str, given: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def _locate(
-    population: Population, name: str, vpns: npt.NDArray[np.int64], mm: int
+    population: Arrays, name: str, vpns: npt.NDArray[np.int64], mm: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the slot in ``ptes`` (-1: not mapped), the folio, and the page in it of each virtual page."""
     pop = population
@@ -208,7 +234,7 @@ def _locate(
 _Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]
 
 
-def _expand(population: Population, found: _Found) -> npt.NDArray[np.int64]:
+def _expand(population: Arrays, found: _Found) -> npt.NDArray[np.int64]:
     """Write what is stored for a whole folio out to its pages; return these folios."""
     pop = population
     folios: npt.NDArray[np.int64] = np.unique(
@@ -225,7 +251,7 @@ def _expand(population: Population, found: _Found) -> npt.NDArray[np.int64]:
     return folios
 
 
-def _settle(population: Population, folios: npt.NDArray[np.int64]) -> None:
+def _settle(population: Arrays, folios: npt.NDArray[np.int64]) -> None:
     """Store what pages have in common for the whole folio again (docs/model.md, section 2)."""
     pop = population
     for folio in folios:
@@ -244,13 +270,13 @@ def _settle(population: Population, folios: npt.NDArray[np.int64]) -> None:
 
 
 def _assume_zero_filled(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     pop.page_flags[pop.folio_page_base[folio].astype(np.int64) + page] |= PageFlag.ZERO
 
 
 def _assume_dirty(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     anon = pop.folio_flags[folio] & FolioFlag.ANON > 0
     pop.ptes[slot[anon & (slot >= 0)]] |= pte.WRITE | pte.DIRTY
@@ -258,20 +284,20 @@ def _assume_dirty(
 
 
 def _assume_pinned(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     pop.folio_flags[folio] |= FolioFlag.PINNED
     np.add.at(pop.folio_refcount, folio, np.where(pop.folio_order[folio] > 0, 1, PIN_REFERENCES).astype(np.int32))
 
 
 def _assume_extra_references(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     np.add.at(pop.folio_refcount, folio, np.int32(1))
 
 
 def _assume_shared(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     pop.folio_flags[folio] |= FolioFlag.MAYBE_SHARED
     at = pop.folio_page_base[folio].astype(np.int64) + page
@@ -298,7 +324,7 @@ def _assume_shared(
 
 
 def _assume_poisoned(
-    pop: Population, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
 ) -> None:
     pop.page_flags[pop.folio_page_base[folio].astype(np.int64) + page] |= PageFlag.HWPOISON
 

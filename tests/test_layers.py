@@ -19,11 +19,11 @@ _version _core
 support
 parallel
 pte flags events policy editions cost arch
-layout spec
-captures
+layout spec swap
+captures unseen
 population
 reference
-calls provenance pageout swap stream runs result loop
+calls provenance stream runs result loop
 reports
 comparison
 contents
