@@ -84,8 +84,8 @@ def add_assume(group: argparse._ActionsContainer, pages: bool = False) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="assume what /proc does not show of a capture: dirty=auto|true|false, write=perms|true|false, "
-        "soft_dirty=ignore|capture, uffd_wp=capture|ignore, lru=address|shuffled, folio_order=N (of folios that are seen "
-        f"in part){of_pages if pages else ''}",
+        "soft_dirty=ignore|capture, uffd_wp=capture|ignore, lru=address|shuffled, folio_order=N (of folios that are "
+        f"seen in part){of_pages if pages else ''}",
     )
 
 
