@@ -38,8 +38,8 @@ class MadviseCall:
     range : str, optional
         ``START:LENGTH``, each in bytes or a size such as ``20KiB``. START counts from the first address that the
         process maps, or is an address if it begins with ``0x``. Default: from the first VMA to the end of the last.
-    mm : int
-        Number of the process.
+    process : int
+        Its number among the mms of the population.
     owner : bool
         Whether the caller owns the files or may write them.
 
@@ -57,13 +57,13 @@ class MadviseCall:
 
     action: str
     range: str | None = None
-    mm: int = 0
+    process: int = 0
     owner: bool = True
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         checked_choice("action", self.action, MADVISE_ACTIONS)
-        checked_integer("process: mm", self.mm, 0, (1 << 32) - 1)
+        checked_integer("process", self.process, 0, (1 << 32) - 1)
         if self.range is not None:
             self._parts()
 
@@ -99,16 +99,16 @@ class MadviseCall:
         start = length = None
         if self.range is not None:
             absolute, start, length = self._parts()
-            own = population.vma_start[population.vma_mm == self.mm]
+            own = population.vma_start[population.vma_mm == self.process]
             if not absolute and len(own):
                 start += int(own.min()) << population.page_shift
         try:
-            return madvise(population, self.action, start, length, mm=self.mm, owner=self.owner, **options)
+            return madvise(population, self.action, start, length, mm=self.process, owner=self.owner, **options)
         except ValueError as error:
             if str(error).startswith(("start:", "length:")):
                 raise ValueError(f"range: {error}") from None
             if str(error).startswith("mm:"):
-                raise ValueError(f"process: {error}") from None
+                raise ValueError(f"process: {str(error).removeprefix('mm: ')}") from None
             raise
 
     def arguments(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class MadviseCall:
         given = {
             "entry": self.action,
             "range": self.range,
-            "process": self.mm or None,
+            "process": self.process or None,
             "caller": None if self.owner else "other",
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -127,7 +127,7 @@ class MadviseCall:
         return cls(
             arguments["entry"],
             arguments.get("range"),
-            mm=arguments.get("process", 0),
+            process=arguments.get("process", 0),
             owner=arguments.get("caller") != "other",
         )
 

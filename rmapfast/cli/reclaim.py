@@ -163,7 +163,7 @@ def _madvise_call(arguments: argparse.Namespace) -> MadviseCall | None:
         if value is not None:
             raise ValueError(f"{name}: not with a madvise call")
     return MadviseCall(
-        _CALLS[arguments.entry], arguments.range, mm=arguments.process or 0, owner=arguments.caller == "owner"
+        _CALLS[arguments.entry], arguments.range, process=arguments.process or 0, owner=arguments.caller == "owner"
     )
 
 

@@ -48,7 +48,7 @@ def per_page(run: Result, value: float) -> float:
     return value / run.reclaimed_pages if run.reclaimed_pages else math.nan
 
 
-def _whole(runs: Sequence[Result]) -> bool:
+def of_whole_runs(runs: Sequence[Result]) -> bool:
     """Tell whether figures are those of the whole run: where a run reclaimed nothing it has none per page."""
     return any(run.reclaimed_pages == 0 for run in runs)
 
@@ -68,13 +68,12 @@ def _ratios(values: list[float]) -> tuple[str, ...]:
 # Rows of runs on one architecture, the baseline first
 
 
-def _price_rows(runs: Sequence[Result], same_memory: bool) -> list[Row]:
+def _price_rows(runs: Sequence[Result], same_memory: bool, whole: bool) -> list[Row]:
     """Return the prediction: the total with its interval, the price per page with its change, and the components."""
     predictions = [run.prediction if run.costs else None for run in runs]
     if not any(predictions):
         return []
     unit = next(prediction.unit for prediction in predictions if prediction)
-    whole = _whole(runs)
     totals = [prediction.value if prediction else math.nan for prediction in predictions]
     pages = [per_page(run, total) for run, total in zip(runs, totals, strict=True)]
     compared = totals if whole and same_memory else pages
@@ -118,10 +117,10 @@ def _component_rows(runs: Sequence[Result], places: int, whole: bool) -> list[Ro
     return rows
 
 
-def _event_rows(runs: Sequence[Result]) -> tuple[list[Row], int]:
+def _event_rows(runs: Sequence[Result], whole: bool) -> tuple[list[Row], int]:
     """Return a row per event that differs between the runs, and how many are the same; of one run all are rows."""
     rows: list[Row] = []
-    same, whole = 0, _whole(runs)
+    same = 0
     for event in EVENT_NAMES:
         counts = [run.events[event] for run in runs]
         if not any(counts):
@@ -168,12 +167,21 @@ def _returned(run: Result) -> str:
     return "-" if run.ret is None else f"-{errno.errorcode[-run.ret]}" if run.ret else "0"
 
 
-def table_rows(runs: Sequence[Result], same_memory: bool) -> list[Row]:
-    """Return the rows of a table of runs on one architecture, the baseline first."""
-    events, same = _event_rows(runs)
+def table_rows(runs: Sequence[Result], same_memory: bool, whole: bool) -> list[Row]:
+    """Return the rows of a table of runs on one architecture, the baseline first.
+
+    Parameters
+    ----------
+    runs : sequence of Result
+    same_memory : bool
+        Whether totals compare.
+    whole : bool
+        Whether figures are those of whole runs, in place of those per reclaimed page (:func:`of_whole_runs`).
+    """
+    events, same = _event_rows(runs, whole)
     return [
-        *_price_rows(runs, same_memory),
-        Row("events" if _whole(runs) else "events per reclaimed page"),
+        *_price_rows(runs, same_memory, whole),
+        Row("events" if whole else "events per reclaimed page"),
         *events,
         *([Row(f"  {same} further events are the same in these runs")] if same else []),
         *_outcome_rows(runs),
