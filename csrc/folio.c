@@ -170,12 +170,17 @@ void rmf_mlock_vma_folio(struct rmf_run *run, uint64_t folio)
 
 /* Models deferred_split_folio(), mm/huge_memory.c, Linux v7.0. A folio of two pages has no room for
  * the list, and one in the swap cache is never queued. */
-static void queue_deferred_split(struct rmf_run *run, uint64_t folio)
+static void queue_deferred_split(struct rmf_pages *pages)
 {
+	struct rmf_run *run = pages->run;
+	const uint64_t folio = pages->folio;
 	uint32_t *flags = &run->pop.folio_flags[folio];
 
-	if ((*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPCACHE)) != RMF_FOLIO_ANON ||
-	    (*flags & RMF_FOLIO_PARTIALLY_MAPPED) || run->pop.folio_order[folio] < 2)
+	if (!(*flags & RMF_FOLIO_ANON) || (*flags & RMF_FOLIO_PARTIALLY_MAPPED))
+		return;
+	rmf_count(run, RMF_DEFERRED_SPLIT_CALLS, !pages->split_asked);
+	pages->split_asked = true;
+	if ((*flags & RMF_FOLIO_SWAPCACHE) || run->pop.folio_order[folio] < 2)
 		return;
 	*flags |= RMF_FOLIO_PARTIALLY_MAPPED;
 	rmf_count(run, RMF_DEFERRED_SPLITS, 1);
@@ -184,7 +189,7 @@ static void queue_deferred_split(struct rmf_run *run, uint64_t folio)
 
 /* Account for nr pages that lost their last PTE mapping. If a PMD maps the folio, they are still
  * mapped. */
-static void pages_unmapped(const struct rmf_pages *pages, uint32_t nr)
+static void pages_unmapped(struct rmf_pages *pages, uint32_t nr)
 {
 	struct rmf_population *pop = &pages->run->pop;
 
@@ -195,7 +200,7 @@ static void pages_unmapped(const struct rmf_pages *pages, uint32_t nr)
 		return;
 	pop->folio_nr_pages_mapped[pages->folio] -= (int32_t)nr;
 	if (nr && pop->folio_nr_pages_mapped[pages->folio] != 0)
-		queue_deferred_split(pages->run, pages->folio);
+		queue_deferred_split(pages);
 }
 
 void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint64_t page, uint64_t nr)
@@ -236,6 +241,6 @@ void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages)
 	}
 	run->mapped_stat -= *before - mapped;
 	if (mapped > 0 && mapped < *before)
-		queue_deferred_split(run, pages->folio);
+		queue_deferred_split(pages);
 	*before = mapped;
 }

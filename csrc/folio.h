@@ -13,6 +13,7 @@ struct rmf_pages {
 	uint32_t nr;
 	bool mapcounts_expanded;
 	bool flags_expanded;
+	bool split_asked; /* deferred_split_folio() was called since these pages were opened */
 	int32_t mapcount; /* of every page, while not expanded */
 	uint32_t nr_beyond; /* pages behind the folio's end that were decremented have numbers below
 			       this one */

@@ -386,6 +386,7 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 		       struct rmf_lru_list *list, uint64_t n)
 {
 	struct rmf_run *run = reclaim->run;
+	const uint64_t queued = run->deferred.n;
 	struct rmf_visits visits[NR_VISITS];
 
 	do {
@@ -408,7 +409,8 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 					visits[i].nr * (visits[i].outcome == RMF_OUTCOME_ACTIVATE);
 			}
 		}
-	} while (run->turns.left || (n && (kind == RMF_VISIT_ACTIVE || !rmf_loop_must_look(run))));
+	} while (run->turns.left ||
+		 (n && (kind == RMF_VISIT_ACTIVE || !rmf_loop_must_look(run, queued))));
 	rmf_memo_settle(run);
 }
 
@@ -525,8 +527,16 @@ static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budg
 	uint64_t missing = less(reclaim->target, reclaim->freed + group->freed),
 		 nr = reclaim->inactive.n;
 
-	if (rmf_loop_must_look(reclaim->run))
+	if (rmf_loop_must_look(reclaim->run, UINT64_MAX))
 		return smaller(nr, 1);
+	if (reclaim->run->deferred.n) {
+		/* the shrinker has its turn when the pass ends: each isolation takes 32 pages from
+		 * it, and has a folio or more */
+		uint64_t request = less(reclaim->request_left, group->freed);
+
+		nr = smaller(nr, 1 + less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
+		nr = smaller(nr, 1 + less(request, 1) / reclaim->max_pages);
+	}
 	nr = smaller(nr, 1 + less(missing, 1) / reclaim->max_pages);
 	nr = smaller(nr, 1 + budget_left / reclaim->max_pages);
 	/* the retries may be used up with this round */

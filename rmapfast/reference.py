@@ -1202,6 +1202,8 @@ class Folio:
         self.population, self.index = population, index
         # Of its turn: whether it got its swap slots while nothing mapped it, and whether a later flush is its own.
         self.slots_unused = self.waits_for_flush = False
+        # Whether deferred_split_folio() was called in the unmap at hand.
+        self.split_asked = False
         self.reload()
 
     def reload(self) -> None:
@@ -1371,6 +1373,9 @@ class Folio:
             self.nr_pages_mapped -= nr
             # Queued as partially mapped (bug 6): some page still mapped, some unmapped now, not queued yet.
             left = nr and self.nr_pages_mapped != 0
+            if left and self.anon and not self.partially_mapped:
+                record.count("deferred_split_calls", int(not self.split_asked))
+                self.split_asked = True
             if left and self.anon and self.order >= 2 and not self.swapcache and not self.partially_mapped:
                 self.partially_mapped = True
                 record.count("deferred_splits")
@@ -1511,6 +1516,7 @@ class Kernel:
         """Unmap the folio from one VMA; the caller settles the folio."""
         policy, record, tables, tlb = self.policy, self.record, vma.tables, self.tlb
         walk = Walk(self, folio, vma, sync="SYNC" in ttu, ttu=ttu)
+        folio.split_asked = False
         record.count("unmap_calls")
         record.count("notifier_ranges")  # S0: once per VMA
         record.trace.append(("notifier", walk.vpn, walk.end))
@@ -1802,6 +1808,7 @@ class Kernel:
         record, tlb = self.record, self.tlb
         for vma in self.rmap(folio):
             tables = vma.tables
+            folio.split_asked = False
             record.count("notifier_ranges")
             walk = Walk(self, folio, vma, sync=True)
             while walk.next():
@@ -2398,12 +2405,12 @@ class Kernel:
         futile_rounds = left = freed_before = idle_rounds = 0
         begun = False
         while True:
+            if self.swap.configured and self.swap.free == 0:  # it ran out in the last isolation
+                scan.lru_pages = max(scan.lru_pages - self._keep_scanned(), 0)
             if left <= 0:  # a round ends, and the next begins
                 if begun and events["pages_freed"] == freed_before:
                     futile_rounds += 1
                 begun, left, freed_before = True, len(self.inactive) + len(self.active), events["pages_freed"]
-            if self.swap.configured and self.swap.free == 0:  # it ran out in the last isolation
-                scan.lru_pages = max(scan.lru_pages - self._keep_scanned(), 0)
             if events["pages_freed"] >= target_pages or futile_rounds == MAX_RECLAIM_RETRIES:
                 break
             if not self.inactive and not self.active:

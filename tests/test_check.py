@@ -272,7 +272,8 @@ def test_every_flag_survives_export_and_import(number):
         return sum(flags) if number < 0 else flags[number % len(flags)]
 
     folio_flags, vma_flags = some(cases.FOLIO_FLAGS.values()), some([*cases.VMA_FLAGS.values(), VmaFlag.ANON])
-    marks = [some(PageFlag), PageFlag.EXCLUSIVE, PageFlag.HWPOISON, 0]
+    # What a page holds is nothing to an unmap.
+    marks = [some(flag for flag in PageFlag if flag != PageFlag.ZERO), PageFlag.EXCLUSIVE, PageFlag.HWPOISON, 0]
     state = state_with(
         folio_flags=folio_flags,
         vma=VmaRange(8, 12, 256, vma_flags),
@@ -295,6 +296,7 @@ def test_a_case_has_every_flag_that_an_unmap_can_meet():
     """The others say nothing to an unmap: LRU and reclaim state, what the case has as fields of its own, sharing."""
     without = FolioFlag.REFERENCED | FolioFlag.ACTIVE | FolioFlag.UNEVICTABLE | FolioFlag.LOCKED | FolioFlag.FREED
     without |= FolioFlag.PARTIALLY_MAPPED  # being queued for a split is no part of what is checked
+    without |= FolioFlag.MAYBE_SHARED  # only madvise asks
     without |= FolioFlag.EXCLUSIVE | FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS  # how the pages are stored
     assert sum(cases.FOLIO_FLAGS.values()) | without == sum(FolioFlag)
     assert sum(cases.VMA_FLAGS.values()) | VmaFlag.ANON | VmaFlag.EXEC | VmaFlag.SHARED == sum(VmaFlag)

@@ -338,7 +338,7 @@ class VectorCase:
             "swapbacked": bool(flags & FolioFlag.SWAPBACKED),
             "munlock_calls": events["munlock_calls"],
             "exclusive_pages": np.flatnonzero(page_flags(after) & PageFlag.EXCLUSIVE).tolist(),
-            "deferred_split": self._deferred_split(events["deferred_splits"]),
+            "deferred_split": events["deferred_split_calls"],
             "tlb": {
                 "deferred": events["tlb_deferred"],
                 "deferred_range": trace.deferred,
@@ -352,17 +352,6 @@ class VectorCase:
             "swap_puts": events["swap_puts"],
             "notifier": trace.notifier,
         }
-
-    def _deferred_split(self, queued: int) -> int:
-        """Return what the recording counted: calls of a function that does not queue every folio it is called for.
-
-        The recording had a stub in its place. The kernel's own function queues no folio of two pages, and none that is
-        in the swap cache (docs/conformance-format.md, section 2).
-        """
-        folio = self.vector["folio"]
-        if queued == 0 and (folio["order"] < 2 or folio["swapcache"]):
-            return int(self.vector["expect"]["deferred_split"])
-        return queued
 
     def referenced(self, policy: Policy, engine: str) -> Fields:
         """Reference-check a copy under a policy; return every field that a reference-check vector may expect."""
