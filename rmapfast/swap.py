@@ -143,7 +143,11 @@ class Swap:
 
 def _free_map(path: str) -> npt.NDArray[np.bool_]:
     """Read a map of free slots: a text of the digits 0 and 1."""
-    digits = np.frombuffer("".join(Path(path).read_text(errors="replace").split()).encode(), np.uint8)
+    try:
+        text = Path(path).read_text(errors="replace")
+    except FileNotFoundError:
+        raise ValueError(f"swap: free: expected the file of a map, got {path!r}") from None
+    digits = np.frombuffer("".join(text.split()).encode(), np.uint8)
     wrong = np.flatnonzero((digits != ord("0")) & (digits != ord("1")))
     if len(wrong):
         raise ValueError(f"swap: {path}: expected the digits 0 and 1 alone, got {chr(digits[wrong[0]])!r}")

@@ -149,7 +149,12 @@ def parse_pages(name: str, text: str, population: Arrays, mm: int = 0) -> npt.ND
     pages = np.concatenate([np.zeros(0, np.int64), *map(np.arange, starts, ends)])
     words = text.replace(",", " ").split()
     if not words or not all(_WORD.fullmatch(word) for word in words):
-        words = Path(text).read_text(errors="replace").replace(",", " ").split()
+        try:
+            words = Path(text).read_text(errors="replace").replace(",", " ").split()
+        except FileNotFoundError:
+            raise ValueError(
+                f"{name}: expected pages such as 7, 0-15, every:4 or all, or a file of such words, got {text!r}"
+            ) from None
     chosen = np.zeros(len(pages), bool)
     for word in words:
         found = _WORD.fullmatch(word)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rmapfast as rf
-from rmapfast import arch, pte
+from rmapfast import arch, pte, reference
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
 from rmapfast.population import ARRAYS, Population
@@ -150,7 +149,7 @@ def test_split_conserves(description, random):
     """The pieces have the mappings, the references and the place in the list that the folio had."""
     population = Population.synthetic(**(description | {"kind": "anon"}), arch=SMALL)
     split = population.copy()
-    kernel = rf.reference.Kernel(split, "v7.0", SMALL)
+    kernel = reference.Kernel(split, "v7.0", SMALL)
     kernel.load_lists()
     for folio in range(population.nr_folios):
         if population.folio_order[folio] and random.random() < 0.5:

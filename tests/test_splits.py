@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import pte
+from rmapfast import pte, reference
 from rmapfast.flags import FolioFlag, PageFlag, VmaFlag
 
 ENGINES = ("c", "general", "reference")
@@ -152,7 +152,7 @@ def test_zero_filled_pages_that_stay(holds):
         population.vma_flags[0] |= np.uint32(VmaFlag.LOCKED)
     else:
         population.page_flags[3] |= np.uint8(PageFlag.HWPOISON)
-    kernel = rf.reference.Kernel(population, "v7.0", rf.arch.get("x86-64"))
+    kernel = reference.Kernel(population, "v7.0", rf.arch.get("x86-64"))
     assert kernel.split(kernel.folio(0), isolated=False) is not None
     assert states(population) == {"poisoned page": "000h" + 12 * "0"}.get(holds, 16 * "P")
 
