@@ -147,11 +147,11 @@ def _free_map(path: str) -> npt.NDArray[np.bool_]:
         text = Path(path).read_text(errors="replace")
     except FileNotFoundError:
         raise ValueError(f"swap: free: expected the file of a map, got {path!r}") from None
-    digits = np.frombuffer("".join(text.split()).encode(), np.uint8)
-    wrong = np.flatnonzero((digits != ord("0")) & (digits != ord("1")))
-    if len(wrong):
-        raise ValueError(f"swap: {path}: expected the digits 0 and 1 alone, got {chr(digits[wrong[0]])!r}")
-    free: npt.NDArray[np.bool_] = digits == ord("1")
+    digits = "".join(text.split())
+    wrong = digits.strip("01")
+    if wrong:
+        raise ValueError(f"swap: {path}: expected the digits 0 and 1 alone, got {wrong[0]!r}")
+    free: npt.NDArray[np.bool_] = np.frombuffer(digits.encode(), np.uint8) == ord("1")
     return free
 
 
