@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +13,7 @@ from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
-from rmapfast.loop import ReclaimOptions, reclaim
+from rmapfast.loop import MADVISE_ACTIONS, ReclaimOptions, madvise, reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import provenance
@@ -20,11 +21,115 @@ from rmapfast.reports import comparison_table
 from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import closest
+from rmapfast.support import checked_choice, checked_integer, closest, parse_size
 
 # The experiment of the patch's commit message: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")
 SEED_ARCHES = ("arm64-4k", "x86-64")
+
+
+@dataclass(frozen=True)
+class MadviseCall:
+    """A madvise call, for :func:`compare`.
+
+    Parameters
+    ----------
+    action : {'MADV_PAGEOUT', 'MADV_COLD', 'MADV_FREE'}
+    range : str, optional
+        ``START:LENGTH``, each in bytes or a size such as ``20KiB``. START counts from the first address that the
+        process maps, or is an address if it begins with ``0x``. Default: from the first VMA to the end of the last.
+    process : int
+        Its number among the mms of the population.
+    owner : bool
+        Whether the caller owns the files or may write them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of another form; the message names it.
+
+    Examples
+    --------
+    >>> call = MadviseCall("MADV_PAGEOUT", "20KiB:16KiB")
+    >>> call(Population.synthetic("64KiB", kind="anon", orders=2), swap=False).events["folio_splits"]
+    2
+    """
+
+    action: str
+    range: str | None = None
+    process: int = 0
+    owner: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        checked_choice("action", self.action, MADVISE_ACTIONS)
+        checked_integer("process", self.process, 0, (1 << 32) - 1)
+        if self.range is not None:
+            self._parts()
+
+    def _parts(self) -> tuple[bool, int, int]:
+        """Return whether the start is an address, the start, and the length, both in bytes."""
+        start, colon, length = str(self.range).partition(":")
+        if not colon or ":" in length:
+            raise ValueError(f"range: expected START:LENGTH such as 20KiB:2MiB, got {self.range!r}")
+        if not start.startswith("0x"):
+            return False, parse_size(start, "range: START"), parse_size(length, "range: LENGTH")
+        if not re.fullmatch("0x[0-9a-fA-F]{1,16}", start):
+            raise ValueError(f"range: START: expected an address below 2^64 such as 0x7f0000000000, got {start[:40]!r}")
+        return True, int(start, 16), parse_size(length, "range: LENGTH")
+
+    def __call__(self, population: Population, **options: Any) -> Result:
+        """Make the call.
+
+        Parameters
+        ----------
+        population : Population
+        **options
+            Of :func:`rmapfast.madvise`: ``policy``, ``arch``, ``swap``, ``engine``, ``costs``, ``in_place``.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :func:`rmapfast.madvise`; the message says of a range whether its start or its length is wrong.
+        """
+        start = length = None
+        if self.range is not None:
+            absolute, start, length = self._parts()
+            own = population.vma_start[population.vma_mm == self.process]
+            if not absolute and len(own):
+                start += int(own.min()) << population.page_shift
+        try:
+            return madvise(population, self.action, start, length, mm=self.process, owner=self.owner, **options)
+        except ValueError as error:
+            if str(error).startswith(("start:", "length:")):
+                raise ValueError(f"range: {error}") from None
+            if str(error).startswith("mm:"):
+                raise ValueError(f"process: {str(error).removeprefix('mm: ')}") from None
+            raise
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments as a result keeps them; what is as by default is left out."""
+        given = {
+            "entry": self.action,
+            "range": self.range,
+            "process": self.process or None,
+            "caller": None if self.owner else "other",
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    @classmethod
+    def again(cls, arguments: Mapping[str, Any]) -> MadviseCall:
+        """Return the call that a result kept (:meth:`arguments`)."""
+        return cls(
+            arguments["entry"],
+            arguments.get("range"),
+            process=arguments.get("process", 0),
+            owner=arguments.get("caller") != "other",
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,12 +255,13 @@ def compare(
     *,
     policies: Iterable[str | Policy | PolicyFunction] = SEED_POLICIES,
     arches: Iterable[str | os.PathLike[str] | Arch] = SEED_ARCHES,
+    call: MadviseCall | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     progress: Callable[[str, int], None] | None = None,
     arguments: Mapping[str, Any] | None = None,
     **options: Unpack[ReclaimOptions],
 ) -> Comparison:
-    """Reclaim the same memory under several policies and architectures.
+    """Reclaim the same memory under several policies and architectures, or call madvise on it.
 
     Parameters
     ----------
@@ -167,6 +273,9 @@ def compare(
     policies : iterable of str, Policy or callable
         The first one is the baseline.
     arches : iterable of str, path or Arch
+    call : MadviseCall, optional
+        A madvise call in place of the reclaim. Then `target`, and ``entry``, ``threads``, ``executor`` and ``workers``
+        of `options`, mean nothing and must not be given; a described population is generated as a whole.
     costs : str, path or CostVector, optional
         Cost vector to price all runs with, in place of the architectures' own.
     progress : callable, optional
@@ -184,7 +293,8 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        As :func:`reclaim`; also if there are no policies or no architectures.
+        As :func:`reclaim` and :func:`rmapfast.madvise`; also if there are no policies or no architectures, and for
+        an option that means nothing to a call.
 
     Examples
     --------
@@ -201,6 +311,10 @@ def compare(
         raise ValueError("policies: expected at least one, got none")
     if not machines:
         raise ValueError("arches: expected at least one, got none")
+    if call is not None:
+        for name in ("entry", "threads", "executor", "workers"):
+            if options.get(name) is not None:
+                raise ValueError(f"{name}: expected none with a madvise call, got {options.get(name)!r}")
     runs: list[Result] = []
     described: dict[str, Any] = {}
     for arch in machines:
@@ -208,9 +322,18 @@ def compare(
             base = population
         else:
             base = population(arch) if population else Population.synthetic(arch=arch)
+        if call is not None and isinstance(base, PopulationSpec):
+            base = Population.of(base)
         described = described or base.describe()
         for number, policy in enumerate(chosen, 1):
             label = f"{policy_name(policy)} on {arch.name}"
+            # The last run of a population that was made here needs no copy of it.
+            in_place = number == len(chosen) and base is not population
+            if call is not None:
+                assert isinstance(base, Population)
+                device: dict[str, Any] = {name: options[name] for name in ("swap", "engine") if name in options}
+                runs.append(call(base, policy=policy, arch=arch, costs=vector, in_place=in_place, **device))
+                continue
             runs.append(
                 reclaim(
                     base,
@@ -218,8 +341,7 @@ def compare(
                     policy=policy,
                     arch=arch,
                     costs=vector,
-                    # The last run of a population that was made here needs no copy of it.
-                    in_place=number == len(chosen) and base is not population,
+                    in_place=in_place,
                     progress=partial(progress, label) if progress else None,
                     **options,
                 )
@@ -227,7 +349,7 @@ def compare(
     names = {
         "policies": [run.policy_name for run in runs[: len(chosen)]],
         "arches": [arch.name for arch in machines],
-        "target": target,
+        **({"target": target} if call is None else call.arguments()),
         **({"costs": vector.name} if vector else {}),
         **{name: value for name, value in options.items() if name not in ("executor", "workers") and value is not None},
     }

@@ -368,4 +368,5 @@ def _checked_costs(costs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         raise ValueError(
             f"costs[{row}, {event}] ({EVENT_NAMES[event]}): expected a finite cost, 0 or more, got {costs[row, event]}"
         )
-    return costs.astype(float, copy=False)
+    # The order of a sum, and so its last digit, would depend on the layout.
+    return np.ascontiguousarray(costs, dtype=float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,51 @@ class Swap:
         object.__setattr__(self, "free", free)
         object.__setattr__(self, "slots", len(free))
 
+    @classmethod
+    def of(cls, text: str, page_shift: int) -> Swap:
+        """Return the device that a text describes.
+
+        Parameters
+        ----------
+        text : str
+            A size, ``fragmented`` and ``free=FILE``, with commas between them: ``"1GiB"``, ``"1GiB,fragmented"``,
+            ``"free=FILE"``. The file is the map of a device: a ``1`` for each slot that is free and a ``0`` for each
+            other one, from offset 0 on; white space between them means nothing.
+        page_shift : int
+            log2 of the base page size in bytes; a slot holds a page.
+
+        Returns
+        -------
+        Swap
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what is no such text or map, and for a map that is not as long as the device; the message names swap.
+        OSError
+            If the file cannot be read.
+
+        Examples
+        --------
+        >>> Swap.of("12KiB,fragmented", 12)
+        Swap(slots=3, fragmented=True)
+        """
+        slots: int | None = None
+        fragmented, free = False, None
+        for word in (word.strip() for word in text.split(",")):
+            if word == "fragmented":
+                fragmented = True
+            elif word.startswith("free="):
+                free = _free_map(word.removeprefix("free="))
+            elif slots is None:
+                slots = min(parse_size(word, "swap") >> page_shift, UNLIMITED_SWAP)
+            else:
+                raise ValueError(f"swap: expected one size, fragmented, free=FILE, got {text!r}")
+        try:
+            return cls(slots, fragmented, free)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"swap: {error}") from None
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Swap):
             return NotImplemented
@@ -95,13 +141,27 @@ class Swap:
         return UNLIMITED_SWAP if self.slots is None else self.slots
 
 
+def _free_map(path: str) -> npt.NDArray[np.bool_]:
+    """Read a map of free slots: a text of the digits 0 and 1."""
+    try:
+        text = Path(path).read_text(errors="replace")
+    except FileNotFoundError:
+        raise ValueError(f"swap: free: expected the file of a map, got {path!r}") from None
+    digits = "".join(text.split())
+    wrong = digits.strip("01")
+    if wrong:
+        raise ValueError(f"swap: {path}: expected the digits 0 and 1 alone, got {wrong[0]!r}")
+    free: npt.NDArray[np.bool_] = np.frombuffer(digits.encode(), np.uint8) == ord("1")
+    return free
+
+
 def swap_device(swap: Swap | bool | int | str | None, page_shift: int) -> Swap | None:
     """Return the device that an argument `swap` means: True is unlimited, False and None are none, else a size.
 
     Parameters
     ----------
     swap : Swap, bool, int, str or None
-        A size is in bytes, or such as ``"1GiB"``.
+        A size is in bytes, or a text for :meth:`Swap.of` such as ``"1GiB"`` or ``"1GiB,fragmented"``.
     page_shift : int
         log2 of the base page size in bytes.
 
@@ -119,5 +179,7 @@ def swap_device(swap: Swap | bool | int | str | None, page_shift: int) -> Swap |
         return Swap()
     if swap is False or swap is None:
         return None
+    if isinstance(swap, str):
+        swap = Swap.of(swap, page_shift)
     device = swap if isinstance(swap, Swap) else Swap(min(parse_size(swap, "swap") >> page_shift, UNLIMITED_SWAP))
     return None if device.slots == 0 else device

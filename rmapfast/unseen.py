@@ -6,7 +6,9 @@ The contents of pages, pins, references by others and further processes change w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +25,7 @@ UNSEEN = {
     "pinned": "pages that are pinned",
     "extra_references": "pages to which something else holds a reference",
     "shared": "pages that one more process maps",
+    "poisoned": "pages that are poisoned",
 }
 
 # A pin of an order-0 folio takes as many references; one of a large folio takes one.
@@ -75,6 +78,7 @@ def assume_pages(population: Arrays, pages: Mapping[str, npt.ArrayLike], *, mm: 
         * ``extra_references``: something else holds a reference to the page, such as a pipe.
         * ``shared``: one more process maps the page, besides those of the population. A mapping that the population
           has counted already, outside its own, is this one.
+        * ``poisoned``: memory_failure has found the page broken, and could not take it away from its users.
     mm : int
         The process whose page numbers these are.
 
@@ -101,8 +105,87 @@ def assume_pages(population: Arrays, pages: Mapping[str, npt.ArrayLike], *, mm: 
     for name, (vpns, slot, folio, page) in found.items():
         if len(vpns):
             _CHANGES[name](population, slot, folio, page)
-            population.assumptions[name] = f"{len(vpns)} {UNSEEN[name]}"
+            population.assumptions[f"{name}_pages"] = f"{len(vpns)} {UNSEEN[name]}"
     _settle(population, expanded)
+
+
+def parse_pages(name: str, text: str, population: Arrays, mm: int = 0) -> npt.NDArray[np.int64]:
+    """Return the pages that a text names, as :func:`assume_pages` takes them.
+
+    Parameters
+    ----------
+    name : str
+        What is assumed of the pages; the error message names it.
+    text : str
+        Words with commas or white space between them, or the name of a file of such words. A word is a page, a range of
+        pages such as ``0-15`` (both ends belong to it), ``every:K`` (pages 0, K, 2K and so on) or ``all``. Pages are
+        counted from the first address that the process maps; a number that begins with ``0x`` is a virtual page number.
+    population : Population
+        Where the pages lie.
+    mm : int
+        Number of the process.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Virtual page numbers.
+
+    Raises
+    ------
+    ValueError
+        For a word that means no pages, and for a page that lies in no VMA of the process.
+    OSError
+        If a file cannot be read.
+
+    Examples
+    --------
+    >>> population = Population.synthetic("64KiB", kind="anon", orders=2)
+    >>> (parse_pages("zero_filled", "0-2,every:8", population) - int(population.vma_start[0])).tolist()
+    [0, 1, 2, 8]
+    """
+    own = population.vma_mm == mm
+    starts, ends = population.vma_start[own].astype(np.int64), population.vma_end[own].astype(np.int64)
+    first = int(starts.min()) if len(starts) else 0
+    pages = np.concatenate([np.zeros(0, np.int64), *map(np.arange, starts, ends)])
+    words = text.replace(",", " ").split()
+    if not words or not all(_WORD.fullmatch(word) for word in words):
+        try:
+            words = Path(text).read_text(errors="replace").replace(",", " ").split()
+        except FileNotFoundError:
+            raise ValueError(
+                f"{name}: expected pages such as 7, 0-15, every:4 or all, or a file of such words, got {text!r}"
+            ) from None
+    chosen = np.zeros(len(pages), bool)
+    for word in words:
+        found = _WORD.fullmatch(word)
+        if found is None:
+            raise ValueError(f"{name}: {text}: expected pages such as 7, 0-15, every:4 or all, got {word!r}")
+        if word == "all":
+            chosen[:] = True
+        elif found["step"]:
+            chosen |= (pages - first) % int(found["step"]) == 0
+        else:
+            low, high = (_virtual(found[end] or found["low"], first) for end in ("low", "high"))
+            inside = (pages >= low) & (pages <= high)
+            # Numbers of many digits fit no array, so the missing ones are counted.
+            if high < low or np.count_nonzero(inside) != high - low + 1:
+                raise ValueError(
+                    f"{name}: expected pages of the mapping, which are 0 to {max(len(pages) - 1, 0)} unless it has "
+                    f"gaps, got {word!r}"
+                )
+            chosen |= inside
+    return pages[chosen]
+
+
+# A page, a range, every:K, or all.
+_WORD = re.compile(r"(?P<low>0x[0-9a-f]+|\d+)(-(?P<high>0x[0-9a-f]+|\d+))?|every:(?P<step>0*[1-9]\d{0,17})|all", re.A)
+
+
+def _virtual(number: str, first: int) -> int:
+    """Return the virtual page number that a number in a text means."""
+    if number.startswith("0x"):
+        return int(number, 16)
+    return first + (int(number) if len(number) < 20 else 1 << 64)
 
 
 def _page_numbers(name: str, given: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -245,10 +328,17 @@ def _assume_shared(
                 pop.folio_flags[number] &= ~np.uint32(FolioFlag.PARTIALLY_MAPPED)
 
 
+def _assume_poisoned(
+    pop: Arrays, slot: npt.NDArray[np.int64], folio: npt.NDArray[np.int64], page: npt.NDArray[np.int64]
+) -> None:
+    pop.page_flags[pop.folio_page_base[folio].astype(np.int64) + page] |= PageFlag.HWPOISON
+
+
 _CHANGES = {
     "zero_filled": _assume_zero_filled,
     "dirty": _assume_dirty,
     "pinned": _assume_pinned,
     "extra_references": _assume_extra_references,
     "shared": _assume_shared,
+    "poisoned": _assume_poisoned,
 }

@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib")
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "case-studies"
 SIZE = "32MiB"
-NAMES = ("folio_order", "batch_length", "rescan", "uffd_wp", "anon_swap", "page_size", "tlb_flush")
+NAMES = ("folio_order", "batch_length", "rescan", "uffd_wp", "anon_swap", "page_size", "tlb_flush", "pageout_no_swap")
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +260,27 @@ def test_page_size(run):
         assert before[atomics] == after[atomics] == pytest.approx(1)
     kept = facts["kept"]
     assert kept["arm64-4k"] > kept["arm64-16k"] > kept["arm64-64k"] > 0
+
+
+def test_pageout_no_swap(run):
+    facts = run("pageout_no_swap")
+    pages = (32 << 20) // 4096
+    for (_, order, policy), result in facts["runs"].items():
+        kept = policy.startswith("noswap")
+        assert result.events["folio_splits"] == (0 if kept else pages >> order)
+        assert result.reclaimed_pages == result.came_back_pages == 0
+    for (order, policy, share), result in facts["back"].items():
+        kept = policy.startswith("noswap")
+        assert result.reclaimed_pages == 0 and result.came_back_pages == (0 if kept else int(share * pages))
+        # what a split gives back depends on the folio's pages alone, not on its order
+        assert result.came_back_pages == facts["back"][2, policy, share].came_back_pages, order
+    for (policy, free), result in facts["slots"].items():
+        assert result.swap_used <= free and result.reclaimed_pages <= free
+        assert result.events["folio_splits"] <= (0 if policy == "noswap-split-all" else pages >> 4)
+    again = rf.madvise(
+        rf.Population.synthetic("32MiB", kind="anon", orders=4), "MADV_PAGEOUT", policy="v7.3", swap=False
+    )
+    assert dict(again.events) == dict(facts["runs"]["x86-64", 4, "v7.3"].events)
 
 
 def test_tlb_flush(run):

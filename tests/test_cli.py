@@ -29,9 +29,8 @@ RUN_KEYS = {
     "predicted_interval_s", "breakdown_s", "simulated_ptes", "wall_s", "ptes_per_s", "peak_rss_bytes",
 }  # fmt: skip
 ADDED_RUN_KEYS = {
-    "entry", "target_pages", "target_reached", "came_back_pages", "swap_used", "ret",
-    "referenced_events", "cost_vector", "policy_parameters",
-    "arch_parameters",
+    "entry", "target_pages", "target_reached", "came_back_pages", "swap_used", "ret", "referenced_events",
+    "cost_vector", "policy_parameters", "arch_parameters",
 }  # fmt: skip
 
 

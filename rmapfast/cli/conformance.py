@@ -37,12 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not (arguments.files or arguments.live or arguments.counts):
         raise ValueError("FILE: nothing to replay; give vectors, --live DIR or --counts TOML")
     progress, ok = Progress(), True
+    totals: list[tuple[int, int]] = []
     documents: dict[str, Any] = {}
     lines: list[str] = []
     if arguments.files:
         report = rf.conformance(arguments.files, engine=arguments.engine, progress=lambda n: progress(f"{n} vectors"))
         progress.clear()
         ok &= report.ok
+        totals.append((report.passed.total(), report.failed.total()))
         documents["vectors"] = {
             "engine": arguments.engine,
             "passed": report.passed,
@@ -53,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     for directory in arguments.live:
         recorded, named = replay_directory(directory, arguments.engine)
         cases: list[RecordedCase | CaptureCase] = [*recorded, *named]
-        ok &= all(case.agrees for case in cases)
+        agreed = sum(case.agrees for case in cases)
+        ok &= agreed == len(cases)
+        totals.append((agreed, len(cases) - agreed))
         documents.setdefault("live", []).extend(dataclasses.asdict(case) | {"agrees": case.agrees} for case in cases)
         lines += [directory, *directory_lines(recorded, named)]
     for path in arguments.counts:
@@ -61,6 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         ok &= all(count.agrees is not False for count in counts)
         documents.setdefault("counts", []).extend(dataclasses.asdict(count) for count in counts)
         lines += [path, *count_lines(counts)]
+    if len(totals) > 1:
+        passed, failed = map(sum, zip(*totals, strict=True))
+        lines += ["in all", f"{passed} passed, {failed} failed"]
     if arguments.json:
         print_json(documents)
     else:

@@ -8,9 +8,18 @@ from typing import Any
 
 import rmapfast as rf
 from rmapfast.cli.output import add_output, check_output, show_comparison
-from rmapfast.cli.shared import Progress, Verbs, add_assume, add_verb, assumptions, names
-from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES
-from rmapfast.loop import ENGINES, ENTRIES, SEED_TARGET, target_bytes
+from rmapfast.cli.shared import (
+    Progress,
+    Verbs,
+    add_assume,
+    add_verb,
+    assumptions,
+    names,
+    page_assumptions,
+    with_pages,
+)
+from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES, MadviseCall
+from rmapfast.loop import ENGINES, SEED_TARGET, target_bytes
 from rmapfast.support import check_writable
 
 
@@ -52,6 +61,11 @@ _DESCRIBED_FLAGS = {
 }
 
 
+# Values of --entry that are madvise calls.
+_CALLS = {"pageout": "MADV_PAGEOUT", "cold": "MADV_COLD", "free": "MADV_FREE"}
+_ENTRIES = ("memory.reclaim", *_CALLS)
+
+
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "reclaim", run, "Reclaim memory under several policies and compare what the kernel does.")
@@ -63,7 +77,7 @@ def add(verbs: Verbs) -> None:
         source.add_argument(_option(name), action="store_true", default=None, help=text)
     source.add_argument("--young", type=float, metavar="RATE", help="share of the PTEs that are young (1)")
     source.add_argument("--seed", type=int, metavar="N", help="the seed of all random choices (0)")
-    add_assume(source)
+    add_assume(source, pages=True)
     how = verb.add_argument_group("how it is reclaimed")
     how.add_argument("--target", metavar="SIZE", help="memory to reclaim, such as 8GiB or 50%% (80%%: 8GiB of 10GiB)")
     how.add_argument(
@@ -83,9 +97,30 @@ def add(verbs: Verbs) -> None:
         help="change a parameter of every architecture; NAME.PARAM=VALUE changes it in one",
     )
     how.add_argument(
-        "--entry", choices=ENTRIES, default="memory.reclaim", help="what starts the reclaim (memory.reclaim)"
+        "--entry",
+        choices=_ENTRIES,
+        default="memory.reclaim",
+        help="a write to memory.reclaim, or a call of MADV_PAGEOUT, MADV_COLD or MADV_FREE (memory.reclaim)",
     )
-    how.add_argument("--swap", metavar="SIZE", help="the size of the swap space (unlimited)")
+    how.add_argument(
+        "--range",
+        metavar="START:LENGTH",
+        help="what madvise is called on, such as 20KiB:2MiB from the first address that the process maps, or "
+        "0x7f0000000000:2MiB (pageout: each VMA by itself; else from the first VMA to the end of the last)",
+    )
+    how.add_argument("--process", type=int, metavar="N", help="number of the process whose memory madvise is about (0)")
+    how.add_argument(
+        "--caller",
+        choices=("owner", "other"),
+        default="owner",
+        help="whether the caller of MADV_PAGEOUT owns the files or may write them (owner)",
+    )
+    how.add_argument(
+        "--swap",
+        metavar="SIZE[,fragmented]|free=FILE",
+        help="the size of the swap space; fragmented: without free runs; or a map of its slots, 1 for a free one and "
+        "0 for any other (unlimited)",
+    )
     how.add_argument("--no-swap", action="store_true", help="there is no swap space")
     how.add_argument(
         "--engine",
@@ -112,9 +147,32 @@ def _arches(chosen: list[str], changes: list[str]) -> list[rf.Arch]:
     return rf.arch.configured(chosen, changes, where="--set")
 
 
+def _madvise_call(arguments: argparse.Namespace) -> MadviseCall | None:
+    """Return the madvise call that the options describe, None where it is reclaim or MADV_PAGEOUT of each VMA."""
+    given = {
+        "--range": arguments.range is not None,
+        "--process": arguments.process is not None,
+        "--caller": arguments.caller != "owner",
+    }
+    wanted = [name for name, is_given in given.items() if is_given]
+    if arguments.entry == "memory.reclaim" or (arguments.entry == "pageout" and not wanted):
+        if wanted:
+            raise ValueError(f"{wanted[0]}: only with --entry {', '.join(_CALLS)}")
+        return None
+    for name, value in (("--target", arguments.target), ("--threads", arguments.threads)):
+        if value is not None:
+            raise ValueError(f"{name}: not with a madvise call")
+    return MadviseCall(
+        _CALLS[arguments.entry], arguments.range, process=arguments.process or 0, owner=arguments.caller == "owner"
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
     check_output(arguments)
+    call = _madvise_call(arguments)
+    if arguments.no_swap and arguments.swap is not None:
+        raise ValueError("--swap: not with --no-swap")
     # before the other settings, so that --set arch.cost.EVENT=VALUE changes this vector
     changes = ([f"arch.costs={arguments.costs}"] if arguments.costs is not None else []) + arguments.changes
     if arguments.output is not None:
@@ -122,8 +180,9 @@ def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in (*_DESCRIBED, *_DESCRIBED_FLAGS)}
     given = {name: value for name, value in given.items() if value is not None}
     both = {name: value for name in ("young", "seed") if (value := getattr(arguments, name)) is not None}
+    pages = page_assumptions(arguments)
     assumed = assumptions(arguments)
-    population: rf.Population | Callable[[rf.Arch], rf.PopulationSpec]
+    population: rf.Population | Callable[[rf.Arch], rf.Population | rf.PopulationSpec]
     example: rf.Population | rf.PopulationSpec
     if arguments.capture:
         if given:
@@ -132,13 +191,14 @@ def run(arguments: argparse.Namespace) -> int:
         arch = _arches(chosen, changes)[0] if len(chosen) == 1 else None
         loaded = rf.Population.load(arguments.capture, arch=arch, **both, **assumed)
         assert loaded.arch is not None  # that of the machine that the capture names
-        population = example = loaded
+        population = example = with_pages(loaded, pages)
         arches = _arches(chosen or [loaded.arch.name], changes)
     else:
         arches = _arches(names(arguments.arch, SEED_ARCHES), changes)
 
-        def described(arch: rf.Arch) -> rf.PopulationSpec:
-            return rf.Population.described(arch=arch, **given, **both)
+        def described(arch: rf.Arch) -> rf.Population | rf.PopulationSpec:
+            spec = rf.Population.described(arch=arch, **given, **both)
+            return with_pages(rf.Population.of(spec), pages) if pages else spec
 
         population, example = described, described(arches[0])
     target = arguments.target if arguments.target is not None else target_bytes(SEED_TARGET, example)
@@ -148,10 +208,10 @@ def run(arguments: argparse.Namespace) -> int:
         target,
         policies=names(arguments.policy, SEED_POLICIES),
         arches=arches,
-        entry=arguments.entry,
+        call=call,
+        **({} if call is not None else {"entry": arguments.entry, "threads": arguments.threads}),
         swap=False if arguments.no_swap else True if arguments.swap is None else arguments.swap,
         engine=arguments.engine,
-        threads=arguments.threads,
         progress=lambda label, freed: progress(f"{label}: {freed} pages reclaimed"),
         arguments=(
             given
@@ -159,6 +219,7 @@ def run(arguments: argparse.Namespace) -> int:
             | ({"capture": arguments.capture, **assumed} if arguments.capture else {})
             | ({"costs": arguments.costs} if arguments.costs is not None else {})
             | ({"set": arguments.changes} if arguments.changes else {})
+            | ({"assume_pages": [f"{name}={text}" for name, text in pages.items()]} if pages else {})
         ),
     )
     progress.clear()

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import rmapfast as rf
 from rmapfast.support import closest
+from rmapfast.unseen import UNSEEN, assume_pages, parse_pages
 
 # What add_subparsers() returns: argparse has no public name for it.
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -67,33 +68,79 @@ def policies(text: str | None, default: Iterable[str]) -> list[rf.Policy]:
     return [rf.policy.get(name) for name in names(text, default)]
 
 
-def add_assume(group: argparse._ActionsContainer) -> None:
-    """Add ``--assume``, for verbs that read captures."""
+# Values of --assume dirty=... that are no pages.
+_DIRTY = ("auto", "true", "false")
+
+
+def add_assume(group: argparse._ActionsContainer, pages: bool = False) -> None:
+    """Add ``--assume``, for verbs that read captures, and with what is assumed of single pages if asked."""
+    of_pages = (
+        f"; of any memory: {', '.join(UNSEEN)}=PAGES, such as 0-15,20 or every:4 or all, counted from the first "
+        "mapping, or a file of such words"
+    )
     group.add_argument(
         "--assume",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="assume what /proc does not show of a capture: dirty=auto|true|false, write=perms|true|false, "
-        "soft_dirty=ignore|capture, uffd_wp=capture|ignore, lru=address|shuffled",
+        "soft_dirty=ignore|capture, uffd_wp=capture|ignore, lru=address|shuffled, folio_order=N (of folios that are "
+        f"seen in part){of_pages if pages else ''}",
     )
 
 
 def assumptions(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what ``--assume`` says, as arguments of :meth:`rmapfast.Population.load`."""
+    """Return what ``--assume`` says of a capture as a whole, as arguments of :meth:`rmapfast.Population.load`."""
     if not arguments.assume:
         return {}
     from rmapfast.sweeps import ASSUMPTIONS
 
     assumed: dict[str, Any] = {}
     for text in arguments.assume:
-        name, _, value = text.partition("=")
-        if name not in ASSUMPTIONS or not value:
-            raise ValueError(
-                f"--assume: expected NAME=VALUE with a name of {', '.join(ASSUMPTIONS)}{closest(name, ASSUMPTIONS)}, "
-                f"got {text!r}"
-            )
-        assumed[name] = {"true": True, "false": False}.get(value, value)
-    if not arguments.capture:
-        raise ValueError("--assume: only with --capture; a synthetic population is described by its own options")
+        name, value = _assumption(text, ASSUMPTIONS)
+        assumed[name] = int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
+    if assumed and not arguments.capture:
+        raise ValueError(
+            f"--assume {next(iter(assumed))}: only with --capture; a synthetic population is described by its own "
+            "options"
+        )
     return assumed
+
+
+def page_assumptions(arguments: argparse.Namespace) -> dict[str, str]:
+    """Take what ``--assume`` says of single pages out of the arguments; return the words that name the pages."""
+    if not arguments.assume:
+        return {}
+    from rmapfast.sweeps import ASSUMPTIONS
+
+    pages: dict[str, str] = {}
+    rest = []
+    for text in arguments.assume:
+        name, value = _assumption(text, (*ASSUMPTIONS, *UNSEEN))
+        if name not in UNSEEN or (name == "dirty" and value in _DIRTY):
+            rest.append(text)
+        else:
+            pages[name] = f"{pages[name]},{value}" if name in pages else value
+    arguments.assume = rest
+    return pages
+
+
+def _assumption(text: str, known: Iterable[str]) -> tuple[str, str]:
+    """Return the name and the value of a word of ``--assume``. The beginning of a name is enough if it is the only."""
+    name, _, value = text.partition("=")
+    names = [name] if name in known else [one for one in dict.fromkeys(known) if name and one.startswith(name)]
+    if len(names) != 1 or not value:
+        raise ValueError(
+            f"--assume: expected NAME=VALUE with a name of {', '.join(dict.fromkeys(known))}{closest(name, known)}, "
+            f"got {text!r}"
+        )
+    return names[0], value
+
+
+def with_pages(population: rf.Population, pages: dict[str, str]) -> rf.Population:
+    """Return the population, changed to what :func:`page_assumptions` says of its pages."""
+    try:
+        assume_pages(population, {name: parse_pages(name, text, population) for name, text in pages.items()})
+    except ValueError as error:
+        raise ValueError(f"--assume {error}") from None
+    return population

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,16 @@ from rmapfast.arch import Arch
 from rmapfast.result import Result
 from rmapfast.runs import Runs
 from rmapfast.support import format_size, listed
+
+# Of the work that no cost vector prices, the events that say that there was any.
+_WITHOUT_PRICE = ("folio_splits", "split_failures", "madvise_calls")
+
+
+# What it means that madvise returns an error.
+_RETURNED = {
+    -errno.EINVAL: "madvise stopped at a VMA that it cannot handle; what lies before it was done",
+    -errno.ENOMEM: "a part of the range is in no VMA; all the rest was done",
+}
 
 
 def head(comparison: Runs) -> list[str]:
@@ -30,9 +41,10 @@ def _memory(run: Result) -> str:
     population = run.population
     orders = ", ".join(f"{order}: {count:,}" for order, count in population["orders"].items())
     kinds = ", ".join(population["kinds"])
+    asked = "given to" if run.entry.startswith("MADV_") else "asked for through"
     return (
         f"{population['source']}: {format_size(population['bytes'])} of {kinds or 'no'} folios ({orders}); "
-        f"{format_size(run.target_pages << run.arch.page_shift)} asked for through {run.entry}"
+        f"{format_size(run.target_pages << run.arch.page_shift)} {asked} {run.entry}"
     )
 
 
@@ -50,8 +62,12 @@ def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
         label = comparison.label(run)
         if differ := _differing(run.arch, runs[0].arch):
             lines.append(f"{label} is on {arch} with {differ}")
-        if not run.target_reached:
+        if run.ret in _RETURNED:
+            lines.append(f"{label}: {_RETURNED[run.ret]}")
+        if not run.target_reached and run.entry not in ("MADV_COLD", "MADV_FREE"):
             lines.append(f"{label}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
+    if any(run.costs and run.events[event] for run in runs for event in _WITHOUT_PRICE):
+        lines.append("splits and the walk of madvise have no price: the prediction is without them")
     vectors = [run.costs for run in runs if run.costs]
     if any(vector != vectors[0] for vector in vectors):
         lines.append("these runs are priced with different cost vectors")

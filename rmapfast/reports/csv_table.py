@@ -29,7 +29,8 @@ def comparison_csv(comparison: Runs) -> str:
     Returns
     -------
     str
-        Rows of :data:`CSV_COLUMNS`. ``kind`` is prediction, component, event, batch_length or pages. ``per_page`` is
+        Rows of :data:`CSV_COLUMNS`. ``kind`` is prediction, component, event, batch_length, pages or
+        madvise. ``per_page`` is
         the value per reclaimed base page, ``ratio`` is that divided by the baseline's, and ``share`` is a component's
         part of the prediction. A cell is empty where a run has no such figure.
     """
@@ -52,6 +53,10 @@ def _quantities(run: Result) -> Iterator[tuple[_Key, float, str]]:
     """Yield the key, the value and the unit of each quantity of a run."""
     yield ("pages", "target"), run.target_pages, "pages"
     yield ("pages", "reclaimed"), run.reclaimed_pages, "pages"
+    yield ("pages", "came back"), run.came_back_pages, "pages"
+    yield ("pages", "swap used"), run.swap_used, "pages"
+    if run.ret is not None:
+        yield ("madvise", "returns"), run.ret, "1"
     if run.costs:
         prediction = run.prediction
         yield ("prediction", "predicted"), prediction.value, prediction.unit

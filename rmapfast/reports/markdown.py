@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rmapfast.reports.context import footer, head, heading, notes
-from rmapfast.reports.rows import Row, table_rows
+from rmapfast.reports.rows import Row, of_whole_runs, table_rows
 from rmapfast.runs import Runs
 
 
@@ -19,7 +19,8 @@ def comparison_markdown(comparison: Runs) -> str:
     for arch, runs in comparison.by_arch().items():
         names = tuple(comparison.label(run) for run in runs)
         width = 2 * len(runs)
-        rows = [Row("", names, ("ratio",) * (len(runs) - 1)), *table_rows(runs, comparison.same_memory)]
+        body = table_rows(runs, comparison.same_memory, of_whole_runs(runs))
+        rows = [Row("", names, ("ratio",) * (len(runs) - 1)), *body]
         lines = [_markdown_line(row, width) for row in rows]
         lines.insert(1, "|---|" + "---:|" * (width - 1))
         parts += [f"### {heading(comparison, arch, runs)}", "\n".join(lines), *notes(comparison, arch, runs)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -47,6 +48,15 @@ def per_page(run: Result, value: float) -> float:
     return value / run.reclaimed_pages if run.reclaimed_pages else math.nan
 
 
+def of_whole_runs(runs: Sequence[Result]) -> bool:
+    """Tell whether figures are those of the whole run: where a run reclaimed nothing it has none per page."""
+    return any(run.reclaimed_pages == 0 for run in runs)
+
+
+def _figure(run: Result, value: float, whole: bool) -> float:
+    return value if whole else per_page(run, value)
+
+
 def _figures(values: Iterable[float], places: int) -> tuple[str, ...]:
     return tuple("-" if math.isnan(value) else f"{value:.{places}f}" for value in values)
 
@@ -58,7 +68,7 @@ def _ratios(values: list[float]) -> tuple[str, ...]:
 # Rows of runs on one architecture, the baseline first
 
 
-def _price_rows(runs: Sequence[Result], same_memory: bool) -> list[Row]:
+def _price_rows(runs: Sequence[Result], same_memory: bool, whole: bool) -> list[Row]:
     """Return the prediction: the total with its interval, the price per page with its change, and the components."""
     predictions = [run.prediction if run.costs else None for run in runs]
     if not any(predictions):
@@ -66,6 +76,7 @@ def _price_rows(runs: Sequence[Result], same_memory: bool) -> list[Row]:
     unit = next(prediction.unit for prediction in predictions if prediction)
     totals = [prediction.value if prediction else math.nan for prediction in predictions]
     pages = [per_page(run, total) for run, total in zip(runs, totals, strict=True)]
+    compared = totals if whole and same_memory else pages
     name, scale = price_scale(unit, np.nanmax(totals))
     places = decimals(np.nanmax(totals) / scale)
     digits = decimals(np.nanmax([0.0, *pages]))
@@ -87,26 +98,26 @@ def _price_rows(runs: Sequence[Result], same_memory: bool) -> list[Row]:
             _figures(pages, digits),
             _ratios(pages),
         ),
-        *([Row("  change", ("", *(change(page, pages[0]) for page in pages[1:])))] if len(runs) > 1 else []),
-        Row(f"components: {'ns' if time else 'instructions'} per reclaimed page, share"),
-        *_component_rows(runs, digits),
+        *([Row("  change", ("", *(change(one, compared[0]) for one in compared[1:])))] if len(runs) > 1 else []),
+        Row(f"components: {'ns' if time else 'instructions'}{'' if whole else ' per reclaimed page'}, share"),
+        *_component_rows(runs, digits, whole),
     ]
 
 
-def _component_rows(runs: Sequence[Result], places: int) -> list[Row]:
+def _component_rows(runs: Sequence[Result], places: int, whole: bool) -> list[Row]:
     rows = []
     for component in dict.fromkeys(name for run in runs if run.costs for name in run.prediction.breakdown):
         shares = [run.prediction.breakdown.get(component, 0.0) if run.costs else math.nan for run in runs]
-        pages = [per_page(run, share) for run, share in zip(runs, shares, strict=True)]
+        pages = [_figure(run, share, whole) for run, share in zip(runs, shares, strict=True)]
         cells = tuple(
-            "-" if math.isnan(share) else f"{figure} {100 * share / run.prediction.value:4.0f}%"
+            "-" if math.isnan(share) or not (total := run.prediction.value) else f"{figure} {100 * share / total:4.0f}%"
             for run, share, figure in zip(runs, shares, _figures(pages, places), strict=True)
         )
         rows.append(Row(f"  {component}", cells, _ratios(pages)))
     return rows
 
 
-def _event_rows(runs: Sequence[Result]) -> tuple[list[Row], int]:
+def _event_rows(runs: Sequence[Result], whole: bool) -> tuple[list[Row], int]:
     """Return a row per event that differs between the runs, and how many are the same; of one run all are rows."""
     rows: list[Row] = []
     same = 0
@@ -117,7 +128,7 @@ def _event_rows(runs: Sequence[Result]) -> tuple[list[Row], int]:
         if len(runs) > 1 and len({(count, run.reclaimed_pages) for count, run in zip(counts, runs, strict=True)}) == 1:
             same += 1
             continue
-        values = [run.per_page(event) for run in runs]
+        values = [_figure(run, count, whole) for run, count in zip(runs, counts, strict=True)]
         rows.append(Row(event, tuple(number(value) for value in values), _ratios(values)))
     return rows, same
 
@@ -135,15 +146,45 @@ def _length_rows(runs: Sequence[Result]) -> list[Row]:
     return rows
 
 
-def table_rows(runs: Sequence[Result], same_memory: bool) -> list[Row]:
-    """Return the rows of a table of runs on one architecture, the baseline first."""
-    events, same = _event_rows(runs)
+def _outcome_rows(runs: Sequence[Result]) -> list[Row]:
+    """Return what was reclaimed, what came back, and, where there is any, splits, swap and what madvise returned."""
+    splits = [run.events["folio_splits"] for run in runs]
+    rows = [
+        Row("reclaimed", tuple(format_size(run.reclaimed_bytes) for run in runs)),
+        Row("memory that came back", tuple(format_size(run.came_back_pages << run.arch.page_shift) for run in runs)),
+    ]
+    if any(splits):
+        rows.append(Row("folios split", tuple(f"{count:,}" for count in splits)))
+    if any(run.swap_used for run in runs):
+        rows.append(Row("swap slots used", tuple(f"{run.swap_used:,}" for run in runs)))
+    if any(run.ret is not None for run in runs):
+        rows.append(Row("madvise returns", tuple(_returned(run) for run in runs)))
+    return rows
+
+
+def _returned(run: Result) -> str:
+    """Return what madvise returned, by the name of the error."""
+    return "-" if run.ret is None else f"-{errno.errorcode[-run.ret]}" if run.ret else "0"
+
+
+def table_rows(runs: Sequence[Result], same_memory: bool, whole: bool) -> list[Row]:
+    """Return the rows of a table of runs on one architecture, the baseline first.
+
+    Parameters
+    ----------
+    runs : sequence of Result
+    same_memory : bool
+        Whether totals compare.
+    whole : bool
+        Whether figures are those of whole runs, in place of those per reclaimed page (:func:`of_whole_runs`).
+    """
+    events, same = _event_rows(runs, whole)
     return [
-        *_price_rows(runs, same_memory),
-        Row("events per reclaimed page"),
+        *_price_rows(runs, same_memory, whole),
+        Row("events" if whole else "events per reclaimed page"),
         *events,
         *([Row(f"  {same} further events are the same in these runs")] if same else []),
-        Row("reclaimed", tuple(format_size(run.reclaimed_bytes) for run in runs)),
+        *_outcome_rows(runs),
         Row("unmap steps by length"),
         *_length_rows(runs),
     ]

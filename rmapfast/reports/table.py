@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rmapfast.reports.context import footer, head, heading, notes
-from rmapfast.reports.rows import Row, table_rows
+from rmapfast.reports.rows import Row, of_whole_runs, table_rows
 from rmapfast.result import Result
 from rmapfast.runs import Runs
 from rmapfast.support import paragraph
@@ -30,7 +30,8 @@ def comparison_table(comparison: Runs) -> str:
     -------
     str
         A table per architecture, of at most 100 columns: the prediction and its components, the events per reclaimed
-        page, each with the ratio to the baseline, and the batch lengths. More runs than fit have further tables.
+        page, each with the ratio to the baseline, what came back, and the batch lengths. Where a run reclaimed nothing,
+        the figures are of whole runs. More runs than fit have further tables.
     """
     lines = [line for text in head(comparison) for line in paragraph(text)]
     for arch, runs in comparison.by_arch().items():
@@ -39,17 +40,18 @@ def comparison_table(comparison: Runs) -> str:
         # The baseline and as many others as fit beside it; the rest follows below.
         others = max((_WIDTH - _LABEL - column) // (column + _RATIO), 1)
         for first in range(1, max(len(runs), 2), others):
-            lines += _columns(comparison, [runs[0], *runs[first : first + others]], column)
+            shown = [runs[0], *runs[first : first + others]]
+            lines += _columns(comparison, shown, column, of_whole_runs(runs))
         lines += [line for note in notes(comparison, arch, runs) for line in paragraph(note)]
     lines += ["", *(line for text in footer(comparison) for line in paragraph(text))]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _columns(comparison: Runs, runs: Sequence[Result], column: int) -> list[str]:
+def _columns(comparison: Runs, runs: Sequence[Result], column: int, whole: bool) -> list[str]:
     """Return the lines of a table with a column per run."""
     labels = (comparison.label(run) for run in runs)
     names = tuple(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 2] + ".." for name in labels)
-    rows = [Row("", names, ("ratio",) * (len(runs) - 1)), *table_rows(runs, comparison.same_memory)]
+    rows = [Row("", names, ("ratio",) * (len(runs) - 1)), *table_rows(runs, comparison.same_memory, whole)]
     return [line for row in rows for line in _lines(row, column)]
 
 

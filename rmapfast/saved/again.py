@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmapfast._version import __version__
-from rmapfast.comparison import Comparison
-from rmapfast.loop import reclaim
+from rmapfast.comparison import Comparison, MadviseCall
+from rmapfast.loop import MADVISE_ACTIONS, reclaim
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.saved.changed import Difference, differences, run_differences
 from rmapfast.saved.documents import load
 from rmapfast.spec import PopulationSpec
 from rmapfast.sweeps import Space, Sweep, sweep
+from rmapfast.unseen import UNSEEN, assume_pages, parse_pages
 
 
 @dataclass(frozen=True)
@@ -127,28 +128,41 @@ def _again(run: Result, saved: Comparison) -> Result:
     arguments = (run.provenance or saved.provenance)["arguments"]
     if isinstance(run.policy, str):
         raise ValueError(f"{run.policy}: a policy that is a Python function is not in the file and cannot be repeated")
-    return reclaim(
-        _population(run, arguments),
-        run.target_pages << run.arch.page_shift,
-        policy=run.policy,
-        arch=run.arch,
-        entry=run.entry,
-        swap=arguments.get("swap", True),
-        engine=arguments.get("engine", "c"),
-        in_place=True,
-    )
+    population = _population(run, arguments)
+    options: dict[str, Any] = {
+        "policy": run.policy,
+        "arch": run.arch,
+        "swap": arguments.get("swap", True),
+        "engine": arguments.get("engine", "c"),
+        "in_place": True,
+    }
+    if run.entry in MADVISE_ACTIONS:
+        made = Population.of(population) if isinstance(population, PopulationSpec) else population
+        return MadviseCall.again(arguments)(made, **options)
+    return reclaim(population, run.target_pages << run.arch.page_shift, entry=run.entry, **options)
 
 
 def _population(run: Result, arguments: dict[str, Any]) -> Population | PopulationSpec:
     """Return the population that a saved run reclaimed, made or loaded again."""
+    population = _loaded(run, arguments)
+    given = [text.partition("=") for text in arguments.get("assume_pages", [])]
+    if given:
+        population = Population.of(population) if isinstance(population, PopulationSpec) else population
+        assume_pages(population, {name: parse_pages(name, pages, population) for name, _, pages in given})
+    return population
+
+
+def _loaded(run: Result, arguments: dict[str, Any]) -> Population | PopulationSpec:
+    """Return the population of a saved run without what was assumed of single pages."""
     described = run.population
     if described["source"] == "synthetic":
-        assumed = {name: value for name, value in described["assumptions"].items() if name not in ("arch", "fill")}
+        not_given = {"arch", "fill", *(f"{name}_pages" for name in UNSEEN)}
+        assumed = {name: value for name, value in described["assumptions"].items() if name not in not_given}
         return Population.described(**assumed, arch=run.arch)
     paths = arguments.get("capture")
     if not paths:
         raise ValueError(f"the population ({described['source']}) is not described in the file: it cannot be repeated")
-    given = ("young", "seed", "dirty", "write", "soft_dirty", "uffd_wp", "lru")
+    given = ("young", "seed", "dirty", "write", "soft_dirty", "uffd_wp", "lru", "folio_order")
     options = {name: arguments[name] for name in given if name in arguments}
     population = Population.load(paths, arch=run.arch, **options)
     if population.input_hash != described["input_hash"]:

@@ -119,8 +119,9 @@ def _run(
         provenance=_provenance(found) if "provenance" in found else provenance,
         peak_rss_bytes=found.get("peak_rss_bytes", int, type(None)),
         source=found.text("source") if "source" in found else "",
+        # Files that were saved before madvise was there have neither.
         ret=found.get("ret", int, type(None)) if "ret" in found else None,
-        swap_used=found.count("swap_used") if "swap_used" in found else 0,
+        swap_used=found.get("swap_used", int) if "swap_used" in found else 0,
     )
 
 

@@ -32,7 +32,7 @@ ALIASES = {
     "cost": "costs",
     "arch.costs": "costs",
 }
-ASSUMPTIONS = ("dirty", "write", "soft_dirty", "uffd_wp", "lru")
+ASSUMPTIONS = ("dirty", "write", "soft_dirty", "uffd_wp", "lru", "folio_order")
 
 
 @dataclass(frozen=True)
