@@ -26,11 +26,12 @@ class Violation:
     Parameters
     ----------
     invariant : str
-        One of :data:`rmapfast.verify.INVARIANTS`.
+        One of :data:`rmapfast.verify.INVARIANTS` or :data:`rmapfast.verify.SPLIT_INVARIANTS`.
     count : int
         How many states.
     example : dict
-        The smallest of them as a case; its fields are those of docs/conformance-format.md.
+        The smallest of them as a case; its fields are those of docs/conformance-format.md. A state with splits has one
+        field, ``split_state``, with those of :class:`rmapfast.verify.SplitState`.
     history : str
         Commit or CVE of the bug that the class belongs to; empty where it has none.
     """

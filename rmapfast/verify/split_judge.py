@@ -17,7 +17,7 @@ import numpy as np
 from rmapfast import _core, pte, reference
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES
-from rmapfast.flags import FolioFlag, PageFlag
+from rmapfast.flags import FolioFlag, PageFlag, TableState
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.reference import BatchRule
@@ -49,6 +49,7 @@ _SWAP, _HWPOISON = pte.KINDS.index("swap"), pte.KINDS.index("hwpoison")
 _ANON, _SWAPBACKED, _SWAPCACHE = int(FolioFlag.ANON), int(FolioFlag.SWAPBACKED), int(FolioFlag.SWAPCACHE)
 _FREED, _FOLIO_DIRTY, _ACTIVE = int(FolioFlag.FREED), int(FolioFlag.DIRTY), int(FolioFlag.ACTIVE)
 _PARTIALLY, _PAGE_FLAGS = int(FolioFlag.PARTIALLY_MAPPED), int(FolioFlag.PAGE_FLAGS)
+_PAGE_MAPCOUNTS = int(FolioFlag.PAGE_MAPCOUNTS)
 _UNEVICTABLE = int(FolioFlag.UNEVICTABLE | FolioFlag.MLOCKED)
 _EXCLUSIVE, _PAGE_EXCLUSIVE = int(FolioFlag.EXCLUSIVE), int(PageFlag.EXCLUSIVE)
 # The arrays that a call changes.
@@ -66,8 +67,7 @@ _CHANGED = (
     "mm_rss",
 )
 _BUDGET = 1 << 20
-# No more slots than the pages of a state; what is given back must not make the device larger than it can be.
-_CAPACITY_EVENTS = {name: EVENT_NAMES.index(name) for name in ("pages_written", "pages_came_back", "folio_splits")}
+_EVENTS = {name: EVENT_NAMES.index(name) for name in ("pages_written", "pages_came_back", "folio_splits")}
 
 
 @dataclass(frozen=True)
@@ -144,25 +144,28 @@ def run_c(population: Population, state: SplitState, policy: Policy | BatchRule,
         if _core.TRACE_KINDS[kind] in ("tlb_deferred", "tlb_immediate")
         for vpn in range(first, first + length)
     ]
-    counts = {name: int(events[index]) for name, index in _CAPACITY_EVENTS.items()}
+    counts = {name: int(events[index]) for name, index in _EVENTS.items()}
     return SplitOutcome(population, counts, run.swap_used, frozenset(flushed), run.writable)
 
 
 def run_reference(population: Population, state: SplitState, policy: Policy | BatchRule, arch: Arch) -> SplitOutcome:
     """Do the call of a state with the reference."""
+    kernel = reference.Kernel(population, policy, arch, state.device)
+    kernel.load_lists()
     if state.action == "reclaim":
-        record = reference.reclaim(population, len(state.slots), policy=policy, arch=arch, swap=state.device)
+        kernel.reclaim(len(state.slots))
     else:
-        call = _call(population, state)
-        record, _ = reference.madvise(population, [call], policy=policy, arch=arch, swap=state.device)
+        kernel.madvise(*_call(population, state))
+    kernel.store_lists()
+    record = kernel.record
     flushed = [
         vpn
         for kind, first, length in record.trace
         if kind in ("tlb_deferred", "tlb_immediate")
         for vpn in range(first, first + length)
     ]
-    counts = {name: record.events[name] for name in _CAPACITY_EVENTS}
-    return SplitOutcome(population, counts, record.swap_used, frozenset(flushed), record.writable)
+    counts = {name: record.events[name] for name in _EVENTS}
+    return SplitOutcome(population, counts, record.swap_used, frozenset(flushed), kernel.tlb.flush_required)
 
 
 def fresh(population: Population) -> Population:
@@ -334,6 +337,7 @@ class SplitJudge:
         starts, rows = after.rmap_start.tolist(), after.rmap_vma.tolist()
         words = after.ptes.tolist()
         mapped = {word >> _SHIFT for word in words if word & _PRESENT}
+        marked_before, marked = before.page_flags.tolist(), after.page_flags.tolist()
         owners: dict[int, set[int]] = {}
         for number, (pfn, index, base, order, flags) in enumerate(pages):
             owners[number] = set(rows[starts[number] : starts[number + 1]])
@@ -344,8 +348,8 @@ class SplitJudge:
             if flags & _FREED or not self.state.anon:
                 continue
             for page in range(base, base + (1 << order)):
-                marks = int(after.page_flags[page]) if flags & _PAGE_FLAGS else bool(flags & _EXCLUSIVE)
-                was = int(before.page_flags[page])
+                marks = marked[page] if flags & _PAGE_FLAGS else bool(flags & _EXCLUSIVE)
+                was = marked_before[page]
                 if order == 0 and self.origin + page in mapped and (marks ^ was) & _PAGE_EXCLUSIVE:
                     yield "pieces"
         for folio in outcome.folio_of_page.values():
@@ -381,6 +385,10 @@ class SplitJudge:
         if rss != after.mm_rss.tolist():
             yield "accounting"
         used = sorted(set(used))  # a shared page has one slot
+        # a PMD leaf counts once for its folio, and not for its pages
+        has_leaf = bool((after.table_state == TableState.PMD_LEAF).any())
+        entire, bases = after.folio_entire_mapcount.tolist(), after.folio_page_base.tolist()
+        page_mapcounts = after.page_mapcount.tolist()
         lists = [*after.lru_inactive.tolist(), *after.lru_active.tolist()]
         active = set(after.lru_active.tolist())
         mapcounts, refs = after.folio_mapcount.tolist(), after.folio_refcount.tolist()
@@ -392,16 +400,23 @@ class SplitJudge:
         for number, (pfn, order, nr_mapped) in enumerate(rows):
             pages, word = 1 << order, flags[number]
             mine = [counts[page] for page in range(pfn, pfn + pages) if page in counts]
+            whole = int(has_leaf and entire[number] > 0)
             # a folio of one page has no count of mapped pages
             nr_expected = sum(count > 0 for count in mine) if order else nr_mapped
-            if (mapcounts[number], nr_mapped) != (sum(mine), nr_expected):
+            mine = [count - whole for count in mine]
+            mapcount = sum(mine) + whole
+            if (mapcounts[number], nr_mapped, entire[number]) != (mapcount, nr_expected, whole):
                 yield "accounting"
-            if after.page_mapcounts(number).tolist() != mine:
+            if word & _PAGE_MAPCOUNTS:
+                stored = page_mapcounts[bases[number] : bases[number] + pages]
+            else:
+                stored = [(mapcounts[number] - entire[number]) // pages] * pages
+            if stored != mine:
                 yield "accounting"
             is_poisoned = any(page in self.poisoned for page in range(pfn, pfn + pages))
             if word & _FREED:
                 freed += pages
-                if number in lists or refs[number] or sum(mine):
+                if number in lists or refs[number] or mapcount:
                     yield "lists" if number in lists else "accounting"
                 # a clean shmem folio holds zeroes, and needs no slot
                 if not word & _ANON and word & _SWAPBACKED and self._was_dirty(self._old_folio(pfn)):
@@ -409,7 +424,7 @@ class SplitJudge:
                 continue
             holder = state.holders[self._old_folio(pfn)] in ("pinned", "reference")
             cached = pages if not word & _ANON or word & _SWAPCACHE else 0
-            if refs[number] != sum(mine) + cached + holder or (not refs[number] and not is_poisoned):
+            if refs[number] != mapcount + cached + holder or (not refs[number] and not is_poisoned):
                 yield "accounting"
             if word & _SWAPCACHE:
                 in_use |= set(range(int(after.folio_swap[number]), int(after.folio_swap[number]) + pages))

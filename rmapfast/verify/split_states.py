@@ -9,6 +9,7 @@ import dataclasses
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
 
@@ -18,14 +19,14 @@ import numpy.typing as npt
 from rmapfast import arch as _arch
 from rmapfast import pte
 from rmapfast.arch import Arch
-from rmapfast.flags import FolioFlag, PageFlag, VmaFlag
+from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import ARRAYS, Population
 from rmapfast.spec import KINDS
 from rmapfast.swap import Swap
-from rmapfast.verify.cases import Case
 
 # Entries of a page table. A border lies in front of any page.
 TABLE = 8
+LEAF_ORDER = 3
 # Page table that the first page lies in, for the two processes. Their page numbers differ, so that a trace tells which.
 FIRST_TABLES = (2, 102)
 # Page offset and PFN of the second folio if it is the larger one, else of the first. Aligned for every order.
@@ -38,6 +39,7 @@ LETTERS = {
     "w": ("write", "young", "dirty", "soft_dirty"),
     "r": ("young",),
     "o": ("write",),
+    "d": ("write", "dirty"),
     "z": ("write", "dirty"),
     "p": ("write", "dirty"),
 }
@@ -79,6 +81,8 @@ class SplitState:
         Who holds each folio, or what is set in it: one of :data:`HOLDERS`.
     caller : str
         One of :data:`CALLERS`: whether the caller owns the file, and if not, whether the mapping is private.
+    leaf : bool
+        A PMD leaf of the first process maps the only folio, which has as many pages as a table has entries.
     """
 
     kind: str
@@ -94,6 +98,7 @@ class SplitState:
     second: str = ""
     holders: tuple[str, ...] = ("", "")
     caller: str = "owner"
+    leaf: bool = False
 
     @property
     def anon(self) -> bool:
@@ -104,6 +109,8 @@ class SplitState:
     def possible(self) -> bool:
         """Whether a kernel can come to it, and the state is no other one in disguise."""
         if self.locked >= (2 if self.cut else 1) or (self.action == "MADV_FREE" and not self.anon):
+            return False
+        if self.leaf and not self._leaf_is_possible:
             return False
         if self.action == "reclaim" and (self.start, self.end) != (0, len(self.slots)):
             return False
@@ -120,11 +127,25 @@ class SplitState:
                 return False
         return not (SWAPPED in self.slots and not self.anon)
 
-    @property
+    @cached_property
     def folios(self) -> list[tuple[int, int]]:
         """First page and number of pages of each folio."""
         pages = [1 << order for order in self.orders]
         return [(sum(pages[:number]), size) for number, size in enumerate(pages)]
+
+    @property
+    def memory(self) -> SplitState:
+        """The state without its call: states with the same memory have the same one."""
+        caller = "other, private" if self.caller == "other, private" else "owner"
+        return dataclasses.replace(self, action="", start=0, end=0, swap="", caller=caller)
+
+    @property
+    def _leaf_is_possible(self) -> bool:
+        """A leaf fills its table, and has one set of bits; what a fork shares is read-only."""
+        bits = {frozenset(LETTERS.get(letter, ())) for letter in self.slots}
+        shares = self.anon and bool(self.second)
+        fits = self.orders == (LEAF_ORDER,) and not self.border and not self.cut
+        return fits and len(bits) == 1 and not (shares and "write" in bits.pop())
 
     @property
     def per_page(self) -> SplitState:
@@ -134,7 +155,7 @@ class SplitState:
             for folio, order in enumerate(self.orders)
             for _ in range(1 << order)
         )
-        return dataclasses.replace(self, orders=(0,) * len(self.slots), holders=holders)
+        return dataclasses.replace(self, orders=(0,) * len(self.slots), holders=holders, leaf=False)
 
     @property
     def device(self) -> Swap | None:
@@ -145,12 +166,12 @@ class SplitState:
             return Swap(fragmented=self.swap == "fragmented")
         return Swap(int(self.swap))
 
-    def to_case(self) -> Case:
+    def to_case(self) -> dict[str, Any]:
         """Return the state as a document that serialises to JSON."""
         return {"split_state": dataclasses.asdict(self)}
 
     @classmethod
-    def of_case(cls, case: Case) -> SplitState:
+    def of_case(cls, case: dict[str, Any]) -> SplitState:
         """Return the state that :meth:`to_case` wrote.
 
         Raises
@@ -162,9 +183,10 @@ class SplitState:
         fields |= {name: tuple(fields[name]) for name in ("orders", "holders")}
         state = cls(**fields)
         pages = sum(1 << order for order in state.orders)
+        largest = LEAF_ORDER if state.leaf else LEAF_ORDER - 1
         for name, fits in (
             ("kind", state.kind in KINDS),
-            ("orders", all(0 <= order <= 2 for order in state.orders) and 0 < pages <= TABLE),
+            ("orders", all(0 <= order <= largest for order in state.orders) and 0 < pages <= TABLE),
             ("slots", len(state.slots) == pages and set(state.slots) <= {*LETTERS, HOLE, SWAPPED}),
             ("action", state.action in ACTIONS),
             ("start", 0 <= state.start < state.end <= pages),
@@ -181,7 +203,11 @@ class SplitState:
 
     def __str__(self) -> str:
         orders = " and ".join(map(str, self.orders))
-        words = [f"{self.kind} of orders {orders}: {self.slots}", f"{self.action} of {self.start} to {self.end}"]
+        words = [
+            f"{self.kind} of order{'s' if len(self.orders) > 1 else ''} {orders}: {self.slots}",
+            f"{self.action} of {self.start} to {self.end}",
+        ]
+        words += ["PMD leaf"] if self.leaf else []
         words += [f"swap {self.swap}"] if self.swap != "unlimited" else []
         words += [f"table border at {self.border}"] if self.border else []
         words += [f"VMA border at {self.cut}"] if self.cut else []
@@ -198,7 +224,16 @@ def toy_arch(arch: str | Arch) -> Arch:
 
 
 def split_population(state: SplitState) -> Population:
-    """Return a state as a population of two processes; the second one may map nothing."""
+    """Return a state as a population of one or two processes, which must not be changed.
+
+    States that differ in their call only share one.
+    """
+    return _population_of(state.memory)
+
+
+# The states of a theme come memory by memory, each with all calls.
+@lru_cache(maxsize=4)
+def _population_of(state: SplitState) -> Population:
     kind = KINDS[state.kind]
     total = len(state.slots)
     processes = 2 if state.second else 1
@@ -240,13 +275,16 @@ def split_population(state: SplitState) -> Population:
             }
             for name, value in row.items():
                 arrays[name].append(value)
-            arrays["table_state"] += [0] * ((first + high - 1) // TABLE - (first + low) // TABLE + 1)
+            table_state = TableState.PMD_LEAF if state.leaf and process == 0 else TableState.PTE
+            arrays["table_state"] += [int(table_state)] * ((first + high - 1) // TABLE - (first + low) // TABLE + 1)
 
-    arrays["page_mapcount"] = counts
+    # a PMD leaf counts once for the folio, and not for its pages
+    of_entries = [count - state.leaf for count in counts]
+    arrays["page_mapcount"] = of_entries
     arrays["rmap_start"] = [0]
     for number, (first, pages) in enumerate(state.folios):
         span = range(first, first + pages)
-        holder, mapcount = state.holders[number], sum(counts[page] for page in span)
+        holder, mapcount = state.holders[number], sum(of_entries[page] for page in span) + state.leaf
         has_hole = any(not counts[page] for page in span)
         has_cache = not state.anon or holder == "swapcache"
         refcount = mapcount + (pages if has_cache else 0) + (holder in ("pinned", "reference"))
@@ -267,8 +305,8 @@ def split_population(state: SplitState) -> Population:
             flags, refcount = int(kind.folio_flags) | int(FolioFlag.FREED), 0
         for page in span:
             exclusive = state.anon and counts[page] == 1
-            letter = {"z": int(PageFlag.ZERO), "p": int(PageFlag.HWPOISON)}.get(state.slots[page], 0)
-            arrays["page_flags"].append((int(PageFlag.EXCLUSIVE) if exclusive else 0) | letter)
+            held = {"z": int(PageFlag.ZERO), "p": int(PageFlag.HWPOISON)}.get(state.slots[page], 0)
+            arrays["page_flags"].append((int(PageFlag.EXCLUSIVE) if exclusive else 0) | held)
         row = {
             "folio_pfn": origin + first,
             "folio_index": origin + first,
@@ -276,7 +314,7 @@ def split_population(state: SplitState) -> Population:
             "folio_flags": flags,
             "folio_refcount": refcount,
             "folio_mapcount": mapcount,
-            "folio_entire_mapcount": 0,
+            "folio_entire_mapcount": int(state.leaf),
             "folio_nr_pages_mapped": sum(counts[page] > 0 for page in span),
             "folio_swap": CACHED_SLOTS + first if holder == "swapcache" else 0,
             "folio_page_base": first,
@@ -300,7 +338,16 @@ def split_population(state: SplitState) -> Population:
     for process in range(processes):
         made["mm_rss"][process, kind.counter] = sum(mapped[process])
     made["mm_rss"][0, 2] = state.slots.count(SWAPPED)
-    return Population(ptrs_per_pte=TABLE, source="check", **made)
+    return Population(
+        ptrs_per_pte=TABLE,
+        page_shift=12,
+        cont_ptes=1,
+        arch=None,
+        assumptions=None,
+        source="check",
+        input_hash=None,
+        **made,
+    )
 
 
 # --- the scope -------------------------------------------------------------------------------------------------------
@@ -332,7 +379,7 @@ class SplitFamily:
 
     def states(self) -> Iterator[SplitState]:
         """Every state, always in the same order."""
-        made = _drawn(self) if self.drawn else _THEMES[self.name](self)
+        made = _drawn(self) if self.drawn else _ALL_THEMES[self.name](self)
         return (state for state in made if state.possible)
 
     @property
@@ -341,11 +388,15 @@ class SplitFamily:
         return self.kind in ("anon", "lazyfree")
 
     @property
-    def orders(self) -> list[tuple[int, int]]:
+    def orders(self) -> list[tuple[int, ...]]:
         """Orders of the two folios, the larger of which has `pages` pages. Anonymous folios of order 1 do not exist."""
         largest = self.pages.bit_length() - 1
         known = [order for order in range(largest + 1) if not (self.anon and order == 1)]
-        return [pair for pair in product(known, repeat=2) if max(pair) == largest]
+        return (
+            [(LEAF_ORDER,)]
+            if self.pages == TABLE
+            else [pair for pair in product(known, repeat=2) if max(pair) == largest]
+        )
 
     @property
     def letters(self) -> str:
@@ -373,7 +424,7 @@ class SplitFamily:
         return self.swaps if action in ("MADV_PAGEOUT", "reclaim") else ("unlimited",)
 
 
-def _with_calls(family: SplitFamily, orders: tuple[int, int], slots: str, **fields: Any) -> Iterator[SplitState]:
+def _with_calls(family: SplitFamily, orders: tuple[int, ...], slots: str, **fields: Any) -> Iterator[SplitState]:
     for action, start, end in family.calls(len(slots)):
         for swap in family.call_swaps(action):
             yield SplitState(family.kind, orders, slots, action, start, end, swap, **fields)
@@ -446,6 +497,22 @@ def _callers(family: SplitFamily) -> Iterator[SplitState]:
             yield from _with_calls(family, orders, "w" * pages, caller=caller)
 
 
+def _leaves(family: SplitFamily) -> Iterator[SplitState]:
+    """One folio that a PMD leaf maps: every page alone zero-filled or poisoned, every run shared, every holder."""
+    for slots in ("w" * TABLE, "r" * TABLE, "o" * TABLE, "d" * TABLE, "z" * TABLE):
+        yield from _with_calls(family, (LEAF_ORDER,), slots, holders=("",), leaf=True)
+    for letter in "zp":
+        for page in range(TABLE):
+            slots = "d" * page + letter + "d" * (TABLE - page - 1)
+            yield from _with_calls(family, (LEAF_ORDER,), slots, holders=("",), leaf=True)
+    for low in range(TABLE):
+        for high in range(low + 1, TABLE + 1):
+            second = HOLE * low + "x" * (high - low) + HOLE * (TABLE - high)
+            yield from _with_calls(family, (LEAF_ORDER,), "r" * TABLE, second=second, holders=("",), leaf=True)
+    for holder in HOLDERS[1:]:
+        yield from _with_calls(family, (LEAF_ORDER,), "w" * TABLE, holders=(holder,), leaf=True)
+
+
 def _drawn(family: SplitFamily) -> Iterator[SplitState]:
     """States in which everything varies, from a fixed seed."""
     rng = random.Random(f"{family.kind} {family.pages}")
@@ -490,6 +557,7 @@ _THEMES = {
     "holders": _holders,
     "callers": _callers,
 }
+_ALL_THEMES = _THEMES | {"PMD leaves": _leaves}
 
 
 def split_families(pages: int, drawn: int) -> list[SplitFamily]:
@@ -503,6 +571,8 @@ def split_families(pages: int, drawn: int) -> list[SplitFamily]:
         for kind in kinds
         if not (kind in ("anon", "lazyfree") and (size == 2 or name == "callers"))
     ]
+    if pages == TABLE:
+        families += [SplitFamily("PMD leaves", kind, TABLE) for kind in kinds]
     if drawn:
         families += [
             SplitFamily("drawn", kind, 4 if 4 in sizes else 1 if kind in kinds[:2] else sizes[-1], drawn)
