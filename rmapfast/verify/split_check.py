@@ -25,7 +25,7 @@ SPLIT_FIELDS = (
     "reclaim_clean",
     "shmem_fallback",
 )
-# States that are drawn of each kind of folio, besides all those of the themes.
+# States that are drawn of each kind of folio, besides all those of the themes, where folios of 4 pages are tried.
 DRAWN = 5000
 # States of one job: about a second for all presets.
 _JOB, _REFERENCE_JOB = 500, 20
@@ -138,14 +138,14 @@ def split_search(
         Worker processes; 1: this process.
     progress : callable, optional
     drawn : int
-        States that are drawn of each kind, after the others.
+        States that are drawn of each kind where folios of 4 pages are tried.
 
     Returns
     -------
     SplitSearch
     """
     begin = time.monotonic()
-    families = split_families(pages, drawn)
+    families = split_families(pages, drawn if pages >= 4 else 0)
     chosen: list[Policy | BatchRule] = [policies] if callable(policies) else list(policies)
     search = SplitSearch(0, {}, [{} for _ in chosen], [{} for _ in chosen])
     toy, engine = toy_arch(arch), run_reference if callable(policies) else run_c

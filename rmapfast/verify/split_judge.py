@@ -84,7 +84,9 @@ class SplitOutcome:
     flushed : frozenset of int
         Virtual pages whose TLB entries were flushed, or queued for a flush.
     pending : bool
-        Whether a flush of a dirty entry was still queued at the end.
+        Whether a flush was still queued at the end.
+    deferred : tuple of int
+        Folios on the deferred-split queue at the end.
     """
 
     after: Population
@@ -92,6 +94,7 @@ class SplitOutcome:
     swap_used: int
     flushed: frozenset[int]
     pending: bool
+    deferred: tuple[int, ...]
 
     @cached_property
     def folio_of_page(self) -> dict[int, int]:
@@ -145,7 +148,8 @@ def run_c(population: Population, state: SplitState, policy: Policy | BatchRule,
         for vpn in range(first, first + length)
     ]
     counts = {name: int(events[index]) for name, index in _EVENTS.items()}
-    return SplitOutcome(population, counts, run.swap_used, frozenset(flushed), run.writable)
+    deferred = tuple(run.deferred.tolist())
+    return SplitOutcome(population, counts, run.swap_used, frozenset(flushed), run.writable, deferred)
 
 
 def run_reference(population: Population, state: SplitState, policy: Policy | BatchRule, arch: Arch) -> SplitOutcome:
@@ -165,7 +169,9 @@ def run_reference(population: Population, state: SplitState, policy: Policy | Ba
         for vpn in range(first, first + length)
     ]
     counts = {name: record.events[name] for name in _EVENTS}
-    return SplitOutcome(population, counts, record.swap_used, frozenset(flushed), kernel.tlb.flush_required)
+    return SplitOutcome(
+        population, counts, record.swap_used, frozenset(flushed), kernel.tlb.flush_required, tuple(record.deferred)
+    )
 
 
 def fresh(population: Population) -> Population:
@@ -207,6 +213,13 @@ class SplitJudge:
         self.zero = {self.origin + page for page, letter in enumerate(state.slots) if letter == "z"}
         self.poisoned = {self.origin + page for page, letter in enumerate(state.slots) if letter == "p"}
         self.dirty = self._dirty_before()
+        # anonymous pages without a slot are nowhere else, even if their entries are clean
+        self.unsaved = {
+            self.origin + page
+            for number, (first, pages) in enumerate(state.folios)
+            for page in range(first, first + pages)
+            if state.kind == "anon" and state.holders[number] != "swapcache"
+        }
 
     @cached_property
     def losable(self) -> set[int]:
@@ -259,7 +272,7 @@ class SplitJudge:
                     continue
                 # MADV_FREE gives swap entries back
                 gives_up = old and not new and state.action == "MADV_FREE"
-                if not (gives_up and state.start <= at % self.total < state.end):
+                if not (gives_up and state.start <= at < state.end):
                     yield "wrong-content"
                 continue
             pfn = old >> _SHIFT
@@ -305,7 +318,7 @@ class SplitJudge:
         """Dirty pages stay dirty, or were written; what has gone to swap was written."""
         flags, must_write = outcome.after.folio_flags.tolist(), 0
         mapped_before = {word >> _SHIFT for word in self.words if word & _PRESENT}
-        for pfn in self.dirty - self.zero - self.poisoned:
+        for pfn in (self.dirty | self.unsaved) - self.zero - self.poisoned:
             folio = outcome.folio_of_page.get(pfn, -1)
             if folio < 0 or (self.state.anon and pfn not in mapped_before):
                 continue
@@ -314,6 +327,8 @@ class SplitJudge:
                 if not word & _SWAPBACKED:
                     yield "dirty-lost"
                 must_write += 1
+            elif pfn not in self.dirty and not word & _SWAPCACHE:
+                continue  # still where it was, and as clean
             elif not word & _FOLIO_DIRTY and pfn not in dirty_entries:
                 if not word & _SWAPBACKED:
                     yield "dirty-lost"
@@ -395,6 +410,8 @@ class SplitJudge:
         rows = zip(
             after.folio_pfn.tolist(), after.folio_order.tolist(), after.folio_nr_pages_mapped.tolist(), strict=True
         )
+        if len(set(outcome.deferred)) < len(outcome.deferred):
+            yield "lists"
         freed = 0
         in_use = set(used)
         for number, (pfn, order, nr_mapped) in enumerate(rows):
@@ -413,6 +430,8 @@ class SplitJudge:
                 stored = [(mapcounts[number] - entire[number]) // pages] * pages
             if stored != mine:
                 yield "accounting"
+            if number in outcome.deferred and (order < 2 or word & _FREED or not word & _ANON):
+                yield "lists"
             is_poisoned = any(page in self.poisoned for page in range(pfn, pfn + pages))
             if word & _FREED:
                 freed += pages
