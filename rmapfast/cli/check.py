@@ -32,6 +32,11 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "--unreachable", action="store_true", help="also try states that no program in user space can make"
     )
+    verb.add_argument(
+        "--splits",
+        action="store_true",
+        help="instead: try the states in which folios are split: two folios, and calls on ranges of them",
+    )
     verb.add_argument("--resume", metavar="FILE", help="keep what was tried in FILE, and continue from it")
     verb.add_argument("--threads", type=int, metavar="N", help="threads that try states (one per CPU)")
     verb.add_argument(
@@ -73,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             pages=arguments.pages,
             all_bits=arguments.all_bits,
             unreachable=arguments.unreachable,
+            splits=arguments.splits,
             threads=arguments.threads,
             resume=arguments.resume,
             **shared,

@@ -9,11 +9,14 @@ from rmapfast.verify.invariants import INVARIANTS, UnmapOutcome, judge, unmap_ca
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
 from rmapfast.verify.recorded import RecordedCase, directory_lines, replay_directory, replay_recorded
 from rmapfast.verify.report import CheckReport, PolicyCheck, Violation, check_drawings, check_table
+from rmapfast.verify.split_judge import SPLIT_INVARIANTS, SplitOutcome, judge_split
+from rmapfast.verify.split_states import SplitState, split_population
 from rmapfast.verify.vectors import ENGINES, ConformanceReport, conformance
 
 __all__ = [
     "ENGINES",
     "INVARIANTS",
+    "SPLIT_INVARIANTS",
     "CaptureCase",
     "Case",
     "CheckReport",
@@ -21,6 +24,8 @@ __all__ = [
     "Count",
     "PolicyCheck",
     "RecordedCase",
+    "SplitOutcome",
+    "SplitState",
     "UnmapOutcome",
     "VectorError",
     "Violation",
@@ -36,11 +41,13 @@ __all__ = [
     "directory_lines",
     "history_of",
     "judge",
+    "judge_split",
     "load_case",
     "random_cases",
     "replay_captures",
     "replay_counts",
     "replay_directory",
     "replay_recorded",
+    "split_population",
     "unmap_case",
 ]

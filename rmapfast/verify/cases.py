@@ -20,6 +20,7 @@ from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
+from rmapfast.verify.split_states import SplitState
 from rmapfast.verify.states import State
 
 # A JSON document; its fields are those of docs/conformance-format.md.
@@ -288,7 +289,7 @@ def load_case(path: str | os.PathLike[str]) -> Case:
     Returns
     -------
     dict
-        The case; its fields are those of docs/conformance-format.md.
+        The case; its fields are those of docs/conformance-format.md, or ``split_state`` alone.
 
     Raises
     ------
@@ -300,7 +301,10 @@ def load_case(path: str | os.PathLike[str]) -> Case:
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
         case: Case = document.get("example", document) if isinstance(document, dict) else document
-        case_population(case)
+        if "split_state" in case:
+            SplitState.of_case(case)
+        else:
+            case_population(case)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     except VectorError as error:

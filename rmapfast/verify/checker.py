@@ -25,6 +25,9 @@ from rmapfast.result import policy_name
 from rmapfast.verify.cases import Case, case_of_state
 from rmapfast.verify.invariants import INVARIANTS, judge
 from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation
+from rmapfast.verify.split_check import SPLIT_FIELDS, split_search
+from rmapfast.verify.split_judge import SPLIT_INVARIANTS, judge_split
+from rmapfast.verify.split_states import SplitState, toy_arch
 from rmapfast.verify.states import Class, Family, Found, Scope, Tried
 
 _PAGES = (1, 2, 4, 8)
@@ -63,6 +66,7 @@ def check(
     arch: str | Arch = "x86-64",
     all_bits: bool = False,
     unreachable: bool = False,
+    splits: bool = False,
     threads: int | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -85,8 +89,13 @@ def check(
         Every bit and kind of entry for folios of 4 pages too; may take hours.
     unreachable : bool
         Also states that user space cannot make.
+    splits : bool
+        Try the states in which folios are split, in place of those of a single unmap: two folios, calls on ranges of
+        them, and swap space that runs out. `pages` is 1, 2 or 4; 8 adds a folio that a PMD leaf maps. Not together
+        with `all_bits`, `unreachable` or `resume`.
     threads : int, optional
-        Default: the CPUs of this machine. The outcome does not depend on it.
+        Default: the CPUs of this machine. The outcome does not depend on it. States with splits are tried by as many
+        processes.
     resume : path, optional
         A file that keeps what was done; an earlier run with the same arguments is continued.
     progress : callable, optional
@@ -113,11 +122,14 @@ def check(
     if not budget > 0:
         raise ValueError(f"budget: expected seconds above 0, got {budget!r}")
     oracle, arch = _policy.get(against), _arch.get(arch)
+    if splits:
+        for name, value in (("all_bits", all_bits), ("unreachable", unreachable), ("resume", resume)):
+            if value:
+                raise ValueError(f"{name}: not together with splits, got {value!r}")
+        return _check_splits(policies, pages, budget, oracle, arch, threads, progress)
     if callable(policies):
         return _check_callable(policies, pages, budget, oracle, arch, unreachable, progress)
-    chosen = [_policy.get(one) for one in (_policy.PRESETS if policies is None else policies)]
-    if not chosen:
-        raise ValueError("policies: expected at least one, got none")
+    chosen = _chosen(policies)
     scope = Scope(pages, all_bits=all_bits, unreachable=unreachable)
     arguments = {
         "policies": [one.name for one in chosen],
@@ -143,6 +155,59 @@ def check(
         left_out=search.left_out(),
         seconds=search.seconds,
         provenance=provenance(**arguments, budget=budget),
+    )
+
+
+def _chosen(policies: Iterable[str | Policy] | None) -> list[Policy]:
+    """Return the policies of an argument: every preset by default, and at least one."""
+    chosen = [_policy.get(one) for one in (_policy.PRESETS if policies is None else policies)]
+    if not chosen:
+        raise ValueError("policies: expected at least one, got none")
+    return chosen
+
+
+def _check_splits(
+    policies: Iterable[str | Policy] | BatchRule | None,
+    pages: int,
+    budget: float,
+    oracle: Policy,
+    arch: Arch,
+    threads: int | None,
+    progress: Callable[[str], None] | None,
+) -> CheckReport:
+    """Try the states in which folios are split."""
+    chosen = policies if callable(policies) else _chosen(policies)
+    search = split_search(
+        chosen,
+        lambda policy, kind: unmap_rules(policy, kind, kind in ("anon", "lazyfree"), False),
+        pages=pages,
+        budget=budget,
+        oracle=oracle,
+        arch=arch,
+        threads=threads or os.cpu_count() or 1,
+        progress=progress,
+    )
+    names: list[Policy | BatchRule] = [chosen] if callable(chosen) else list(chosen)
+    return CheckReport(
+        policies=tuple(
+            PolicyCheck(
+                one, search.tried, _violations(one, counts, {name: it.to_case() for name, it in examples.items()})
+            )
+            for one, counts, examples in zip(names, search.counts, search.examples, strict=True)
+        ),
+        oracle=oracle.name,
+        states=search.tried,
+        complete=not search.left_out,
+        left_out=tuple(f"{family}: {states:,} states" for family, states in search.left_out.items()),
+        seconds=search.seconds,
+        provenance=provenance(
+            policies=[policy_name(one) for one in names],
+            pages=pages,
+            splits=True,
+            against=oracle.name,
+            arch=arch.name,
+            budget=budget,
+        ),
     )
 
 
@@ -175,7 +240,9 @@ def unmap_rules(policy: Policy, kind: str, anon_vma: bool, uffd_wp: bool) -> Pol
         rules = rules.replace(uffd_wp="whole-batch")
     if kind != "lazyfree":
         rules = rules.replace(failure_swapbacked=False)
-    return rules
+    # one unmap neither splits a folio nor writes it
+    other = _policy.PRESETS["per-page"]
+    return rules.replace(**{name: getattr(other, name) for name in SPLIT_FIELDS if name != "young"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,7 +380,7 @@ def _violations(policy: Policy | BatchRule, counts: dict[str, int], examples: di
             examples[invariant],
             history_of(policy, invariant) if isinstance(policy, Policy) else "",
         )
-        for invariant in INVARIANTS
+        for invariant in (*INVARIANTS, *(name for name in SPLIT_INVARIANTS if name not in INVARIANTS))
         if invariant in counts
     )
 
@@ -357,10 +424,10 @@ def check_cases(
             break
         tried += 1
         for policy, count, example in zip(chosen, counts, examples, strict=True):
-            for name in judge(case, policy, against=oracle, arch=arch):
+            for name in _violated(case, policy, oracle, arch):
                 count[name] = count.get(name, 0) + 1
                 smallest = example.setdefault(name, case)
-                if case["folio"]["order"] < smallest["folio"]["order"]:
+                if _pages(case) < _pages(smallest):
                     example[name] = case
         if progress:
             progress(f"{tried:,} cases")
@@ -376,6 +443,21 @@ def check_cases(
         seconds=time.monotonic() - start,
         provenance=provenance(policies=[one.name for one in chosen], against=oracle.name),
     )
+
+
+def _violated(case: Case, policy: Policy, oracle: Policy, arch: str | Arch) -> list[str]:
+    """Judge a case of one unmap, or a state with splits."""
+    if "split_state" in case:
+        return judge_split(SplitState.of_case(case), policy, oracle, toy_arch(arch))
+    return judge(case, policy, against=oracle, arch=arch)
+
+
+def _pages(case: Case) -> int:
+    """Pages of a case."""
+    if "split_state" in case:
+        return len(SplitState.of_case(case).slots)
+    pages: int = 1 << case["folio"]["order"]
+    return pages
 
 
 def _check_callable(

@@ -12,10 +12,13 @@ from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
 from rmapfast.policy import Policy
+from rmapfast.population import Population
 from rmapfast.reference import BatchRule
 from rmapfast.result import policy_name
 from rmapfast.verify.cases import FOLIO_FLAGS, Case
 from rmapfast.verify.invariants import OUTSIDE, Step, UnmapOutcome, judge, unmap_case
+from rmapfast.verify.split_judge import SplitJudge, fresh, run_c, run_reference
+from rmapfast.verify.split_states import SplitState, split_population, toy_arch
 
 # Entries that a strip shows.
 _SHOWN = 20
@@ -37,6 +40,8 @@ _LETTERS = {
 
 def case_in_words(case: Case) -> str:
     """Return the folio, the VMA and the tags of a case in words."""
+    if "split_state" in case:
+        return str(SplitState.of_case(case))
     folio, vma = case["folio"], case["vma"]
     pages = 1 << folio["order"]
     flags = sum(FOLIO_FLAGS[name] for name in ("anon", "swapbacked") if folio[name])
@@ -93,6 +98,8 @@ def case_drawing(
     """
     if isinstance(policy, str):
         policy = _policy.get(policy)
+    if "split_state" in case:
+        return _split_drawing(SplitState.of_case(case), policy, _policy.get(against), toy_arch(arch))
     name, oracle_name = policy_name(policy), policy_name(against)
     oracle, outcome = unmap_case(case, _policy.get(against), arch), unmap_case(case, policy, arch)
     before = outcome.before
@@ -131,6 +138,40 @@ def case_drawing(
         lines.append(f"it breaks at step {broke.vpn}+{broke.nr}")
     lines += [f"  {title}: {a} against {b}" for title, a, b in _folio_differences(oracle, outcome)]
     return "\n".join(lines)
+
+
+def _split_drawing(state: SplitState, policy: Policy | BatchRule, oracle: Policy, arch: Arch) -> str:
+    """A state with splits: the entries before, with folios of one page under the oracle, and under the policy."""
+    engine = run_c if isinstance(policy, Policy) else run_reference
+    violated = SplitJudge(state, oracle, arch, engine).violated(policy)
+    before = split_population(state)
+    small = engine(fresh(split_population(state.per_page)), state.per_page, oracle, arch).after
+    outcome = engine(fresh(before), state, policy, arch)
+    total, first_pfn = len(state.slots), int(before.folio_pfn[0])
+
+    def row(title: str, population: Population) -> str:
+        cells, first_pfn = [], int(population.folio_pfn[0])
+        for page, word in enumerate(population.ptes):
+            left = "|" if page and page % total == state.border % total else " "
+            text = "zero" if word >> pte.PFN_SHIFT == pte.ZERO_PFN else _cell(word, first_pfn, total)
+            cells.append(f"{left}{text:^9}")
+        return f"{title:<12}{''.join(cells)}".rstrip()
+
+    folios = zip(outcome.after.folio_pfn, outcome.after.folio_order, outcome.after.folio_flags, strict=True)
+    listed = [
+        f"{int(pfn) - first_pfn}+{1 << int(order)}" + (" freed" if flags & FolioFlag.FREED else "")
+        for pfn, order, flags in folios
+    ]
+    return "\n".join(
+        [
+            f"{policy_name(policy)} against {oracle.name}: {', '.join(violated) or 'no violation'}",
+            str(state),
+            row("before", before),
+            row(oracle.name[:11], small),
+            row(policy_name(policy)[:11], outcome.after),
+            f"folios of {policy_name(policy)} (first page + pages): {', '.join(listed)}",
+        ]
+    )
 
 
 def _breaking_step(outcome: UnmapOutcome, differ: list[int]) -> Step | None:

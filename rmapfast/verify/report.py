@@ -26,11 +26,12 @@ class Violation:
     Parameters
     ----------
     invariant : str
-        One of :data:`rmapfast.verify.INVARIANTS`.
+        One of :data:`rmapfast.verify.INVARIANTS` or :data:`rmapfast.verify.SPLIT_INVARIANTS`.
     count : int
         How many states.
     example : dict
-        The smallest of them as a case; its fields are those of docs/conformance-format.md.
+        The smallest of them as a case; its fields are those of docs/conformance-format.md. A state with splits has one
+        field, ``split_state``, with those of :class:`rmapfast.verify.SplitState`.
     history : str
         Commit or CVE of the bug that the class belongs to; empty where it has none.
     """
@@ -150,16 +151,17 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
     str
         A table, what was left out, and a line with version and arguments.
     """
-    rows = [f"{'policy':<14}{'invariant':<22}{'states':>12}  {'history' if known else 'smallest example'}"]
+    wide = max([14, *(len(one.policy_name) + 2 for one in report.policies)])
+    rows = [f"{'policy':<{wide}}{'invariant':<22}{'states':>12}  {'history' if known else 'smallest example'}"]
     for one in report.policies:
         if not one.violations:
-            rows.append(f"{one.policy_name:<14}clean")
+            rows.append(f"{one.policy_name:<{wide}}clean")
         for number, violation in enumerate(one.violations):
             name = one.policy_name if number == 0 else ""
             words = case_in_words(violation.example)
             if known and violation.history:
                 words = violation.history
-            rows.append(f"{name:<14}{violation.invariant:<22}{violation.count:>12,}  {words}")
+            rows.append(f"{name:<{wide}}{violation.invariant:<22}{violation.count:>12,}  {words}")
     scope = "the whole scope" if report.complete else "not the whole scope"
     lines = [
         *rows,
