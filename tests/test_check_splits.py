@@ -109,6 +109,13 @@ def test_policies_that_differ_in_splits_unmap_by_one_rule():
         assert len(rules) == 1
 
 
+def test_known_gap_is_not_in_the_scope():
+    """Freeing a folio of the swap cache keeps the slot of a page that nobody maps. If it no longer does: try it."""
+    state = SplitState("anon", (2, 2), "rrrrrr.r", "reclaim", 0, 8, "fragmented", holders=("", "swapcache"))
+    assert not state.possible
+    assert found(state) == found(state, engine=run_reference) == ["slots"]
+
+
 # What is wrong
 
 WHOLE = SplitState("anon", (2, 2), "wwwwwwww", "MADV_PAGEOUT", 1, 8, "none")

@@ -111,6 +111,7 @@ def case_of_state(
         First PFN, page offset and first swap slot of the folio, which a state does not name.
     """
     flags, marks = state.folio_flags, np.array(state.page_flags, np.uint8)
+    zeroes = np.flatnonzero(marks & PageFlag.ZERO).tolist()
     fails = np.flatnonzero(marks & PageFlag.SWAP_DUP_FAIL)
     per_table, first = state.ptrs_per_pte, state.first_vpn
     return {
@@ -136,6 +137,7 @@ def case_of_state(
             "hwpoison_pages": np.flatnonzero(marks & PageFlag.HWPOISON).tolist(),
             "swap_offset": swap_offset,
             "swap_dup_fail_page": int(fails[0]) if len(fails) else None,
+            **({"zero_pages": zeroes} if zeroes else {}),
         },
         "ttu": [name for name, bit in _core.TTU_FLAGS.items() if state.ttu & bit],
         "ptes": [_entry(first + i, word) for i, word in enumerate(state.ptes) if word],
@@ -269,6 +271,7 @@ def _marks(folio: dict[str, Any]) -> npt.NDArray[np.uint8]:
     for name, numbers, flag in (
         ("exclusive_pages", folio["exclusive_pages"], PageFlag.EXCLUSIVE),
         ("hwpoison_pages", folio["hwpoison_pages"], PageFlag.HWPOISON),
+        ("zero_pages", folio.get("zero_pages", []), PageFlag.ZERO),
         ("swap_dup_fail_page", [] if failing is None else [failing], PageFlag.SWAP_DUP_FAIL),
     ):
         for number in numbers:

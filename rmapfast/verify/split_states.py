@@ -123,6 +123,8 @@ class SplitState:
                 return False
             if holder == "swapcache" and (self.kind != "anon" or SWAPPED in slots):
                 return False
+            if holder == "swapcache" and self._has_hole(first, pages):
+                return False  # docs/checker.md: the model keeps the slot of a page that nobody maps
             if holder == "flagged" and not self.anon:
                 return False
         return not (SWAPPED in self.slots and not self.anon)
@@ -138,6 +140,11 @@ class SplitState:
         """The state without its call: states with the same memory have the same one."""
         caller = "other, private" if self.caller == "other, private" else "owner"
         return dataclasses.replace(self, action="", start=0, end=0, swap="", caller=caller)
+
+    def _has_hole(self, first: int, pages: int) -> bool:
+        """Whether nobody maps one of these pages."""
+        second = self.second or HOLE * len(self.slots)
+        return any(self.slots[page] == second[page] == HOLE for page in range(first, first + pages))
 
     @property
     def _leaf_is_possible(self) -> bool:
