@@ -90,9 +90,10 @@ def assume_pages(population: Arrays, pages: Mapping[str, npt.ArrayLike], *, mm: 
 
     Examples
     --------
-    >>> population = Population.synthetic("64KiB", kind="anon", orders=2)
-    >>> assume_pages(population, {"zero_filled": population.vma_start[0] + np.arange(3, dtype=np.uint64)})
-    >>> madvise(population, "MADV_PAGEOUT", swap=False, engine="reference").came_back_pages
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("64KiB", kind="anon", orders=2)
+    >>> rf.assume_pages(population, {"zero_filled": population.vma_start[0] + np.arange(3, dtype=np.uint64)})
+    >>> rf.madvise(population, "MADV_PAGEOUT", swap=False, engine="reference").came_back_pages
     3
     """
     found = {}
@@ -139,7 +140,8 @@ def parse_pages(name: str, text: str, population: Arrays, mm: int = 0) -> npt.ND
 
     Examples
     --------
-    >>> population = Population.synthetic("64KiB", kind="anon", orders=2)
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("64KiB", kind="anon", orders=2)
     >>> (parse_pages("zero_filled", "0-2,every:8", population) - int(population.vma_start[0])).tolist()
     [0, 1, 2, 8]
     """
