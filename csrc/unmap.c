@@ -88,6 +88,8 @@ static rmf_pte get_and_clear_ptes(const struct unmap *unmap, uint64_t nr)
 {
 	const struct rmf_slots *slots = &unmap->walk.slots;
 	uint64_t vpn = unmap->walk.vpn;
+	/* the entries behind the table continue its last one, so they have its bits */
+	const rmf_pte behind = rmf_slots_guard(slots, vpn, (vpn | slots->table_mask) + 1);
 	rmf_pte first, later = 0;
 
 	rmf_contpte_unfold_edges(slots, vpn, nr);
@@ -101,6 +103,8 @@ static rmf_pte get_and_clear_ptes(const struct unmap *unmap, uint64_t nr)
 		if (reach == RMF_REACH_SLOT) {
 			later |= *rmf_slots_at(slots, vpn + i);
 			*rmf_slots_at(slots, vpn + i) = 0;
+		} else if (reach == RMF_REACH_BEYOND) {
+			later |= behind;
 		}
 	}
 	first |= later & RMF_PTE_YOUNG;
