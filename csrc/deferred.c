@@ -38,8 +38,11 @@ int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
 	queue->max_ptes_none = max_ptes_none;
 	for (uint64_t i = 0; folios && i < nr; i++)
 		rmf_deferred_add(run, folios[i]);
-	for (uint64_t i = 0; !folios && i < capacity; i++)
-		if (run->pop.folio_order[i] && (run->pop.folio_flags[i] & may) == flagged)
+	if (folios)
+		return 0;
+	for (uint64_t i = rmf_next_large_folio(&run->pop, 0); i < capacity;
+	     i = rmf_next_large_folio(&run->pop, i + 1))
+		if ((run->pop.folio_flags[i] & may) == flagged)
 			rmf_deferred_add(run, i);
 	return 0;
 }

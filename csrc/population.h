@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "error.h"
 #include "pte.h"
@@ -151,6 +152,23 @@ uint64_t *rmf_folio_bits(const struct rmf_population *pop);
 static inline uint32_t rmf_folio_nr_pages(const struct rmf_population *pop, uint64_t folio)
 {
 	return (uint32_t)1 << pop->folio_order[folio];
+}
+
+/* The first folio at or behind i that has more than one page; nr_folios if there is none. Single
+ * pages are passed over eight at a time, for a population has up to one per page. */
+static inline uint64_t rmf_next_large_folio(const struct rmf_population *pop, uint64_t i)
+{
+	const uint64_t n = pop->nr_folios;
+	uint64_t eight;
+
+	for (; i + sizeof(eight) <= n; i += sizeof(eight)) {
+		memcpy(&eight, pop->folio_order + i, sizeof(eight));
+		if (eight)
+			break;
+	}
+	while (i < n && !pop->folio_order[i])
+		i++;
+	return i;
 }
 
 #endif

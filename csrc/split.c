@@ -79,10 +79,11 @@ void rmf_split_room(const struct rmf_population *pop, enum rmf_splitter splitter
 		    uint64_t *pairs)
 {
 	*folios = *pairs = 0;
-	for (uint64_t i = 0; i < pop->nr_folios; i++) {
+	for (uint64_t i = rmf_next_large_folio(pop, 0); i < pop->nr_folios;
+	     i = rmf_next_large_folio(pop, i + 1)) {
 		uint64_t pieces = rmf_folio_nr_pages(pop, i) - 1;
 
-		if (!pieces || !may_split(pop->folio_flags[i], splitter))
+		if (!may_split(pop->folio_flags[i], splitter))
 			continue;
 		*folios += pieces;
 		*pairs += pieces * (pop->rmap_start[i + 1] - pop->rmap_start[i]);
