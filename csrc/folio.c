@@ -187,19 +187,31 @@ static void queue_deferred_split(struct rmf_pages *pages)
 	rmf_deferred_add(run, folio);
 }
 
-/* Account for nr pages that lost their last PTE mapping. If a PMD maps the folio, they are still
- * mapped. */
-static void pages_unmapped(struct rmf_pages *pages, uint32_t nr)
+/* Account for a removal after which nr pages of the folio are no longer mapped. Without per-page
+ * mapcounts the kernel cannot tell these pages. A folio then counts as mapped whole until its
+ * mapcount is 0, and as partially mapped while the mapcount is below its number of pages
+ * (docs/kernel-rules.md, section 2.4). An order-0 folio's mapcount is that of its page. */
+static void account_removal(struct rmf_pages *pages, int32_t nr)
 {
-	struct rmf_population *pop = &pages->run->pop;
+	struct rmf_run *run = pages->run;
+	struct rmf_population *pop = &run->pop;
+	const int32_t mapcount = pop->folio_mapcount[pages->folio];
+	bool partial;
 
-	if (pop->folio_entire_mapcount[pages->folio] > 0)
+	if (pages->nr == 1) {
+		run->mapped_stat -= nr;
 		return;
-	pages->run->mapped_stat -= nr;
-	if (pages->nr == 1)
-		return;
-	pop->folio_nr_pages_mapped[pages->folio] -= (int32_t)nr;
-	if (nr && pop->folio_nr_pages_mapped[pages->folio] != 0)
+	}
+	pop->folio_nr_pages_mapped[pages->folio] -= nr;
+	if (run->arch.page_mapcount) {
+		run->mapped_stat -= nr;
+		partial = nr > 0 && pop->folio_nr_pages_mapped[pages->folio] != 0;
+	} else {
+		run->mapped_stat -= mapcount == 0 ? pages->nr : 0;
+		partial = mapcount > 0 && mapcount < (int32_t)pages->nr &&
+			  pop->folio_entire_mapcount[pages->folio] <= 0;
+	}
+	if (partial)
 		queue_deferred_split(pages);
 }
 
@@ -207,11 +219,12 @@ void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint64_t page, uint64_t
 {
 	struct rmf_run *run = pages->run;
 	uint32_t unmapped = remove_page_mappings(pages, page, nr);
+	bool pmd_mapped = run->pop.folio_entire_mapcount[pages->folio] > 0;
 
 	rmf_count(run, RMF_RMAP_REMOVE_CALLS, 1);
 	rmf_count(run, RMF_WARNS, page + nr > pages->nr);
 	run->pop.folio_mapcount[pages->folio] -= (int32_t)nr;
-	pages_unmapped(pages, unmapped);
+	account_removal(pages, pmd_mapped ? 0 : (int32_t)unmapped);
 	if (pages->nr == 1) {
 		rmf_count(run, RMF_PAGE_MAPCOUNT_ATOMICS, 1);
 	} else {
@@ -227,7 +240,7 @@ void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages)
 {
 	struct rmf_run *run = pages->run;
 	struct rmf_population *pop = &run->pop;
-	int32_t mapped = 0, *before = &pop->folio_nr_pages_mapped[pages->folio];
+	int32_t mapped = 0;
 
 	rmf_count(run, RMF_RMAP_REMOVE_CALLS, 1);
 	rmf_count(run, RMF_FOLIO_MAPCOUNT_ATOMICS, 1);
@@ -239,8 +252,5 @@ void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages)
 			mapped += (pages->mapcounts_expanded ? run->page_mapcount[i]
 							     : pages->mapcount) > 0;
 	}
-	run->mapped_stat -= *before - mapped;
-	if (mapped > 0 && mapped < *before)
-		queue_deferred_split(pages);
-	*before = mapped;
+	account_removal(pages, pop->folio_nr_pages_mapped[pages->folio] - mapped);
 }

@@ -53,7 +53,8 @@ class Arch:
     invlpgb : bool
         Whether a CPU flushes the TLBs of others by INVLPGB and TLBSYNC instead of IPIs (x86: Zen 3 servers and later).
     page_mapcount : bool
-        Whether the kernel keeps a mapcount per page (CONFIG_PAGE_MAPCOUNT).
+        Whether the kernel keeps a mapcount per page (CONFIG_PAGE_MAPCOUNT). Without, the mapped statistic and what
+        counts as partially mapped are approximate for large folios (docs/model.md, section 5).
     mkdirty_soft_dirty : bool
         Whether making a PTE dirty also makes it soft-dirty (x86).
     nr_cpus : int

@@ -82,7 +82,7 @@ class Call:
     writable : bool
         Whether a PTE whose flush was deferred was dirty.
     mapped_stat : int
-        Change of the mapped-pages statistic, in pages.
+        Change of the mapped-pages statistic, in pages (docs/model.md, section 5).
     mapcount_left, referenced, vm_flags : int
         Of a reference check: mappings not seen, VMAs that referenced the folio, their flags
         (:class:`rmapfast.flags.VmaFlag` bits).

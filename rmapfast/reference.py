@@ -117,7 +117,7 @@ class Record:
     writable : bool
         Whether a PTE whose flush was deferred was dirty.
     mapped_stat : int
-        Change of the mapped-pages statistic, in pages.
+        Change of the mapped-pages statistic, in pages (docs/model.md, section 5).
     mapcount_left, referenced, vm_flags : int
         Of the reference check: mappings not seen, VMAs that referenced the folio, their flags.
     deferred : list of int
@@ -1353,9 +1353,9 @@ class Folio:
             if page_mapcount:
                 record.count("page_mapcount_atomics", nr)
                 record.count("folio_mapcount_atomics", 1 if unmapped else 0)
-        self._unmapped(unmapped if self.entire_mapcount <= 0 else 0, vma, record, munlock)
+        self._removed(unmapped if self.entire_mapcount <= 0 else 0, vma, record, page_mapcount, munlock)
 
-    def remove_rmap_pmd(self, vma: Vma, record: Record, munlock: bool = True) -> None:
+    def remove_rmap_pmd(self, vma: Vma, record: Record, page_mapcount: bool, munlock: bool = True) -> None:
         """``folio_remove_rmap_pmd()``: drop one mapping of the whole folio."""
         self.mapcount -= 1
         self.entire_mapcount -= 1
@@ -1364,19 +1364,24 @@ class Folio:
         still_mapped = self.nr_pages
         if self.entire_mapcount <= 0:
             still_mapped = sum(count > 0 for count in self.page_mapcounts)
-        self._unmapped(self.nr_pages_mapped - still_mapped, vma, record, munlock)
+        self._removed(self.nr_pages_mapped - still_mapped, vma, record, page_mapcount, munlock)
 
-    def _unmapped(self, nr: int, vma: Vma, record: Record, munlock: bool) -> None:
-        """Do what both removals do after ``nr`` pages lost their last mapping."""
-        record.mapped_stat -= nr
+    def _removed(self, nr: int, vma: Vma, record: Record, page_mapcount: bool, munlock: bool) -> None:
+        """Do what both removals do at their end; ``nr`` pages are no longer mapped."""
         if self.large:
             self.nr_pages_mapped -= nr
-            # Queued as partially mapped (bug 6): some page still mapped, some unmapped now, not queued yet.
-            left = nr and self.nr_pages_mapped != 0
-            if left and self.anon and not self.partially_mapped:
-                record.count("deferred_split_calls", int(not self.split_asked))
-                self.split_asked = True
-            if left and self.anon and self.order >= 2 and not self.swapcache and not self.partially_mapped:
+        # What the kernel takes for the pages that the removal unmapped, and whether it takes some for mapped still
+        # and others not (bug 6).
+        gone, in_part = nr, nr != 0 and self.nr_pages_mapped != 0
+        if self.large and not page_mapcount:
+            # It knows the folio's mapcount only: all of its pages count as mapped until no mapping is left.
+            gone = 0 if self.mapcount else self.nr_pages
+            in_part = self.entire_mapcount <= 0 and self.mapcount in range(1, self.nr_pages)
+        record.mapped_stat -= gone
+        if self.large and in_part and self.anon and not self.partially_mapped:
+            record.count("deferred_split_calls", int(not self.split_asked))
+            self.split_asked = True
+            if self.order >= 2 and not self.swapcache:
                 self.partially_mapped = True
                 record.count("deferred_splits")
                 record.deferred.append(self.index)
@@ -1656,7 +1661,7 @@ class Kernel:
             tables.set_state(table, _core.TABLE_PMD_LEAF)
             return False
         vma.mm.add_mm_counter(MM_ANONPAGES, -tables.ptrs_per_pte)
-        folio.remove_rmap_pmd(vma, self.record)
+        folio.remove_rmap_pmd(vma, self.record, self.arch.page_mapcount)
         folio.put_refs(1, self.record)
         return True
 
@@ -1675,7 +1680,7 @@ class Kernel:
         if tables.clear_pmd(table).dirty:
             folio.mark_dirty(self.record)
         vma.mm.add_mm_counter(folio.mm_counter, -tables.ptrs_per_pte)
-        folio.remove_rmap_pmd(vma, self.record)
+        folio.remove_rmap_pmd(vma, self.record, self.arch.page_mapcount)
         folio.put_refs(1, self.record)
 
     # --- referenced (section 2.5) ---
@@ -1862,7 +1867,7 @@ class Kernel:
             tables.put(table, slot, _nonpresent("migration", pte.pfn, kept))
         tables.set_state(table, _core.TABLE_PTE)
         record.count("migration_entries", tables.ptrs_per_pte)
-        folio.remove_rmap_pmd(vma, record, munlock=False)
+        folio.remove_rmap_pmd(vma, record, self.arch.page_mapcount, munlock=False)
         folio.put_refs(1, record)
 
     def make_pieces(self, folio: Folio, isolated: bool) -> list[Folio]:

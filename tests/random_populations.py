@@ -13,8 +13,9 @@ from rmapfast.swap import Swap
 
 def random_arch(rng) -> Arch:
     """A preset, or an architecture with page tables so small that folios cross them all the time."""
+    page_mapcount = bool(rng.random() < 0.6)
     if rng.random() < 0.4:
-        return PRESETS[str(rng.choice(list(PRESETS)))]
+        return PRESETS[str(rng.choice(list(PRESETS)))].replace(page_mapcount=page_mapcount)
     tables = int(rng.choice([8, 16, 64]))
     tlb = str(rng.choice(["x86", "arm64", "riscv", "none"]))
     return Arch(
@@ -26,7 +27,7 @@ def random_arch(rng) -> Arch:
         range_tlbi=bool(rng.random() < 0.5),
         max_dvm_ops=int(rng.choice([4, 512])),
         bbml2_noabort=bool(rng.random() < 0.3),
-        page_mapcount=bool(rng.random() < 0.8),
+        page_mapcount=page_mapcount,
         mkdirty_soft_dirty=bool(rng.random() < 0.5),
         invlpgb=tlb == "x86" and bool(rng.random() < 0.3),
     )

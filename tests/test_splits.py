@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import pte, reference
+from rmapfast import calls, pte, reference
 from rmapfast.flags import FolioFlag, PageFlag, VmaFlag
 
 ENGINES = ("c", "general", "reference")
@@ -354,6 +354,79 @@ def test_partially_mapped_folio_is_split_by_the_list_with_swap(engine):
     result = pageout(population, engine, swap=12 * PAGE)
     assert states(result.after) == ".sss" * 4 and result.swap_used == 12
     assert result.events["swpout_fallbacks"] == 0 and result.events["folios_swapped_whole"] == 0
+
+
+# without a mapcount per page (CONFIG_NO_PAGE_MAPCOUNT)
+
+EXACT = rf.arch.get("x86-64")
+BY_FOLIO = EXACT.replace(page_mapcount=False)
+
+
+def mapped_by_halves(processes, kind="lazyfree"):
+    """One isolated folio of 16 pages; process p maps its first half by VMA 2 * p, and the other by VMA 2 * p + 1."""
+    population = rf.Population.synthetic(16 * PAGE, kind=kind, orders=4, sharing=processes)
+    process = np.repeat(np.arange(processes), 2)
+    first = np.tile(np.array([0, 8], np.uint64), processes)
+    for name in ("vma_flags", "vma_mm", "vma_table_base"):
+        setattr(population, name, getattr(population, name)[process])
+    for name in ("vma_pgoff", "vma_pte_base", "vma_start"):
+        setattr(population, name, getattr(population, name)[process] + first)
+    population.vma_end = population.vma_start + np.uint64(8)
+    population.vma_window_start, population.vma_window_end = population.vma_start.copy(), population.vma_end.copy()
+    population.rmap_start = np.array([0, 2 * processes], np.uint64)
+    population.rmap_vma = np.arange(2 * processes, dtype=np.uint32)
+    population.folio_refcount += 1
+    return population
+
+
+# The kind, how many processes map the folio, the VMAs that it is unmapped from; after each of them the statistic's
+# change and the folios queued: with a mapcount per page, and without.
+HALVES = [
+    ("file", 1, (0, 1), ((-8, 0), (-8, 0)), ((0, 0), (-16, 0))),
+    ("lazyfree", 1, (0, 1), ((-8, 1), (-8, 0)), ((0, 1), (-16, 0))),
+    # Two processes lose the same half: 16 mappings of 16 pages are left. The next loss shows it.
+    ("lazyfree", 2, (0, 2, 1, 3), ((0, 0), (-8, 1), (0, 0), (-8, 0)), ((0, 0), (0, 0), (0, 1), (-16, 0))),
+    # One process loses the folio, and no page is unmapped; then the other loses a half.
+    ("lazyfree", 2, (0, 1, 2), ((0, 0), (0, 0), (-8, 1)), ((0, 0), (0, 0), (0, 1))),
+    # Each process loses another half: every page is still mapped, and the mapcount does not tell.
+    ("lazyfree", 2, (0, 3), ((0, 0), (0, 0)), ((0, 0), (0, 0))),
+    # Three processes lose a half, two of them the same: 24 mappings are left.
+    ("lazyfree", 3, (0, 2, 4, 1), ((0, 0), (0, 0), (-8, 1), (0, 0)), ((0, 0), (0, 0), (0, 0), (0, 0))),
+]
+
+
+@pytest.mark.parametrize("model", [calls, reference], ids=["c", "reference"])
+@pytest.mark.parametrize(("kind", "processes", "vmas", "exact", "by_folio"), HALVES)
+def test_halves_with_and_without_page_mapcounts(model, kind, processes, vmas, exact, by_folio):
+    """Without them the folio's mapcount m decides: all pages count until m is 0; partially mapped is 0 < m < 16."""
+    for arch, expected in ((EXACT, exact), (BY_FOLIO, by_folio)):
+        population = mapped_by_halves(processes, kind)
+        got = []
+        for vma in vmas:
+            call = model.try_to_unmap_one(population, 0, vma, policy="v7.2", arch=arch, ttu=["BATCH_FLUSH", "SYNC"])
+            assert call.ret and call.events["ptes_cleared"] == 8
+            assert call.events["page_mapcount_atomics"] == (8 if arch.page_mapcount else 0)
+            got.append((call.mapped_stat, call.events["deferred_splits"]))
+        assert tuple(got) == expected
+        assert int(population.folio_mapcount[0]) == 16 * processes - 8 * len(vmas)
+
+
+def test_queue_without_page_mapcounts(engine):
+    """A split queues its folio on the way with both: the first page that goes leaves m = 15."""
+    for arch in (EXACT, BY_FOLIO):
+        result = pageout(anon(32, 4), engine, arch=arch)
+        assert result.events["folio_splits"] == result.events["deferred_splits"] == 2
+        assert states(result.after) == "P" * 32
+
+
+@pytest.mark.parametrize("external", [0, 1])
+def test_lazyfree_folio_page_by_page_without_page_mapcounts(engine, external):
+    """If somebody else maps each page too, the mapcount falls from 32 to 16 only, and no page is unmapped."""
+    for arch in (EXACT, BY_FOLIO):
+        population = rf.Population.synthetic(16 * PAGE, kind="lazyfree", orders=4, young=0, external=external)
+        result = rf.reclaim(population, 16 * PAGE, policy="v6.12", arch=arch, engine=engine)
+        assert result.events["ptes_cleared"] == result.events["batches"] == 16
+        assert result.events["deferred_splits"] == 1 - external
 
 
 # poison, pins, references

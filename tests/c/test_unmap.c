@@ -2,6 +2,7 @@
  * past editions. Rules such as bug 4 are those of docs/kernel-rules.md. */
 #include "testing.h"
 
+#include "folio.h"
 #include "rmap.h"
 
 enum { VPN = 1024, PFN = 0x1000, NR = 16 };
@@ -237,6 +238,87 @@ static void test_page_mapcounts(void)
 	expect_event(&world, RMF_PAGE_MAPCOUNT_ATOMICS, NR + NR / 2);
 	expect_gone(&world, NR);
 	free_world(&world);
+}
+
+/* As above, where the kernel keeps no mapcount per page: the folio counts as mapped whole until its
+ * last mapping is gone. */
+static void test_halves_without_page_mapcounts(void)
+{
+	struct world world = make_world(arch_x86(), policy_v7_0_12());
+
+	world.run->arch.page_mapcount = false;
+	add_vma(&world, (struct vma_spec){ .start = VPN, .nr = NR / 2 });
+	add_vma(&world, (struct vma_spec){ .start = 4 * VPN, .nr = NR / 2, .pgoff = NR / 2 });
+	add_folio(&world, (struct folio_spec){ .pfn = PFN, .order = 4 });
+	map_folio(&world, 0, 0);
+	map_folio(&world, 1, 0);
+	rmf_try_to_unmap_one(world.run, 0, 0, DEFERRED);
+	expect_eq(world.run->mapped_stat, 0, "one half is mapped, so the whole folio counts");
+	expect_eq(world.pop->folio_nr_pages_mapped[0], NR / 2, "the population knows better");
+	rmf_try_to_unmap_one(world.run, 0, 1, DEFERRED);
+	expect_eq(world.run->mapped_stat, -NR, "nothing is mapped");
+	expect_event(&world, RMF_PAGE_MAPCOUNT_ATOMICS, 0);
+	expect_event(&world, RMF_FOLIO_MAPCOUNT_ATOMICS, 2);
+	expect_event(&world, RMF_DEFERRED_SPLIT_CALLS, 0); /* a file folio */
+	expect_gone(&world, NR);
+	free_world(&world);
+}
+
+/* Each of nr processes maps a lazyfree folio through two VMAs, a half through each. */
+static struct world mapped_by_halves(uint32_t nr, bool page_mapcount)
+{
+	struct world world = make_world(arch_x86(), policy_v7_0_12());
+
+	world.run->arch.page_mapcount = page_mapcount;
+	for (uint32_t vma = 0; vma < 2 * nr; vma++)
+		add_vma(&world, (struct vma_spec){ .start = (vma + 1) * VPN,
+						   .nr = NR / 2,
+						   .pgoff = vma % 2 * NR / 2,
+						   .flags = RMF_VMA_ANON,
+						   .mm = vma / 2 });
+	add_folio(&world, (struct folio_spec){
+				  .pfn = PFN, .order = 4, .flags = FOLIO_LAZYFREE, .refs = 1 });
+	for (uint32_t vma = 0; vma < 2 * nr; vma++)
+		map_folio(&world, vma, 0);
+	return world;
+}
+
+/* A process that loses a half of the folio leaves it partially mapped, whether or not the kernel
+ * keeps a mapcount per page. If two processes lose the same half, 16 mappings of 16 pages are left.
+ * The mapcount of the folio alone does not show that no one maps half of the pages. */
+static void test_partially_mapped_without_page_mapcounts(void)
+{
+	for (uint64_t exact = 0; exact < 2; exact++) {
+		struct world one = mapped_by_halves(1, exact), two = mapped_by_halves(2, exact);
+
+		rmf_try_to_unmap_one(one.run, 0, 0, DEFERRED);
+		expect_eq(one.pop->folio_mapcount[0], NR / 2, "mapcount");
+		expect_event(&one, RMF_DEFERRED_SPLIT_CALLS, 1);
+		expect_event(&one, RMF_DEFERRED_SPLITS, 1);
+		expect_eq(one.run->mapped_stat, exact ? -NR / 2 : 0, "one has lost a half");
+		rmf_try_to_unmap_one(one.run, 0, 1, DEFERRED);
+		expect_eq(one.run->mapped_stat, -NR, "one has lost both");
+		expect_gone(&one, 1);
+
+		rmf_try_to_unmap_one(two.run, 0, 0, DEFERRED);
+		expect_event(&two, RMF_DEFERRED_SPLIT_CALLS, 0);
+		expect_eq(two.run->mapped_stat, 0, "the other maps the half");
+		rmf_try_to_unmap_one(two.run, 0, 2, DEFERRED);
+		expect_eq(two.pop->folio_mapcount[0], NR, "mapcount");
+		expect_eq(two.pop->folio_nr_pages_mapped[0], NR / 2, "pages mapped");
+		expect_event(&two, RMF_DEFERRED_SPLIT_CALLS, exact);
+		expect_event(&two, RMF_DEFERRED_SPLITS, exact);
+		expect_eq(two.run->mapped_stat, exact ? -NR / 2 : 0, "both have lost the half");
+		/* one more, and the mapcount shows it */
+		rmf_try_to_unmap_one(two.run, 0, 1, DEFERRED);
+		expect_eq(two.pop->folio_mapcount[0], NR / 2, "mapcount");
+		expect_event(&two, RMF_DEFERRED_SPLITS, 1);
+		rmf_try_to_unmap_one(two.run, 0, 3, DEFERRED);
+		expect_eq(two.run->mapped_stat, -NR, "nothing is mapped");
+		expect_gone(&two, 1);
+		free_world(&one);
+		free_world(&two);
+	}
 }
 
 /* Page by page a lazyfree folio is queued as partially mapped. In one batch it is not (bug 6). */
@@ -648,6 +730,66 @@ static struct world pmd_mapped(uint32_t folio_flags, rmf_pte pte_flags)
 	return world;
 }
 
+/* Remove a PMD mapping of an anonymous folio that `entire` PMDs map, and PTEs each of its first
+ * `ptes` pages once. Returns the change of the mapped statistic. */
+static int64_t remove_pmd(bool page_mapcount, int32_t entire, int32_t ptes, uint64_t want_queued)
+{
+	struct world world = pmd_mapped(FOLIO_LAZYFREE, 0);
+	struct rmf_pages pages;
+	int64_t stat;
+
+	world.run->arch.page_mapcount = page_mapcount;
+	world.pop->folio_flags[0] |= RMF_FOLIO_PAGE_MAPCOUNTS;
+	world.pop->folio_entire_mapcount[0] = entire;
+	world.pop->folio_mapcount[0] = entire + ptes;
+	for (int32_t page = 0; page < 512; page++)
+		world.pop->page_mapcount[page] = page < ptes;
+	rmf_pages_open(&pages, world.run, 0);
+	rmf_folio_remove_rmap_pmd(&pages);
+	rmf_pages_close(&pages);
+	expect_event(&world, RMF_DEFERRED_SPLITS, want_queued);
+	expect_eq(world.pop->folio_nr_pages_mapped[0], entire > 1 ? 512 : ptes, "pages mapped");
+	stat = world.run->mapped_stat;
+	free_world(&world);
+	return stat;
+}
+
+/* What the removal of a PMD mapping does to the statistic and to the queue. */
+static void test_pmd_removal(void)
+{
+	expect_eq(remove_pmd(true, 1, 0, 0), -512, "exact: the last mapping");
+	expect_eq(remove_pmd(true, 1, 8, 1), -504, "exact: PTEs map 8 pages");
+	expect_eq(remove_pmd(true, 1, 512, 0), 0, "exact: PTEs map all pages");
+	expect_eq(remove_pmd(true, 2, 8, 0), 0, "exact: another PMD maps it");
+	expect_eq(remove_pmd(false, 1, 0, 0), -512, "the last mapping");
+	expect_eq(remove_pmd(false, 1, 8, 1), 0, "PTEs map 8 pages");
+	expect_eq(remove_pmd(false, 1, 512, 0), 0, "PTEs map all pages");
+	expect_eq(remove_pmd(false, 2, 8, 0), 0, "another PMD maps it");
+	expect_eq(remove_pmd(false, 2, 0, 0), 0, "only another PMD maps it");
+}
+
+/* While a PMD maps the folio, the removal of PTEs changes neither. */
+static void test_ptes_beside_a_pmd(void)
+{
+	for (int exact = 0; exact < 2; exact++) {
+		struct world world = pmd_mapped(FOLIO_LAZYFREE, 0);
+		struct rmf_pages pages;
+
+		world.run->arch.page_mapcount = exact;
+		world.pop->folio_mapcount[0] += 8;
+		world.pop->folio_flags[0] |= RMF_FOLIO_PAGE_MAPCOUNTS;
+		for (int page = 0; page < 512; page++)
+			world.pop->page_mapcount[page] = page < 8;
+		rmf_pages_open(&pages, world.run, 0);
+		rmf_folio_remove_rmap_ptes(&pages, 0, 8);
+		rmf_pages_close(&pages);
+		expect_eq(world.run->mapped_stat, 0, "mapped statistic");
+		expect_eq(world.pop->folio_nr_pages_mapped[0], 512, "pages mapped");
+		expect_event(&world, RMF_DEFERRED_SPLIT_CALLS, 0);
+		free_world(&world);
+	}
+}
+
 static void test_pmd_leaf(void)
 {
 	struct world world = pmd_mapped(FOLIO_FILE, RMF_PTE_DIRTY);
@@ -744,6 +886,9 @@ int main(void)
 	run_test("hole", test_hole);
 	run_test("same result", test_same_result);
 	run_test("page mapcounts", test_page_mapcounts);
+	run_test("halves without page mapcounts", test_halves_without_page_mapcounts);
+	run_test("partially mapped without page mapcounts",
+		 test_partially_mapped_without_page_mapcounts);
 	run_test("deferred split", test_deferred_split);
 	run_test("lazyfree dirty", test_lazyfree_dirty);
 	run_test("lazyfree extra reference", test_lazyfree_extra_reference);
@@ -759,6 +904,8 @@ int main(void)
 	run_test("mlock", test_mlock);
 	run_test("hwpoison", test_hwpoison);
 	run_test("unused", test_unused);
+	run_test("PMD removal", test_pmd_removal);
+	run_test("PTEs beside a PMD", test_ptes_beside_a_pmd);
 	run_test("PMD leaf", test_pmd_leaf);
 	run_test("many VMAs", test_many_vmas);
 	return report("test_unmap");
