@@ -54,14 +54,6 @@ static void count_barriers(struct rmf_run *run, uint64_t reached, uint64_t nr)
 	rmf_count(run, reached == SELF ? RMF_DSB_NSH : RMF_DSB_OPS, nr);
 }
 
-/* Flush nr pages of the mm on arm64, and wait for it. */
-static void flush_arm64(struct rmf_run *run, uint32_t mm, uint64_t nr)
-{
-	rmf_count(run, RMF_DSB_ISHST_OPS, 1);
-	count_range_ops(run, mm, nr);
-	count_barriers(run, tlbi_reaches(run, mm), 1);
-}
-
 /* Models arch_tlbbatch_should_defer(), arch/x86/include/asm/tlbflush.h and others, Linux v7.0. */
 static bool should_defer(const struct rmf_run *run, uint32_t mm)
 {
@@ -89,19 +81,27 @@ static void flush_others(struct rmf_run *run, uint64_t cpumask, uint64_t nr)
 	}
 }
 
-void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_t nr)
+/* Flush nr pages of the mm now, on each CPU that runs it. */
+static void flush_now(struct rmf_run *run, uint32_t mm, uint64_t nr)
 {
 	uint64_t cpumask = run->pop.mm_cpumask[mm];
 
-	rmf_count(run, RMF_TLB_IMMEDIATE, 1);
-	rmf_trace_add(run, RMF_TRACE_TLB_IMMEDIATE, vpn, (int64_t)nr);
 	if (run->arch.tlb == RMF_TLB_ARM64) {
-		flush_arm64(run, mm, nr);
+		rmf_count(run, RMF_DSB_ISHST_OPS, 1);
+		count_range_ops(run, mm, nr);
+		count_barriers(run, tlbi_reaches(run, mm), 1);
 		return;
 	}
 	if (cpumask & SELF)
 		rmf_count(run, RMF_TLBI_OPS, nr > run->arch.flush_ceiling ? 1 : nr);
 	flush_others(run, cpumask, 1);
+}
+
+void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_t nr)
+{
+	rmf_count(run, RMF_TLB_IMMEDIATE, 1);
+	rmf_trace_add(run, RMF_TRACE_TLB_IMMEDIATE, vpn, (int64_t)nr);
+	flush_now(run, mm, nr);
 }
 
 void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte,
@@ -160,7 +160,7 @@ void rmf_try_to_unmap_flush_dirty(struct rmf_run *run)
 void rmf_tlb_flush_contpte_block(struct rmf_run *run, uint32_t mm)
 {
 	if (!run->arch.bbml2_noabort)
-		flush_arm64(run, mm, run->arch.cont_ptes);
+		flush_now(run, mm, run->arch.cont_ptes);
 }
 
 void rmf_tlb_flush_young(struct rmf_run *run, uint32_t mm, uint64_t nr)

@@ -801,7 +801,7 @@ class PageTables:
                 self.put(table, s, entry.clear(_core.PTE_CONT).set(bits))
         self.record.count("contpte_folds" if cont else "contpte_unfolds")
         if not self.arch.bbml2_noabort:
-            self.tlb.tlbi_and_wait(self.vma.mm, self.cont_ptes)
+            self.tlb.flush_now(self.vma.mm, self.cont_ptes)
 
     def _fold_blocks(self, table: int, slot: int, pte: Pte, nr: int) -> None:
         """Give CONT to whole aligned blocks of nr entries just written, without a flush."""
@@ -979,11 +979,17 @@ class Tlb:
             self.record.count("tlbi_ops", ranged + single)
             self.record.count("tlbi_range_ops", ranged)
 
-    def tlbi_and_wait(self, mm: Mm, nr: int) -> None:
-        """Flush a range of nr pages on arm64, between its two barriers."""
-        self.record.count("dsb_ishst_ops")
-        self.tlbi(mm, nr)
-        self.record.count("dsb_nsh" if self.is_local(mm) else "dsb_ops")
+    def flush_now(self, mm: Mm, nr: int) -> None:
+        """Flush a range of nr pages on the CPUs of the mm, and wait for it."""
+        if self.arch.tlb == "arm64":
+            self.record.count("dsb_ishst_ops")
+            self.tlbi(mm, nr)
+            self.record.count("dsb_nsh" if self.is_local(mm) else "dsb_ops")
+            return
+        own, others = self._cpus(mm.cpumask)
+        if own:
+            self.record.count("tlbi_ops", 1 if nr > self.arch.flush_ceiling else nr)
+        self._flush_others(others)
 
     def should_defer_flush(self, mm: Mm, ttu: frozenset[str]) -> bool:
         """Whether the flush of a cleared entry may wait."""
@@ -1010,13 +1016,7 @@ class Tlb:
         """Flush nr pages now, under the page-table lock."""
         self.record.count("tlb_immediate")
         self.record.trace.append(("tlb_immediate", vpn, nr))
-        if self.arch.tlb == "arm64":
-            self.tlbi_and_wait(mm, nr)
-            return
-        own, others = self._cpus(mm.cpumask)
-        if own:
-            self.record.count("tlbi_ops", 1 if nr > self.arch.flush_ceiling else nr)
-        self._flush_others(others)
+        self.flush_now(mm, nr)
 
     def _flush_others(self, others: int) -> None:
         """Flush on that many other CPUs: an IPI each, or one INVLPGB for all and the TLBSYNC that waits for it."""

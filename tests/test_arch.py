@@ -32,6 +32,7 @@ FACTS = {
     "arm64-16k": (16 * KIB, 2048, 32 * MIB, 2 * MIB, "always"),
     "arm64-64k": (64 * KIB, 8192, 512 * MIB, 2 * MIB, "always"),
     "riscv64": (4 * KIB, 512, 2 * MIB, None, "always"),
+    "riscv64-svnapot": (4 * KIB, 512, 2 * MIB, 64 * KIB, "always"),
     "s390x": (4 * KIB, 256, 1 * MIB, None, "no"),
     "ppc64-64k": (64 * KIB, 32, 2 * MIB, None, "no"),
 }
@@ -349,6 +350,36 @@ def test_local_tlbi_changes_nothing_else(name, cpumask):
     assert before.events["dsb_ops"] == after.events["dsb_nsh"] > 0
     kinds = {"tlbi_ops", "tlbi_range_ops", "tlbi_local", "dsb_ops", "dsb_nsh"}
     assert all(before.events[event] == after.events[event] for event in set(rf.EVENT_NAMES) - kinds)
+
+
+# Svnapot, a proposal for riscv
+
+
+@pytest.mark.parametrize("engine", ["c", "general", "reference"])
+@pytest.mark.parametrize(("cpumask", "own", "others"), [(0b1, 1, 0), (0b10, 0, 1), (0b111, 1, 2), (0b1110, 0, 3)])
+def test_svnapot(engine, cpumask, own, others):
+    """An unfold flushes the 16 pages of its block on each CPU of the mm; arm64 has one TLBI and barriers for it."""
+    arch = "riscv64-svnapot"
+    single = reclaimed(engine, "per-page", [cpumask], arch, young=0).events
+    batched = reclaimed(engine, "v7.0.12", [cpumask], arch, young=0).events
+    assert (single["contpte_unfolds"], batched["contpte_unfolds"]) == (16, 0)
+    # 8 calls flush everything once; before that 16 unfolds
+    assert (batched["tlbi_ops"], batched["ipis"]) == (8 * own, 8 * others)
+    assert (single["tlbi_ops"], single["ipis"]) == ((8 + 16 * 16) * own, (8 + 16) * others)
+    assert batched["batch_pte_reads"] == 0  # the hint gives the rest of the block
+    for events in (single, batched):
+        assert not any(events[name] for name in ("dsb_ops", "dsb_nsh", "dsb_ishst_ops", "tlbi_local", "young_flushes"))
+        assert not events["tlb_immediate"] and events["tlb_flushes"] == 8
+
+
+def test_svnapot_needs_whole_blocks():
+    """As on arm64: smaller folios, and blocks with a hole, are what they are without it."""
+    for options in ({"orders": 3}, {"orders": 4, "holes": "every:16"}):
+        runs = [
+            rf.reclaim(rf.Population.synthetic(MIB, arch=arch, **options), MIB, policy="per-page", arch=arch).events
+            for arch in ("riscv64", "riscv64-svnapot")
+        ]
+        assert runs[0] == runs[1] and not runs[0]["contpte_unfolds"]
 
 
 # INVLPGB

@@ -119,6 +119,18 @@ def test_local_tlbis_have_no_price():
         assert (note in repr(rf.compare(population, "1MiB", policies=["local-tlbi"], arches=[arch]))) == found
 
 
+def test_unfolds_without_a_price():
+    """Nobody measured what an unfold costs on riscv. On arm64 it has a price."""
+    note = "unfolds of Svnapot blocks have no price"
+    population = rf.Population.synthetic("1MiB", arch="riscv64-svnapot")
+    for arch, policy, found in (
+        ("riscv64-svnapot", "per-page", True),
+        ("riscv64-svnapot", "v7.0.12", False),
+        ("arm64-4k", "per-page", False),
+    ):
+        assert (note in repr(rf.compare(population, "1MiB", policies=[policy], arches=[arch]))) == found
+
+
 def test_many_prices_at_once(result):
     vectors = SIMPLE.sample(1000, seed=3)
     prices = result.price(vectors)

@@ -333,6 +333,32 @@ static void test_local_tlbi_elsewhere(void)
 	}
 }
 
+/* Other architectures than arm64 flush a contpte block as any range: with Svnapot on riscv the CPU
+ * itself invalidates each page, and each other CPU of the mm is signalled. There is no barrier. */
+static void test_svnapot_block(void)
+{
+	for (uint64_t cpumask = 0; cpumask < 16; cpumask++) {
+		for (uint32_t ceiling = 8; ceiling <= 64; ceiling *= 8) {
+			struct rmf_arch arch = arch_x86();
+			struct world world;
+			uint64_t self = cpumask & 1;
+
+			arch.tlb = RMF_TLB_RISCV;
+			arch.cont_ptes = 16;
+			arch.flush_ceiling = ceiling;
+			world = make_world(arch, policy_per_page());
+			rmf_tlb_flush_contpte_block(world.run, add_mm(&world, cpumask, 0));
+			expect_only(&world,
+				    (const struct event_count[]){
+					    { RMF_TLBI_OPS, self * (ceiling < 16 ? 1 : 16) },
+					    { RMF_IPIS,
+					      (uint64_t)__builtin_popcountll(cpumask) - self } },
+				    2);
+			free_world(&world);
+		}
+	}
+}
+
 int main(void)
 {
 	run_test("range ops", test_range_ops);
@@ -347,5 +373,6 @@ int main(void)
 	run_test("local TLBI", test_local_tlbi);
 	run_test("local TLBI of several mms", test_local_tlbi_of_several_mms);
 	run_test("local TLBI elsewhere", test_local_tlbi_elsewhere);
+	run_test("Svnapot block", test_svnapot_block);
 	return report("test_tlb");
 }
