@@ -56,7 +56,7 @@ static void unfold(const struct rmf_slots *slots, uint64_t vpn)
 			*pte = (*pte & ~(rmf_pte)RMF_PTE_CONT) | seen;
 	}
 	rmf_count(slots->run, RMF_CONTPTE_UNFOLDS, 1);
-	rmf_tlb_flush_contpte_block(slots->run);
+	rmf_tlb_flush_contpte_block(slots->run, slots->mm);
 }
 
 static bool is_folded(const struct rmf_slots *slots, uint64_t vpn)
@@ -109,7 +109,7 @@ static void try_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t folio
 	for (at = start; at <= vpn; at++)
 		*rmf_slots_at(slots, at) |= RMF_PTE_CONT | seen;
 	rmf_count(slots->run, RMF_CONTPTE_FOLDS, 1);
-	rmf_tlb_flush_contpte_block(slots->run);
+	rmf_tlb_flush_contpte_block(slots->run, slots->mm);
 }
 
 void rmf_contpte_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr, uint64_t folio_pfn,

@@ -46,6 +46,7 @@ struct rmf_policy {
 	bool sharing_guess; /* else the flag MAYBE_SHARED says whether a folio is shared */
 	bool dirty_flush_batch; /* one flush for up to 31 dirty folios, which are written after it
 				 */
+	bool local_tlbi; /* arm64: no broadcast if only the CPU that reclaims ran the mm */
 	bool reclaim_clean;
 	bool shmem_fallback; /* the split of a shmem folio counts as swpout_fallbacks */
 };

@@ -52,7 +52,7 @@ static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, 
 	rmf_count(run, RMF_RAW_PTE_LOADS, end - start);
 	rmf_count(run, RMF_YOUNG_CLEARS, cleared);
 	if (cleared)
-		rmf_tlb_flush_young(run, end - start);
+		rmf_tlb_flush_young(run, slots->mm, end - start);
 	return cleared;
 }
 
@@ -72,7 +72,7 @@ static bool clear_flush_young_pmd(const struct rmf_walk *walk)
 		return false;
 	*pmd &= ~(rmf_pte)RMF_PTE_YOUNG;
 	rmf_count(run, RMF_YOUNG_CLEARS, 1);
-	rmf_tlb_flush_young(run, 1);
+	rmf_tlb_flush_young(run, walk->slots.mm, 1);
 	return true;
 }
 

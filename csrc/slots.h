@@ -12,6 +12,7 @@
 
 struct rmf_slots {
 	struct rmf_run *run;
+	uint32_t mm;
 	rmf_pte *ptes;
 	uint64_t base; /* index of a slot = base + vpn, modulo 2^64 */
 	uint64_t window_start;
@@ -28,6 +29,7 @@ static inline struct rmf_slots rmf_slots_of_vma(struct rmf_run *run, uint32_t vm
 
 	return (struct rmf_slots){
 		.run = run,
+		.mm = pop->vma_mm[vma],
 		.ptes = pop->ptes,
 		.base = pop->vma_pte_base[vma] - pop->vma_start[vma],
 		.window_start = pop->vma_window_start[vma],
@@ -39,7 +41,8 @@ static inline struct rmf_slots rmf_slots_of_vma(struct rmf_run *run, uint32_t vm
 	};
 }
 
-/* An array of `nr` entries as the slots of one page table. Its first entry has vpn 0. */
+/* An array of `nr` entries as the slots of one page table. Its first entry has vpn 0. It belongs to
+ * no mm, so it is only read. */
 static inline struct rmf_slots rmf_slots_of_table(struct rmf_run *run, rmf_pte *ptes, uint64_t nr)
 {
 	return (struct rmf_slots){

@@ -1,6 +1,7 @@
 #include "tlb.h"
 
 static const uint64_t SELF = 1; /* CPU 0 reclaims */
+static const uint64_t ALL_CPUS = UINT64_MAX;
 
 /* How many other CPUs are in the mask. */
 static uint64_t others(uint64_t cpumask)
@@ -27,12 +28,30 @@ uint64_t rmf_range_ops(const struct rmf_arch *arch, uint64_t nr, uint64_t *range
 	return *ranged + nr;
 }
 
-static void count_range_ops(struct rmf_run *run, uint64_t nr)
+/* The CPUs that an arm64 TLBI for the mm reaches: all, or CPU 0 alone. Models the proposal "arm64:
+ * tlbflush: Don't broadcast if mm was only active on local cpu". */
+static uint64_t tlbi_reaches(const struct rmf_run *run, uint32_t mm)
+{
+	return run->policy.local_tlbi && run->pop.mm_cpumask[mm] == SELF ? SELF : ALL_CPUS;
+}
+
+/* Count the TLBIs of arm64 for nr pages of the mm. */
+static void count_range_ops(struct rmf_run *run, uint32_t mm, uint64_t nr)
 {
 	uint64_t ranged, ops = rmf_range_ops(&run->arch, nr, &ranged);
 
+	if (tlbi_reaches(run, mm) == SELF) {
+		rmf_count(run, RMF_TLBI_LOCAL, ops);
+		return;
+	}
 	rmf_count(run, RMF_TLBI_OPS, ops);
 	rmf_count(run, RMF_TLBI_RANGE_OPS, ranged);
+}
+
+/* Count nr barriers of arm64 that wait for TLBIs which reach these CPUs. */
+static void count_barriers(struct rmf_run *run, uint64_t reached, uint64_t nr)
+{
+	rmf_count(run, reached == SELF ? RMF_DSB_NSH : RMF_DSB_OPS, nr);
 }
 
 /* Models arch_tlbbatch_should_defer(), arch/x86/include/asm/tlbflush.h and others, Linux v7.0. */
@@ -62,21 +81,27 @@ static void flush_others(struct rmf_run *run, uint64_t cpumask, uint64_t nr)
 	}
 }
 
-void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_t nr)
+/* Flush nr pages of the mm now, on each CPU that runs it. */
+static void flush_now(struct rmf_run *run, uint32_t mm, uint64_t nr)
 {
 	uint64_t cpumask = run->pop.mm_cpumask[mm];
 
-	rmf_count(run, RMF_TLB_IMMEDIATE, 1);
-	rmf_trace_add(run, RMF_TRACE_TLB_IMMEDIATE, vpn, (int64_t)nr);
 	if (run->arch.tlb == RMF_TLB_ARM64) {
 		rmf_count(run, RMF_DSB_ISHST_OPS, 1);
-		count_range_ops(run, nr);
-		rmf_count(run, RMF_DSB_OPS, 1);
+		count_range_ops(run, mm, nr);
+		count_barriers(run, tlbi_reaches(run, mm), 1);
 		return;
 	}
 	if (cpumask & SELF)
 		rmf_count(run, RMF_TLBI_OPS, nr > run->arch.flush_ceiling ? 1 : nr);
 	flush_others(run, cpumask, 1);
+}
+
+void rmf_tlb_flush_range(struct rmf_run *run, uint32_t mm, uint64_t vpn, uint64_t nr)
+{
+	rmf_count(run, RMF_TLB_IMMEDIATE, 1);
+	rmf_trace_add(run, RMF_TRACE_TLB_IMMEDIATE, vpn, (int64_t)nr);
+	flush_now(run, mm, nr);
 }
 
 void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, rmf_pte pte,
@@ -93,7 +118,10 @@ void rmf_tlb_flush_cleared(struct rmf_run *run, uint32_t mm, bool batch_flush, r
 		run->tlb_writable = true;
 	if (run->arch.tlb == RMF_TLB_ARM64) {
 		rmf_count(run, RMF_DSB_ISHST_OPS, 1);
-		count_range_ops(run, nr);
+		count_range_ops(run, mm, nr);
+		/* one barrier waits for all, so one broadcast among them makes it wait for all CPUs
+		 */
+		run->tlb_cpumask |= tlbi_reaches(run, mm);
 	} else {
 		/* the range is ignored, because the flush will be a full one */
 		run->tlb_cpumask |= run->pop.mm_cpumask[mm];
@@ -104,7 +132,7 @@ void rmf_tlb_count_flushes(struct rmf_run *run, uint64_t cpumask, uint64_t nr)
 {
 	rmf_count(run, RMF_TLB_FLUSHES, nr);
 	if (run->arch.tlb == RMF_TLB_ARM64) {
-		rmf_count(run, RMF_DSB_OPS, nr);
+		count_barriers(run, cpumask, nr);
 		return;
 	}
 	/* the broadcast reaches the sending CPU too */
@@ -129,19 +157,16 @@ void rmf_try_to_unmap_flush_dirty(struct rmf_run *run)
 		rmf_try_to_unmap_flush(run);
 }
 
-void rmf_tlb_flush_contpte_block(struct rmf_run *run)
+void rmf_tlb_flush_contpte_block(struct rmf_run *run, uint32_t mm)
 {
-	if (run->arch.bbml2_noabort)
-		return;
-	rmf_count(run, RMF_DSB_ISHST_OPS, 1);
-	count_range_ops(run, run->arch.cont_ptes);
-	rmf_count(run, RMF_DSB_OPS, 1);
+	if (!run->arch.bbml2_noabort)
+		flush_now(run, mm, run->arch.cont_ptes);
 }
 
-void rmf_tlb_flush_young(struct rmf_run *run, uint64_t nr)
+void rmf_tlb_flush_young(struct rmf_run *run, uint32_t mm, uint64_t nr)
 {
 	if (run->arch.tlb != RMF_TLB_ARM64)
 		return;
 	rmf_count(run, RMF_YOUNG_FLUSHES, 1);
-	count_range_ops(run, nr);
+	count_range_ops(run, mm, nr);
 }

@@ -21,12 +21,13 @@ void rmf_try_to_unmap_flush_dirty(struct rmf_run *run);
 /* Count nr flushes of what was deferred on these CPUs, as try_to_unmap_flush() makes them. */
 void rmf_tlb_count_flushes(struct rmf_run *run, uint64_t cpumask, uint64_t nr);
 
-/* Models the flush in contpte_convert(), arch/arm64/mm/contpte.c, Linux v7.0. */
-void rmf_tlb_flush_contpte_block(struct rmf_run *run);
+/* Models the flush in contpte_convert(), arch/arm64/mm/contpte.c, Linux v7.0, and, with another
+ * kind of TLB, that of the proposal "riscv: add Svnapot-based contiguous PTE support". */
+void rmf_tlb_flush_contpte_block(struct rmf_run *run, uint32_t mm);
 
 /* Models the flush of clear_flush_young_ptes(), Linux v7.0, after young entries were found among
  * nr. arm64 issues TLBIs without a DSB. */
-void rmf_tlb_flush_young(struct rmf_run *run, uint64_t nr);
+void rmf_tlb_flush_young(struct rmf_run *run, uint32_t mm, uint64_t nr);
 
 /* Models __flush_tlb_range_op(), arch/arm64/include/asm/tlbflush.h, Linux v7.0: the number of TLBI
  * instructions that cover nr pages, and in *ranged how many of them are for a range. */

@@ -141,6 +141,7 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.split_ascending, p.swap_split = policy.split_order == "ascending", _SWAP_SPLIT[policy.swap_split]
     p.swap_single_empty = policy.swap_single == "empty"
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
+    p.local_tlbi = policy.local_tlbi
     p.reclaim_clean, p.shmem_fallback = policy.reclaim_clean, policy.shmem_fallback
 
 

@@ -194,6 +194,7 @@ cdef extern from "policy.h" nogil:
         bint swap_single_empty
         bint sharing_guess
         bint dirty_flush_batch
+        bint local_tlbi
         bint reclaim_clean
         bint shmem_fallback
 

@@ -39,7 +39,7 @@ class Arch:
     ptrs_per_pte : int
         Entries per page table, a power of two; a table of 8-byte entries is one page at most.
     cont_ptes : int
-        Entries of a contpte block, a power of two; 1 where the architecture has none.
+        Entries of a contpte block (riscv: Svnapot), a power of two; 1 where the architecture has none.
     tlb : {'none', 'x86', 'arm64', 'riscv'}
         When TLB flushes are deferred and what a flush issues (docs/model.md, section 4).
     flush_ceiling : int
@@ -214,6 +214,9 @@ PRESETS = {
         # Section 3: deferral always, flush_all threshold of 64 PTEs. Svnapot blocks of 16 exist, but no user
         # folio is mapped by them (hugetlb and vmalloc only).
         Arch(name="riscv64", tlb="riscv", flush_ceiling=64, costs="riscv64"),
+        # The proposal "riscv: add Svnapot-based contiguous PTE support" (v1, 21 April 2026; not merged): user folios
+        # are mapped by Svnapot blocks of 16 pages, as by contpte on arm64.
+        Arch(name="riscv64-svnapot", cont_ptes=16, tlb="riscv", flush_ceiling=64, costs="riscv64-svnapot"),
         # Section 3: tables of 2K, PMD of 1M, no deferral. The only architecture whose entries can be UNUSED.
         Arch(name="s390x", ptrs_per_pte=256, costs="s390x"),
         # Section 3: radix tables of 32 entries, PMD of 2M, no deferral (hash has 256 entries and a PMD of 16M).

@@ -78,6 +78,9 @@ class Policy:
     dirty_flush : {'folio', 'batch'}
         What the TLB flush before a write-out is for: each dirty folio (every edition), or up to 31 dirty folios that
         are written out after it.
+    local_tlbi : bool
+        Whether arm64 invalidates the TLB of the CPU that reclaims alone, without a broadcast, if no other CPU ran the
+        mm and that CPU did: if ``mm_cpumask`` is 1. No edition does, and other architectures have no such rule.
     reclaim_clean : bool
         Up to v7.2 a file folio that was referenced before, and is not now, is reclaimed only if it is clean.
     shmem_fallback : bool
@@ -108,6 +111,7 @@ class Policy:
     swap_single: str = "partial"
     sharing: str = "tracked"
     dirty_flush: str = "folio"
+    local_tlbi: bool = False
     reclaim_clean: bool = True
     shmem_fallback: bool = True
     doc: str = field(default="", compare=False, repr=False)
@@ -290,6 +294,12 @@ def _presets() -> dict[str, Policy]:
                 dirty_flush="batch",
                 doc='Zhang Peng\'s "mm: batch TLB flushing for dirty folios in vmscan" (v4 of 25 May 2026): one flush '
                 "for up to 31 dirty folios. Not merged.",
+            ),
+            v7_0_12.replace(
+                name="local-tlbi",
+                local_tlbi=True,
+                doc='"arm64: tlbflush: Don\'t broadcast if mm was only active on local cpu" (v2 of 14 June 2026): '
+                "TLBIs and their barriers reach only the CPU that reclaims if no other ran the mm. Not merged.",
             ),
         )
     }

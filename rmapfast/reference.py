@@ -724,6 +724,7 @@ class PageTables:
     def __init__(self, kernel: Kernel, vma: Vma, guard: str):
         population, index = kernel.population, vma.index
         self.population, self.arch, self.record, self.vma = population, kernel.arch, kernel.record, vma
+        self.tlb = kernel.tlb
         self.ptrs_per_pte, self.cont_ptes = int(population.ptrs_per_pte), kernel.arch.cont_ptes
         self.window = range(int(population.vma_window_start[index]), int(population.vma_window_end[index]))
         self._first_pte = int(population.vma_pte_base[index]) - vma.start
@@ -800,9 +801,7 @@ class PageTables:
                 self.put(table, s, entry.clear(_core.PTE_CONT).set(bits))
         self.record.count("contpte_folds" if cont else "contpte_unfolds")
         if not self.arch.bbml2_noabort:
-            count_range_ops(self.record, self.arch, self.cont_ptes)
-            self.record.count("dsb_ishst_ops")
-            self.record.count("dsb_ops")
+            self.tlb.flush_now(self.vma.mm, self.cont_ptes)
 
     def _fold_blocks(self, table: int, slot: int, pte: Pte, nr: int) -> None:
         """Give CONT to whole aligned blocks of nr entries just written, without a flush."""
@@ -912,7 +911,7 @@ class PageTables:
                 self.put(table, s, entry.clear(_core.PTE_YOUNG))
         if young and self.arch.tlb == "arm64":
             self.record.count("young_flushes")
-            count_range_ops(self.record, self.arch, end - first)
+            self.tlb.tlbi(self.vma.mm, end - first)
         return young
 
     # PMD leaves (docs/model.md, section 5). The leaf's word is in the table's first slot.
@@ -953,25 +952,44 @@ def range_ops(arch: Arch, nr: int) -> tuple[int, int]:
     return ranged, nr  # nr is 0, or 1: an odd page
 
 
-def count_range_ops(record: Record, arch: Arch, nr: int) -> None:
-    """Count the TLBIs of an arm64 range flush of nr pages."""
-    ranged, single = range_ops(arch, nr)
-    record.count("tlbi_ops", ranged + single)
-    record.count("tlbi_range_ops", ranged)
-
-
 class Tlb:
     """The TLB work of one reclaim, with the batch of deferred flushes (``tlb_ubc``)."""
 
-    def __init__(self, arch: Arch, record: Record):
-        self.arch, self.record = arch, record
+    def __init__(self, arch: Arch, record: Record, policy: Policy):
+        self.arch, self.record, self.policy = arch, record, policy
         self.flush_required = self.writable = False
         self.cpumask = 0
+        self.broadcast = False  # arm64: whether a TLBI that nothing waited for yet was sent to all CPUs
 
     @staticmethod
     def _cpus(cpumask: int) -> tuple[bool, int]:
         """Return whether CPU 0, which reclaims, is in the mask, and how many others are."""
         return bool(cpumask & 1), (cpumask & ~1).bit_count()
+
+    def is_local(self, mm: Mm) -> bool:
+        """Whether arm64 invalidates the mm's entries on this CPU alone, because the mm ran nowhere else."""
+        return self.policy.local_tlbi and self._cpus(mm.cpumask) == (True, 0)
+
+    def tlbi(self, mm: Mm, nr: int) -> None:
+        """Issue the TLBIs of arm64 for a range of nr pages, without a barrier."""
+        ranged, single = range_ops(self.arch, nr)
+        if self.is_local(mm):
+            self.record.count("tlbi_local", ranged + single)
+        else:
+            self.record.count("tlbi_ops", ranged + single)
+            self.record.count("tlbi_range_ops", ranged)
+
+    def flush_now(self, mm: Mm, nr: int) -> None:
+        """Flush a range of nr pages on the CPUs of the mm, and wait for it."""
+        if self.arch.tlb == "arm64":
+            self.record.count("dsb_ishst_ops")
+            self.tlbi(mm, nr)
+            self.record.count("dsb_nsh" if self.is_local(mm) else "dsb_ops")
+            return
+        own, others = self._cpus(mm.cpumask)
+        if own:
+            self.record.count("tlbi_ops", 1 if nr > self.arch.flush_ceiling else nr)
+        self._flush_others(others)
 
     def should_defer_flush(self, mm: Mm, ttu: frozenset[str]) -> bool:
         """Whether the flush of a cleared entry may wait."""
@@ -987,7 +1005,8 @@ class Tlb:
         if self.arch.tlb == "arm64":
             # The TLBIs are issued now, the barrier that waits for them comes later.
             self.record.count("dsb_ishst_ops")
-            count_range_ops(self.record, self.arch, nr)
+            self.tlbi(mm, nr)
+            self.broadcast |= not self.is_local(mm)
         else:
             self.cpumask |= mm.cpumask
         if pte.dirty:
@@ -997,15 +1016,7 @@ class Tlb:
         """Flush nr pages now, under the page-table lock."""
         self.record.count("tlb_immediate")
         self.record.trace.append(("tlb_immediate", vpn, nr))
-        if self.arch.tlb == "arm64":
-            self.record.count("dsb_ishst_ops")
-            count_range_ops(self.record, self.arch, nr)
-            self.record.count("dsb_ops")
-            return
-        own, others = self._cpus(mm.cpumask)
-        if own:
-            self.record.count("tlbi_ops", 1 if nr > self.arch.flush_ceiling else nr)
-        self._flush_others(others)
+        self.flush_now(mm, nr)
 
     def _flush_others(self, others: int) -> None:
         """Flush on that many other CPUs: an IPI each, or one INVLPGB for all and the TLBSYNC that waits for it."""
@@ -1021,13 +1032,13 @@ class Tlb:
             return
         self.record.count("tlb_flushes")
         if self.arch.tlb == "arm64":
-            self.record.count("dsb_ops")
+            self.record.count("dsb_ops" if self.broadcast else "dsb_nsh")
         else:
             own, others = self._cpus(self.cpumask)
             if not (self.arch.invlpgb and others):  # INVLPGB flushes the CPU that issues it along with the others
                 self.record.count("tlbi_ops", int(own))
             self._flush_others(others)
-        self.flush_required = self.writable = False
+        self.flush_required = self.writable = self.broadcast = False
         self.cpumask = 0
 
 
@@ -1432,7 +1443,7 @@ class Kernel:
             self.policy, self.rule = _policy.get(AROUND_A_FUNCTION), policy
         self.swap = SwapSpace(swap, arch.ptrs_per_pte, self.policy.swap_single)
         self.record = Record()
-        self.tlb = Tlb(arch, self.record)
+        self.tlb = Tlb(arch, self.record, self.policy)
         self.inactive: list[int] = []
         self.active: list[int] = []
         # The folios of the lists, and the folio of each PFN: what the walk of madvise asks.
@@ -1763,7 +1774,7 @@ class Kernel:
             tables.put(walk.table, 0, leaf.clear(_core.PTE_YOUNG))
             if self.arch.tlb == "arm64":
                 record.count("young_flushes")
-                count_range_ops(record, self.arch, 1)
+                self.tlb.tlbi(vma.mm, 1)
         return leaf.young
 
     # --- split (section 2.9) ---

@@ -21,7 +21,7 @@ def random_arch(rng) -> Arch:
     return Arch(
         name="toy",
         ptrs_per_pte=tables,
-        cont_ptes=int(rng.choice([4, 8])) if tlb == "arm64" else 1,
+        cont_ptes=int(rng.choice([4, 8])) if tlb in ("arm64", "riscv") else 1,
         tlb=tlb,
         flush_ceiling=int(rng.choice([3, 33])),
         range_tlbi=bool(rng.random() < 0.5),

@@ -20,6 +20,8 @@ from rmapfast.arch import PRESETS, Arch, configured, get, load
 from rmapfast.cli import main
 from rmapfast.events import COMPONENTS
 from rmapfast.flags import TableState
+from rmapfast.layout import DEFAULT_CPUMASK
+from rmapfast.policy import get as get_policy
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -30,6 +32,7 @@ FACTS = {
     "arm64-16k": (16 * KIB, 2048, 32 * MIB, 2 * MIB, "always"),
     "arm64-64k": (64 * KIB, 8192, 512 * MIB, 2 * MIB, "always"),
     "riscv64": (4 * KIB, 512, 2 * MIB, None, "always"),
+    "riscv64-svnapot": (4 * KIB, 512, 2 * MIB, 64 * KIB, "always"),
     "s390x": (4 * KIB, 256, 1 * MIB, None, "no"),
     "ppc64-64k": (64 * KIB, 32, 2 * MIB, None, "no"),
 }
@@ -287,6 +290,96 @@ def test_contpte_of_another_size():
         arch = get("arm64-16k").replace(cont_ptes=block)
         result = rf.reclaim(population, "1GiB", policy="per-page", arch=arch)
         assert result.events["contpte_unfolds"] == (2048 // block if block > 1 else 0)
+
+
+# Local TLBIs, a proposal for arm64
+
+
+def reclaimed(engine, policy, cpumasks, arch="arm64-4k", **options):
+    """Reclaim 16 clean folios of one contpte block each, 2 to a shrink_folio_list call, which flushes once."""
+    population = rf.Population.synthetic(MIB, arch=arch, orders=4, sharing=len(cpumasks), **options)
+    population.mm_cpumask[:] = cpumasks
+    return rf.reclaim(population, MIB, policy=policy, arch=arch, engine=engine)
+
+
+def tlb_counts(events):
+    names = ("tlbi_ops", "tlbi_range_ops", "tlbi_local", "dsb_ishst_ops", "dsb_ops", "dsb_nsh", "tlb_flushes")
+    return tuple(events[name] for name in names)
+
+
+@pytest.mark.parametrize("engine", ["c", "general", "reference"])
+def test_local_tlbi(engine):
+    """A TLBI for each folio that is unmapped, one for each that was young, and a barrier for each of the 8 calls."""
+    for young in (0, 1):
+        local = reclaimed(engine, "local-tlbi", [0b1], young=young)
+        assert tlb_counts(local.events) == (0, 0, 16 + 16 * young, 16, 0, 8, 8)
+        assert local.referenced_events["tlbi_local"] == 16 * young
+    # other CPUs ran the mm; the CPU that reclaims did not, alone or with others; nobody knows where it ran
+    for cpumask in (0b11, 0b1001, 0b10, 0b110, 0):
+        broadcast = reclaimed(engine, "local-tlbi", [cpumask], young=0)
+        assert tlb_counts(broadcast.events) == (16, 16, 0, 16, 8, 0, 8)
+    # page by page each of the 16 pages has a TLBI, and each unfold one with a barrier of its own
+    single = get_policy("per-page").replace(name="single", local_tlbi=True)
+    assert tlb_counts(reclaimed(engine, single, [0b1], young=0).events) == (0, 0, 272, 272, 0, 24, 8)
+    assert tlb_counts(reclaimed(engine, single, [0b11], young=0).events) == (272, 16, 0, 272, 24, 0, 8)
+    bbml2 = get("arm64-4k").replace(bbml2_noabort=True)
+    assert tlb_counts(reclaimed(engine, single, [0b1], bbml2, young=0).events) == (0, 0, 256, 256, 0, 8, 8)
+
+
+@pytest.mark.parametrize("engine", ["c", "general", "reference"])
+def test_local_tlbi_of_a_shared_mapping(engine):
+    """Each mm by its own mask; a barrier that waits for any broadcast waits for all CPUs."""
+    for cpumasks, expected in (
+        ([0b1, 0b1], (0, 0, 32, 32, 0, 8, 8)),
+        ([0b1, 0b10], (16, 16, 16, 32, 8, 0, 8)),
+        ([0b0, 0b1], (16, 16, 16, 32, 8, 0, 8)),
+        ([0b11, 0b10], (32, 32, 0, 32, 8, 0, 8)),
+    ):
+        assert tlb_counts(reclaimed(engine, "local-tlbi", cpumasks, young=0).events) == expected, cpumasks
+
+
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("cpumask", [0b1, 0b11, DEFAULT_CPUMASK])
+def test_local_tlbi_changes_nothing_else(name, cpumask):
+    """Elsewhere no event; on arm64 the kind of the TLBIs and of the barriers, and not how many they are."""
+    before, after = (reclaimed("c", policy, [cpumask], name) for policy in ("v7.0.12", "local-tlbi"))
+    if name not in ARM or cpumask != 0b1:
+        assert before.events == after.events
+        return
+    assert before.events["tlbi_ops"] == after.events["tlbi_local"] > 0
+    assert before.events["dsb_ops"] == after.events["dsb_nsh"] > 0
+    kinds = {"tlbi_ops", "tlbi_range_ops", "tlbi_local", "dsb_ops", "dsb_nsh"}
+    assert all(before.events[event] == after.events[event] for event in set(rf.EVENT_NAMES) - kinds)
+
+
+# Svnapot, a proposal for riscv
+
+
+@pytest.mark.parametrize("engine", ["c", "general", "reference"])
+@pytest.mark.parametrize(("cpumask", "own", "others"), [(0b1, 1, 0), (0b10, 0, 1), (0b111, 1, 2), (0b1110, 0, 3)])
+def test_svnapot(engine, cpumask, own, others):
+    """An unfold flushes the 16 pages of its block on each CPU of the mm; arm64 has one TLBI and barriers for it."""
+    arch = "riscv64-svnapot"
+    single = reclaimed(engine, "per-page", [cpumask], arch, young=0).events
+    batched = reclaimed(engine, "v7.0.12", [cpumask], arch, young=0).events
+    assert (single["contpte_unfolds"], batched["contpte_unfolds"]) == (16, 0)
+    # 8 calls flush everything once; before that 16 unfolds
+    assert (batched["tlbi_ops"], batched["ipis"]) == (8 * own, 8 * others)
+    assert (single["tlbi_ops"], single["ipis"]) == ((8 + 16 * 16) * own, (8 + 16) * others)
+    assert batched["batch_pte_reads"] == 0  # the hint gives the rest of the block
+    for events in (single, batched):
+        assert not any(events[name] for name in ("dsb_ops", "dsb_nsh", "dsb_ishst_ops", "tlbi_local", "young_flushes"))
+        assert not events["tlb_immediate"] and events["tlb_flushes"] == 8
+
+
+def test_svnapot_needs_whole_blocks():
+    """As on arm64: smaller folios, and blocks with a hole, are what they are without it."""
+    for options in ({"orders": 3}, {"orders": 4, "holes": "every:16"}):
+        runs = [
+            rf.reclaim(rf.Population.synthetic(MIB, arch=arch, **options), MIB, policy="per-page", arch=arch).events
+            for arch in ("riscv64", "riscv64-svnapot")
+        ]
+        assert runs[0] == runs[1] and not runs[0]["contpte_unfolds"]
 
 
 # INVLPGB

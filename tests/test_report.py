@@ -105,6 +105,32 @@ def test_no_price_without_a_cost_vector():
     )
 
 
+def test_local_tlbis_have_no_price():
+    """The table says so, unless the cost vector was given a price for them."""
+    population = rf.Population.synthetic("1MiB", arch="arm64-4k")
+    note = "local TLBIs and their barriers have no price"
+    for cpumask, found in ((0b1, True), (0b11, False)):
+        population.mm_cpumask[:] = cpumask
+        runs = rf.compare(population, "1MiB", policies=["v7.0.12", "local-tlbi"], arches=["arm64-4k"])
+        assert (note in repr(runs)) == found
+    population.mm_cpumask[:] = 0b1
+    for costs, found in (({"cost.tlbi_local": 50.0}, True), ({"cost.tlbi_local": 50.0, "cost.dsb_nsh": 50.0}, False)):
+        arch = rf.arch.get("arm64-4k").replace(**costs)
+        assert (note in repr(rf.compare(population, "1MiB", policies=["local-tlbi"], arches=[arch]))) == found
+
+
+def test_unfolds_without_a_price():
+    """Nobody measured what an unfold costs on riscv. On arm64 it has a price."""
+    note = "unfolds of Svnapot blocks have no price"
+    population = rf.Population.synthetic("1MiB", arch="riscv64-svnapot")
+    for arch, policy, found in (
+        ("riscv64-svnapot", "per-page", True),
+        ("riscv64-svnapot", "v7.0.12", False),
+        ("arm64-4k", "per-page", False),
+    ):
+        assert (note in repr(rf.compare(population, "1MiB", policies=[policy], arches=[arch]))) == found
+
+
 def test_many_prices_at_once(result):
     vectors = SIMPLE.sample(1000, seed=3)
     prices = result.price(vectors)

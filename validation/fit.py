@@ -351,7 +351,7 @@ def assumed(name: str, like: CostVector, factor: float) -> CostVector:
 
 
 ASSUMED = {"arm64-16k": ("arm64-4k", 2.0), "arm64-64k": ("arm64-4k", 2.0)} | {
-    name: ("x86-64", 3.0) for name in ("riscv64", "s390x", "ppc64-64k")
+    name: ("x86-64", 3.0) for name in ("riscv64", "riscv64-svnapot", "s390x", "ppc64-64k")
 }
 
 

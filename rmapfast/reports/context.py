@@ -15,6 +15,8 @@ from rmapfast.support import format_size, listed
 
 # Of the work that no cost vector prices, the events that say that there was any.
 _WITHOUT_PRICE = ("folio_splits", "split_failures", "madvise_calls")
+# Local TLBIs are a proposal that nobody has timed; a vector may be given a price for them.
+_LOCAL_TLBIS = ("tlbi_local", "dsb_nsh")
 
 
 # What it means that madvise returns an error.
@@ -68,6 +70,12 @@ def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
             lines.append(f"{label}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
     if any(run.costs and run.events[event] for run in runs for event in _WITHOUT_PRICE):
         lines.append("splits and the walk of madvise have no price: the prediction is without them")
+    if any(run.costs and run.events[event] and not run.costs[event] for run in runs for event in _LOCAL_TLBIS):
+        lines.append("local TLBIs and their barriers have no price: the prediction is without them")
+    # An unfold by Svnapot is a proposal too. What one costs on arm64 was measured.
+    svnapot = [run for run in runs if run.arch.tlb == "riscv" and run.events["contpte_unfolds"]]
+    if any(run.costs and not run.costs["contpte_unfolds"] for run in svnapot):
+        lines.append("unfolds of Svnapot blocks have no price: the prediction is without them")
     vectors = [run.costs for run in runs if run.costs]
     if any(vector != vectors[0] for vector in vectors):
         lines.append("these runs are priced with different cost vectors")

@@ -240,6 +240,7 @@ def unmap_rules(policy: Policy, kind: str, anon_vma: bool, uffd_wp: bool) -> Pol
         rules = rules.replace(uffd_wp="whole-batch")
     if kind != "lazyfree":
         rules = rules.replace(failure_swapbacked=False)
+    rules = rules.replace(local_tlbi=False)  # the checker's mm ran on another CPU
     # one unmap neither splits a folio nor writes it
     other = _policy.PRESETS["per-page"]
     return rules.replace(**{name: getattr(other, name) for name in SPLIT_FIELDS if name != "young"})

@@ -228,16 +228,16 @@ static void test_young_and_contpte(void)
 	struct world arm64 = make_world(arch_arm64(), policy_per_page()),
 		     x86 = make_world(arch_x86(), policy_per_page());
 
-	rmf_tlb_flush_young(x86.run, 16);
+	rmf_tlb_flush_young(x86.run, 0, 16);
 	expect_only(&x86, NULL, 0);
-	rmf_tlb_flush_young(arm64.run, 17);
+	rmf_tlb_flush_young(arm64.run, 0, 17);
 	expect_only(&arm64,
 		    (const struct event_count[]){ { RMF_YOUNG_FLUSHES, 1 },
 						  { RMF_TLBI_OPS, 2 },
 						  { RMF_TLBI_RANGE_OPS, 1 } },
 		    3);
 	memset(arm64.run->ev, 0, sizeof(arm64.run->ev));
-	rmf_tlb_flush_contpte_block(arm64.run);
+	rmf_tlb_flush_contpte_block(arm64.run, 0);
 	expect_only(&arm64,
 		    (const struct event_count[]){ { RMF_DSB_ISHST_OPS, 1 },
 						  { RMF_TLBI_OPS, 1 },
@@ -246,10 +246,117 @@ static void test_young_and_contpte(void)
 		    4);
 	memset(arm64.run->ev, 0, sizeof(arm64.run->ev));
 	arm64.run->arch.bbml2_noabort = true;
-	rmf_tlb_flush_contpte_block(arm64.run);
+	rmf_tlb_flush_contpte_block(arm64.run, 0);
 	expect_only(&arm64, NULL, 0);
 	free_world(&arm64);
 	free_world(&x86);
+}
+
+static struct rmf_policy policy_local_tlbi(void)
+{
+	struct rmf_policy policy = policy_per_page();
+
+	policy.local_tlbi = true;
+	return policy;
+}
+
+/* The proposal: nothing is broadcast for an mm that ran on CPU 0 and nowhere else. An mm that ran
+ * elsewhere, or on no CPU that is known, is flushed as ever. */
+static void test_local_tlbi(void)
+{
+	for (uint64_t cpumask = 0; cpumask < 8; cpumask++) {
+		const uint64_t local = cpumask == 1, broadcast = !local;
+		struct world world = make_world(arch_arm64(), policy_local_tlbi());
+		const uint32_t mm = add_mm(&world, cpumask, 0);
+
+		/* 17 pages: a range of 16 and a single page; their barrier comes last */
+		for (int i = 0; i < 10; i++)
+			rmf_tlb_flush_cleared(world.run, mm, true, 0, 0, 17);
+		rmf_tlb_flush_range(world.run, mm, 0, 17);
+		rmf_tlb_flush_contpte_block(world.run, mm);
+		rmf_tlb_flush_young(world.run, mm, 16);
+		expect_event(&world, RMF_TLBI_LOCAL, local * (20 + 2 + 1 + 1));
+		expect_event(&world, RMF_TLBI_OPS, broadcast * (20 + 2 + 1 + 1));
+		expect_event(&world, RMF_TLBI_RANGE_OPS, broadcast * (10 + 1 + 1 + 1));
+		expect_event(&world, RMF_DSB_ISHST_OPS, 10 + 1 + 1);
+		expect_event(&world, RMF_DSB_NSH, local * 2);
+		expect_event(&world, RMF_DSB_OPS, broadcast * 2);
+		rmf_try_to_unmap_flush(world.run);
+		rmf_try_to_unmap_flush(world.run);
+		expect_event(&world, RMF_TLB_FLUSHES, 1);
+		expect_event(&world, RMF_DSB_NSH, local * 3);
+		expect_event(&world, RMF_DSB_OPS, broadcast * 3);
+		free_world(&world);
+	}
+}
+
+/* One barrier waits for the TLBIs of all mms. It is local only if all of them were, and the next
+ * one starts anew. */
+static void test_local_tlbi_of_several_mms(void)
+{
+	struct world world = make_world(arch_arm64(), policy_local_tlbi());
+	const uint32_t here = add_mm(&world, 1, 0), unknown = add_mm(&world, 0, 0),
+		       also_here = add_mm(&world, 1, 0);
+	const uint32_t mms[][2] = {
+		{ here, also_here }, { here, unknown }, { unknown, here }, { also_here, here }
+	};
+
+	for (size_t i = 0; i < 4; i++) {
+		rmf_tlb_flush_cleared(world.run, mms[i][0], true, 0, 0, 1);
+		rmf_tlb_flush_cleared(world.run, mms[i][1], true, 0, 0, 1);
+		rmf_try_to_unmap_flush(world.run);
+	}
+	expect_event(&world, RMF_TLBI_LOCAL, 6);
+	expect_event(&world, RMF_TLBI_OPS, 2);
+	expect_event(&world, RMF_DSB_NSH, 2);
+	expect_event(&world, RMF_DSB_OPS, 2);
+	free_world(&world);
+}
+
+/* The proposal is about arm64. */
+static void test_local_tlbi_elsewhere(void)
+{
+	const enum rmf_tlb_kind kinds[] = { RMF_TLB_NONE, RMF_TLB_X86, RMF_TLB_RISCV };
+
+	for (size_t k = 0; k < 3; k++) {
+		struct rmf_arch arch = arch_x86();
+		struct world world;
+
+		arch.tlb = kinds[k];
+		world = make_world(arch, policy_local_tlbi());
+		rmf_tlb_flush_cleared(world.run, add_mm(&world, 1, 0), false, 0, 0, 16);
+		expect_only(&world,
+			    (const struct event_count[]){ { RMF_TLB_IMMEDIATE, 1 },
+							  { RMF_TLBI_OPS, 16 } },
+			    2);
+		free_world(&world);
+	}
+}
+
+/* Other architectures than arm64 flush a contpte block as any range: with Svnapot on riscv the CPU
+ * itself invalidates each page, and each other CPU of the mm is signalled. There is no barrier. */
+static void test_svnapot_block(void)
+{
+	for (uint64_t cpumask = 0; cpumask < 16; cpumask++) {
+		for (uint32_t ceiling = 8; ceiling <= 64; ceiling *= 8) {
+			struct rmf_arch arch = arch_x86();
+			struct world world;
+			uint64_t self = cpumask & 1;
+
+			arch.tlb = RMF_TLB_RISCV;
+			arch.cont_ptes = 16;
+			arch.flush_ceiling = ceiling;
+			world = make_world(arch, policy_per_page());
+			rmf_tlb_flush_contpte_block(world.run, add_mm(&world, cpumask, 0));
+			expect_only(&world,
+				    (const struct event_count[]){
+					    { RMF_TLBI_OPS, self * (ceiling < 16 ? 1 : 16) },
+					    { RMF_IPIS,
+					      (uint64_t)__builtin_popcountll(cpumask) - self } },
+				    2);
+			free_world(&world);
+		}
+	}
 }
 
 int main(void)
@@ -263,5 +370,9 @@ int main(void)
 	run_test("arm64", test_arm64);
 	run_test("flush dirty", test_flush_dirty);
 	run_test("young and contpte", test_young_and_contpte);
+	run_test("local TLBI", test_local_tlbi);
+	run_test("local TLBI of several mms", test_local_tlbi_of_several_mms);
+	run_test("local TLBI elsewhere", test_local_tlbi_elsewhere);
+	run_test("Svnapot block", test_svnapot_block);
 	return report("test_tlb");
 }
