@@ -270,6 +270,8 @@ static struct world mapped_by_halves(uint32_t nr, bool page_mapcount)
 	struct world world = make_world(arch_x86(), policy_v7_0_12());
 
 	world.run->arch.page_mapcount = page_mapcount;
+	for (uint32_t mm = 1; mm < nr; mm++)
+		add_mm(&world, 3, 0);
 	for (uint32_t vma = 0; vma < 2 * nr; vma++)
 		add_vma(&world, (struct vma_spec){ .start = (vma + 1) * VPN,
 						   .nr = NR / 2,
