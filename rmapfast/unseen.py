@@ -101,7 +101,13 @@ def assume_pages(population: Arrays, pages: Mapping[str, npt.ArrayLike], *, mm: 
         if name not in UNSEEN:
             raise ValueError(f"{name}: expected one of {', '.join(UNSEEN)}")
         vpns = np.unique(_page_numbers(name, given))
-        found[name] = (vpns, *_locate(population, name, vpns, mm))
+        slot, folio, page = _locate(population, vpns, mm)
+        if np.any(folio < 0):
+            wrong = int(vpns[np.flatnonzero(folio < 0)[0]])
+            raise ValueError(
+                f"{name}: expected pages of folios of the population, got page {wrong:#x}, which is of none"
+            )
+        found[name] = (vpns, slot, folio, page)
     expanded = _expand(population, found)
     for name, (vpns, slot, folio, page) in found.items():
         if len(vpns):
@@ -201,9 +207,9 @@ def _page_numbers(name: str, given: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def _locate(
-    population: Arrays, name: str, vpns: npt.NDArray[np.int64], mm: int
+    population: Arrays, vpns: npt.NDArray[np.int64], mm: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the slot in ``ptes`` (-1: not mapped), the folio, and the page in it of each virtual page."""
+    """Return the slot in ``ptes`` (-1: not mapped), the folio (-1: none), and the page in it of each virtual page."""
     pop = population
     slot, folio, page = (np.full(len(vpns), -1, np.int64) for _ in range(3))
     index = FolioIndex(pop.folio_pfn, pop.folio_order)
@@ -232,10 +238,12 @@ def _locate(
         folio[here] = np.where(mapped & (by_entry >= 0), by_entry, np.where(inside, by_offset, -1))
         pfn = pte.pfn(pop.ptes[at]).astype(np.int64)
         page[here] = np.where(mapped & (by_entry >= 0), pfn - pop.folio_pfn[folio[here]].astype(np.int64), distance)
-    if np.any(folio < 0):
-        wrong = int(vpns[np.flatnonzero(folio < 0)[0]])
-        raise ValueError(f"{name}: expected pages of folios of the population, got page {wrong:#x}, which is of none")
     return slot, folio, page
+
+
+def pages_of_folios(population: Arrays, vpns: npt.NDArray[np.int64], mm: int = 0) -> npt.NDArray[np.int64]:
+    """Return those of the virtual pages that belong to a folio of the population."""
+    return vpns[_locate(population, vpns, mm)[1] >= 0]
 
 
 _Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]

@@ -377,6 +377,34 @@ def test_recorded_case_without_setup_follows_its_actions(changed_case):
     assert changed_case("x72-slots3_o2", setup=None) == ""
 
 
+def test_actions_share_one_swap_device(changed_case):
+    """What the first call put into the three slots is there at the second."""
+    document = json.loads((DATA / "captures" / "splits" / "cases.json").read_text())
+    for name in ("x72-slots3_o2", "x612-slots3_o2"):
+        (case,) = (case for case in document["cases"] if case["case"] == name)
+        assert changed_case(name, actions=case["actions"] * 2) == ""
+
+
+def test_references_last_until_the_end(changed_case, tmp_path):
+    """A capture after a read does not show them; pages that belong to no folio are passed over."""
+    document = json.loads((DATA / "captures" / "splits" / "cases.json").read_text())
+    (case,) = (case for case in document["cases"] if case["case"] == "x70-ref_swap_o4")
+    before = (DATA / "captures" / "splits" / "x70-ref_swap_o4.before.npz").read_bytes()
+    (tmp_path / "x70-ref_swap_o4.mid.npz").write_bytes(before)
+    read = [{"call": "read"}, {"call": "snapshot", "phase": "mid"}]
+    assert changed_case("x70-ref_swap_o4", actions=[*read, *case["actions"]]) == ""
+    assert changed_case("x72-frag_o4", not_visible={"zero_filled": {"a": [[1 << 20, 1 << 21]]}}) == ""
+
+
+def test_owner_of_a_file(changed_case):
+    """Who may write the file pages out its 64 pages, but not the two copies of a private map, which have no swap."""
+    document = json.loads((DATA / "captures" / "splits" / "cases.json").read_text())
+    (case,) = (case for case in document["cases"] if case["case"] == "x72-file_other_priv")
+    for owner in ({"owner_uid": 1000}, {"mode": "0666"}):
+        setup = [step | owner if step["call"] == "make_file" else step for step in case["setup"]]
+        assert "after: 62 pages" in changed_case("x72-file_other_priv", setup=setup)
+
+
 def test_damaged_cases(changed_case, tmp_path):
     for changes, message in (
         ({"actions": [{"call": "MADV_COLLAPSE"}]}, "unknown action 'MADV_COLLAPSE'"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ import numpy.typing as npt
 from rmapfast import pte
 from rmapfast.captures import Capture, CaptureError
 from rmapfast.editions import preset_of
-from rmapfast.flags import FolioFlag
+from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
 from rmapfast.layout import FolioIndex
 from rmapfast.loop import MADVISE_ACTIONS, madvise, reclaim
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.swap import Swap
-from rmapfast.unseen import assume_pages
+from rmapfast.unseen import assume_pages, pages_of_folios
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
 
 CASES_FILE = "cases.json"
@@ -54,6 +54,8 @@ _ASSUMED = {
     "extra_references": "extra_references",
     "also_mapped_by_child": "shared",
 }
+# Those of them that reads of the process, and earlier actions, leave as they are.
+_LASTING = {"pinned", "extra_references", "shared"}
 # Counter of /sys/kernel/mm/transparent_hugepage/hugepages-*/stats or of /proc/vmstat -> event.
 _SIZE_COUNTERS = {
     "split": "folio_splits",
@@ -174,23 +176,27 @@ class _Replay:
         self.events: Counter[str] = Counter()
         self.differences: list[str] = []
         self.pages = 0
+        self.setup = case["setup"] or []
+        self.not_visible = case["not_visible"] or {}
         self.owner = True
         self.memcg = any(str(action["call"]).startswith("memory.") for action in case["actions"])
 
-    def capture(self, phase: str, assume: bool = False) -> Population:
-        """Load a capture of the case as a population; with what it cannot show, if asked."""
+    def capture(self, phase: str, assumed: Collection[str] = ()) -> Population:
+        """Load a capture of the case as a population, with these of the things that it cannot show."""
         path = self.directory / f"{self.name}.{phase}.npz"
         if not path.exists():
             raise CaptureError(f"{path}: missing; case {self.name} needs it")
-        orders = [int(order) for order in self.case["folio_order"].values()]
+        orders = [int(order) for order in self.case["folio_order"].values() if order is not None]
         population = Population.from_captures([Capture.load(path)], folio_order=max(orders, default=0))
-        if assume:
-            assume_pages(population, self.assumed_pages())
+        if assumed:
+            # A page that was given back before, or is in swap, belongs to no folio.
+            pages = {name: pages_of_folios(population, vpns) for name, vpns in self.assumed_pages().items()}
+            assume_pages(population, {name: vpns for name, vpns in pages.items() if name in assumed})
         return population
 
     def map_start(self, name: str) -> int:
         """Return the first page number of a map."""
-        for step in (*self.case["actions"], *(self.case["setup"] or [])):
+        for step in (*self.case["actions"], *self.setup):
             if step.get("map") == name and "start" in step:
                 return int(step["start"]) // 4096 - int(step["page"])
         raise CaptureError(f"{self.directory / CASES_FILE}: case {self.name}: no address of map {name}")
@@ -198,7 +204,7 @@ class _Replay:
     def assumed_pages(self) -> dict[str, npt.NDArray[np.int64]]:
         """Return what the case says that its captures do not show, as page numbers."""
         pages: dict[str, list[npt.NDArray[np.int64]]] = {}
-        for name, given in self.case["not_visible"].items():
+        for name, given in self.not_visible.items():
             if name not in _ASSUMED:
                 continue
             by_map = given if isinstance(given, dict) else {"a": given}
@@ -209,7 +215,7 @@ class _Replay:
         return {name: np.concatenate(spans) for name, spans in pages.items()}
 
     def swap(self, population: Population) -> Swap | bool:
-        """Return the swap device: every slot free but those that entries of the population use."""
+        """Return the swap device: every slot is free that no entry and no written shmem folio uses."""
         if self.case["swap"] is None:
             return False
         free = np.ones(int(self.case["swap"]["slots"]) + 1, bool)
@@ -218,28 +224,38 @@ class _Replay:
         # The type of the area stands above the offset (rmapfast.captures).
         offsets &= np.uint64((1 << 47) - 1)
         free[offsets[offsets < len(free)]] = False
+        shmem = (folio_kind(population.folio_flags) == FOLIO_KINDS.index("shmem")) & (
+            (population.folio_flags & np.uint32(FolioFlag.FREED)) != 0
+        )
+        for offset, order in zip(population.folio_swap[shmem].tolist(), population.folio_order[shmem], strict=True):
+            if offset:  # slot 0 is the header of the device
+                free[offset : offset + (1 << order)] = False
         return Swap(free=free)
+
+    def owns(self, uid: int) -> bool:
+        """Whether this user owns the file, or may write it."""
+        file: Mapping[str, Any] = next((step for step in self.setup if step.get("call") == "make_file"), {})
+        return uid in (0, int(file.get("owner_uid", 0))) or bool(int(file.get("mode", "0644"), 8) & 0o002)
 
     def compare(self) -> RecordedCase:
         """Follow the actions; compare at each snapshot and at the end."""
-        state = self.capture("before", assume=True)
+        state = self.capture("before", assumed=set(_ASSUMED.values()))
         cached = _cached_pages(state)
-        swap = self.swap(state)
         unknown = False
         for action in self.case["actions"]:
             call = str(action["call"])
             if call == "snapshot":
-                snapshot = self.capture(str(action["phase"]))
+                phase = str(action["phase"])
                 if unknown:  # the process touched pages: go on from what it had then
-                    state, unknown = snapshot, False
+                    state, unknown = self.capture(phase, assumed=_LASTING), False
                 else:
-                    self.compare_pages(str(action["phase"]), state, snapshot)
+                    self.compare_pages(phase, state, self.capture(phase))
             elif call == "seteuid":
-                self.owner = int(action["uid"]) == 0
+                self.owner = self.owns(int(action["uid"]))
             elif call == "read":
                 unknown = True
             else:
-                result = self.act(action, state, swap)
+                result = self.act(action, state, self.swap(state))
                 assert result.after is not None
                 state = result.after
                 self.events.update(dict(result.events))
