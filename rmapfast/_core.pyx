@@ -77,7 +77,7 @@ cdef dict _SWAP_SPLIT = {
     "all-slots": RMF_SWAP_SPLIT_ALL_SLOTS,
 }
 cdef dict _ADVICE = {"MADV_PAGEOUT": RMF_MADV_PAGEOUT, "MADV_COLD": RMF_MADV_COLD, "MADV_FREE": RMF_MADV_FREE}
-cdef tuple _ROOM = ("reclaim", "madvise")
+cdef tuple _ROOM = ("reclaim", "underused", "madvise")
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
@@ -240,8 +240,8 @@ cdef class Run:
     change while it lives. With `fast`, regular folios are visited many at a time; the result is the same.
 
     `swap` is a Swap or None. `room` says which folios may be split: "reclaim", those that memory.reclaim splits;
-    "madvise", all; None, none. With room the Run works on longer copies of the arrays per folio and of the rmap, which
-    arrays() returns.
+    "underused", with those of zero-filled pages; "madvise", all; None, none. With room the Run works on longer copies
+    of the arrays per folio and of the rmap, which arrays() returns.
     """
 
     cdef rmf_run *run
@@ -283,7 +283,7 @@ cdef class Run:
             limited = swap is not None and (swap.slots is not None or swap.fragmented)
             self._make_room(
                 population,
-                RMF_SPLITTER_MADVISE if room == "madvise" else RMF_SPLITTER_RECLAIM if limited
+                RMF_SPLITTER_MADVISE if room == "madvise" else RMF_SPLITTER_RECLAIM if limited or room == "underused"
                 else RMF_SPLITTER_SHRINKER,
             )
         if trace:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES, Events
+from rmapfast.flags import FolioFlag
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
@@ -61,6 +62,7 @@ def reclaim(
     arch: str | os.PathLike[str] | Arch | None = None,
     entry: str = "memory.reclaim",
     swap: Swap | bool | int | str = True,
+    max_ptes_none: int | None = None,
     engine: str = "c",
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
@@ -89,6 +91,10 @@ def reclaim(
         Write to memory.reclaim, or MADV_PAGEOUT over every VMA, a call for each (no reference check, no target).
     swap : Swap, bool, int or str
         Swap space: a device, or True for an unlimited one, False for none, else a size.
+    max_ptes_none : int, optional
+        khugepaged/max_ptes_none, with ``entry='memory.reclaim'``: the deferred-split shrinker splits a THP of which
+        more pages than so many hold only zeroes (:func:`assume_pages`). By default all but one page of a THP, as
+        kernels boot: then it splits none for that.
     engine : {'c', 'general', 'reference'}
         ``c`` is the C library. ``general`` is the C library without its fast paths: it takes every folio through all
         rules, so its own speed may be compared between policies. ``reference`` is the slow plain-Python model. The
@@ -143,6 +149,10 @@ def reclaim(
         raise ValueError(f"threads: expected none with an executor, which has workers of its own, got {threads!r}")
     if executor is None and workers is not None:
         raise ValueError(f"workers: expected with an executor only, got {workers!r}; without one, give threads=")
+    if max_ptes_none is not None:
+        max_ptes_none = checked_integer("max_ptes_none", max_ptes_none, 0, population.ptrs_per_pte - 1)
+        if entry != "memory.reclaim":
+            raise ValueError(f"max_ptes_none: expected with entry='memory.reclaim' only, got entry={entry!r}")
     arch = _arch.get(arch or population.arch or "x86-64")
     # A name that no vector has is refused here, not when the run is priced.
     vector = resolve_costs(arch if costs is None else costs)
@@ -153,9 +163,11 @@ def reclaim(
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
         engine=engine,
         progress=progress,
+        max_ptes_none=max_ptes_none,
     )
     outcome = None
-    if isinstance(population, PopulationSpec) and entry == "memory.reclaim" and engine != "reference":
+    by_block = entry == "memory.reclaim" and engine != "reference" and max_ptes_none is None
+    if isinstance(population, PopulationSpec) and by_block:
         outcome = _block_by_block(population, task, threads, executor, workers)
     if outcome is not None:
         described = population.describe()
@@ -171,6 +183,7 @@ def reclaim(
         check_population(population, arch)
         described = population.describe()
         outcome = _in_memory(population if in_place else population.copy(), entry, task)
+    unusual = {} if max_ptes_none is None else {"max_ptes_none": max_ptes_none}
     return Result(
         policy=task.policy,
         arch=arch,
@@ -184,7 +197,9 @@ def reclaim(
         batch_lengths=outcome.batch_lengths,
         costs=vector,
         wall_s=outcome.wall_s,
-        provenance=provenance(target=target, entry=entry, swap=_as_text(swap), engine=engine, threads=threads or 1)
+        provenance=provenance(
+            target=target, entry=entry, swap=_as_text(swap), engine=engine, threads=threads or 1, **unusual
+        )
         | {"input_hash": population.input_hash},
         peak_rss_bytes=peak_rss_bytes(),
         ret=outcome.ret,
@@ -384,6 +399,8 @@ class _Task:
         Base pages to free, with ``entry='memory.reclaim'``.
     engine : str
     progress : callable or None
+    max_ptes_none : int or None
+        As for :func:`reclaim`.
     """
 
     policy: Policy | PolicyFunction
@@ -392,6 +409,7 @@ class _Task:
     target_pages: int
     engine: str
     progress: Callable[[int], None] | None
+    max_ptes_none: int | None = None
 
     @property
     def fast(self) -> bool:
@@ -487,18 +505,34 @@ def _take_over(
         setattr(population, name, array)
 
 
+def _deferred_queue(population: Population) -> npt.NDArray[np.uint32]:
+    """Return the anonymous THPs, which are queued from their first fault on, and all partially mapped folios."""
+    flags = population.folio_flags
+    anon = (flags & np.uint32(FolioFlag.ANON | FolioFlag.FREED)) == FolioFlag.ANON
+    large = population.folio_order > 0
+    thp = (1 << population.folio_order.astype(np.int64)) == population.ptrs_per_pte
+    partial = (flags & np.uint32(FolioFlag.PARTIALLY_MAPPED)) != 0
+    return np.flatnonzero(anon & large & (thp | partial)).astype(np.uint32)
+
+
 def _memory_reclaim(population: Population, task: _Task) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     start = time.perf_counter()
+    room = "reclaim"
+    queue: dict[str, Any] = {}
+    if task.max_ptes_none is not None:
+        room, queue = "underused", {"deferred": _deferred_queue(population), "max_ptes_none": task.max_ptes_none}
     if task.engine == "reference":
         from rmapfast import reference
 
-        record = reference.reclaim(population, task.target_pages, policy=task.policy, arch=task.arch, swap=task.swap)
+        record = reference.reclaim(
+            population, task.target_pages, policy=task.policy, arch=task.arch, swap=task.swap, **queue
+        )
         return _outcome_of_reference(population, record, start)
-    run = _core.Run(population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="reclaim")
+    run = _core.Run(population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room=room)
     lists = population.lru_inactive, population.lru_active
     inactive, active = (_ring(lru, run.folio_capacity) for lru in lists)
-    run.reclaim_start(inactive, len(lists[0]), active, len(lists[1]), task.target_pages)
+    run.reclaim_start(inactive, len(lists[0]), active, len(lists[1]), task.target_pages, **queue)
     try:
         while run.reclaim_step(BUDGET):
             if task.progress:

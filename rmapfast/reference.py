@@ -2492,8 +2492,9 @@ class Kernel:
         self.record.count("deferred_scans")
         folio = self.folio(index)
         if not folio.partially_mapped:
-            threshold = self.max_ptes_none
-            if not folio.evictable or folio.poisoned or threshold >= MAX_PTES_NONE or folio.zero_pages <= threshold:
+            # As kernels boot, it is all but one page of a THP: then no folio is underused.
+            looked_for = self.max_ptes_none < self.population.ptrs_per_pte - 1
+            if not looked_for or not folio.evictable or folio.poisoned or folio.zero_pages <= self.max_ptes_none:
                 return
         if folio.locked or (self.split(folio, isolated=False) is None and folio.partially_mapped):
             self.record.deferred.append(index)

@@ -536,3 +536,36 @@ def split_vma(population, first, end):
     arrays["rmap_start"] = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.uint64)
     arrays["rmap_vma"] = np.array([vma for row in rows for vma in row], np.uint32)
     return rf.Population(ptrs_per_pte=table, arch=population.arch, **arrays)
+
+
+@pytest.mark.parametrize("engine", ["c", "general", "reference"])
+def test_underused_thps(engine):
+    """Each of two THPs has 504 zero-filled pages; the shrinker splits it if that is more than max_ptes_none."""
+    for max_ptes_none, splits in ((None, 0), (0, 2), (503, 2), (504, 0), (511, 0)):
+        population = rf.Population.synthetic("4MiB", kind="anon", orders=9)
+        first = int(population.vma_start[0])
+        rf.assume_pages(population, {"zero_filled": [first + page for page in range(1024) if page % 64]})
+        result = rf.reclaim(
+            population, "4MiB", policy="v7.2", arch="x86-64", swap=False, max_ptes_none=max_ptes_none, engine=engine
+        )
+        assert result.events["folio_splits"] == splits
+        assert result.came_back_pages == 504 * splits
+        assert result.reclaimed_pages == 0
+
+
+def test_a_thp_of_zeroes_alone_is_not_underused_as_kernels_boot():
+    for engine in ("c", "reference"):
+        population = rf.Population.synthetic("2MiB", kind="anon", orders=9)
+        first = int(population.vma_start[0])
+        rf.assume_pages(population, {"zero_filled": range(first, first + 512)})
+        result = rf.reclaim(population, "2MiB", arch="x86-64", swap=False, max_ptes_none=511, engine=engine)
+        assert result.events["folio_splits"] == 0
+        assert result.events["deferred_scans"] == 1
+
+
+def test_max_ptes_none_out_of_range():
+    population = rf.Population.synthetic("2MiB", kind="anon", orders=9)
+    with pytest.raises(ValueError, match="max_ptes_none: expected"):
+        rf.reclaim(population, "2MiB", arch="x86-64", max_ptes_none=512)
+    with pytest.raises(ValueError, match=r"max_ptes_none: expected with entry=.memory\.reclaim."):
+        rf.reclaim(population, arch="x86-64", entry="pageout", max_ptes_none=64)

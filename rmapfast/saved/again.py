@@ -139,6 +139,8 @@ def _again(run: Result, saved: Comparison) -> Result:
     if run.entry in MADVISE_ACTIONS:
         made = Population.of(population) if isinstance(population, PopulationSpec) else population
         return MadviseCall.again(arguments)(made, **options)
+    if "max_ptes_none" in arguments:
+        options["max_ptes_none"] = arguments["max_ptes_none"]
     return reclaim(population, run.target_pages << run.arch.page_shift, entry=run.entry, **options)
 
 

@@ -278,8 +278,12 @@ class _Replay:
             return result
         if call not in ("memory.reclaim", "memory.force_empty"):
             raise CaptureError(f"{self.directory / CASES_FILE}: case {self.name}: unknown action {call!r}")
+        none = [int(step["value"]) for step in self.setup if str(step.get("name")).endswith("max_ptes_none")]
         target = action["bytes"] if action.get("bytes") else state.nr_pages << state.page_shift
-        return reclaim(state, int(target), policy=self.policy, swap=swap, engine=self.engine, in_place=True)
+        return reclaim(
+            state, int(target), policy=self.policy, swap=swap, max_ptes_none=none[-1] if none else None,
+            engine=self.engine, in_place=True,
+        )  # fmt: skip
 
     def compare_pages(self, phase: str, model: Population, real: Population) -> None:
         """Compare the state and the order of every page."""
