@@ -252,7 +252,7 @@ class _Replay:
                     self.compare_pages(phase, state, self.capture(phase))
             elif call == "seteuid":
                 self.owner = self.owns(int(action["uid"]))
-            elif call == "read":
+            elif call in ("read", "write"):
                 unknown = True
             else:
                 result = self.act(action, state, self.swap(state))
