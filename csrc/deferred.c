@@ -9,24 +9,23 @@ void rmf_deferred_free(struct rmf_run *run)
 	run->deferred = (struct rmf_deferred){ 0 };
 }
 
-int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
-		     uint32_t max_ptes_none, struct rmf_fault *fault)
+/* Whether the folio is on the queue when a run begins. */
+static bool queued_before(const struct rmf_run *run, uint64_t folio)
 {
-	const uint32_t flagged = RMF_FOLIO_ANON | RMF_FOLIO_PARTIALLY_MAPPED,
-		       may = flagged | RMF_FOLIO_FREED;
+	const uint32_t flags = run->pop.folio_flags[folio];
+
+	if (!(flags & RMF_FOLIO_ANON) || (flags & RMF_FOLIO_FREED))
+		return false;
+	return (flags & RMF_FOLIO_PARTIALLY_MAPPED) ||
+	       (rmf_looks_for_underused(run) &&
+		rmf_folio_nr_pages(&run->pop, folio) == run->pop.ptrs_per_pte);
+}
+
+int rmf_deferred_set(struct rmf_run *run)
+{
 	const uint64_t capacity = run->pop.nr_folios;
 	struct rmf_deferred *queue = &run->deferred;
-	uint64_t *listed = folios ? rmf_folio_bits(&run->pop) : NULL;
-	int error = 0;
 
-	if (folios) {
-		if (!listed)
-			return RMF_ENOMEM;
-		error = rmf_folios_check(&run->pop, folios, nr, "deferred", listed, fault);
-		free(listed);
-	}
-	if (error)
-		return error;
 	rmf_deferred_free(run);
 	queue->folios = malloc((capacity + 1) * sizeof(*queue->folios));
 	queue->queued = calloc(capacity + 1, 1);
@@ -35,14 +34,9 @@ int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
 		return RMF_ENOMEM;
 	}
 	queue->capacity = capacity;
-	queue->max_ptes_none = max_ptes_none;
-	for (uint64_t i = 0; folios && i < nr; i++)
-		rmf_deferred_add(run, folios[i]);
-	if (folios)
-		return 0;
 	for (uint64_t i = rmf_next_large_folio(&run->pop, 0); i < capacity;
 	     i = rmf_next_large_folio(&run->pop, i + 1))
-		if ((run->pop.folio_flags[i] & may) == flagged)
+		if (queued_before(run, i))
 			rmf_deferred_add(run, i);
 	return 0;
 }

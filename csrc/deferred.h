@@ -5,12 +5,18 @@
 
 #include "run.h"
 
-/* Give the run an empty queue with room for all its folios, then put these folios on it; with
- * NULL all those that are flagged as partially mapped, in the order of their numbers. The queue
- * belongs to the run until rmf_deferred_free(). Returns 0, RMF_ENOMEM, or RMF_EINVAL with *fault
- * filled in. */
-int rmf_deferred_set(struct rmf_run *run, const uint32_t *folios, uint64_t nr,
-		     uint32_t max_ptes_none, struct rmf_fault *fault);
+/* Whether run->max_ptes_none lets any THP be underused. It does not as kernels boot, when it is all
+ * but one page of a THP. */
+static inline bool rmf_looks_for_underused(const struct rmf_run *run)
+{
+	return run->max_ptes_none < run->pop.ptrs_per_pte - 1;
+}
+
+/* Give the run a queue, with the folios on it that are flagged as partially mapped, in the order of
+ * their numbers. Kernels queue each anonymous THP at its first fault; these are on it too where the
+ * shrinker looks for underused ones, and would be dropped by it unseen elsewhere. The queue belongs
+ * to the run until rmf_deferred_free(). Returns 0 or RMF_ENOMEM. */
+int rmf_deferred_set(struct rmf_run *run);
 void rmf_deferred_free(struct rmf_run *run);
 
 /* Put a folio on the queue if there is one, or take it off. */

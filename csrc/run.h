@@ -69,7 +69,6 @@ struct rmf_deferred {
 	uint64_t nr_entries;
 	uint64_t n; /* folios on the queue */
 	uint64_t carry; /* what the shrinker was to scan and did not */
-	uint32_t max_ptes_none; /* a folio with more zero-filled pages is underused */
 };
 
 /* A cluster of swap slots, swap.h. */
@@ -121,6 +120,7 @@ struct rmf_run {
 	bool swap_fragmented; /* no run of slots is free */
 	struct rmf_swap_map *swap_map; /* or NULL */
 	int64_t swap_used; /* slots taken, less those given back */
+	uint32_t max_ptes_none; /* khugepaged/max_ptes_none, deferred.h */
 	uint64_t swap_refusals; /* how often a swap device had no room for a folio */
 	/* memory.reclaim: it has to look at its lists when the last slot is taken. After that it
 	 * does not scan swapbacked folios any more; those that came off the lists since have so

@@ -14,17 +14,14 @@ static bool underused(const struct rmf_run *run, uint32_t folio)
 	const uint32_t nr = rmf_folio_nr_pages(pop, folio);
 	uint32_t zero = 0;
 
-	/* as kernels boot, all but one page of a THP: then no folio is underused */
-	if (run->deferred.max_ptes_none >= pop->ptrs_per_pte - 1)
-		return false;
-	if (!(pop->folio_flags[folio] & RMF_FOLIO_PAGE_FLAGS))
+	if (!rmf_looks_for_underused(run) || !(pop->folio_flags[folio] & RMF_FOLIO_PAGE_FLAGS))
 		return false;
 	for (uint32_t i = 0; i < nr; i++) {
 		if (flags[i] & RMF_PAGE_HWPOISON)
 			return false;
 		zero += (flags[i] & RMF_PAGE_ZERO) != 0;
 	}
-	return zero > run->deferred.max_ptes_none;
+	return zero > run->max_ptes_none;
 }
 
 /* One folio of deferred_split_scan(). Returns whether it was split. */

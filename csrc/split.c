@@ -4,6 +4,7 @@
 #include "deferred.h"
 #include "folio.h"
 #include "rmap.h"
+#include "swap.h"
 #include "tlb.h"
 #include "unmap.h"
 #include "walk.h"
@@ -58,32 +59,38 @@ bool rmf_all_pages_have(const struct rmf_population *pop, uint64_t folio, uint8_
 	return all == flag;
 }
 
-/* Whether the folio may be split. A folio that goes to swap is never put on the deferred-split
- * queue on its way; a lazyfree one may be. */
-static bool may_split(uint32_t flags, enum rmf_splitter splitter)
+/* Whether a folio may find no run of swap slots. It does not without swap space, which nobody looks
+ * for then. */
+static bool may_lack_slots(const struct rmf_run *run)
+{
+	return run->swap_map || run->swap_fragmented ||
+	       (rmf_swap_configured(run) && rmf_swap_free_slots(run) < run->pop.nr_folios
+									       << RMF_MAX_ORDER);
+}
+
+/* Whether memory.reclaim may split the folio. A folio that goes to swap is never put on the
+ * deferred-split queue on its way; a lazyfree one may be. */
+static bool reclaim_may_split(const struct rmf_run *run, uint32_t flags, bool may_lack)
 {
 	const uint32_t kind = flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED);
 
-	switch (splitter) {
-	case RMF_SPLITTER_SHRINKER:
-		return kind == RMF_FOLIO_ANON || (flags & RMF_FOLIO_PARTIALLY_MAPPED);
-	case RMF_SPLITTER_RECLAIM:
-		return kind;
-	case RMF_SPLITTER_MADVISE:
-		break;
-	}
-	return true;
+	return kind == RMF_FOLIO_ANON || (flags & RMF_FOLIO_PARTIALLY_MAPPED) ||
+	       (may_lack && kind) || (rmf_looks_for_underused(run) && (kind & RMF_FOLIO_ANON));
 }
 
-void rmf_split_room(const struct rmf_population *pop, enum rmf_splitter splitter, uint64_t *folios,
+void rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64_t *folios,
 		    uint64_t *pairs)
 {
+	const struct rmf_population *pop = &run->pop;
+	const bool may_lack = may_lack_slots(run);
+
 	*folios = *pairs = 0;
 	for (uint64_t i = rmf_next_large_folio(pop, 0); i < pop->nr_folios;
 	     i = rmf_next_large_folio(pop, i + 1)) {
 		uint64_t pieces = rmf_folio_nr_pages(pop, i) - 1;
 
-		if (!may_split(pop->folio_flags[i], splitter))
+		if (splitter == RMF_SPLITTER_RECLAIM &&
+		    !reclaim_may_split(run, pop->folio_flags[i], may_lack))
 			continue;
 		*folios += pieces;
 		*pairs += pieces * (pop->rmap_start[i + 1] - pop->rmap_start[i]);

@@ -5,16 +5,13 @@
 
 #include "run.h"
 
-/* Who may split folios. */
-enum rmf_splitter {
-	RMF_SPLITTER_SHRINKER, /* memory.reclaim with swap space that always has room, or without */
-	RMF_SPLITTER_RECLAIM, /* memory.reclaim with other swap space */
-	RMF_SPLITTER_MADVISE,
-};
+/* What a run does that may split folios. */
+enum rmf_splitter { RMF_SPLITTER_RECLAIM, RMF_SPLITTER_MADVISE };
 
 /* How many folios and rmap pairs the pieces would be if all folios were split that may be. A run
- * whose arrays have so much more room can split whatever it comes to. */
-void rmf_split_room(const struct rmf_population *pop, enum rmf_splitter splitter, uint64_t *folios,
+ * whose arrays have so much more room can split whatever it comes to. The run has its swap space.
+ */
+void rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64_t *folios,
 		    uint64_t *pairs);
 
 /* Split a folio of order 1 or more, on which the caller has one of the references. Returns false if

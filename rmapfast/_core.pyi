@@ -104,6 +104,7 @@ class Run:
         swap: Swap | None = None,
         fast: bool = False,
         room: str | None = None,
+        max_ptes_none: int | None = None,
     ) -> None: ...
     def try_to_unmap_one(self, folio: int, vma: int, ttu: int) -> bool: ...
     def folio_referenced_one(self, folio: int, vma: int) -> tuple[bool, int, int, int]: ...
@@ -118,8 +119,6 @@ class Run:
         active: npt.NDArray[np.uint32],
         nr_active: int,
         target_pages: int,
-        deferred: npt.NDArray[np.uint32] | None = None,
-        max_ptes_none: int = 511,
     ) -> None: ...
     def reclaim_step(self, budget: int) -> bool: ...
     def madvise_start(

@@ -77,7 +77,7 @@ cdef dict _SWAP_SPLIT = {
     "all-slots": RMF_SWAP_SPLIT_ALL_SLOTS,
 }
 cdef dict _ADVICE = {"MADV_PAGEOUT": RMF_MADV_PAGEOUT, "MADV_COLD": RMF_MADV_COLD, "MADV_FREE": RMF_MADV_FREE}
-cdef tuple _ROOM = ("reclaim", "underused", "madvise")
+cdef tuple _ROOM = ("reclaim", "madvise")
 cdef dict _GUARD = {"none": RMF_GUARD_NONE, "contiguous": RMF_GUARD_CONTIGUOUS}
 
 
@@ -240,8 +240,8 @@ cdef class Run:
     change while it lives. With `fast`, regular folios are visited many at a time; the result is the same.
 
     `swap` is a Swap or None. `room` says which folios may be split: "reclaim", those that memory.reclaim splits;
-    "underused", with those of zero-filled pages; "madvise", all; None, none. With room the Run works on longer copies
-    of the arrays per folio and of the rmap, which arrays() returns.
+    "madvise", all; None, none. With room the Run works on longer copies of the arrays per folio and of the rmap, which
+    arrays() returns. `max_ptes_none` is that of khugepaged; None as kernels boot.
     """
 
     cdef rmf_run *run
@@ -268,7 +268,8 @@ cdef class Run:
             rmf_deferred_free(self.run)
         PyMem_Free(self.run)
 
-    def __init__(self, population, policy, arch, *, guard="none", trace=False, swap=None, fast=False, room=None):
+    def __init__(self, population, policy, arch, *, guard="none", trace=False, swap=None, fast=False, room=None,
+                 max_ptes_none=None):
         if self._arrays:
             raise ValueError("a Run is made once; make a new one")
         if guard not in _GUARD:
@@ -279,13 +280,9 @@ cdef class Run:
         _fill_policy(&self.run.policy, policy)
         self._set_population(population, arch, False)
         self._set_swap(swap)
+        self.run.max_ptes_none = population.ptrs_per_pte - 1 if max_ptes_none is None else max_ptes_none
         if room is not None:
-            limited = swap is not None and (swap.slots is not None or swap.fragmented)
-            self._make_room(
-                population,
-                RMF_SPLITTER_MADVISE if room == "madvise" else RMF_SPLITTER_RECLAIM if limited or room == "underused"
-                else RMF_SPLITTER_SHRINKER,
-            )
+            self._make_room(population, RMF_SPLITTER_MADVISE if room == "madvise" else RMF_SPLITTER_RECLAIM)
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
@@ -329,7 +326,7 @@ cdef class Run:
         cdef uint64_t folios, pairs
         cdef unsigned int i
         with nogil:
-            rmf_split_room(pop, splitter, &folios, &pairs)
+            rmf_split_room(self.run, splitter, &folios, &pairs)
         if not folios:
             return
         folios += pop.nr_folios
@@ -474,25 +471,16 @@ cdef class Run:
             raise ValueError("room: a folio was to be split, and the arrays have no room for its pieces")
         return 0
 
-    def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages, deferred=None, max_ptes_none=511):
-        """Call rmf_reclaim_start(). Both arrays have `folio_capacity` elements; their first nr_* are the lists.
-
-        `deferred` has the folios on the deferred-split queue; None: those with PARTIALLY_MAPPED, by number.
-        """
+    def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages):
+        """Call rmf_reclaim_start(). Both arrays have `folio_capacity` elements; their first nr_* are the lists."""
         cdef rmf_fault fault
         cdef int error
         self._check_rings(inactive, nr_inactive, active, nr_active)
         cdef uint32_t *i = <uint32_t *>cnp.PyArray_DATA(inactive)
         cdef uint32_t *a = <uint32_t *>cnp.PyArray_DATA(active)
         cdef uint64_t nr_i = nr_inactive, nr_a = nr_active, target = target_pages
-        cdef const uint32_t *queue = NULL
-        cdef uint64_t nr_queue = 0
-        cdef uint32_t none = max_ptes_none
-        if deferred is not None:
-            _checked("deferred", deferred, cnp.NPY_UINT32, False)
-            queue, nr_queue = <const uint32_t *>cnp.PyArray_DATA(deferred), len(deferred)
         with nogil:
-            error = rmf_deferred_set(self.run, queue, nr_queue, none, &fault)
+            error = rmf_deferred_set(self.run)
             if not error:
                 error = rmf_reclaim_start(&self.reclaim, self.run, i, nr_i, a, nr_a, target, &fault)
         _raise_error(error, &fault)

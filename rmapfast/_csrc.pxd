@@ -262,6 +262,7 @@ cdef extern from "run.h" nogil:
         uint64_t swap_end
         bint swap_fragmented
         int64_t swap_used
+        uint32_t max_ptes_none
         rmf_pieces *pieces
         uint64_t nr_given
         rmf_deferred deferred
@@ -273,13 +274,12 @@ cdef extern from "swap.h" nogil:
 
 cdef extern from "split.h" nogil:
     enum rmf_splitter:
-        RMF_SPLITTER_SHRINKER
         RMF_SPLITTER_RECLAIM
         RMF_SPLITTER_MADVISE
-    void rmf_split_room(const rmf_population *pop, rmf_splitter splitter, uint64_t *folios, uint64_t *pairs)
+    void rmf_split_room(const rmf_run *run, rmf_splitter splitter, uint64_t *folios, uint64_t *pairs)
 
 cdef extern from "deferred.h" nogil:
-    int rmf_deferred_set(rmf_run *run, const uint32_t *folios, uint64_t nr, uint32_t max_ptes_none, rmf_fault *fault)
+    int rmf_deferred_set(rmf_run *run)
     void rmf_deferred_free(rmf_run *run)
     void rmf_deferred_list(const rmf_run *run, uint32_t *out)
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES, Events
-from rmapfast.flags import FolioFlag
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
@@ -505,34 +504,33 @@ def _take_over(
         setattr(population, name, array)
 
 
-def _deferred_queue(population: Population) -> npt.NDArray[np.uint32]:
-    """Return the anonymous THPs, which are queued from their first fault on, and all partially mapped folios."""
-    flags = population.folio_flags
-    anon = (flags & np.uint32(FolioFlag.ANON | FolioFlag.FREED)) == FolioFlag.ANON
-    large = population.folio_order > 0
-    thp = (1 << population.folio_order.astype(np.int64)) == population.ptrs_per_pte
-    partial = (flags & np.uint32(FolioFlag.PARTIALLY_MAPPED)) != 0
-    return np.flatnonzero(anon & large & (thp | partial)).astype(np.uint32)
-
-
 def _memory_reclaim(population: Population, task: _Task) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     start = time.perf_counter()
-    room = "reclaim"
-    queue: dict[str, Any] = {}
-    if task.max_ptes_none is not None:
-        room, queue = "underused", {"deferred": _deferred_queue(population), "max_ptes_none": task.max_ptes_none}
     if task.engine == "reference":
         from rmapfast import reference
 
         record = reference.reclaim(
-            population, task.target_pages, policy=task.policy, arch=task.arch, swap=task.swap, **queue
+            population,
+            task.target_pages,
+            policy=task.policy,
+            arch=task.arch,
+            swap=task.swap,
+            max_ptes_none=task.max_ptes_none,
         )
         return _outcome_of_reference(population, record, start)
-    run = _core.Run(population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room=room)
+    run = _core.Run(
+        population,
+        task.compiled_policy,
+        task.arch,
+        swap=task.swap,
+        fast=task.fast,
+        room="reclaim",
+        max_ptes_none=task.max_ptes_none,
+    )
     lists = population.lru_inactive, population.lru_active
     inactive, active = (_ring(lru, run.folio_capacity) for lru in lists)
-    run.reclaim_start(inactive, len(lists[0]), active, len(lists[1]), task.target_pages, **queue)
+    run.reclaim_start(inactive, len(lists[0]), active, len(lists[1]), task.target_pages)
     try:
         while run.reclaim_step(BUDGET):
             if task.progress:

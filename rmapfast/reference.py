@@ -63,8 +63,6 @@ MAX_RECLAIM_RETRIES = 16
 SHRINK_BATCH = 128
 # GUP_PIN_COUNTING_BIAS: so many references of an order-0 folio look like a pin.
 PIN_REFERENCES = 1024
-# khugepaged/max_ptes_none as it is set at boot.
-MAX_PTES_NONE = 511
 
 MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 EINVAL, ENOMEM = 22, 12
@@ -103,7 +101,7 @@ class Record:
     Parameters
     ----------
     ret : bool or int
-        What the kernel function returns; for :func:`shrink_groups` and :func:`reclaim` the base pages freed.
+        What the kernel function returns; for :func:`reclaim` the base pages freed.
     events : dict of str to int
         Count of every event of :data:`EVENT_NAMES`.
     referenced_events : dict of str to int
@@ -1451,7 +1449,12 @@ class Kernel:
         self.folio_of_pfn: dict[int, int] = {}
         # The deferred-split shrinker's rest of passes before, and khugepaged/max_ptes_none.
         self.shrinker_carry = 0
-        self.max_ptes_none = MAX_PTES_NONE
+        self.max_ptes_none = int(population.ptrs_per_pte) - 1
+
+    @property
+    def looks_for_underused(self) -> bool:
+        """Whether a THP can be underused. As kernels boot, max_ptes_none is all but one of its pages: then none is."""
+        return self.max_ptes_none < int(self.population.ptrs_per_pte) - 1
 
     def folio(self, index: SupportsIndex) -> Folio:
         """Return a folio by its number."""
@@ -2346,9 +2349,12 @@ class Kernel:
         self.inactive = [int(index) for index in population.lru_inactive]
         self.active = [int(index) for index in population.lru_active]
         self.listed = {*self.inactive, *self.active}
-        wanted = _core.FOLIO_ANON | _core.FOLIO_PARTIALLY_MAPPED
-        flagged = (population.folio_flags & np.uint32(wanted | _core.FOLIO_FREED)) == wanted
-        self.record.deferred = [int(index) for index in np.flatnonzero(flagged & (population.folio_order > 0))]
+        anon = (population.folio_flags & np.uint32(_core.FOLIO_ANON | _core.FOLIO_FREED)) == _core.FOLIO_ANON
+        queued = (population.folio_flags & np.uint32(_core.FOLIO_PARTIALLY_MAPPED)) != 0
+        if self.looks_for_underused:
+            # Each THP is queued at its first fault.
+            queued |= 1 << population.folio_order.astype(np.int64) == population.ptrs_per_pte
+        self.record.deferred = [int(index) for index in np.flatnonzero(anon & queued & (population.folio_order > 0))]
         for index, (pfn, order) in enumerate(zip(population.folio_pfn, population.folio_order, strict=True)):
             self.folio_of_pfn.update(dict.fromkeys(range(int(pfn), int(pfn) + (1 << int(order))), index))
 
@@ -2492,9 +2498,8 @@ class Kernel:
         self.record.count("deferred_scans")
         folio = self.folio(index)
         if not folio.partially_mapped:
-            # As kernels boot, it is all but one page of a THP: then no folio is underused.
-            looked_for = self.max_ptes_none < self.population.ptrs_per_pte - 1
-            if not looked_for or not folio.evictable or folio.poisoned or folio.zero_pages <= self.max_ptes_none:
+            underused = self.looks_for_underused and folio.zero_pages > self.max_ptes_none
+            if not underused or not folio.evictable or folio.poisoned:
                 return
         if folio.locked or (self.split(folio, isolated=False) is None and folio.partially_mapped):
             self.record.deferred.append(index)
@@ -2740,8 +2745,7 @@ def reclaim(
     policy: Policy | str | BatchRule,
     arch: Arch,
     swap: Swap | None = None,
-    deferred: Sequence[int] | npt.NDArray[np.uint32] | None = None,
-    max_ptes_none: int = MAX_PTES_NONE,
+    max_ptes_none: int | None = None,
 ) -> Record:
     """Reclaim from the population's LRU lists as a write to memory.reclaim does.
 
@@ -2751,11 +2755,9 @@ def reclaim(
         As for :func:`madvise`. Without swap, swapbacked folios are taken off the lists.
     target_pages : int
         Base pages to free.
-    deferred : sequence of int, optional
-        The deferred-split queue; by default the folios that are partially mapped, by number.
-    max_ptes_none : int
+    max_ptes_none : int, optional
         khugepaged/max_ptes_none: a folio on the queue that is not partially mapped is split if more of its pages hold
-        only zeroes.
+        only zeroes. By default as kernels boot: none is.
 
     Returns
     -------
@@ -2763,10 +2765,9 @@ def reclaim(
         ``ret`` is the number of base pages freed.
     """
     kernel = Kernel(population, policy, arch, swap)
+    if max_ptes_none is not None:
+        kernel.max_ptes_none = max_ptes_none
     kernel.load_lists()
-    kernel.max_ptes_none = max_ptes_none
-    if deferred is not None:
-        kernel.record.deferred = [_index("deferred", index, len(population.folio_pfn)) for index in deferred]
     kernel.reclaim(operator.index(target_pages))
     kernel.store_lists()
     kernel.record.ret = kernel.record.events["pages_freed"]

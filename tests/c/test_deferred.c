@@ -11,7 +11,6 @@ static struct world make_queued(uint64_t nr, uint32_t mapped)
 	struct world world = make_world(arch_x86(), policy_v7_0_12());
 	uint32_t vma = add_vma(
 		&world, (struct vma_spec){ .start = VPN, .nr = 16 * nr, .flags = RMF_VMA_ANON });
-	struct rmf_fault fault;
 
 	for (uint64_t i = 0; i < nr; i++) {
 		uint32_t folio = add_folio(&world, (struct folio_spec){ .pfn = PFN + 16 * i,
@@ -25,7 +24,7 @@ static struct world make_queued(uint64_t nr, uint32_t mapped)
 		world.pop->folio_flags[folio] |= RMF_FOLIO_PARTIALLY_MAPPED;
 	}
 	give_room(&world);
-	expect_eq(rmf_deferred_set(world.run, NULL, 0, 511, &fault), 0, "the queue");
+	expect_eq(rmf_deferred_set(world.run), 0, "the queue");
 	return world;
 }
 
@@ -74,13 +73,11 @@ static void test_underused(void)
 {
 	for (uint32_t none = 7; none <= 8; none++) {
 		struct world world = make_queued(1, 16);
-		const uint32_t folios[] = { 0 };
-		struct rmf_fault fault;
 
+		world.run->max_ptes_none = none;
 		world.pop->folio_flags[0] &= ~(uint32_t)RMF_FOLIO_PARTIALLY_MAPPED;
 		for (uint32_t page = 8; page < 16; page++)
 			mark_page(&world, 0, page, RMF_PAGE_ZERO);
-		expect_eq(rmf_deferred_set(world.run, folios, 1, none, &fault), 0, "the queue");
 		expect_eq((int64_t)rmf_shrink_deferred(world.run, 0), none == 7, "underused?");
 		expect_event(&world, RMF_PAGES_CAME_BACK, none == 7 ? 8 : 0);
 		expect_eq((int64_t)world.run->deferred.n, 0, "it has left the queue");
@@ -131,26 +128,13 @@ static void test_who_is_queued(void)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct world world = make_mapped(arch_x86(), policy_v6_14(), VPN, cases[i].order,
 						 cases[i].flags, RMF_VMA_ANON, 0);
-		struct rmf_fault fault;
 
-		expect_eq(rmf_deferred_set(world.run, NULL, 0, 511, &fault), 0, "the queue");
+		expect_eq(rmf_deferred_set(world.run), 0, "the queue");
 		rmf_try_to_unmap_one(world.run, 0, 0, RMF_TTU_BATCH_FLUSH);
 		expect_event(&world, RMF_DEFERRED_SPLITS, cases[i].want);
 		expect_eq((int64_t)world.run->deferred.n, (int64_t)cases[i].want, "on the queue");
 		free_world(&world);
 	}
-}
-
-static void test_bad_queue(void)
-{
-	struct world world = make_queued(2, 1);
-	const uint32_t unknown[] = { 2 }, twice[] = { 1, 1 };
-	struct rmf_fault fault;
-
-	expect_eq(rmf_deferred_set(world.run, unknown, 1, 511, &fault), RMF_EINVAL, "no folio");
-	expect_str(fault.array, "deferred", "the argument");
-	expect_eq(rmf_deferred_set(world.run, twice, 2, 511, &fault), RMF_EINVAL, "twice");
-	free_world(&world);
 }
 
 int main(void)
@@ -160,6 +144,5 @@ int main(void)
 	run_test("underused", test_underused);
 	run_test("without_swap", test_without_swap);
 	run_test("who_is_queued", test_who_is_queued);
-	run_test("bad_queue", test_bad_queue);
 	return report("test_deferred");
 }

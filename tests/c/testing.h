@@ -241,6 +241,7 @@ static inline struct world make_world(struct rmf_arch arch, struct rmf_policy po
 		abort();
 	run->arch = arch;
 	run->policy = policy;
+	run->max_ptes_none = arch.ptrs_per_pte - 1;
 	run->pop.ptrs_per_pte = arch.ptrs_per_pte;
 	run->pop.rmap_start = appended(NULL, 0, &zero, sizeof(zero));
 	add_mm(&world, 3, 0);
@@ -295,7 +296,7 @@ static inline void give_room(struct world *world)
 	struct rmf_population *pop = world->pop;
 	uint64_t folios, pairs;
 
-	rmf_split_room(pop, RMF_SPLITTER_MADVISE, &folios, &pairs);
+	rmf_split_room(world->run, RMF_SPLITTER_MADVISE, &folios, &pairs);
 	folios += pop->nr_folios;
 	pairs += pop->nr_rmap;
 	pop->folio_pfn = resized(pop->folio_pfn, folios, sizeof(*pop->folio_pfn));
