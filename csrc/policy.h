@@ -47,7 +47,6 @@ struct rmf_policy {
 	bool dirty_flush_batch; /* one flush for up to 31 dirty folios, which are written after it
 				 */
 	bool local_tlbi; /* arm64: no broadcast if only the CPU that reclaims ran the mm */
-	bool reclaim_clean;
 	bool shmem_fallback; /* the split of a shmem folio counts as swpout_fallbacks */
 };
 

@@ -6,12 +6,7 @@
 #include "swap.h"
 #include "unmap.h"
 
-enum references {
-	REFERENCES_RECLAIM,
-	REFERENCES_RECLAIM_CLEAN,
-	REFERENCES_KEEP,
-	REFERENCES_ACTIVATE
-};
+enum references { REFERENCES_RECLAIM, REFERENCES_KEEP, REFERENCES_ACTIVATE };
 
 /* Models folio_check_references() of the classic LRU, mm/vmscan.c, Linux v7.0. */
 static enum references folio_check_references(struct rmf_run *run, uint64_t folio)
@@ -30,8 +25,7 @@ static enum references folio_check_references(struct rmf_run *run, uint64_t foli
 			return REFERENCES_ACTIVATE;
 		return REFERENCES_KEEP;
 	}
-	return was_referenced && file && run->policy.reclaim_clean ? REFERENCES_RECLAIM_CLEAN
-								   : REFERENCES_RECLAIM;
+	return REFERENCES_RECLAIM;
 }
 
 bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio)
@@ -291,8 +285,6 @@ static enum rmf_outcome shrink_folio(struct turn *turn)
 	    (*flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) != RMF_FOLIO_ANON) {
 		if (!(*flags & RMF_FOLIO_SWAPBACKED))
 			return RMF_OUTCOME_ACTIVATE;
-		if (references == REFERENCES_RECLAIM_CLEAN)
-			return RMF_OUTCOME_KEEP;
 		step = pageout(turn);
 		if (step != STEP_GO_ON)
 			return outcome_of(step);

@@ -142,7 +142,7 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.swap_single_empty = policy.swap_single == "empty"
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.local_tlbi = policy.local_tlbi
-    p.reclaim_clean, p.shmem_fallback = policy.reclaim_clean, policy.shmem_fallback
+    p.shmem_fallback = policy.shmem_fallback
 
 
 cdef _fill_arch(rmf_arch *a, arch):

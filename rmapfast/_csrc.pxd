@@ -195,7 +195,6 @@ cdef extern from "policy.h" nogil:
         bint sharing_guess
         bint dirty_flush_batch
         bint local_tlbi
-        bint reclaim_clean
         bint shmem_fallback
 
 cdef extern from "events.h" nogil:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -182,28 +182,17 @@ def reclaim(
         check_population(population, arch)
         described = population.describe()
         outcome = _in_memory(population if in_place else population.copy(), entry, task)
-    unusual = {} if max_ptes_none is None else {"max_ptes_none": max_ptes_none}
-    return Result(
-        policy=task.policy,
-        arch=arch,
-        entry=entry,
-        target_pages=described["pages"] if entry == "pageout" else task.target_pages,
-        population=described,
-        after=outcome.after,
-        reclaimed_pages=int(outcome.events[EVENT_NAMES.index("pages_freed")]),
-        events=Events(outcome.events),
-        referenced_events=Events(outcome.referenced_events),
-        batch_lengths=outcome.batch_lengths,
-        costs=vector,
-        wall_s=outcome.wall_s,
-        provenance=provenance(
-            target=target, entry=entry, swap=_as_text(swap), engine=engine, threads=threads or 1, **unusual
-        )
-        | {"input_hash": population.input_hash},
-        peak_rss_bytes=peak_rss_bytes(),
-        ret=outcome.ret,
-        swap_used=outcome.swap_used,
-    )
+    arguments: dict[str, Any] = {
+        "target": target,
+        "entry": entry,
+        "swap": swap,
+        "engine": engine,
+        "threads": threads or 1,
+    }
+    if max_ptes_none is not None:
+        arguments["max_ptes_none"] = max_ptes_none
+    target_pages = described["pages"] if entry == "pageout" else task.target_pages
+    return _result(population, described, entry, target_pages, task, outcome, vector, arguments)
 
 
 def madvise(
@@ -279,26 +268,38 @@ def madvise(
     )
     check_population(population, arch)
     described = population.describe()
-    after = population if in_place else population.copy()
-    if arch.cont_ptes != after.cont_ptes:
-        after.refold(arch.cont_ptes)
-    outcome = _madvise(after, [(action, mm, first, end, owner)], task)
+    outcome = _madvise(population if in_place else population.copy(), [(action, mm, first, end, owner)], task)
+    arguments: dict[str, Any] = {
+        "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
+    }  # fmt: skip
+    return _result(population, described, action, task.target_pages, task, outcome, vector, arguments)
+
+
+def _result(
+    population: Population | PopulationSpec,
+    described: dict[str, Any],
+    entry: str,
+    target_pages: int,
+    task: _Task,
+    outcome: Outcome,
+    costs: CostVector | None,
+    arguments: dict[str, Any],
+) -> Result:
+    """Return the result of a run, with the arguments from which it can be run again."""
     return Result(
         policy=task.policy,
-        arch=arch,
-        entry=action,
-        target_pages=task.target_pages,
+        arch=task.arch,
+        entry=entry,
+        target_pages=target_pages,
         population=described,
         after=outcome.after,
         reclaimed_pages=int(outcome.events[EVENT_NAMES.index("pages_freed")]),
         events=Events(outcome.events),
         referenced_events=Events(outcome.referenced_events),
         batch_lengths=outcome.batch_lengths,
-        costs=vector,
+        costs=costs,
         wall_s=outcome.wall_s,
-        provenance=provenance(
-            action=action, start=start, length=length, mm=mm, owner=owner, swap=_as_text(swap), engine=engine
-        )
+        provenance=provenance(**arguments | {"swap": _as_text(arguments["swap"])})
         | {"input_hash": population.input_hash},
         peak_rss_bytes=peak_rss_bytes(),
         ret=outcome.ret,
@@ -458,14 +459,18 @@ def _block_by_block(
 
 def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
-    if task.arch.cont_ptes != population.cont_ptes:
-        population.refold(task.arch.cont_ptes)
     if entry == "memory.reclaim":
         return _memory_reclaim(population, task)
     vmas = zip(population.vma_mm, population.vma_start, population.vma_end, strict=True)
     return _madvise(
         population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
     )
+
+
+def _refold(population: Population, arch: Arch) -> None:
+    """Fold the contpte blocks of the population as the architecture does."""
+    if arch.cont_ptes != population.cont_ptes:
+        population.refold(arch.cont_ptes)
 
 
 def check_population(population: Population, arch: Arch) -> None:
@@ -506,6 +511,7 @@ def _take_over(
 
 def _memory_reclaim(population: Population, task: _Task) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
+    _refold(population, task.arch)
     start = time.perf_counter()
     if task.engine == "reference":
         from rmapfast import reference
@@ -543,6 +549,7 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
 
 def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]], task: _Task) -> Outcome:
     """Make madvise calls: action, mm, first page, end, and whether the caller owns the files."""
+    _refold(population, task.arch)
     start = time.perf_counter()
     if task.engine == "reference":
         from rmapfast import reference

@@ -81,8 +81,6 @@ class Policy:
     local_tlbi : bool
         Whether arm64 invalidates the TLB of the CPU that reclaims alone, without a broadcast, if no other CPU ran the
         mm and that CPU did: if ``mm_cpumask`` is 1. No edition does, and other architectures have no such rule.
-    reclaim_clean : bool
-        Up to v7.2 a file folio that was referenced before, and is not now, is reclaimed only if it is clean.
     shmem_fallback : bool
         From v7.0 a shmem folio that is split for want of swap slots counts in ``swpout_fallbacks``.
     doc : str
@@ -112,7 +110,6 @@ class Policy:
     sharing: str = "tracked"
     dirty_flush: str = "folio"
     local_tlbi: bool = False
-    reclaim_clean: bool = True
     shmem_fallback: bool = True
     doc: str = field(default="", compare=False, repr=False)
 
@@ -225,7 +222,6 @@ def _presets() -> dict[str, Policy]:
         uffd_wp="whole-batch",
         hwpoison_page0=True,
         mismatch_restores=True,
-        reclaim_clean=False,
         doc="v7.3-rc7: uffd-wp VMAs batch for every folio kind, with a marker in each slot; the walk reads each "
         "marker twice (V73).",
     )

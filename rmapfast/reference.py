@@ -1976,7 +1976,7 @@ class Kernel:
     # --- shrink (section 2.8) ---
 
     def folio_check_references(self, folio: Folio) -> str:
-        """Return activate, keep, reclaim or reclaim_clean."""
+        """Return activate, keep or reclaim."""
         referenced, vm_flags = self.folio_referenced(folio)
         was_referenced, folio.referenced = folio.referenced, False
         if vm_flags & _core.VMA_LOCKED:
@@ -1986,8 +1986,7 @@ class Kernel:
             if was_referenced or referenced > 1 or (vm_flags & _core.VMA_EXEC and not folio.swapbacked):
                 return "activate"
             return "keep"
-        clean_only = was_referenced and not folio.swapbacked and self.policy.reclaim_clean
-        return "reclaim_clean" if clean_only else "reclaim"
+        return "reclaim"
 
     def alloc_swap(self, folio: Folio) -> bool:
         """``folio_alloc_swap()``: slots for all pages, or none."""
@@ -2073,8 +2072,6 @@ class Kernel:
         if folio.dirty and not folio.lazyfree:
             if not folio.swapbacked:
                 return "activated"
-            if references == "reclaim_clean":
-                return "kept"
             # A proposal collects 31 dirty folios for one flush. Only that flush is late here, and what it lets free.
             folio.waits_for_flush = self.policy.dirty_flush == "batch"
             if not folio.waits_for_flush:

@@ -7,6 +7,7 @@ import pytest
 import shared
 
 import rmapfast
+from rmapfast import cli
 
 
 def pytest_configure(config):
@@ -19,3 +20,18 @@ def pytest_configure(config):
 def pytest_runtest_setup(item):
     if item.get_closest_marker("shared") and not shared.PRESENT:
         pytest.skip("the full recorded data is not beside the repository")
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process; (exit status, stdout, stderr)."""
+
+    def run(*argv):
+        capsys.readouterr()
+        try:
+            status = cli.main([str(argument) for argument in argv])
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return run

@@ -35,22 +35,6 @@ ADDED_RUN_KEYS = {
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command in this process; (exit status, stdout, stderr)."""
-
-    def run(*argv):
-        capsys.readouterr()
-        try:
-            status = cli.main([str(argument) for argument in argv])
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
-
-
-@pytest.fixture
 def output(run):
     """Standard output of a command that succeeds and says nothing else."""
 

@@ -1,5 +1,6 @@
 """What describe counts: closed forms on small populations, sums over captures, and the command line."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import cli, contents, plot
+from rmapfast import contents, plot
 
 CAPTURES = Path(__file__).resolve().parent / "data" / "captures"
 SINGLE = sorted(path for path in CAPTURES.glob("*.npz") if ".p1." not in path.name)
@@ -265,17 +266,9 @@ def test_figures_of_other_populations(population):
 
 
 @pytest.fixture
-def run(capsys):
-    def run(*argv):
-        capsys.readouterr()
-        try:
-            status = cli.main(["describe", *map(str, argv)])
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
+def run(run):
+    """Run the verb; (exit status, stdout, stderr)."""
+    return functools.partial(run, "describe")
 
 
 CAPTURE = CAPTURES / "file64k_holes_memcg.before.npz"

@@ -6,26 +6,10 @@ from pathlib import Path
 import pytest
 
 import rmapfast as rf
-from rmapfast import cli
 
 SPLITS = Path(__file__).resolve().parent / "data" / "captures" / "splits"
 CAPTURE = SPLITS / "x72-noswap_o2.before.npz"
 EDITIONS = [name for name in rf.policy.PRESETS if name.startswith("v")]
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command in this process; (exit status, stdout, stderr)."""
-
-    def run(*argv):
-        capsys.readouterr()
-        try:
-            status = cli.main([str(argument) for argument in argv])
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

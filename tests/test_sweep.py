@@ -16,7 +16,7 @@ import pytest
 from waiting import DEADLINE, INTERRUPTIBLE, wait_for
 
 import rmapfast as rf
-from rmapfast import cli, plot
+from rmapfast import plot
 from rmapfast.sweeps import dataset, heatmap_text, points, value_of, view
 from rmapfast.sweeps import run as sweep_run
 
@@ -52,19 +52,6 @@ def same(one, other):
         np.testing.assert_array_equal(getattr(one.prices, name), getattr(other.prices, name))
     left, right = (one_.to_xarray().drop_vars(["wall_s", "provenance"]) for one_ in (one, other))
     assert left.identical(right)
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*argv):
-        capsys.readouterr()
-        try:
-            status = cli.main([str(word) for word in argv])
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def test_every_point_is_what_reclaim_gives(swept):

@@ -22,7 +22,6 @@ SPLIT_FIELDS = (
     "swap_single",
     "sharing",
     "dirty_flush",
-    "reclaim_clean",
     "shmem_fallback",
 )
 # States that are drawn of each kind of folio, besides all those of the themes, where folios of 4 pages are tried.

@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rmapfast import _core, pte, reference
+import rmapfast._core as _core
+from rmapfast import pte, reference
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES
 from rmapfast.flags import FolioFlag, PageFlag, TableState

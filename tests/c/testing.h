@@ -94,11 +94,9 @@ static inline struct rmf_arch arch_arm64(void)
 /* The editions of rmapfast/policy.py, each as a change to the one before. */
 static inline struct rmf_policy policy_per_page(void)
 {
-	return (struct rmf_policy){ .clip = true,
-				    .nr_reset = true,
-				    .walk_done = RMF_DONE_WHOLE,
-				    .reclaim_clean = true,
-				    .shmem_fallback = true };
+	return (struct rmf_policy){
+		.clip = true, .nr_reset = true, .walk_done = RMF_DONE_WHOLE, .shmem_fallback = true
+	};
 }
 
 static inline struct rmf_policy policy_v6_14(void)
@@ -164,7 +162,6 @@ static inline struct rmf_policy policy_v7_3(void)
 
 	policy.uffd_wp = RMF_UFFD_WHOLE_BATCH;
 	policy.hwpoison_page0 = policy.mismatch_restores = true;
-	policy.reclaim_clean = false;
 	return policy;
 }
 
