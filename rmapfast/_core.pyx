@@ -853,8 +853,9 @@ cdef class Loop:
     def __dealloc__(self):
         PyMem_Free(self.run)
 
-    def __init__(self, arch, folios, pages, target_pages):
+    def __init__(self, arch, policy, folios, pages, target_pages):
         _fill_arch(&self.run.arch, arch)
+        _fill_policy(&self.run.policy, policy)
         rmf_reclaim_start_accounting(&self.reclaim, self.run, folios, pages, target_pages)
 
     def account(self, cnp.ndarray log):

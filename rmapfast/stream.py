@@ -189,7 +189,7 @@ def reclaim_stream(
     start = time.perf_counter()
     shards = Shards(spec, policy, arch, swap is not None, fast)
     listed = spec.describe()["inactive"] if swap is not None or spec.kind in _FILE_LRU else 0
-    loop = _core.Loop(arch, listed, spec.pages if listed else 0, target_pages)
+    loop = _core.Loop(arch, policy, listed, spec.pages if listed else 0, target_pages)
     total = _Total()
     alone = executor is None and threads == 1
     with nullcontext() if alone else opened(executor, threads if executor is None else workers) as pool:
