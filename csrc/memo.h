@@ -45,7 +45,7 @@ static inline rmf_pte *rmf_slot_of_regular(const struct rmf_population *pop, uin
 {
 	const uint64_t start = pop->vma_start[vma], size = pop->vma_end[vma] - start,
 		       at = index - pop->vma_pgoff[vma];
-	const int shift = __builtin_ctz(pop->ptrs_per_pte); /* a power of two */
+	const int shift = rmf_table_shift(pop);
 	uint64_t table;
 
 	if (index < pop->vma_pgoff[vma] || at >= size || nr > size - at)
