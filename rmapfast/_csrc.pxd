@@ -212,14 +212,12 @@ cdef extern from "events.h" nogil:
 cdef extern from "isa.h" nogil:
     struct rmf_memo:
         pass
-    ctypedef uint64_t rmf_visit_same()
     ctypedef void rmf_populate(const rmf_description *what, uint64_t first, uint64_t end, rmf_populated *out)
     struct rmf_isa:
         const char *name
-        rmf_visit_same *visit_same
         rmf_populate *populate
     const rmf_isa *rmf_isa_at "rmf_isa"(unsigned int n)
-    rmf_memo *rmf_memo_new(rmf_visit_same *visit_same)
+    rmf_memo *rmf_memo_new(const rmf_isa *isa)
     void rmf_memo_free(rmf_memo *memo)
 
 cdef extern from "run.h" nogil:
@@ -435,5 +433,10 @@ cdef extern from "check_run.h" nogil:
         pass
     rmf_check *rmf_check_new(const rmf_arch *arch)
     void rmf_check_free(rmf_check *check)
+    enum rmf_claim:
+        RMF_CLAIM_RIGHT
+        RMF_NR_CLAIMS
+    uint64_t rmf_check_counted_bits(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
+                                    const rmf_policy *policy, rmf_claim claim, rmf_check_found *found)
     uint64_t rmf_check_range(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
                              const rmf_policy *oracle, rmf_check_policy *policies, uint32_t nr_policies)
