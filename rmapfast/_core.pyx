@@ -191,6 +191,9 @@ def described_fill(spec):
     return rmf_described_fill(&what)
 
 
+include "_memory.pxi"
+
+
 cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) except? NULL:
     """The memory of an array that is to be filled."""
     array = _checked(name, arrays[name], typenum, True, ndim)
@@ -241,7 +244,8 @@ cdef class Run:
 
     `swap` is a Swap or None. `room` says which folios may be split: "reclaim", those that memory.reclaim splits;
     "madvise", all; None, none. With room the Run works on longer copies of the arrays per folio and of the rmap, which
-    arrays() returns. `max_ptes_none` is that of khugepaged; None as kernels boot.
+    arrays() returns. `max_ptes_none` is that of khugepaged; None as kernels boot. `checked` says that
+    check_population() has seen these arrays, or those they are a copy of.
     """
 
     cdef rmf_run *run
@@ -269,7 +273,7 @@ cdef class Run:
         PyMem_Free(self.run)
 
     def __init__(self, population, policy, arch, *, guard="none", trace=False, swap=None, fast=False, room=None,
-                 max_ptes_none=None):
+                 max_ptes_none=None, checked=False):
         if self._arrays:
             raise ValueError("a Run is made once; make a new one")
         if guard not in _GUARD:
@@ -278,7 +282,7 @@ cdef class Run:
             raise ValueError(f"room: expected one of {', '.join(_ROOM)} or None, got {room!r}")
         self.run.guard = _GUARD[guard]
         _fill_policy(&self.run.policy, policy)
-        self._set_population(population, arch, False)
+        self._set_population(population, arch, False, checked)
         self._set_swap(swap)
         self.run.max_ptes_none = population.ptrs_per_pte - 1 if max_ptes_none is None else max_ptes_none
         if room is not None:
@@ -358,7 +362,7 @@ cdef class Run:
         self._arrays.append(array)
         (<void **>(pop + one.at))[0] = cnp.PyArray_DATA(array)
 
-    cdef _set_population(self, p, arch, bint read_only):
+    cdef _set_population(self, p, arch, bint read_only, bint checked):
         """Take the arrays of a population that suits the architecture. `read_only`: nothing will be run."""
         cdef rmf_population *pop = &self.run.pop
         cdef unsigned int i
@@ -379,6 +383,8 @@ cdef class Run:
                 f"arch: {arch.name} has {arch.ptrs_per_pte} PTEs per table, the population was made for"
                 f" {p.ptrs_per_pte}"
             )
+        if checked:
+            return
         with nogil:
             error = rmf_population_check(pop, &fault)
         _raise_error(error, &fault)
@@ -623,7 +629,7 @@ def check_population(population, arch):
     Both LRU lists are checked too. Read-only arrays will do.
     """
     cdef Run run = Run.__new__(Run)
-    run._set_population(population, arch, True)
+    run._set_population(population, arch, True, False)
     run._check_lists(population)
 
 

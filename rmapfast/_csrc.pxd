@@ -70,8 +70,13 @@ cdef extern from "population.h" nogil:
 
     struct rmf_population:
         uint32_t ptrs_per_pte
+        uint64_t *ptes
+        uint64_t nr_ptes
         uint64_t nr_vmas
+        uint8_t *folio_order
+        uint32_t *folio_flags
         int32_t *folio_mapcount
+        int32_t *folio_entire_mapcount
         uint64_t nr_folios
         uint64_t folio_capacity
         uint64_t nr_rmap
@@ -90,6 +95,19 @@ cdef extern from "population.h" nogil:
     int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
     int rmf_lru_check(const rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive, const uint32_t *active,
                       uint64_t nr_active, rmf_fault *fault)
+
+cdef extern from "census.h" nogil:
+    struct rmf_census:
+        uint64_t *folios_of_order
+        uint64_t *folios_of_kind
+        uint32_t flags
+        bint entire
+        uint64_t ptes_present
+    void rmf_population_census(const rmf_population *pop, rmf_census *census)
+
+cdef extern from "arena.h":
+    void *rmf_arena_take(size_t size, size_t *got)
+    void rmf_arena_give(void *block, size_t got)
 
 cdef extern from "populate.h" nogil:
     enum:

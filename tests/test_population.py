@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmapfast import arch, pte, reference
+import rmapfast as rf
+from rmapfast import _core, arch, pte, reference
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
 from rmapfast.population import ARRAYS, Population
@@ -362,3 +363,41 @@ def test_every_array_is_declared_with_its_dtype():
     declared = {name: hint for name, hint in get_type_hints(Population).items() if name in ARRAYS}
     assert list(declared) == list(ARRAYS)
     assert all(hint == npt.NDArray[ARRAYS[name]] for name, hint in declared.items())
+
+
+def test_memory_of_a_result_is_not_used_again_while_an_array_of_it_lives():
+    population = Population.synthetic("64MiB", orders=2, young=0.5)
+    before = {name: getattr(population, name).copy() for name in ARRAYS}
+    kept = []
+    for target in ("16MiB", "32MiB", "48MiB", "24MiB"):
+        after = rf.reclaim(population, target).after
+        view = after.ptes[100:-100:3]
+        kept.append((view, view.copy(), after.folio_flags, after.folio_flags.copy(), after.lru_inactive.copy()))
+        kept[-1] += (after.lru_inactive,)
+        del after, view
+    for view, ptes, flags, wanted, lru, listed in kept:
+        assert np.array_equal(view, ptes) and np.array_equal(flags, wanted) and np.array_equal(lru, listed)
+    for name, array in before.items():
+        assert np.array_equal(getattr(population, name), array), name
+
+
+def test_empty_arrays_are_apart_and_aligned():
+    arrays = _core.empty_arrays({"a": ((3,), np.uint8), "b": ((5, 4), np.int64), "c": ((0,), np.uint32)})
+    for value, array in enumerate(arrays.values()):
+        array[...] = value
+    assert {name: array.shape for name, array in arrays.items()} == {"a": (3,), "b": (5, 4), "c": (0,)}
+    assert all(array.ctypes.data % 64 == 0 and array.flags.writeable for array in arrays.values())
+    assert (arrays["a"] == 0).all() and (arrays["b"] == 1).all()
+    with pytest.raises(ValueError, match="dimensions"):
+        _core.empty_arrays({"a": ((1, 2, 3), np.uint8)})
+
+
+@pytest.mark.parametrize("kind", ["file", "shmem", "anon", "lazyfree"])
+def test_the_description_counts_what_the_arrays_hold(kind):
+    population = Population.synthetic("9MiB", orders="0:1,3:2,9:3", kind=kind, holes=0.1, seed=3)
+    described = population.describe()
+    orders, folios = np.unique(population.folio_order, return_counts=True)
+    assert described["orders"] == {str(order): nr for order, nr in zip(orders.tolist(), folios.tolist(), strict=True)}
+    assert described["kinds"] == {kind: population.nr_folios}
+    assert described["ptes_present"] == np.count_nonzero(population.ptes & pte.PRESENT)
+    assert described["nbytes"] == population.nbytes
