@@ -168,26 +168,32 @@ static inline rmf_pte *rmf_slot_of_folio(const struct rmf_population *pop, uint3
 	return &pop->ptes[pop->vma_pte_base[vma] + at];
 }
 
-/* What is known of a shape, or NULL. The words are compared one by one: they were written one by
- * one a moment ago, and a vector load would wait for the stores. */
+/* Whether the words of two shapes are equal. The second one was written word by word a moment ago.
+ * A vector load would wait for these stores, and a volatile word is loaded by itself. */
+static inline bool rmf_same_words(const uint64_t *known, const volatile uint64_t *words,
+				  uint32_t nr)
+{
+	_Static_assert(RMF_SHAPE_HEAD == 3 && RMF_SHAPE_ROW % 3 == 0, "three at a time");
+	for (uint32_t i = 0; i < nr; i += 3)
+		if ((known[i] ^ words[i]) | (known[i + 1] ^ words[i + 1]) |
+		    (known[i + 2] ^ words[i + 2]))
+			return false;
+	return true;
+}
+
+/* What is known of a shape, or NULL. */
 static inline struct rmf_known *rmf_known_shape(struct rmf_memo *memo,
 						const struct rmf_shape *shape)
 {
 	for (uint64_t i = shape->hash >> 40;; i++) {
 		const uint32_t number = memo->table[i & memo->table_mask];
 		struct rmf_known *known;
-		const uint64_t *words;
-		uint32_t word = 0;
 
 		if (!number)
 			return NULL;
 		known = &memo->known[number - 1];
-		words = memo->words + known->words;
-		if (known->hash != shape->hash || known->nr_words != shape->nr_words)
-			continue;
-		while (word < shape->nr_words && words[word] == shape->words[word])
-			word++;
-		if (word == shape->nr_words)
+		if (known->hash == shape->hash && known->nr_words == shape->nr_words &&
+		    rmf_same_words(memo->words + known->words, shape->words, shape->nr_words))
 			return known;
 	}
 }
