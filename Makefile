@@ -25,13 +25,15 @@ RUN_BENCH := $(BIN)/python -m pytest --benchmark-enable --benchmark-disable-gc -
 
 bench: $(VENV)/bench-tools
 	$(RUN_BENCH) $(BENCH)
+	$(BIN)/python -m bench.versus
 
 bench-json: $(VENV)/bench-tools
 	$(RUN_BENCH) $(BENCH) --benchmark-json=$(BENCH_JSON)
 
-# A run now against a saved one, BASE=file.json.
-bench-compare: bench-json
-	$(BIN)/python bench/compare.py $(BASE) $(BENCH_JSON)
+# This version against another one, BASE=commit: both take turns.
+BASE ?= HEAD
+bench-compare: $(VENV)/bench-tools
+	$(BIN)/python -m bench.compare $(BASE)
 
 # Every measured row against the committed cost vectors: writes docs/validation.md.
 validate: $(VENV)/test-tools
