@@ -41,7 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commit")
     parser.add_argument("--turns", type=int, default=3)
-    arguments, rest = parser.parse_known_args()
+    parser.add_argument("--size", default="2GiB")
+    arguments = parser.parse_args()
+    rest = ["--size", arguments.size]
     with tempfile.TemporaryDirectory() as folder:
         build(arguments.commit, Path(folder))
         before, after = measured(Path(folder), rest), measured(HERE, rest)
