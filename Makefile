@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What the compiled module is made from.
-COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def)
+COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd rmapfast/*.pxi csrc/*.c csrc/*.h csrc/*.def)
 # Tools find each other there: cython-lint calls pycodestyle, pyright is asked which Python it checks for.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 BUILD_TOOLS := "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
