@@ -237,6 +237,11 @@ class Result:
             raise ValueError(f"costs: {getattr(costs, 'name', costs)} has no cost vector")
         return vector.price(self.events.counts, self.referenced_events.counts)
 
+    @property
+    def unpriced(self) -> list[str]:
+        """Events of the run that its cost vector has no price for; empty without a cost vector."""
+        return self.costs.unpriced(self.events.counts) if self.costs else []
+
     def to_dict(self) -> dict[str, Any]:
         """Return the run as a dict that serialises to JSON; prices are None without a cost vector.
 
@@ -259,6 +264,7 @@ class Result:
             "referenced_events": {name: count for name, count in self.referenced_events.items() if count},
             "batch_lengths": {str(nr): count for nr, count in sorted(self.batch_lengths.items())},
             **(self.prediction.to_dict() if self.costs else _NO_PRICE),
+            "without_price": self.unpriced,
             "simulated_ptes": self.simulated_ptes,
             "wall_s": self.wall_s,
             "ptes_per_s": self.ptes_per_s,
@@ -332,7 +338,7 @@ def _parameters(preset: Policy | Arch, without: str) -> dict[str, Any]:
     return {name: getattr(preset, name) for name in names}
 
 
-_NO_PRICE = dict.fromkeys(("cost_vector", "predicted_s", "predicted_interval_s", "breakdown_s"))
+_NO_PRICE = dict.fromkeys(("cost_vector", "predicted_s", "predicted_interval_s", "interval_level", "breakdown_s"))
 
 
 def resolve_costs(costs: str | os.PathLike[str] | CostVector | Arch) -> CostVector | None:

@@ -30,7 +30,7 @@ RUN_KEYS = {
 }  # fmt: skip
 ADDED_RUN_KEYS = {
     "entry", "target_pages", "target_reached", "came_back_pages", "swap_used", "ret", "referenced_events",
-    "cost_vector", "policy_parameters", "arch_parameters",
+    "cost_vector", "policy_parameters", "arch_parameters", "interval_level", "without_price",
 }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def test_output_fits_in_100_columns(output, argv):
 
 def test_reclaim_document(document):
     found = document("reclaim", "--size", "64MiB")
-    assert set(found) == {"provenance", "population", "cost_vectors", "runs"}
+    assert set(found) == {"provenance", "population", "cost_vectors", "without_price", "runs"}
     population = found["population"]
     assert {name: population[name] for name in ("pages", "folios", "bytes", "orders")} == {
         "pages": 1 << 14,
