@@ -219,6 +219,11 @@ class Fits:
         """Whether a vector has rows of enough designs to test itself."""
         return tests_itself(self.problems[name])
 
+    @cached_property
+    def vectors_by_name(self) -> dict[str, CostVector]:
+        """Every cost vector, made once."""
+        return self.vectors()
+
     def vectors(self) -> dict[str, CostVector]:
         """Return every cost vector."""
         found = {}
