@@ -203,10 +203,15 @@ class Result:
     def price(self, costs: np.ndarray[Any, Any]) -> npt.NDArray[np.float64]: ...
 
     @overload
-    def price(self, costs: str | os.PathLike[str] | CostVector | Arch | None = None) -> Prediction: ...
+    def price(
+        self, costs: str | os.PathLike[str] | CostVector | Arch | None = None, *, level: float = cost.LEVEL
+    ) -> Prediction: ...
 
     def price(
-        self, costs: str | os.PathLike[str] | CostVector | Arch | np.ndarray[Any, Any] | None = None
+        self,
+        costs: str | os.PathLike[str] | CostVector | Arch | np.ndarray[Any, Any] | None = None,
+        *,
+        level: float = cost.LEVEL,
     ) -> Prediction | npt.NDArray[np.float64]:
         """Price the run without simulating it again.
 
@@ -216,6 +221,8 @@ class Result:
             A cost vector, its name or TOML file, or an architecture for its default one; by default the run's own
             (:attr:`costs`). Or many vectors at once, as an array of shape (k, len(EVENT_NAMES)):
             :meth:`CostVector.sample` and :func:`rmapfast.cost.matrix` return such arrays.
+        level : float
+            Share of the draws of the costs that the interval holds.
 
         Returns
         -------
@@ -229,13 +236,16 @@ class Result:
             type, and for a cost that is negative or not finite; the message names it.
         """
         if costs is None:
-            return self.prediction
+            # Without a cost vector it raises.
+            if level == cost.LEVEL or self.costs is None:
+                return self.prediction
+            costs = self.costs
         if isinstance(costs, np.ndarray):
             return np.asarray(_checked_costs(costs) @ self.events.counts.astype(float))
         vector = resolve_costs(costs)
         if vector is None:
             raise ValueError(f"costs: {getattr(costs, 'name', costs)} has no cost vector")
-        return vector.price(self.events.counts, self.referenced_events.counts)
+        return vector.price(self.events.counts, self.referenced_events.counts, level=level)
 
     @property
     def unpriced(self) -> list[str]:

@@ -242,6 +242,7 @@ BAD = [
     ([*SMALL, "--process", "0"], "--process"),
     ([*PAGEOUT, "--caller", "root"], "--caller"),
     ([*SMALL, "--entry", "cold", "--target", "1MiB"], "--target"),
+    ([*PAGEOUT, "--target", "1MiB"], "--target"),
     ([*SMALL, "--entry", "free", "--threads", "2"], "--threads"),
     ([*PAGEOUT, "--assume", "zero=5000"], "zero_filled"),
     ([*PAGEOUT, "--assume", "zero=250-256"], "zero_filled"),

@@ -118,9 +118,7 @@ def test_the_committed_vector_is_what_the_fit_gives(name):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize(
-    "name", ["measured-vm.toml", "measured-arch.toml", "measured-x86-6.18.toml", "published.toml"]
-)
+@pytest.mark.parametrize("name", ["measured-vm.toml", "measured-arch.toml", "measured-x86-6.18.toml", "published.toml"])
 def test_the_measured_rows_are_those_recorded(name):
     assert (rows.DATA / name).read_bytes() == (shared.DATA / name).read_bytes()
 

@@ -51,6 +51,11 @@ _DESCRIBED: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "mlocked": (float, "RATE", "share of the folios that are mlocked (0)"),
     "folio_dirty": (float, "RATE", "share of the folios that are marked dirty (0)"),
     "external": (int, "N", "further mappings of each page, by processes outside (0)"),
+    "fault_around": (
+        str,
+        "SIZE",
+        "what a page fault mapped of a file, on which contpte blocks depend: folio, or a window such as 64KiB (folio)",
+    ),
 }
 _DESCRIBED_FLAGS = {
     "active": "the folios begin on the active list",
@@ -158,6 +163,8 @@ def _madvise_call(arguments: argparse.Namespace) -> MadviseCall | None:
     if arguments.entry == "memory.reclaim" or (arguments.entry == "pageout" and not wanted):
         if wanted:
             raise ValueError(f"{wanted[0]}: only with --entry {', '.join(_CALLS)}")
+        if arguments.entry == "pageout" and arguments.target is not None:
+            raise ValueError("--target: not with --entry pageout, which takes all that is mapped; --range takes a part")
         return None
     for name, value in (("--target", arguments.target), ("--threads", arguments.threads)):
         if value is not None:
