@@ -2197,6 +2197,7 @@ class Kernel:
             folio.refcount = 0
             record.count("pages_freed", folio.nr_pages)
             record.count("pages_came_back", folio.nr_pages)
+            record.count("page_cache_folios", 0 if folio.anon else 1)
             record.count("page_cache_slots", 0 if folio.anon else 1 << folio.order % 6)
             if folio.index in record.deferred:
                 record.deferred.remove(folio.index)
