@@ -174,8 +174,8 @@ static uint64_t model_pass(struct model *model, int priority, uint64_t request, 
 	uint64_t left[2], freed = 0;
 
 	for (int active = 0; active < 2; active++)
-		left[active] = (model->end[active] - model->first[active]) << model->order
-			       >> priority;
+		left[active] = (model->end[active] - model->first[active]) << model->order >>
+			       priority;
 	model->passes++;
 	while (left[0] || left[1]) {
 		const uint64_t inactive = at_most_32(left[0]), active = at_most_32(left[1]);
@@ -299,7 +299,8 @@ static void test_against_model(void)
 
 			model.young[i] = next_random(&seed) % 3 == 0;
 			model.referenced[i] = next_random(&seed) % 3 == 0;
-			for (uint64_t page = 0; model.young[i] && page < (uint64_t)1 << order; page++)
+			for (uint64_t page = 0; model.young[i] && page < (uint64_t)1 << order;
+			     page++)
 				*pte_at(&lru.world, 0, VPN + ((uint64_t)i << order) + page) |=
 					RMF_PTE_YOUNG;
 			*flags |= model.referenced[i] ? RMF_FOLIO_REFERENCED : 0;
@@ -315,7 +316,8 @@ static void test_against_model(void)
 		expect_eq(rmf_reclaim_start(&lru.reclaim, lru.world.run, lists[0], n[0], lists[1],
 					    n[1], lru.target, &lru.options, &fault),
 			  0, "start");
-		while (rmf_reclaim_step(&lru.reclaim, round & 1 ? ALL : next_random(&seed) % 50 + 1))
+		while (rmf_reclaim_step(&lru.reclaim,
+					round & 1 ? ALL : next_random(&seed) % 50 + 1))
 			;
 		model_reclaim(&model, lru.target);
 		expect_as_model(&lru, &model);
@@ -501,8 +503,8 @@ static void test_pmd_mapped(void)
 
 /* From an active list, referenced executable file folios go round once more. All others are
  * deactivated, whether referenced or not. In the forced walk priorities 6 to 1 take one folio each
- * of a list that gets shorter. If it does not, priorities 6 to 3 take one each, priority 2 the other
- * two, and 1 and 0 twice up to two. */
+ * of a list that gets shorter. If it does not, priorities 6 to 3 take one each, priority 2 the
+ * other two, and 1 and 0 twice up to two. */
 static void test_active_list(void)
 {
 	for (int exec = 0; exec < 2; exec++) {
