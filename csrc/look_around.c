@@ -162,17 +162,18 @@ bool rmf_look_around(const struct rmf_slots *slots, uint32_t vma, uint64_t vpn, 
 	return true;
 }
 
-/* A PMD leaf counts as one entry. */
-static void walk_leaf(struct rmf_run *run, uint32_t vma, rmf_pte *pmd)
+/* A PMD leaf counts as one entry. Returns whether it was young. */
+static bool walk_leaf(struct rmf_run *run, uint32_t vma, rmf_pte *pmd)
 {
 	const uint32_t folio = young_folio(run, *pmd, NO_FOLIO);
 	const bool dirty = *pmd & RMF_PTE_DIRTY;
 
-	rmf_count(run, RMF_AGING_UPDATES, 1);
 	if (folio == NO_FOLIO)
-		return;
+		return false;
 	*pmd &= ~(rmf_pte)RMF_PTE_YOUNG;
+	rmf_count(run, RMF_AGING_UPDATES, run->policy.mglru != RMF_MGLRU_V6_12);
 	update(run, &AGING, folio, vma, dirty);
+	return true;
 }
 
 static void walk_vma(struct rmf_run *run, uint32_t vma)
@@ -182,6 +183,7 @@ static void walk_vma(struct rmf_run *run, uint32_t vma)
 	const uint64_t size = pop->ptrs_per_pte;
 	const uint8_t *state = pop->table_state + pop->vma_table_base[vma];
 	uint64_t start = slots.vma_start, end;
+	bool young_leaves = false;
 
 	for (; start < slots.vma_end; start = end, state++) {
 		end = (start | (size - 1)) + 1;
@@ -189,8 +191,11 @@ static void walk_vma(struct rmf_run *run, uint32_t vma)
 		if (*state == RMF_TABLE_PTE)
 			clear_young_entries(&slots, vma, start, end, NO_FOLIO, &AGING);
 		else if (*state == RMF_TABLE_PMD_LEAF)
-			walk_leaf(run, vma, rmf_slots_at(&slots, start));
+			young_leaves |= walk_leaf(run, vma, rmf_slots_at(&slots, start));
 	}
+	/* as in a table: once more than there are runs of one folio */
+	if (young_leaves && run->policy.mglru != RMF_MGLRU_V6_12)
+		rmf_count(run, RMF_AGING_UPDATES, 1);
 }
 
 void rmf_walk_page_tables(struct rmf_run *run)

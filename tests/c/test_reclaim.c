@@ -381,6 +381,7 @@ static void test_clean_folios(void)
 		expect_event(&lru.world, RMF_UNMAP_CALLS, nr);
 		/* two for the reference check and two for the unmap; SYNC saves large folios one */
 		expect_event(&lru.world, RMF_WALK_PTE_READS, nr * (order ? 3 : 4));
+		expect_event(&lru.world, RMF_PAGE_CACHE_FOLIOS, nr);
 		expect_event(&lru.world, RMF_PAGE_CACHE_SLOTS, nr << (order % 6));
 		for (uint64_t i = 0; i < nr; i++)
 			expect(lru.world.pop->folio_flags[i] == RMF_FOLIO_FREED &&
