@@ -2928,6 +2928,7 @@ class Generations:
             if self.edition == "v6.12":
                 folio.workingset &= folio.referenced
                 folio.referenced = False
+            self.record.count("folios_from_generations")
             self.nr_pages[kind][folio.gen - 1] -= folio.nr_pages
             folio.gen = 0
             folio.store_flags()
@@ -3046,6 +3047,8 @@ class Generations:
         vpn = start
         while vpn < end:
             pte = tables.ptep_get(table, vpn - base, events)
+            if under_test:
+                record.count("window_young_ptes", int(pte.present and pte.young))
             folio = self._young_folio(pte, under_test)
             nr = 1
             if folio is None:

@@ -16,6 +16,7 @@ from rmapfast import cost
 from rmapfast.calibration import Rows
 from rmapfast.cost import Cost
 from validation import rows as _rows
+from validation.lists import mglru_rows
 from validation.problem import Parameter, Problem, own, weights
 from validation.rows import Row
 
@@ -34,7 +35,8 @@ PAGE = {"page_mapcount_atomics": 8.5, "ptes_cleared": 24.5}
 JOINT = (("batch_pte_reads", "ptes_cleared"), ("batches", "ref_puts", "rss_updates"))
 
 CALLS = ("unmap_calls", "referenced_calls", "walk_yields", "walk_slots", "batch_scans", "folio_mapcount_atomics")
-YOUNG = ("young_tests", "young_clears")
+# A young test takes what it takes, whoever asks.
+YOUNG_TEST = {"young_tests": 1.0, "aging_young_tests": 1.0}
 # The reclaim loop around the unmap.
 LOOP = (
     "shrink_calls",
@@ -48,14 +50,21 @@ LOOP = (
     "pages_freed",
     "pages_scanned",
 )
+# MGLRU: the look-around beside the young tests, its window, and the page-table walk of ageing.
+MGLRU = (
+    *("look_arounds", "window_pte_reads", "window_young_ptes", "aging_pte_reads", "aging_updates"),
+    *("folios_from_generations", "folios_sorted"),
+)
 CONTPTE = ("batch_pte_reads", "raw_pte_loads", "contpte_unfolds", "tlbi_range_ops")
 
 # Where the first level starts, in instructions: round figures of the smallest and best measured build, x86-64 with a
 # small config. What they decide in the end is little, as rows of several builds decide each.
 START = {
     **dict(zip(CALLS, (430.0, 470.0, 76.0, 13.0, 47.0, 41.0), strict=True)),
-    **dict(zip(YOUNG, (32.0, 10.0), strict=True)),
+    "young_tests": 32.0,
+    "young_clears": 10.0,
     **dict(zip(LOOP, (170.0, 1600.0, 5000.0, 1050.0, 500.0, 1000.0, 550.0, 50.0, 30.0, 20.0), strict=True)),
+    **dict(zip(MGLRU, (60.0, 50.0, 25.0, 60.0, 100.0, 350.0, 500.0), strict=True)),
     **dict(zip(CONTPTE, (25.0, 8.0, 500.0, 100.0), strict=True)),
     "pmds_cleared": 500.0,
 }
@@ -92,7 +101,7 @@ class Builds:
     @classmethod
     def measured(cls) -> Builds:
         """All rows that were measured."""
-        found = [*_rows.vm_rows(), *_rows.arch_rows()]
+        found = [*_rows.vm_rows(), *_rows.arch_rows(), *mglru_rows()]
         return cls({name: tuple(row for row in found if row.vector == name) for name in BUILDS})
 
     def without(self, name: str, design: str) -> Builds:
@@ -162,7 +171,7 @@ def _family(name: str) -> str:
 
 def _parameters() -> list[Parameter]:
     """The parameters of all builds."""
-    return [*own(*CALLS, *YOUNG), STEP, PAGE, *own(*LOOP, "pmds_cleared", *CONTPTE)]
+    return [*own(*CALLS), YOUNG_TEST, *own("young_clears"), STEP, PAGE, *own(*LOOP, *MGLRU, "pmds_cleared", *CONTPTE)]
 
 
 def _has(family: str, shared: Parameter) -> bool:

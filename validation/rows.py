@@ -105,7 +105,8 @@ def _per_page(population, policy, arch, target_pages: int) -> np.ndarray:
     return result.events.counts / result.reclaimed_pages
 
 
-def _without(counts: np.ndarray, *events: str) -> np.ndarray:
+def without(counts: np.ndarray, *events: str) -> np.ndarray:
+    """Return the counts without those of some events."""
     counts = counts.copy()
     counts[[EVENT_NAMES.index(event) for event in events]] = 0
     return counts
@@ -129,7 +130,7 @@ def _shrink(policy, arch, order: int, mib: int, reclaimed_mib: int) -> np.ndarra
     """Events of a reclaim inside shrink_folio_list: without the active list, isolation and scan control."""
     population = _mapping(arch, order, mib * MIB // arch.page_size)
     counts = _per_page(population, policy, arch, reclaimed_mib * MIB // arch.page_size)
-    return _without(counts, "isolation_calls", "pages_scanned", "priority_passes", "reclaim_rounds")
+    return without(counts, "isolation_calls", "pages_scanned", "priority_passes", "reclaim_rounds")
 
 
 def _calls(policy, arch, order: int, **options) -> dict[str, np.ndarray]:
@@ -345,7 +346,7 @@ def ns_rows() -> list[Row]:
     def add(section, name, order, population):
         lowest, _, highest = data_of[name]
         # The mapping process slept, and a CPU that runs nothing of the mm is not signalled.
-        counts = _without(_per_page(population, policy, arch, population.nr_pages * 4 // 5), "ipis")
+        counts = without(_per_page(population, policy, arch, population.nr_pages * 4 // 5), "ipis")
         if not section.startswith("seed"):
             # Lowering memory.limit_in_bytes asks for 32 pages at a time: each isolation is a round of its own.
             counts[EVENT_NAMES.index("reclaim_rounds")] = counts[EVENT_NAMES.index("isolation_calls")]
