@@ -3,7 +3,7 @@
 #include "contpte.h"
 #include "folio_batch.h"
 #include "lru_gen.h"
-#include "referenced.h"
+#include "young.h"
 
 static const uint32_t NO_FOLIO = UINT32_MAX;
 
