@@ -33,8 +33,10 @@ bench-json: $(VENV)/bench-tools
 bench-compare: bench-json
 	$(BIN)/python bench/compare.py $(BASE) $(BENCH_JSON)
 
-# Every measured row against the committed cost vectors: writes docs/validation.md.
+# Every measured row against the committed cost vectors: writes docs/validation.md. With MACHINE=NAME the machine at hand is
+# tried first (root).
 validate: $(VENV)/test-tools
+	$(if $(MACHINE),$(BIN)/python -m validation.machine "$(MACHINE)")
 	$(BIN)/python -m validation.page
 
 # The cost vectors anew, from the measured rows.

@@ -105,6 +105,9 @@ static void clear_young_entries(const struct rmf_slots *slots, uint32_t vma, uin
 		const uint32_t folio = young_folio(run, pte, under_test);
 
 		rmf_count(run, events->reads, 1);
+		if (events == &WINDOW)
+			rmf_count(run, RMF_WINDOW_YOUNG_PTES,
+				  rmf_pte_present(pte) && (pte & RMF_PTE_YOUNG));
 		nr = 1;
 		if (folio == NO_FOLIO)
 			continue;

@@ -221,8 +221,10 @@ static bool remove_mapping(struct rmf_run *run, uint64_t folio)
 	rmf_deferred_remove(run, folio);
 	/* the slots of the page cache's xarray that become free: 2^(order mod 6), as counted on
 	 * real kernels */
-	if (!(flags & RMF_FOLIO_ANON))
+	if (!(flags & RMF_FOLIO_ANON)) {
+		rmf_count(run, RMF_PAGE_CACHE_FOLIOS, 1);
 		rmf_count(run, RMF_PAGE_CACHE_SLOTS, (uint64_t)1 << (pop->folio_order[folio] % 6));
+	}
 	return true;
 }
 

@@ -30,7 +30,7 @@ RUN_KEYS = {
 }  # fmt: skip
 ADDED_RUN_KEYS = {
     "entry", "target_pages", "target_reached", "came_back_pages", "swap_used", "ret", "referenced_events",
-    "cost_vector", "policy_parameters", "arch_parameters",
+    "cost_vector", "policy_parameters", "arch_parameters", "interval_level", "without_price",
 }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def test_output_fits_in_100_columns(output, argv):
 
 def test_reclaim_document(document):
     found = document("reclaim", "--size", "64MiB")
-    assert set(found) == {"provenance", "population", "cost_vectors", "runs"}
+    assert set(found) == {"provenance", "population", "cost_vectors", "without_price", "runs"}
     population = found["population"]
     assert {name: population[name] for name in ("pages", "folios", "bytes", "orders")} == {
         "pages": 1 << 14,
@@ -196,7 +196,9 @@ def test_engines_agree(document):
 
 def test_options_reach_the_population(document):
     def run(*options):
-        return document(*SMALL, "--policy", "per-page", "--arch", "x86-64", "--target", "4MiB", *options)["runs"][0]
+        # MADV_PAGEOUT takes no target
+        target = () if "pageout" in options else ("--target", "4MiB")
+        return document(*SMALL, "--policy", "per-page", "--arch", "x86-64", *target, *options)["runs"][0]
 
     plain = run()
     assert plain["events"]["active_passes"] == 0 and plain["events"]["young_clears"] == 1024
@@ -219,6 +221,7 @@ def test_options_reach_the_population(document):
     assert run("--entry", "pageout")["events"]["referenced_calls"] == 0
     assert run("--phase", "8")["events"]["table_crossings"] > plain["events"]["table_crossings"]
     assert run("--write", "0.5")["events"]["batches"] == 1024
+    assert run("--fault-around", "64KiB")["events"] == plain["events"]  # no contpte blocks here
 
 
 def test_holes_at_a_rate(document):

@@ -134,9 +134,10 @@ def test_page_cache_slots(order):
     """docs/kernel-rules.md, section 8: 1, 2, 4, 8, 16, 32, 1, 2 ... slots for orders 0, 1, 2 ..."""
     slots = (1, 2, 4, 8, 16, 32)[order % 6]
     for kind, expected in (("file", slots), ("shmem", slots), ("lazyfree", 0), ("anon", 0)):
-        assert unmap_all(1 << 13, "v7.0", kind=kind, orders=order).events["page_cache_slots"] == (
-            expected * (1 << 13 >> order)
-        )
+        events = unmap_all(1 << 13, "v7.0", kind=kind, orders=order).events
+        folios = 1 << 13 >> order
+        assert events["page_cache_slots"] == expected * folios
+        assert events["page_cache_folios"] == (folios if expected else 0)
 
 
 @pytest.mark.parametrize("order", [0, 1, 4, 9])

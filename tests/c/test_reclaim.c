@@ -98,6 +98,7 @@ static void test_isolation_groups(void)
 		expect_event(&lru.world, RMF_UNMAP_CALLS, nr);
 		/* two for the reference check and two for the unmap; SYNC saves large folios one */
 		expect_event(&lru.world, RMF_WALK_PTE_READS, nr * (order ? 3 : 4));
+		expect_event(&lru.world, RMF_PAGE_CACHE_FOLIOS, nr);
 		expect_event(&lru.world, RMF_PAGE_CACHE_SLOTS, nr << (order % 6));
 		/* a group of 32 folios fills one free batch of 31, and flushes again at its end */
 		expect_event(&lru.world, RMF_TLB_FLUSHES,
