@@ -82,6 +82,13 @@ X86_ASSUMED = (
     "folios_deactivated",
     "folios_activated",
     "pmds_cleared",
+    "look_arounds",
+    "window_pte_reads",
+    "window_young_ptes",
+    "aging_pte_reads",
+    "aging_young_tests",
+    "folios_from_generations",
+    "folios_sorted",
 )
 
 
