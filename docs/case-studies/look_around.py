@@ -50,8 +50,8 @@ def main(argv=None) -> dict:
         f"`{PER_PTE.name}` is {NEW} in everything but that it looks around once per entry: the pair of it and {NEW} "
         "shows the batching alone. v6.12 and v7.0 also differ from them in their loops, in the marks of a folio found "
         "young and in what a window passes over (docs/kernel-rules.md, section 9.9). v7.1 looks around as v7.2 does; "
-        "the rest of its MGLRU is not known. The model's v6.12 and v7.2 were compared with recorded kernels; of v7.0 no "
-        "kernel was counted, so its column rests on the rules alone.",
+        "the rest of its MGLRU is not known. The model's v6.12 and v7.2 were compared with recorded kernels; of v7.0 "
+        "no kernel was counted, so its column rests on the rules alone.",
     )
     runs = _simulate(given.size)
     starts = _starts(given.size)
@@ -247,8 +247,8 @@ def _answer(page, runs: dict, facts: dict) -> None:
         "window clears a part of it before. v6.12 clears the folio's own entries in the first window "
         f"and reads {of('v6.12', 'window_pte_reads'):.1f} and {of('v6.12', 'window_pte_reads', 9):.1f}. Batched, "
         f"{of(NEW, 'window_pte_reads'):.1f} and {of(NEW, 'window_pte_reads', 9):.2f} are left. So the batching also "
-        "takes back most of what v7.0 lost against v6.12 (x86-64). At order 0, where there is nothing to batch, it does "
-        "not: "
+        "takes back most of what v7.0 lost against v6.12 (x86-64). At order 0, where there is nothing to batch, it "
+        "does not: "
         f"{of('v6.12', 'window_pte_reads', 0):.1f} entries per page in v6.12, {of(NEW, 'window_pte_reads', 0):.1f} in "
         f"{NEW}.",
         "Where all entries are young MGLRU frees its groups only in part: a flush covers "
