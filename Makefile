@@ -35,8 +35,10 @@ BASE ?= HEAD
 bench-compare: $(VENV)/bench-tools
 	$(BIN)/python -m bench.compare $(BASE)
 
-# Every measured row against the committed cost vectors: writes docs/validation.md.
+# Every measured row against the committed cost vectors: writes docs/validation.md. With MACHINE=NAME the machine at hand is
+# tried first (root).
 validate: $(VENV)/test-tools
+	$(if $(MACHINE),$(BIN)/python -m validation.machine "$(MACHINE)")
 	$(BIN)/python -m validation.page
 
 # The cost vectors anew, from the measured rows.
@@ -70,7 +72,7 @@ dist: $(VENV)/dist-tools
 	! git rev-parse 2>/dev/null || git ls-files > build/dist/tracked
 	$(PYTHON) -m venv build/dist/venv
 	build/dist/venv/bin/python -m pip --quiet --disable-pip-version-check install "$$(echo build/dist/*.whl)[test]"
-	cp -r $(addprefix build/dist/source/,tests docs examples pyproject.toml) build/dist/outside
+	cp -r $(addprefix build/dist/source/,tests docs examples validation pyproject.toml) build/dist/outside
 	cd build/dist/outside && RMAPFAST_DIST=.. RMAPFAST_UNDER_TEST=../venv RMAPFAST_SHARED= \
 		../venv/bin/python -m pytest $(OUTSIDE:%=tests/%.py)
 

@@ -30,6 +30,7 @@ void rmf_memo_free(struct rmf_memo *memo)
 	free(memo->vma_class);
 	free(memo->words);
 	free(memo->batch_lengths);
+	free(memo->looked_around);
 	free(memo->entries);
 	free(memo->counts);
 	free(memo);
@@ -93,12 +94,15 @@ static bool keep_before(struct rmf_run *run, uint32_t folio, const struct rmf_sh
 
 	if (!make_room((void **)&memo->batch_lengths, &memo->lengths_room, nr + 1,
 		       sizeof(*memo->batch_lengths)) ||
+	    !make_room((void **)&memo->looked_around, &memo->looked_room, nr + 1,
+		       sizeof(*memo->looked_around)) ||
 	    !make_room((void **)&memo->entries, &memo->entries_room, shape->nr_rows * nr,
 		       sizeof(*memo->entries)))
 		return false;
 	memcpy(memo->ev, run->ev, sizeof(run->ev));
 	memcpy(memo->referenced_ev, run->referenced_ev, sizeof(run->referenced_ev));
 	memcpy(memo->batch_lengths, run->batch_lengths, (nr + 1) * sizeof(*run->batch_lengths));
+	memcpy(memo->looked_around, run->looked_around, (nr + 1) * sizeof(*run->looked_around));
 	for (uint32_t row = 0; row < shape->nr_rows; row++)
 		memcpy(memo->entries + row * nr, shape->ptes[row], nr * sizeof(rmf_pte));
 	if (pop->folio_flags[folio] & RMF_FOLIO_PAGE_MAPCOUNTS)
@@ -199,10 +203,12 @@ static bool keep_counts(struct rmf_run *run, struct rmf_known *known)
 	counts += known->nr_events;
 	known->first_length = known->first_event + known->nr_events;
 	for (uint32_t length = 0; length <= nr; length++) {
-		const uint64_t steps = run->batch_lengths[length] - memo->batch_lengths[length];
+		const uint64_t steps = run->batch_lengths[length] - memo->batch_lengths[length],
+			       looked = run->looked_around[length] - memo->looked_around[length];
 
-		if (steps)
-			counts[known->nr_lengths++] = (struct rmf_memo_count){ length, steps, 0 };
+		if (steps || looked)
+			counts[known->nr_lengths++] =
+				(struct rmf_memo_count){ length, steps, looked };
 	}
 	memo->nr_counts += known->nr_events + known->nr_lengths;
 	return true;
@@ -221,9 +227,10 @@ static bool depends_on_shape(const struct rmf_run *run, const struct rmf_shape *
 			     const struct rmf_known *known, const uint64_t *ev_before)
 {
 	/* what lies around the folio */
-	static const enum rmf_event outside[] = { RMF_OOB_READS, RMF_OOB_WRITES,
-						  RMF_VMA_OVERRUN_READS, RMF_VMA_OVERRUN_WRITES,
-						  RMF_TABLE_CROSSINGS };
+	static const enum rmf_event outside[] = {
+		RMF_OOB_READS,		RMF_OOB_WRITES,	     RMF_VMA_OVERRUN_READS,
+		RMF_VMA_OVERRUN_WRITES, RMF_TABLE_CROSSINGS, RMF_LOOK_AROUNDS_YOUNG,
+	};
 
 	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
 		if (run->ev[outside[i]] != ev_before[outside[i]])
@@ -405,11 +412,13 @@ void rmf_memo_settle(struct rmf_run *run)
 
 		for (uint32_t i = 0; i < known->nr_events; i++) {
 			run->ev[counts[i].number] += known->nr * counts[i].nr;
-			run->referenced_ev[counts[i].number] += known->nr * counts[i].referenced_nr;
+			run->referenced_ev[counts[i].number] += known->nr * counts[i].checks;
 		}
 		counts = memo->counts + known->first_length;
-		for (uint32_t i = 0; i < known->nr_lengths; i++)
+		for (uint32_t i = 0; i < known->nr_lengths; i++) {
 			run->batch_lengths[counts[i].number] += known->nr * counts[i].nr;
+			run->looked_around[counts[i].number] += known->nr * counts[i].checks;
+		}
 		run->mapped_stat += (int64_t)known->nr * known->mapped_stat;
 		known->nr = 0;
 		memo->used = known->next_used;

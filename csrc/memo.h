@@ -88,11 +88,12 @@ struct rmf_known {
 	uint32_t first_length, nr_lengths;
 };
 
-/* One event of a visit, or one batch length. */
+/* One event of a visit, and how much of it reference checks counted; or one length, the unmap steps
+ * of it and the look-arounds. */
 struct rmf_memo_count {
 	uint32_t number;
 	uint64_t nr;
-	uint64_t referenced_nr;
+	uint64_t checks;
 };
 
 /* A VMA as the rules see it, but for its place. */
@@ -124,6 +125,8 @@ struct rmf_memo {
 	uint64_t referenced_ev[RMF_NR_EVENTS];
 	uint64_t *batch_lengths;
 	uint64_t lengths_room;
+	uint64_t *looked_around;
+	uint64_t looked_room;
 	rmf_pte *entries; /* row by row */
 	uint64_t entries_room;
 	int32_t page_mapcount[1 << RMF_SHAPE_ORDER];

@@ -2,7 +2,7 @@
 #ifndef RMF_REFERENCED_H
 #define RMF_REFERENCED_H
 
-#include "run.h"
+#include "slots.h"
 
 /* Models struct folio_referenced_arg, mm/rmap.c, Linux v7.0. */
 struct rmf_reference {

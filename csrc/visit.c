@@ -3,16 +3,14 @@
 #include "memo.h"
 #include "swap.h"
 
-bool rmf_loop_must_look(const struct rmf_run *run, uint64_t queued)
+bool rmf_loop_must_look(const struct rmf_run *run)
 {
-	return (run->deferred.n && !queued) || run->unscanned_pages ||
-	       (run->stop_without_swap && !rmf_swap_free_slots(run)) || run->error;
+	return (run->stop_without_swap && !rmf_swap_free_slots(run)) || run->error;
 }
 
 uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
 		   uint64_t n, struct rmf_visits *out, uint64_t room, uint64_t *nr_out)
 {
-	const uint64_t queued = run->deferred.n;
 	uint64_t done = 0, used = *nr_out = 0;
 
 	while ((run->turns.left || done < n) && used + 2 <= room) {
@@ -24,7 +22,7 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
 				out[used++] = visits;
 			continue;
 		}
-		if (done && kind == RMF_VISIT_RECLAIM && rmf_loop_must_look(run, queued))
+		if (done && kind == RMF_VISIT_RECLAIM && rmf_loop_must_look(run))
 			break;
 		done += rmf_visit_by_memo(run, kind, folios + done, n - done, out, room, &used);
 	}

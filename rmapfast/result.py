@@ -53,6 +53,8 @@ class Outcome:
         Swap slots in use at the end less those at the start.
     ret : int or None
         What madvise returned.
+    isolated, looked_around : dict of int to int
+        Isolations by the base pages that they took, and look-arounds by the entries that they tested.
     """
 
     after: Population | None
@@ -62,6 +64,8 @@ class Outcome:
     wall_s: float
     swap_used: int = 0
     ret: int | None = None
+    isolated: dict[int, int] = field(default_factory=dict)
+    looked_around: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,6 +108,12 @@ class Result:
         memory.reclaim.
     swap_used : int
         Swap slots in use at the end less those at the start.
+    lru : {'classic', 'mglru'}
+        Which lists the kernel kept.
+    isolated : dict of int to int
+        Isolations (from the inactive list, or from the oldest generation) by the base pages that they took.
+    looked_around : dict of int to int
+        Look-arounds of MGLRU by the entries that they tested.
 
     Examples
     --------
@@ -132,6 +142,9 @@ class Result:
     source: str = field(default="", compare=False)
     ret: int | None = None
     swap_used: int = 0
+    lru: str = "classic"
+    isolated: dict[int, int] = field(default_factory=dict)
+    looked_around: dict[int, int] = field(default_factory=dict)
 
     @property
     def policy_name(self) -> str:
@@ -203,10 +216,15 @@ class Result:
     def price(self, costs: np.ndarray[Any, Any]) -> npt.NDArray[np.float64]: ...
 
     @overload
-    def price(self, costs: str | os.PathLike[str] | CostVector | Arch | None = None) -> Prediction: ...
+    def price(
+        self, costs: str | os.PathLike[str] | CostVector | Arch | None = None, *, level: float = cost.LEVEL
+    ) -> Prediction: ...
 
     def price(
-        self, costs: str | os.PathLike[str] | CostVector | Arch | np.ndarray[Any, Any] | None = None
+        self,
+        costs: str | os.PathLike[str] | CostVector | Arch | np.ndarray[Any, Any] | None = None,
+        *,
+        level: float = cost.LEVEL,
     ) -> Prediction | npt.NDArray[np.float64]:
         """Price the run without simulating it again.
 
@@ -216,6 +234,8 @@ class Result:
             A cost vector, its name or TOML file, or an architecture for its default one; by default the run's own
             (:attr:`costs`). Or many vectors at once, as an array of shape (k, len(EVENT_NAMES)):
             :meth:`CostVector.sample` and :func:`rmapfast.cost.matrix` return such arrays.
+        level : float
+            Share of the draws of the costs that the interval holds.
 
         Returns
         -------
@@ -229,13 +249,21 @@ class Result:
             type, and for a cost that is negative or not finite; the message names it.
         """
         if costs is None:
-            return self.prediction
+            # Without a cost vector it raises.
+            if level == cost.LEVEL or self.costs is None:
+                return self.prediction
+            costs = self.costs
         if isinstance(costs, np.ndarray):
             return np.asarray(_checked_costs(costs) @ self.events.counts.astype(float))
         vector = resolve_costs(costs)
         if vector is None:
             raise ValueError(f"costs: {getattr(costs, 'name', costs)} has no cost vector")
-        return vector.price(self.events.counts, self.referenced_events.counts)
+        return vector.price(self.events.counts, self.referenced_events.counts, level=level)
+
+    @property
+    def unpriced(self) -> list[str]:
+        """Events of the run that its cost vector has no price for; empty without a cost vector."""
+        return self.costs.unpriced(self.events.counts) if self.costs else []
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as a dict that serialises to JSON; prices are None without a cost vector.
@@ -248,6 +276,7 @@ class Result:
             "policy": self.policy_name,
             "arch": self.arch.name,
             "entry": self.entry,
+            "lru": self.lru,
             "target_pages": self.target_pages,
             "reclaimed_bytes": self.reclaimed_bytes,
             "reclaimed_pages": self.reclaimed_pages,
@@ -257,8 +286,11 @@ class Result:
             "ret": self.ret,
             "events": dict(self.events),
             "referenced_events": {name: count for name, count in self.referenced_events.items() if count},
-            "batch_lengths": {str(nr): count for nr, count in sorted(self.batch_lengths.items())},
+            "batch_lengths": _as_text(self.batch_lengths),
+            "isolated": _as_text(self.isolated),
+            "looked_around": _as_text(self.looked_around),
             **(self.prediction.to_dict() if self.costs else _NO_PRICE),
+            "without_price": self.unpriced,
             "simulated_ptes": self.simulated_ptes,
             "wall_s": self.wall_s,
             "ptes_per_s": self.ptes_per_s,
@@ -326,13 +358,17 @@ class Result:
         )
 
 
+def _as_text(lengths: dict[int, int]) -> dict[str, int]:
+    return {str(length): count for length, count in sorted(lengths.items())}
+
+
 def _parameters(preset: Policy | Arch, without: str) -> dict[str, Any]:
     """Return the fields of a policy or an architecture without its name and the field `without`."""
     names = (one.name for one in dataclasses.fields(preset) if one.name not in ("name", without))
     return {name: getattr(preset, name) for name in names}
 
 
-_NO_PRICE = dict.fromkeys(("cost_vector", "predicted_s", "predicted_interval_s", "breakdown_s"))
+_NO_PRICE = dict.fromkeys(("cost_vector", "predicted_s", "predicted_interval_s", "interval_level", "breakdown_s"))
 
 
 def resolve_costs(costs: str | os.PathLike[str] | CostVector | Arch) -> CostVector | None:

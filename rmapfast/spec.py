@@ -15,6 +15,7 @@ import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES
+from rmapfast.lru import checked_history
 from rmapfast.support import (
     checked_boolean,
     checked_choice,
@@ -118,10 +119,18 @@ class PopulationSpec:
         Further mappings of each page, by processes outside the population.
     cont : bool
         Set CONT in each contpte block that the kernel would fold.
+    fault_around : int, str or "folio"
+        How file and shmem folios were mapped, on which contpte blocks depend: a page fault mapped an aligned window of
+        so many bytes, as v6.12 does (``64KiB`` unless debugfs says otherwise), or the whole folio, as v7.2 does. A
+        window of several pages that is smaller than a contpte block folds none.
     exec, droppable : bool
         VMA flags.
     shared : bool, optional
         VMA flag SHARED; default: for file and shmem.
+    history : str
+        How the folios came to their lists, for MGLRU: steps of :data:`rmapfast.lru.HISTORY` in order, such as
+        ``"written,populated,cleared"``. By default file and shmem folios were written, anonymous ones faulted in, and
+        lazyfree ones freed after that.
     seed : int
         0 to 2^64 - 1.
 
@@ -166,9 +175,11 @@ class PopulationSpec:
     shuffle: bool = False
     external: int = 0
     cont: bool = True
+    fault_around: int | str = "folio"
     exec: bool = False
     droppable: bool = False
     shared: bool | None = None
+    history: str = ""
     seed: int = 0
     mix: dict[int, Fraction] = field(init=False, repr=False, compare=False)
     every: int = field(init=False, repr=False, compare=False)
@@ -196,6 +207,16 @@ class PopulationSpec:
             raise ValueError(
                 f"sharing: expected less than 2^31 mappings of a folio, got {self.sharing} and external {self.external}"
             )
+        used["history"] = ",".join(checked_history(self.history))
+        used["fault_around"] = self.fault_around
+        if self.fault_around != "folio":
+            window = parse_size(self.fault_around, "fault_around")
+            if window < page_size or window & (window - 1):
+                raise ValueError(
+                    f"fault_around: expected 'folio' or a power of two of at least a page ({page_size} bytes), got "
+                    f"{self.fault_around!r}"
+                )
+            used["fault_around"] = window
         self._set(used)
         for name in ("write", "dirty"):
             if getattr(self, name) is None:
@@ -273,6 +294,7 @@ class PopulationSpec:
             "size": format_size(self.bytes),
             "arch": _arch.get(self.arch).name,
             "orders": format_orders(self.mix),
+            "fault_around": self.fault_around if self.fault_around == "folio" else format_size(int(self.fault_around)),
         }
         fill = _core.described_fill(self)
         return used | ({"fill": _fill_note(fill)} if fill else {})
@@ -297,7 +319,14 @@ class PopulationSpec:
     @property
     def block_ptes(self) -> int:
         """Entries of the contpte blocks in which CONT is set, 1 where it is not."""
-        return self.cont_ptes if self.cont else 1
+        if not self.cont:
+            return 1
+        if self.anon or self.fault_around == "folio":
+            return self.cont_ptes
+        # set_ptes() of several entries sets CONT in the blocks that it covers whole; of one entry it folds a block with
+        # its last entry (docs/kernel-rules.md, section 2.6).
+        window = int(self.fault_around) >> self.page_shift
+        return self.cont_ptes if window == 1 or window >= self.cont_ptes else 1
 
     @cached_property
     def weights(self) -> dict[int, int]:

@@ -295,7 +295,7 @@ def test_every_flag_survives_export_and_import(number):
 def test_a_case_has_every_flag_that_an_unmap_can_meet():
     """The others say nothing to an unmap: LRU and reclaim state, what the case has as fields of its own, sharing."""
     without = FolioFlag.REFERENCED | FolioFlag.ACTIVE | FolioFlag.UNEVICTABLE | FolioFlag.LOCKED | FolioFlag.FREED
-    without |= FolioFlag.MAYBE_SHARED  # only madvise asks
+    without |= FolioFlag.WORKINGSET  # only the lists ask
     without |= FolioFlag.PARTIALLY_MAPPED  # being queued for a split is no part of what is checked
     without |= FolioFlag.MAYBE_SHARED  # only madvise asks
     without |= FolioFlag.EXCLUSIVE | FolioFlag.PAGE_MAPCOUNTS | FolioFlag.PAGE_FLAGS  # how the pages are stored

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import rmapfast as rf
 from rmapfast import _core, arch, pte, reference
+from rmapfast.arch import PRESETS
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
 from rmapfast.population import ARRAYS, Population
@@ -363,6 +364,38 @@ def test_every_array_is_declared_with_its_dtype():
     declared = {name: hint for name, hint in get_type_hints(Population).items() if name in ARRAYS}
     assert list(declared) == list(ARRAYS)
     assert all(hint == npt.NDArray[ARRAYS[name]] for name, hint in declared.items())
+
+
+@pytest.mark.parametrize("arch", ["arm64-4k", "arm64-16k", "arm64-64k"])
+def test_blocks_are_folded_as_the_mapping_came_about(arch):
+    """Recorded on 16K pages: windows of 64K fold nothing, those of 2M and whole folios do; none if shifted by a page."""
+    block, page = PRESETS[arch].cont_ptes, PRESETS[arch].page_size
+    order = block.bit_length()  # two blocks
+
+    def folded(**options):
+        made = Population.synthetic(4 * page << order, arch=arch, orders=order, **options)
+        assert made.cont_ptes == block
+        return int(np.count_nonzero(made.ptes & np.uint64(pte.CONT)))
+
+    everything = 4 << order
+    assert folded() == folded(fault_around="folio") == folded(fault_around="2MiB") == everything
+    assert folded(fault_around=page * block) == everything
+    # several pages at a time, but less than a block
+    for pages in (2, block // 2):
+        assert folded(fault_around=page * pages) == 0
+    # one page at a time: the last entry folds its block
+    assert folded(fault_around=page) == everything
+    # anonymous folios are mapped whole
+    for kind in ("anon", "lazyfree"):
+        assert folded(kind=kind, fault_around=page * 2) == everything
+    assert folded(phase=1) == folded(phase=1, fault_around="2MiB") == 0
+    assert folded(cont=False, fault_around="2MiB") == 0
+
+
+@pytest.mark.parametrize("window", ["1KiB", 4095, "12KiB", 0, "much", None])
+def test_a_window_is_a_power_of_two_of_pages(window):
+    with pytest.raises((TypeError, ValueError), match="fault_around"):
+        Population.synthetic("1MiB", fault_around=window)
 
 
 def test_memory_of_a_result_is_not_used_again_while_an_array_of_it_lives():
