@@ -401,6 +401,7 @@ void rmf_memo_forget(struct rmf_run *run)
 	memset(memo->table, 0, (memo->table_mask + 1) * sizeof(*memo->table));
 	memo->nr = 0;
 	memo->nr_words = memo->nr_counts = 0;
+	memset(memo->recent, 0, sizeof(memo->recent));
 }
 
 void rmf_memo_settle(struct rmf_run *run)

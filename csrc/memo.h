@@ -105,6 +105,33 @@ struct rmf_vma_class {
 
 enum { RMF_MEMO_AHEAD = 8, RMF_MEMO_SHAPES = 1 << 13, RMF_MEMO_CLASSES = 64 };
 
+/* What regular folios have in common, before and after a visit. They follow each other in one VMA,
+ * which maps all of each by entries that differ only in the PFN. */
+struct rmf_regular {
+	/* before; the mapcount, and nr_pages_mapped of a large folio, are its number of pages */
+	uint32_t vma;
+	uint32_t flags;
+	int32_t refcount;
+	uint32_t order;
+	rmf_pte low; /* bits of each entry below the PFN */
+
+	/* after */
+	uint32_t flags_after;
+	int32_t refcount_after;
+	int32_t mapcount_after;
+	int32_t nr_pages_mapped_after;
+	enum rmf_entries_after entries_after;
+	rmf_pte low_after;
+	bool takes_swap;
+};
+
+/* The last regular shape of an order. */
+struct rmf_recent {
+	struct rmf_regular regular;
+	uint32_t number; /* of the shape */
+	uint32_t trust; /* how often it may fail before nothing is compared with it at once */
+};
+
 /* How many folios are looked at as a block next time, and after how many others. */
 struct rmf_blocks {
 	uint32_t size, skip, in_vain;
@@ -113,6 +140,7 @@ struct rmf_blocks {
 struct rmf_memo {
 	const struct rmf_isa *isa;
 	struct rmf_blocks blocks;
+	struct rmf_recent recent[RMF_NR_VISIT_KINDS][RMF_MAX_ORDER + 1];
 	struct rmf_known *known;
 	uint64_t nr, room;
 	uint32_t used; /* list of the shapes with nr > 0 */
@@ -136,25 +164,6 @@ struct rmf_memo {
 	rmf_pte *entries; /* row by row */
 	uint64_t entries_room;
 	int32_t page_mapcount[1 << RMF_SHAPE_ORDER];
-};
-
-/* What regular folios have in common, before and after a visit. They follow each other in one VMA,
- * which maps all of each by entries that differ only in the PFN. */
-struct rmf_regular {
-	/* before; the mapcount, and nr_pages_mapped of a large folio, are its number of pages */
-	uint32_t vma;
-	uint32_t flags;
-	int32_t refcount;
-	uint32_t order;
-	rmf_pte low; /* bits of each entry below the PFN */
-
-	/* after */
-	uint32_t flags_after;
-	int32_t refcount_after;
-	int32_t mapcount_after;
-	int32_t nr_pages_mapped_after;
-	enum rmf_entries_after entries_after;
-	rmf_pte low_after;
 };
 
 /* The slot of a folio's first page, and *vpn of that slot. NULL unless all its slots lie in the VMA

@@ -382,45 +382,23 @@ static inline void change_folio(struct rmf_run *run, uint32_t folio, const struc
 		pop->folio_nr_pages_mapped[folio] = known->nr_pages_mapped_after;
 }
 
-/* In how many folios of a row the same uniform shape is looked for, of n at most, after the folio
- * whose shape that is. Returns how many had it and were changed. */
+/* Visit the first of n folios as far as they are regular ones of a known shape. How many are looked
+ * at at once depends on how many there were before. */
 static uint64_t visit_alike(struct rmf_run *run, struct rmf_known *known,
-			    const struct rmf_shape *shape, const uint32_t *folios, uint64_t n)
+			    const struct rmf_regular *regular, const uint32_t *folios, uint64_t n)
 {
 	const struct rmf_population *pop = &run->pop;
-	const uint64_t *words = shape->words, *row = words + RMF_SHAPE_HEAD;
-	struct rmf_regular regular = {
-		.vma = shape->vma[0],
-		.flags = (uint32_t)words[0],
-		.refcount = (int32_t)(words[0] >> 32),
-		.order = known->order,
-		.low = (uint32_t)row[RMF_SHAPE_CLASS],
-		.flags_after = known->flags_after,
-		.refcount_after = known->refcount_after,
-		.mapcount_after = known->mapcount_after,
-		.nr_pages_mapped_after = known->nr_pages_mapped_after,
-		.entries_after = known->entries_after[0],
-		.low_after = known->low_after[0],
-	};
-	int64_t *rss = pop->mm_rss + (uint64_t)pop->vma_mm[regular.vma] * RMF_NR_MM_COUNTERS;
+	int64_t *rss = pop->mm_rss + (uint64_t)pop->vma_mm[regular->vma] * RMF_NR_MM_COUNTERS;
 	uint64_t done = 0, nr;
 
-	regular.low |= (row[RMF_SHAPE_WRITE] ? RMF_PTE_WRITE : 0) |
-		       (row[RMF_SHAPE_SOFT_DIRTY] ? RMF_PTE_SOFT_DIRTY : 0) |
-		       (row[RMF_SHAPE_YOUNG] ? RMF_PTE_YOUNG : 0) |
-		       (row[RMF_SHAPE_DIRTY] ? RMF_PTE_DIRTY : 0);
-	if (known->entries_after[0] == RMF_ENTRIES_STAY)
-		regular.low_after = regular.low;
-	if (known->entries_after[0] == RMF_ENTRIES_OLD)
-		regular.low_after = regular.low & ~(rmf_pte)RMF_PTE_YOUNG;
 	do {
 		const uint64_t ahead = n - done < known->ahead ? n - done : known->ahead;
 		uint64_t left = ahead;
 
 		if (known->takes_swap && left > (run->swap_end - run->swap_next) >> known->order)
 			left = (run->swap_end - run->swap_next) >> known->order;
-		nr = visit_regular(pop, &regular, run->arch.cont_ptes, run->swap_next,
-				   folios + done, left);
+		nr = visit_regular(pop, regular, run->arch.cont_ptes, run->swap_next, folios + done,
+				   left);
 		if (known->takes_swap) {
 			run->swap_next += nr << known->order;
 			run->swap_used += (int64_t)(nr << known->order);
@@ -434,7 +412,6 @@ static uint64_t visit_alike(struct rmf_run *run, struct rmf_known *known,
 	/* what the next row of this shape is likely to have */
 	if (done * 2 < known->ahead)
 		known->ahead = done < RMF_MEMO_AHEAD / 2 ? RMF_MEMO_AHEAD : (uint32_t)done * 2;
-	known->nr += done;
 	for (int i = 0; i < RMF_NR_MM_COUNTERS; i++)
 		rss[i] += (int64_t)done * known->rss[0][i];
 	return done;
@@ -460,8 +437,8 @@ struct made {
 	uint32_t row; /* how many of the visits before had the shape of the last one */
 };
 
-/* Add a visit. False if there is no room. */
-static inline bool add_visit(struct made *made, struct rmf_known *known)
+/* Add nr visits. False if there is no room. */
+static inline bool add_visits(struct made *made, struct rmf_known *known, uint64_t nr)
 {
 	struct rmf_visits *visits = NULL;
 
@@ -474,22 +451,23 @@ static inline bool add_visit(struct made *made, struct rmf_known *known)
 		*visits = known->visits;
 		visits->nr = 0;
 	}
-	visits->nr++;
+	visits->nr += nr;
 	if (!known->nr) {
 		known->next_used = made->memo->used;
 		made->memo->used = (uint32_t)(known - made->memo->known) + 1;
 	}
-	known->nr++;
+	known->nr += nr;
 	made->row = known == made->last ? made->row + 1 : 0;
 	made->last = known;
 	return true;
 }
 
 /* Visit folios that follow the last one, which one VMA maps once, as far as they differ from it in
- * their entries only: their numbers are compared many at a time. `shape` is that of the last one,
- * and of each in turn. Returns how many were visited. */
+ * their entries only: their numbers are compared many at a time. It ends after a row of regular
+ * folios of one shape, which is for visit_alike(); *row says so, and `shape` is that of the last
+ * one then. Returns how many were visited. */
 static uint64_t visit_block(struct rmf_run *run, struct rmf_shape *shape, const uint32_t *folios,
-			    uint64_t n, struct made *made)
+			    uint64_t n, struct made *made, bool *row)
 {
 	const struct rmf_population *pop = &run->pop;
 	struct rmf_memo *memo = run->memo;
@@ -535,14 +513,22 @@ static uint64_t visit_block(struct rmf_run *run, struct rmf_shape *shape, const 
 			if (!order)
 				single[bits >> 1] = known;
 		}
-		if (!add_visit(made, known))
+		if (!add_visits(made, known, 1))
 			break;
 		change_folio(run, (uint32_t)(folio + i), known, shape);
-		/* a row of one shape is for visit_alike() */
-		if (made->row == 2 * ROW && shape->uniform && order) {
-			i++;
-			break;
+		*row = made->row == (order ? 2 * ROW : 4 * ROW) && (!order || shape->uniform);
+		if (!*row)
+			continue;
+		if (!order) { /* what is known of single pages was found without the words */
+			uint64_t *words = shape->words + RMF_SHAPE_HEAD;
+
+			shape->uniform = true;
+			words[RMF_SHAPE_WRITE] = (bits & RMF_PTE_WRITE) != 0;
+			words[RMF_SHAPE_SOFT_DIRTY] = (bits & RMF_PTE_SOFT_DIRTY) != 0;
+			words[RMF_SHAPE_YOUNG] = (bits & RMF_PTE_YOUNG) != 0;
+			words[RMF_SHAPE_DIRTY] = (bits & RMF_PTE_DIRTY) != 0;
 		}
+		return i + 1;
 	}
 	return i;
 }
@@ -568,6 +554,39 @@ static inline void after_block(struct rmf_blocks *blocks, uint64_t nr, uint64_t 
 	else if (blocks->in_vain < 5)
 		blocks->in_vain++;
 	blocks->skip = (1u << blocks->in_vain) - 1;
+}
+
+/* Remember the shape of a folio that one VMA maps once by equal entries: the next folios of its
+ * order are compared with it at once. */
+static void remember(struct rmf_recent *recent, const struct rmf_memo *memo,
+		     const struct rmf_known *known, const struct rmf_shape *shape)
+{
+	const uint64_t *words = shape->words, *row = words + RMF_SHAPE_HEAD;
+	struct rmf_regular *regular = &recent->regular;
+
+	recent->number = (uint32_t)(known - memo->known);
+	*regular = (struct rmf_regular){
+		.vma = shape->vma[0],
+		.flags = (uint32_t)words[0],
+		.refcount = (int32_t)(words[0] >> 32),
+		.order = known->order,
+		.low = (uint32_t)row[RMF_SHAPE_CLASS],
+		.flags_after = known->flags_after,
+		.refcount_after = known->refcount_after,
+		.mapcount_after = known->mapcount_after,
+		.nr_pages_mapped_after = known->nr_pages_mapped_after,
+		.entries_after = known->entries_after[0],
+		.low_after = known->low_after[0],
+		.takes_swap = known->takes_swap,
+	};
+	regular->low |= (row[RMF_SHAPE_WRITE] ? RMF_PTE_WRITE : 0) |
+			(row[RMF_SHAPE_SOFT_DIRTY] ? RMF_PTE_SOFT_DIRTY : 0) |
+			(row[RMF_SHAPE_YOUNG] ? RMF_PTE_YOUNG : 0) |
+			(row[RMF_SHAPE_DIRTY] ? RMF_PTE_DIRTY : 0);
+	if (known->entries_after[0] == RMF_ENTRIES_STAY)
+		regular->low_after = regular->low;
+	if (known->entries_after[0] == RMF_ENTRIES_OLD)
+		regular->low_after = regular->low & ~(rmf_pte)RMF_PTE_YOUNG;
 }
 
 /* Fetch what the visits to come will read, in three steps of which each needs the one before: the
@@ -618,38 +637,57 @@ uint64_t RMF_VISIT_KNOWN(struct rmf_run *run, enum rmf_visit_kind kind, const ui
 	uint64_t done = 0;
 
 	shape->nr_words = 0;
-	while (done < n) {
-		const uint32_t folio = folios[done];
-		struct rmf_known *known;
+	while (done < n && made.used < room) {
+		const uint32_t folio = folios[done], order = run->pop.folio_order[folio];
+		struct rmf_recent *recent = &memo->recent[kind][order];
+		struct rmf_known *known = NULL;
+		uint64_t nr = 0;
 
+		shape->nr_words = 0;
 		fetch_ahead(&run->pop, folios + done, n - done);
-		shape_of(run, kind, folio, shape);
-		if (!shape->nr_words)
-			break;
-		known = rmf_known_shape(memo, shape);
-		if (!known || !known->usable ||
-		    (known->takes_swap &&
-		     run->swap_end - run->swap_next < (uint64_t)1 << known->order) ||
-		    !add_visit(&made, known))
-			break;
-		change_folio(run, folio, known, shape);
-		done++;
-		if (done < n && folios[done] == folio + 1 && is_mapped_once(shape, known->order)) {
-			uint64_t nr = 0;
+		if (recent->trust) {
+			known = &memo->known[recent->number];
+			nr = visit_alike(run, known, &recent->regular, folios + done, n - done);
+			recent->trust = nr ? MAX_TRUST : recent->trust - 1;
+		}
+		if (nr) {
+			add_visits(&made, known, nr);
+			done += nr;
+		} else {
+			shape_of(run, kind, folio, shape);
+			if (!shape->nr_words)
+				break;
+			known = rmf_known_shape(memo, shape);
+			if (!known || !known->usable ||
+			    (known->takes_swap &&
+			     run->swap_end - run->swap_next < (uint64_t)1 << order))
+				break;
+			add_visits(&made, known, 1);
+			change_folio(run, folio, known, shape);
+			done++;
+			const bool once = is_mapped_once(shape, order);
 
-			if (shape->uniform && (made.row >= ROW || known->ahead > RMF_MEMO_AHEAD)) {
-				nr = visit_alike(run, known, shape, folios + done, n - done);
-				made.out[made.used - 1].nr += nr;
-				done += nr;
+			if (once && shape->uniform) {
+				/* that of a large folio is worth a failure */
+				recent->trust = (made.row >= ROW || order > RMF_SHAPE_ORDER) &&
+						recent->number == (uint32_t)(known - memo->known);
+				remember(recent, memo, known, shape);
 			}
-			if (!nr && !known->takes_swap && block_is_due(&memo->blocks)) {
+			if (once && !recent->trust && done < n && folios[done] == folio + 1 &&
+			    !known->takes_swap && block_is_due(&memo->blocks)) {
 				const uint64_t left = n - done, most = memo->blocks.size;
+				bool row = false;
 
 				nr = visit_block(run, shape, folios + done,
-						 left < most ? left : most, &made);
+						 left < most ? left : most, &made, &row);
 				after_block(&memo->blocks, nr, left);
 				done += nr;
 				shape->nr_words = 0; /* it is that of another folio now */
+				known = made.last;
+				if (row) {
+					remember(recent, memo, known, shape);
+					recent->trust = MAX_TRUST;
+				}
 			}
 		}
 		/* the loop has to look at its lists now */
@@ -658,6 +696,8 @@ uint64_t RMF_VISIT_KNOWN(struct rmf_run *run, enum rmf_visit_kind kind, const ui
 			break;
 		}
 	}
+	if (made.used == room)
+		shape->nr_words = 0;
 	*used = made.used;
 	return done;
 }

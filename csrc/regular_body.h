@@ -10,8 +10,8 @@ typedef rmf_pte vector __attribute__((vector_size(RMF_VECTOR), aligned(8), may_a
 
 /* So many folios and entries are compared at a time that they are still in the first-level cache
  * when they are changed. */
-/* After so many folios of one shape in a row, more are looked for at once. */
-enum { ROW = 3 };
+/* After twice so many folios of one shape in a row, more are looked for at once. */
+enum { ROW = 3, MAX_TRUST = 4 };
 
 /* So many folios that may differ in their entries share one look at their numbers. */
 enum { MIN_BLOCK = 8, MAX_BLOCK = 64 };
@@ -215,8 +215,8 @@ static inline uint64_t nr_of_block(const struct rmf_population *pop,
 }
 
 /* Compare the first of n folios with `regular`, and change those that fit, as it says. Only folios
- * with consecutive numbers are taken. Returns how many were changed. With RMF_ENTRIES_SWAPPED they
- * take the swap slots from `swap` on, of which the caller has enough. */
+ * with consecutive numbers are taken. Returns how many were changed. If they
+ * take swap slots, these are those from `swap` on, of which the caller has enough. */
 static uint64_t visit_regular(const struct rmf_population *pop, const struct rmf_regular *regular,
 			      uint32_t cont_ptes, uint64_t swap, const uint32_t *folios, uint64_t n)
 {
@@ -254,8 +254,6 @@ static uint64_t visit_regular(const struct rmf_population *pop, const struct rmf
 		case RMF_ENTRIES_SWAPPED:
 			fill(ptes, m << order,
 			     ((swap + (done << order)) << RMF_PFN_SHIFT) | regular->low_after);
-			for (uint64_t i = 0; i < m; i++)
-				pop->folio_swap[folio + i] = swap + ((done + i) << order);
 			break;
 		case RMF_ENTRIES_STAY:
 		case RMF_ENTRIES_OLD:
@@ -264,6 +262,9 @@ static uint64_t visit_regular(const struct rmf_population *pop, const struct rmf
 				flip(ptes, m << order, regular->low ^ regular->low_after);
 			break;
 		}
+		if (regular->takes_swap)
+			for (uint64_t i = 0; i < m; i++)
+				pop->folio_swap[folio + i] = swap + ((done + i) << order);
 		for (uint64_t i = 0; i < m; i++)
 			pop->folio_flags[folio + i] = regular->flags_after;
 		if (regular->refcount_after != regular->refcount)
