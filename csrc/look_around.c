@@ -3,7 +3,7 @@
 #include "contpte.h"
 #include "folio_batch.h"
 #include "lru_gen.h"
-#include "referenced.h"
+#include "young.h"
 
 static const uint32_t NO_FOLIO = UINT32_MAX;
 
@@ -38,7 +38,7 @@ static uint32_t young_folio(struct rmf_run *run, rmf_pte pte, uint32_t under_tes
 }
 
 /* Mark or promote a folio. Returns whether it was. Models folio_update_gen(), mm/vmscan.c
- * (section 9.6). */
+ * (docs/kernel-rules.md, section 9.6). */
 static bool update_gen(struct rmf_run *run, uint32_t folio, uint32_t vma)
 {
 	struct rmf_lru_gen *gen = run->lru_gen;
@@ -89,6 +89,43 @@ static void update(struct rmf_run *run, const struct events *events, uint32_t fo
 		rmf_count(run, events->promotions, 1);
 }
 
+/* How many entries from vpn on, up to `max`, continue the young entry `pte` on pages of its folio.
+ */
+static uint64_t entries_of_folio(struct rmf_run *run, const struct rmf_slots *slots, uint64_t vpn,
+				 rmf_pte pte, uint64_t max)
+{
+	const rmf_pte *entries = rmf_slots_at(slots, vpn);
+	uint64_t nr = 1, left;
+	uint32_t folio;
+
+	if (!rmf_pfn_index_find(&run->lru_gen->index, rmf_pte_pfn(pte), &folio))
+		return 1;
+	left = run->pop.folio_pfn[folio] + rmf_folio_nr_pages(&run->pop, folio) - rmf_pte_pfn(pte);
+	max = max < left ? max : left;
+	while (nr < max && entries[nr] == rmf_pte_advance(pte, nr))
+		nr++;
+	return nr;
+}
+
+/* Pass over entries that are not young. Returns the first that is, or end. With contpte blocks an
+ * entry is as young as its block, so it is left to the caller. */
+static uint64_t pass_old(const struct rmf_slots *slots, uint64_t vpn, uint64_t end)
+{
+	const rmf_pte both = RMF_PTE_PRESENT | RMF_PTE_YOUNG;
+	const rmf_pte *entries = rmf_slots_at(slots, vpn);
+	uint64_t nr = 0;
+
+	while (!slots->cont_mask && vpn + nr < end && (entries[nr] & both) != both)
+		nr++;
+	return vpn + nr;
+}
+
+static void count_reads(struct rmf_run *run, const struct events *events, uint64_t nr)
+{
+	rmf_count(run, events->reads, nr);
+	rmf_count(run, RMF_RAW_PTE_LOADS, nr);
+}
+
 /* Clear the young entries of [start, end), which lies in one page table, and mark or promote their
  * folios: once for each run of entries of one folio, in v6.12 for each entry. */
 static void clear_young_entries(const struct rmf_slots *slots, uint32_t vma, uint64_t start,
@@ -101,11 +138,27 @@ static void clear_young_entries(const struct rmf_slots *slots, uint32_t vma, uin
 	uint64_t nr;
 
 	for (uint64_t vpn = start; vpn < end; vpn += nr) {
-		rmf_pte pte = rmf_ptep_get(slots, vpn);
-		const uint32_t folio = young_folio(run, pte, under_test);
+		const uint64_t next = pass_old(slots, vpn, end);
+		uint32_t folio;
+		rmf_pte pte;
 
+		count_reads(run, events, next - vpn);
+		vpn = next;
+		if (vpn == end)
+			break;
+		pte = rmf_ptep_get(slots, vpn);
+		folio = young_folio(run, pte, under_test);
 		rmf_count(run, events->reads, 1);
 		nr = 1;
+		if (folio == NO_FOLIO && !slots->cont_mask) {
+			/* the entries behind it are of a folio that nobody marks either, if there
+			 * is one; each is read */
+			nr = entries_of_folio(run, slots, vpn, pte, end - vpn);
+			count_reads(run, events, nr - 1);
+		}
+		if (events == &WINDOW)
+			rmf_count(run, RMF_WINDOW_YOUNG_PTES,
+				  nr * (rmf_pte_present(pte) && (pte & RMF_PTE_YOUNG)));
 		if (folio == NO_FOLIO)
 			continue;
 		if (batched && run->pop.folio_order[folio])

@@ -4,7 +4,6 @@
 
 #include "group.h"
 #include "look_around.h"
-#include "swap.h"
 
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
@@ -80,11 +79,6 @@ static void move(struct rmf_lru_gen *gen, uint32_t folio, uint64_t seq, bool at_
 
 /* ---- types, and what can be evicted of them ---- */
 
-bool rmf_lru_type_evictable(const struct rmf_run *run, enum rmf_lru_type type)
-{
-	return type == RMF_LRU_FILE || rmf_swap_free_slots(run) >= RMF_MIN_LRU_BATCH;
-}
-
 static bool evictable(const struct rmf_lru_gen *gen, enum rmf_lru_type type)
 {
 	return rmf_lru_type_evictable(gen->run, type);
@@ -121,7 +115,7 @@ static uint64_t evictable_pages(const struct rmf_lru_gen *gen)
 }
 
 /* Drop the oldest generations that are empty. Returns whether any was. Models
- * try_to_inc_min_seq(), mm/vmscan.c (section 9.3). */
+ * try_to_inc_min_seq(), mm/vmscan.c (docs/kernel-rules.md, section 9.3). */
 static bool inc_min_seq(struct rmf_lru_gen *gen)
 {
 	uint64_t new[RMF_NR_LRU_TYPES], last = gen->max_seq - RMF_MIN_NR_GENS;
@@ -291,6 +285,7 @@ static void scan(struct rmf_lru_gen *gen, enum rmf_lru_type type, uint64_t limit
 			continue;
 		}
 		isolate(gen, folio);
+		rmf_count(gen->run, RMF_FOLIOS_FROM_GENERATIONS, 1);
 		group->pages += pages_of(gen, folio);
 		group->folios[group->nr++] = folio;
 	}

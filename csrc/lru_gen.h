@@ -5,7 +5,7 @@
 
 #include "lru.h"
 #include "pfn_index.h"
-#include "slots.h"
+#include "swap.h"
 
 enum {
 	RMF_MIN_NR_GENS = 2,
@@ -100,6 +100,9 @@ static inline enum rmf_lru_type rmf_lru_type_of(uint32_t flags)
 
 /* Whether folios of the type can be evicted: without swap space, or with less than 64 free slots,
  * only file. */
-bool rmf_lru_type_evictable(const struct rmf_run *run, enum rmf_lru_type type);
+static inline bool rmf_lru_type_evictable(const struct rmf_run *run, enum rmf_lru_type type)
+{
+	return type == RMF_LRU_FILE || rmf_swap_free_slots(run) >= RMF_MIN_LRU_BATCH;
+}
 
 #endif

@@ -67,6 +67,19 @@ static bool holds_pfn(const struct rmf_pfn_index *index, uint64_t i, uint64_t pf
 	return pfn - index->run->pop.folio_pfn[folio] < given_pages(index->run, folio);
 }
 
+/* Look where the folio is if those around the last one found are of its order. */
+static bool guess(struct rmf_pfn_index *index, uint64_t pfn)
+{
+	const uint64_t folio = folio_at(index, index->at);
+	const int64_t distance = (int64_t)(pfn - index->run->pop.folio_pfn[folio]),
+		      at = (int64_t)index->at + (distance >> index->run->pop.folio_order[folio]);
+
+	if (at < 0 || (uint64_t)at >= index->run->nr_given || !holds_pfn(index, (uint64_t)at, pfn))
+		return false;
+	index->at = (uint64_t)at;
+	return true;
+}
+
 bool rmf_pfn_index_make(struct rmf_pfn_index *index, struct rmf_run *run)
 {
 	*index = (struct rmf_pfn_index){ .run = run };
@@ -88,8 +101,7 @@ bool rmf_pfn_index_find(struct rmf_pfn_index *index, uint64_t pfn, uint32_t *fol
 
 	if (!high)
 		return false;
-	if (!holds_pfn(index, index->at, pfn) &&
-	    !(index->at + 1 < high && holds_pfn(index, ++index->at, pfn))) {
+	if (!holds_pfn(index, index->at, pfn) && !guess(index, pfn)) {
 		while (high - low > 1) {
 			uint64_t middle = low + (high - low) / 2;
 

@@ -9,8 +9,8 @@
 
 enum references { REFERENCES_RECLAIM, REFERENCES_KEEP, REFERENCES_ACTIVATE };
 
-/* Models lru_gen_set_refs(), mm/vmscan.c, Linux v7.0: the marks of a referenced folio (docs/
- * kernel-rules.md, section 9.4). Returns whether it is to be activated. */
+/* Models lru_gen_set_refs(), mm/vmscan.c, Linux v7.0: the marks of a referenced folio
+ * (docs/kernel-rules.md, section 9.4). Returns whether it is to be activated. */
 static bool set_refs(const struct rmf_run *run, uint32_t *flags, bool exec)
 {
 	const uint32_t both = RMF_FOLIO_REFERENCED | RMF_FOLIO_WORKINGSET, before = *flags & both,
@@ -221,8 +221,10 @@ static bool remove_mapping(struct rmf_run *run, uint64_t folio)
 	rmf_deferred_remove(run, folio);
 	/* the slots of the page cache's xarray that become free: 2^(order mod 6), as counted on
 	 * real kernels */
-	if (!(flags & RMF_FOLIO_ANON))
+	if (!(flags & RMF_FOLIO_ANON)) {
+		rmf_count(run, RMF_PAGE_CACHE_FOLIOS, 1);
 		rmf_count(run, RMF_PAGE_CACHE_SLOTS, (uint64_t)1 << (pop->folio_order[folio] % 6));
+	}
 	return true;
 }
 

@@ -1,8 +1,10 @@
 """Cost vectors: one non-negative figure per event, and the price of a run.
 
 A prediction is linear, the sum of events times costs, and comes with its breakdown by component and an interval.
+Each vector is an ensemble of draws, which say how sure the costs are. An interval holds the middle 90% of what the
+draws predict. What two runs share is drawn together, so a difference or a ratio is surer than the two figures.
 Vectors in nanoseconds belong to a machine, vectors in instructions to a kernel build; :func:`get` finds them by name.
-docs/validation.md holds every measured figure that they were fitted to or tried on.
+docs/validation.md says how often the intervals held what was measured.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +30,24 @@ _FOLDER = Path(__file__).parent / "costs"
 UNITS = ("ns", "instructions")
 KINDS = ("measured", "published", "fitted", "assumed")
 
+# The share of the draws that an interval holds, unless another one is asked for.
+LEVEL = 0.9
+# Draws that an interval is made from, and the standard deviations from the middle to the bounds of the middle 90%.
+_DRAWS = 1000
+_SIGMAS = 1.645
+
 _COMPONENT_OF = {event: component for component, events in COMPONENTS.items() for event in events}
 _INDEX = {event: index for index, event in enumerate(EVENT_NAMES)}
+_PLACES = {component: np.array([_INDEX[event] for event in events], int) for component, events in COMPONENTS.items()}
+
+# Events of which each comes with another one that has a cost, which holds what it takes: a yield is a call, reads two
+# entries and takes the lock; a step drops references, updates a counter and writes what stands in the place; a folio
+# is scanned and isolated.
+WITH_OTHERS = frozenset(
+    "walk_calls walk_pte_reads entry_pte_reads ptl_locks batched_pages ptes_set folios_dirtied ref_puts rss_updates "
+    "notifier_ranges young_calls folios_scanned pages_scanned pages_came_back pages_activated isolation_calls "
+    "shrink_calls reclaim_rounds tlb_deferred rmap_remove_calls madvise_calls pmd_locks".split()
+)
 
 # What a tracer adds to each call that it counts. Some recorded rows hold it; the prediction of a run never does.
 TRACER = "traced_calls"
@@ -46,7 +64,7 @@ class Cost:
     value : float
         In the unit of the vector, not negative.
     low, high : float
-        Range of values that explain the data as well.
+        Bounds of the middle 90% of its draws; equal where the cost is given exactly.
     kind : {'measured', 'published', 'fitted', 'assumed'}
         How the figure was come by.
     source : str
@@ -81,6 +99,19 @@ class Cost:
             raise ValueError(f"cost.{self.event}: source: expected a text, got {self.source!r}")
 
 
+class Range(NamedTuple):
+    """A figure and the bounds of its interval.
+
+    Parameters
+    ----------
+    value, low, high : float
+    """
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The price of one run: a prediction, never a measurement.
@@ -90,13 +121,15 @@ class Prediction:
     value : float
         In :attr:`unit`.
     interval : tuple of float
-        Lowest and highest value that the ranges of the costs allow, widened by the fit's residual.
+        Bounds of the interval.
     breakdown : dict of str to float
         Share of each component, in the order of :data:`COMPONENTS`; they add up to the value. Components whose costs
         the data do not separate stand as one, named ``a + b``.
     unit : {'ns', 'instructions'}
     costs : str
         Name of the cost vector.
+    level : float
+        Share of the draws that the interval holds.
     """
 
     value: float
@@ -104,6 +137,7 @@ class Prediction:
     breakdown: dict[str, float]
     unit: str
     costs: str
+    level: float = LEVEL
 
     @property
     def seconds(self) -> float | None:
@@ -116,14 +150,15 @@ class Prediction:
         Returns
         -------
         dict
-            ``cost_vector``, ``predicted_s``, ``predicted_interval_s`` and ``breakdown_s``; in instructions also
-            ``predicted_instructions`` and the like.
+            ``cost_vector``, ``predicted_s``, ``predicted_interval_s``, ``interval_level`` and ``breakdown_s``; in
+            instructions also ``predicted_instructions`` and the like.
         """
         in_ns = self.unit == "ns"
         document = {
             "cost_vector": self.costs,
             "predicted_s": self.seconds,
             "predicted_interval_s": [bound * 1e-9 for bound in self.interval] if in_ns else None,
+            "interval_level": self.level,
             "breakdown_s": {name: share * 1e-9 for name, share in self.breakdown.items()} if in_ns else None,
         }
         if not in_ns:
@@ -153,13 +188,14 @@ class CostVector:
     note : str
         What a user must know.
     residual : float
-        Largest relative error of the rows that the vector was fitted to; predictions are widened by it.
+        Relative error of each cost that is no error of the fit: no cost is quite a constant. Each draw has another one
+        for each cost, with this standard deviation, but for costs that are given exactly.
     joint : tuple of tuple of str
         Sets of events of which the data fix only the sum of the costs, where nothing says how to split it; the sum
         stands with one of them.
     members : tuple of tuple of float
-        Further vectors that explain the data as well, in the order of `costs`: the interval of a prediction is taken
-        over them. Without members it is taken over the ranges, as if they were independent.
+        Draws of the costs, in the order of `costs`. Without members the costs are drawn independently, each with its
+        `low` and `high` as the bounds of the middle 90%.
     """
 
     name: str
@@ -220,10 +256,31 @@ class CostVector:
         """The costs as float64 of shape (len(EVENT_NAMES),)."""
         return self._spread([cost.value for cost in self.costs])
 
-    def sample(self, size: int, seed: int | np.random.Generator = 0) -> npt.NDArray[np.float64]:
-        """Draw cost vectors that explain the data as well, as float64 of shape (size, len(EVENT_NAMES)).
+    def _draw(self, size: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+        """Draw costs, in the order of `costs`: float64 of shape (size, len(costs))."""
+        value, low, high = (np.array([getattr(cost, name) for cost in self.costs]) for name in ("value", "low", "high"))
+        if self.members:
+            # Each member as often as any other, as far as that is possible.
+            turns = -(-size // len(self.members))
+            rows = np.concatenate([rng.permutation(len(self.members)) for _ in range(turns)])[:size]
+            drawn = np.array(self.members)[rows]
+        else:
+            normal = rng.normal(size=(size, len(value))) / _SIGMAS
+            drawn = np.maximum(value + np.where(normal < 0, value - low, high - value) * normal, 0.0)
+        error = np.where(low < high, self.residual, 0.0)
+        return np.asarray(drawn * np.exp(error * rng.normal(size=drawn.shape) - error**2 / 2))
 
-        From the members (convex mixtures of three, which fit as well as they do), or uniformly from the ranges.
+    @cached_property
+    def _draws(self) -> npt.NDArray[np.float64]:
+        """The draws that intervals are made from, of the costs that are events of a run."""
+        return np.ascontiguousarray(self._draw(_DRAWS, np.random.default_rng(0))[:, self._columns[1]])
+
+    def _prices(self, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What each draw predicts for counts in the order of EVENT_NAMES (last axis)."""
+        return np.asarray(self._draws @ counts[..., self._columns[0]].T)
+
+    def sample(self, size: int, seed: int | np.random.Generator = 0) -> npt.NDArray[np.float64]:
+        """Draw cost vectors, as float64 of shape (size, len(EVENT_NAMES)).
 
         Parameters
         ----------
@@ -236,14 +293,7 @@ class CostVector:
         ndarray of float64, shape (size, len(EVENT_NAMES))
             In the unit of the vector.
         """
-        rng = np.random.default_rng(seed)
-        if self.members:
-            members = np.array(self.members)
-            chosen = rng.integers(len(members), size=(size, 3))
-            weights = rng.dirichlet(np.ones(3), size)
-            return self._spread(np.einsum("ij,ijk->ik", weights, members[chosen]))
-        low, high = ([getattr(cost, name) for cost in self.costs] for name in ("low", "high"))
-        return self._spread(rng.uniform(low, high, (size, len(self.costs))))
+        return self._spread(self._draw(size, np.random.default_rng(seed)))
 
     def replace(self, **changes: float) -> CostVector:
         """Return a copy in which some events cost something else, exactly.
@@ -277,7 +327,9 @@ class CostVector:
         joint = tuple(events for events in self.joint if not set(events) & set(changes))
         return replace(self, costs=tuple(costs), joint=joint, members=tuple(tuple(row) for row in members.tolist()))
 
-    def price(self, counts: npt.ArrayLike, referenced: npt.ArrayLike | None = None) -> Prediction:
+    def price(
+        self, counts: npt.ArrayLike, referenced: npt.ArrayLike | None = None, *, level: float = LEVEL
+    ) -> Prediction:
         """Price one run.
 
         Parameters
@@ -286,36 +338,146 @@ class CostVector:
             Events of the run.
         referenced : array_like, optional
             The part of them that the reference check caused, which the breakdown then shows under that name.
+        level : float
+            Share of the draws that the interval holds.
 
         Returns
         -------
         Prediction
+
+        Raises
+        ------
+        ValueError
+            If `level` is not between 0 and 1.
         """
-        counts = np.asarray(counts, float)
-        referenced = np.zeros_like(counts) if referenced is None else np.asarray(referenced, float)
-        values = self.values
-        shares = dict.fromkeys(COMPONENTS, 0.0)
-        for event, index in _INDEX.items():
-            if values[index]:
-                shares[_COMPONENT_OF[event]] += float(values[index] * (counts[index] - referenced[index]))
-                shares[REFERENCE_CHECK] += float(values[index] * referenced[index])
-        value = float(counts @ values)
-        if self.members:
-            prices = self._spread(self.members) @ counts
-            low, high = min(value, prices.min()), max(value, prices.max())
-        else:
-            low, high = (
-                float(self._spread([getattr(cost, name) for cost in self.costs]) @ counts) for name in ("low", "high")
-            )
+        events = np.asarray(counts, float)
+        found = _interval(float(events @ self.values), self._prices(events), level)
+        shares = self._by_component(self.values, events, referenced)
         return Prediction(
-            value=value,
-            interval=(float(low) * max(1 - self.residual, 0.0), float(high) * (1 + self.residual)),
-            breakdown=self._merged(shares),
+            value=found.value,
+            interval=(found.low, found.high),
+            breakdown={name: float(share) for name, share in self._merged(shares).items()},
             unit=self.unit,
             costs=self.name,
+            level=level,
         )
 
-    def _merged(self, shares: dict[str, float]) -> dict[str, float]:
+    def change(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
+        """Return by which share the price of `after` differs from that of `before`; both are drawn together.
+
+        Parameters
+        ----------
+        before, after : array_like, shape (len(EVENT_NAMES),)
+            Events of two runs, or of a page of each.
+        level : float
+            Share of the draws that the interval holds.
+
+        Returns
+        -------
+        Range
+            -0.75 means a quarter of the price. NaN where `before` costs nothing.
+        """
+        old, new = np.asarray(before, float), np.asarray(after, float)
+        first = float(old @ self.values)
+        if not first:
+            return Range(math.nan, math.nan, math.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = self._prices(new) / self._prices(old) - 1
+        return _interval(float(new @ self.values) / first - 1, drawn, level)
+
+    def difference(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
+        """Return what is saved: the price of `before` less that of `after`; both are drawn together.
+
+        Parameters
+        ----------
+        before, after : array_like, shape (len(EVENT_NAMES),)
+            Events of two runs, or of a page of each.
+        level : float
+            Share of the draws that the interval holds.
+
+        Returns
+        -------
+        Range
+            In the unit of the vector.
+        """
+        saved = np.asarray(before, float) - np.asarray(after, float)
+        return _interval(float(saved @ self.values), self._prices(saved), level)
+
+    def unpriced(self, *runs: npt.ArrayLike) -> list[str]:
+        """Return the events in which runs differ and that have no price: the predictions are silent about them.
+
+        Parameters
+        ----------
+        *runs : array_like, shape (len(EVENT_NAMES),)
+            Events of each run, or of a page of each. Of one run: the events that it has.
+
+        Returns
+        -------
+        list of str
+            Without those of :data:`WITH_OTHERS`, whose price others hold, and those that `joint` ties to one with a
+            price.
+        """
+        counts = np.array([np.asarray(run, float) for run in runs])
+        other = counts[:1] if len(runs) > 1 else np.zeros_like(counts)
+        differ = (np.abs(counts - other) > 1e-9 * np.maximum(counts, other)).any(axis=0)
+        # Loads of a table entry take the time that the read has, except where a contpte block is gathered.
+        covered = WITH_OTHERS | ({"raw_pte_loads"} if not counts[:, _INDEX["contpte_unfolds"]].any() else set())
+        priced = {cost.event for cost in self.costs if cost.high > 0}
+        covered |= {event for events in self.joint if priced & set(events) for event in events}
+        return [
+            event for event, index in _INDEX.items() if differ[index] and event not in priced and event not in covered
+        ]
+
+    def shares(
+        self, counts: npt.ArrayLike, referenced: npt.ArrayLike | None = None, *, level: float = LEVEL
+    ) -> dict[str, Range]:
+        """Return the share of each component in the price of a run.
+
+        Parameters
+        ----------
+        counts, referenced : array_like, shape (len(EVENT_NAMES),)
+            As for :meth:`price`.
+        level : float
+            Share of the draws that each interval holds.
+
+        Returns
+        -------
+        dict of str to Range
+            The components of :attr:`Prediction.breakdown`; empty where the run costs nothing.
+        """
+        events = np.asarray(counts, float)
+        value = float(events @ self.values)
+        if not value:
+            return {}
+        parts = self._merged(self._by_component(self.values, events, referenced))
+        drawn = self._merged(self._by_component(self._spread_draws, events, referenced))
+        whole = np.maximum(self._prices(events), 1e-300)
+        return {
+            name: _interval(float(part) / value, np.asarray(drawn.get(name, 0.0)) / whole, level)
+            for name, part in parts.items()
+        }
+
+    @property
+    def _spread_draws(self) -> npt.NDArray[np.float64]:
+        """The draws as rows over EVENT_NAMES."""
+        rows = np.zeros((_DRAWS, len(EVENT_NAMES)))
+        rows[:, self._columns[0]] = self._draws
+        return rows
+
+    @staticmethod
+    def _by_component(
+        values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], referenced: npt.ArrayLike | None
+    ) -> dict[str, Any]:
+        """What each component costs, by one vector or by many (first axis)."""
+        checked = np.zeros_like(counts) if referenced is None else np.asarray(referenced, float)
+        parts = {
+            component: values[..., _PLACES[component]] @ (counts - checked)[_PLACES[component]]
+            for component in COMPONENTS
+        }
+        parts[REFERENCE_CHECK] = parts[REFERENCE_CHECK] + values @ checked
+        return parts
+
+    def _merged(self, shares: Mapping[str, Any]) -> dict[str, Any]:
         """The shares, with components that `joint` ties together as one; those without a share are left out."""
         groups = [{component} for component in COMPONENTS]
         for events in self.joint:
@@ -327,7 +489,7 @@ class CostVector:
             " + ".join(sorted(group, key=order.index)): sum(shares[component] for component in group)
             for group in sorted(groups, key=lambda group: min(map(order.index, group)))
         }
-        return {name: share for name, share in merged.items() if share}
+        return {name: share for name, share in merged.items() if np.any(share)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the vector as plain values, as its TOML file holds it.
@@ -419,6 +581,14 @@ class CostVector:
             lines += ["", f"[{prefix}costs.{event}]"]
             lines += [f"{key} = {toml_value(value)}" for key, value in figures.items()]
         return "\n".join(lines) + "\n"
+
+
+def _interval(value: float, drawn: npt.NDArray[np.float64], level: float) -> Range:
+    """The value with the bounds of the middle of its draws."""
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise ValueError(f"level: expected a share between 0 and 1, got {level!r}")
+    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+    return Range(value, min(value, float(low)), max(value, float(high)))
 
 
 def toml_value(value: Any) -> str:

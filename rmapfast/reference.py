@@ -2269,6 +2269,7 @@ class Kernel:
             folio.refcount = 0
             record.count("pages_freed", folio.nr_pages)
             record.count("pages_came_back", folio.nr_pages)
+            record.count("page_cache_folios", 0 if folio.anon else 1)
             record.count("page_cache_slots", 0 if folio.anon else 1 << folio.order % 6)
             if folio.index in record.deferred:
                 record.deferred.remove(folio.index)
@@ -2999,6 +3000,7 @@ class Generations:
             if self.edition == "v6.12":
                 folio.workingset &= folio.referenced
                 folio.referenced = False
+            self.record.count("folios_from_generations")
             self.nr_pages[kind][folio.gen - 1] -= folio.nr_pages
             folio.gen = 0
             folio.store_flags()
@@ -3138,6 +3140,8 @@ class Generations:
         vpn = start
         while vpn < end:
             pte = tables.ptep_get(table, vpn - base, events)
+            if under_test:
+                record.count("window_young_ptes", int(pte.present and pte.young))
             folio = self._young_folio(pte, under_test)
             nr = 1
             if folio is None:

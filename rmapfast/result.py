@@ -219,10 +219,15 @@ class Result:
     def price(self, costs: np.ndarray[Any, Any]) -> npt.NDArray[np.float64]: ...
 
     @overload
-    def price(self, costs: str | os.PathLike[str] | CostVector | Arch | None = None) -> Prediction: ...
+    def price(
+        self, costs: str | os.PathLike[str] | CostVector | Arch | None = None, *, level: float = cost.LEVEL
+    ) -> Prediction: ...
 
     def price(
-        self, costs: str | os.PathLike[str] | CostVector | Arch | np.ndarray[Any, Any] | None = None
+        self,
+        costs: str | os.PathLike[str] | CostVector | Arch | np.ndarray[Any, Any] | None = None,
+        *,
+        level: float = cost.LEVEL,
     ) -> Prediction | npt.NDArray[np.float64]:
         """Price the run without simulating it again.
 
@@ -232,6 +237,8 @@ class Result:
             A cost vector, its name or TOML file, or an architecture for its default one; by default the run's own
             (:attr:`costs`). Or many vectors at once, as an array of shape (k, len(EVENT_NAMES)):
             :meth:`CostVector.sample` and :func:`rmapfast.cost.matrix` return such arrays.
+        level : float
+            Share of the draws of the costs that the interval holds.
 
         Returns
         -------
@@ -245,13 +252,21 @@ class Result:
             type, and for a cost that is negative or not finite; the message names it.
         """
         if costs is None:
-            return self.prediction
+            # Without a cost vector it raises.
+            if level == cost.LEVEL or self.costs is None:
+                return self.prediction
+            costs = self.costs
         if isinstance(costs, np.ndarray):
             return np.asarray(_checked_costs(costs) @ self.events.counts.astype(float))
         vector = resolve_costs(costs)
         if vector is None:
             raise ValueError(f"costs: {getattr(costs, 'name', costs)} has no cost vector")
-        return vector.price(self.events.counts, self.referenced_events.counts)
+        return vector.price(self.events.counts, self.referenced_events.counts, level=level)
+
+    @property
+    def unpriced(self) -> list[str]:
+        """Events of the run that its cost vector has no price for; empty without a cost vector."""
+        return self.costs.unpriced(self.events.counts) if self.costs else []
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as a dict that serialises to JSON; prices are None without a cost vector.
@@ -278,6 +293,7 @@ class Result:
             "isolated": _as_text(self.isolated),
             "looked_around": _as_text(self.looked_around),
             **(self.prediction.to_dict() if self.costs else _NO_PRICE),
+            "without_price": self.unpriced,
             "simulated_ptes": self.simulated_ptes,
             "wall_s": self.wall_s,
             "ptes_per_s": self.ptes_per_s,
@@ -355,7 +371,7 @@ def _parameters(preset: Policy | Arch, without: str) -> dict[str, Any]:
     return {name: getattr(preset, name) for name in names}
 
 
-_NO_PRICE = dict.fromkeys(("cost_vector", "predicted_s", "predicted_interval_s", "breakdown_s"))
+_NO_PRICE = dict.fromkeys(("cost_vector", "predicted_s", "predicted_interval_s", "interval_level", "breakdown_s"))
 
 
 def resolve_costs(costs: str | os.PathLike[str] | CostVector | Arch) -> CostVector | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmapfast.cost import CostVector
+from rmapfast.events import EVENT_NAMES
 from rmapfast.result import Result
 
 
@@ -47,6 +48,25 @@ class Runs:
         """Whether the runs on each architecture reclaim the same memory, so that their totals compare."""
         return not self.sources or all(len(set(map(_memory, group))) == 1 for group in self.by_arch().values())
 
+    def unpriced(self, arch: str) -> list[str]:
+        """Return the events in which the runs on an architecture differ and that none of them has a price for.
+
+        Parameters
+        ----------
+        arch : str
+
+        Returns
+        -------
+        list of str
+            Of one run: the events that it has. Events are compared per reclaimed page, and as totals where a run
+            reclaimed nothing.
+        """
+        runs = self.by_arch()[arch]
+        whole = any(run.reclaimed_pages == 0 for run in runs)
+        counts = [run.events.counts / (1 if whole else run.reclaimed_pages) for run in runs]
+        found = [set(run.costs.unpriced(*counts)) for run in runs if run.costs]
+        return [event for event in EVENT_NAMES if found and all(event in one for one in found)]
+
     def cost_vectors(self) -> dict[str, CostVector]:
         """Return the cost vectors that price the runs by name; of two with the same name the second is "NAME (2)"."""
         vectors: dict[str, CostVector] = {}
@@ -85,7 +105,8 @@ class Runs:
         Returns
         -------
         dict
-            ``provenance``, ``population``, ``cost_vectors`` by name, and ``runs``: :meth:`Result.to_dict` of each with
+            ``provenance``, ``population``, ``cost_vectors`` by name, ``without_price`` (:meth:`unpriced` by
+            architecture), and ``runs``: :meth:`Result.to_dict` of each with
             the name of its cost vector and with what its population, source and provenance differ in.
         """
         vectors = self.cost_vectors()
@@ -101,6 +122,7 @@ class Runs:
             "provenance": self.provenance,
             "population": self.population,
             "cost_vectors": {name: vector.to_dict() for name, vector in vectors.items()},
+            "without_price": {arch: self.unpriced(arch) for arch in self.by_arch()},
             "runs": runs,
         }
 

@@ -119,6 +119,10 @@ class PopulationSpec:
         Further mappings of each page, by processes outside the population.
     cont : bool
         Set CONT in each contpte block that the kernel would fold.
+    fault_around : int, str or "folio"
+        How file and shmem folios were mapped, on which contpte blocks depend: a page fault mapped an aligned window of
+        so many bytes, as v6.12 does (``64KiB`` unless debugfs says otherwise), or the whole folio, as v7.2 does. A
+        window of several pages that is smaller than a contpte block folds none.
     exec, droppable : bool
         VMA flags.
     shared : bool, optional
@@ -171,6 +175,7 @@ class PopulationSpec:
     shuffle: bool = False
     external: int = 0
     cont: bool = True
+    fault_around: int | str = "folio"
     exec: bool = False
     droppable: bool = False
     shared: bool | None = None
@@ -203,6 +208,15 @@ class PopulationSpec:
                 f"sharing: expected less than 2^31 mappings of a folio, got {self.sharing} and external {self.external}"
             )
         used["history"] = ",".join(checked_history(self.history))
+        used["fault_around"] = self.fault_around
+        if self.fault_around != "folio":
+            window = parse_size(self.fault_around, "fault_around")
+            if window < page_size or window & (window - 1):
+                raise ValueError(
+                    f"fault_around: expected 'folio' or a power of two of at least a page ({page_size} bytes), got "
+                    f"{self.fault_around!r}"
+                )
+            used["fault_around"] = window
         self._set(used)
         for name in ("write", "dirty"):
             if getattr(self, name) is None:
@@ -280,6 +294,7 @@ class PopulationSpec:
             "size": format_size(self.bytes),
             "arch": _arch.get(self.arch).name,
             "orders": format_orders(self.mix),
+            "fault_around": self.fault_around if self.fault_around == "folio" else format_size(int(self.fault_around)),
         }
         fill = _core.described_fill(self)
         return used | ({"fill": _fill_note(fill)} if fill else {})
@@ -304,7 +319,14 @@ class PopulationSpec:
     @property
     def block_ptes(self) -> int:
         """Entries of the contpte blocks in which CONT is set, 1 where it is not."""
-        return self.cont_ptes if self.cont else 1
+        if not self.cont:
+            return 1
+        if self.anon or self.fault_around == "folio":
+            return self.cont_ptes
+        # set_ptes() of several entries sets CONT in the blocks that it covers whole; of one entry it folds a block with
+        # its last entry (docs/kernel-rules.md, section 2.6).
+        window = int(self.fault_around) >> self.page_shift
+        return self.cont_ptes if window == 1 or window >= self.cont_ptes else 1
 
     @cached_property
     def weights(self) -> dict[int, int]:

@@ -139,7 +139,9 @@ def test_the_fit_finds_costs_that_explain_what_was_measured():
     fitted = fit_vector(rows, base)
     for row in rows:
         assert float(row.counts @ fitted.values) == pytest.approx(row.ns, rel=0.03)
-    assert fitted.residual < 0.03
+        low, high = fitted.price(row.counts).interval
+        assert low < row.ns < high
+    assert fitted.residual == base.cost_vector.residual
     for one in fitted.costs:
         assert one.low <= one.value <= one.high
     assert cost.CostVector.from_dict(fitted.to_dict()) == fitted

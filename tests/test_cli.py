@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from classic_model import ClassicModel
 from waiting import DEADLINE
 
 import rmapfast as rf
@@ -30,7 +31,8 @@ RUN_KEYS = {
 }  # fmt: skip
 ADDED_RUN_KEYS = {
     "entry", "target_pages", "target_reached", "came_back_pages", "swap_used", "ret", "referenced_events",
-    "cost_vector", "policy_parameters", "arch_parameters",
+    "cost_vector", "policy_parameters", "arch_parameters", "interval_level", "without_price", "lru", "isolated",
+    "looked_around",
 }  # fmt: skip
 
 
@@ -133,7 +135,7 @@ def test_output_fits_in_100_columns(output, argv):
 
 def test_reclaim_document(document):
     found = document("reclaim", "--size", "64MiB")
-    assert set(found) == {"provenance", "population", "cost_vectors", "runs"}
+    assert set(found) == {"provenance", "population", "cost_vectors", "without_price", "runs"}
     population = found["population"]
     assert {name: population[name] for name in ("pages", "folios", "bytes", "orders")} == {
         "pages": 1 << 14,
@@ -196,13 +198,16 @@ def test_engines_agree(document):
 
 def test_options_reach_the_population(document):
     def run(*options):
-        return document(*SMALL, "--policy", "per-page", "--arch", "x86-64", "--target", "4MiB", *options)["runs"][0]
+        # MADV_PAGEOUT takes no target
+        target = () if "pageout" in options else ("--target", "4MiB")
+        return document(*SMALL, "--policy", "per-page", "--arch", "x86-64", *target, *options)["runs"][0]
 
     plain = run()
     assert plain["events"]["active_passes"] == 0 and plain["events"]["young_clears"] == 1024
     assert run("--young", "0")["events"]["young_clears"] == 0
-    # 32 base pages per pass
-    assert run("--active")["events"]["active_passes"] == 1024 // 32
+    # 64 folios of 16 pages
+    passes = ClassicModel(64, 4, young=True, active=True).reclaim(1024)["active_passes"]
+    assert run("--active")["events"]["active_passes"] == passes > 0
     assert run("--mapped", "0")["events"]["unmap_calls"] == 0
     assert run("--sharing", "2")["events"]["ptes_cleared"] == 2048
     assert run("--holes", "every:16")["events"]["ptes_cleared"] == 1024 - 64
@@ -219,6 +224,7 @@ def test_options_reach_the_population(document):
     assert run("--entry", "pageout")["events"]["referenced_calls"] == 0
     assert run("--phase", "8")["events"]["table_crossings"] > plain["events"]["table_crossings"]
     assert run("--write", "0.5")["events"]["batches"] == 1024
+    assert run("--fault-around", "64KiB")["events"] == plain["events"]  # no contpte blocks here
 
 
 def test_holes_at_a_rate(document):

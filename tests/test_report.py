@@ -108,27 +108,32 @@ def test_no_price_without_a_cost_vector():
 def test_local_tlbis_have_no_price():
     """The table says so, unless the cost vector was given a price for them."""
     population = rf.Population.synthetic("1MiB", arch="arm64-4k")
-    note = "local TLBIs and their barriers have no price"
+    note = "without a price here: tlbi_local"
     for cpumask, found in ((0b1, True), (0b11, False)):
         population.mm_cpumask[:] = cpumask
         runs = rf.compare(population, "1MiB", policies=["v7.0.12", "local-tlbi"], arches=["arm64-4k"])
         assert (note in repr(runs)) == found
     population.mm_cpumask[:] = 0b1
-    for costs, found in (({"cost.tlbi_local": 50.0}, True), ({"cost.tlbi_local": 50.0, "cost.dsb_nsh": 50.0}, False)):
+    for costs, left in (
+        ({"cost.tlbi_local": 50.0}, ["dsb_nsh"]),
+        ({"cost.tlbi_local": 50.0, "cost.dsb_nsh": 50.0}, []),
+    ):
         arch = rf.arch.get("arm64-4k").replace(**costs)
-        assert (note in repr(rf.compare(population, "1MiB", policies=["local-tlbi"], arches=[arch]))) == found
+        runs = rf.compare(population, "1MiB", policies=["v7.0.12", "local-tlbi"], arches=[arch])
+        assert [event for event in runs.unpriced("arm64-4k") if event in ("tlbi_local", "dsb_nsh")] == left
 
 
 def test_unfolds_without_a_price():
     """Nobody measured what an unfold costs on riscv. On arm64 it has a price."""
-    note = "unfolds of Svnapot blocks have no price"
     population = rf.Population.synthetic("1MiB", arch="riscv64-svnapot")
     for arch, policy, found in (
         ("riscv64-svnapot", "per-page", True),
         ("riscv64-svnapot", "v7.0.12", False),
         ("arm64-4k", "per-page", False),
     ):
-        assert (note in repr(rf.compare(population, "1MiB", policies=[policy], arches=[arch]))) == found
+        runs = rf.compare(population, "1MiB", policies=[policy], arches=[arch])
+        assert ("contpte_unfolds" in runs.unpriced(arch)) == found
+        assert ("contpte_unfolds" in repr(runs).split("without a price here")[-1].split("Population")[0]) == found
 
 
 def test_many_prices_at_once(result):
@@ -136,7 +141,7 @@ def test_many_prices_at_once(result):
     prices = result.price(vectors)
     assert prices.shape == (1000,) and prices.dtype == np.float64
     low, high = result.price(SIMPLE).interval
-    assert np.all((low <= prices) & (prices <= high))
+    assert 0.85 < np.mean((low <= prices) & (prices <= high)) < 0.95
     assert result.price(cost.matrix([SIMPLE, SIMPLE]))[1] == pytest.approx(result.price(SIMPLE).value)
     assert result.price(vectors.astype(np.float32)).dtype == np.float64
     assert result.price(vectors[:0]).shape == (0,)
@@ -210,7 +215,9 @@ def test_width(count, costs):
     assert max(map(len, lines)) <= 100 and repr(one).isascii()
     assert all(line == line.rstrip() for line in lines)
     tables = lines[lines.index("") : lines.index("", lines.index("", lines.index("") + 1) + 1)]
-    assert count > 2 or max(map(len, tables)) <= (65 if costs else 80)
+    # notes and the names of joint components have lines of their own, which are wrapped at 100 letters
+    figures = itertools.takewhile(lambda line: not line.startswith("without a price"), tables)
+    assert count > 2 or max(len(line) for line in figures if " + " not in line) <= (65 if costs else 80)
     # every policy is in the table, and no figure runs into the next one
     for policy in policies[:count]:
         assert any(policy in line.split() for line in tables)
@@ -244,8 +251,9 @@ def test_the_prediction_comes_first(comparison):
         assert lines[at + 3].startswith("  interval")
         assert lines[at + 4].startswith("ns per reclaimed page")
         assert lines[at + 5].startswith("  change") and lines[at + 5].endswith("%")
-        assert lines[at + 6].startswith("components: ")
-        assert lines.index("events per reclaimed page", at) > at + 6
+        assert lines[at + 6].startswith("    interval (90%)")
+        assert lines[at + 7].startswith("components: ")
+        assert lines.index("events per reclaimed page", at) > at + 7
 
 
 def test_figures_of_the_table(comparison):
@@ -263,7 +271,8 @@ def test_figures_of_the_table(comparison):
             pages = {name: share / run.reclaimed_pages for name, share in run.prediction.breakdown.items()}
             for name, (figure, share) in cells.items():
                 assert float(figure) == pytest.approx(pages[name], abs=0.06)
-                assert float(share.rstrip("%")) == pytest.approx(100 * pages[name] / sum(pages.values()), abs=0.51)
+                low, high = (float(bound) for bound in (share.rstrip("%").split("-") * 2)[:2])
+                assert low - 0.51 <= 100 * pages[name] / sum(pages.values()) <= high + 0.51
             total = sum(float(figure) for figure, _ in cells.values())
             assert total == pytest.approx((first, second)[column // 2], abs=0.06 * (len(names) + 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import numpy as np
 from rmapfast import Population, folio_referenced_one, pte, reclaim, try_to_unmap_one
 from rmapfast import arch as _arch
 from rmapfast import policy as _policy
+from rmapfast.cost import LEVEL, Range
 from rmapfast.events import EVENT_NAMES
-from rmapfast.flags import MmFlag, TableState
+from rmapfast.flags import FolioFlag, MmFlag, TableState
 
 DATA = Path(__file__).resolve().parent / "data"
 
@@ -68,9 +70,29 @@ class Row:
     traced: float = 0.0
     scatter: tuple[float, float] = (0.99, 1.01)
 
+    @property
+    def design(self) -> str:
+        """What was reclaimed, whatever the build and the figure: rows of one design test the same thing."""
+        return self.name.rsplit(" ", 1)[0].removeprefix("file_") if self.unit == "instructions" else self._ns_design
+
+    @property
+    def unit(self) -> str:
+        """Of the figure."""
+        return "ns" if self.kind == "ns" else "instructions"
+
+    @property
+    def _ns_design(self) -> str:
+        """Folio order and kind: whatever mapped the folios, and however often."""
+        return f"{self.section.partition('.')[0]} order {self.order}"
+
     def predicted(self, vector) -> float:
         """Return the figure that a cost vector predicts."""
-        return float(self.counts @ vector.values + self.traced * vector["traced_calls"])
+        return self.range(vector).value
+
+    def range(self, vector, level: float = LEVEL) -> Range:
+        """Return the figure that a cost vector predicts, with its interval."""
+        price, tracer = vector.price(self.counts, level=level), self.traced * vector["traced_calls"]
+        return Range(price.value + tracer, *(bound + tracer for bound in price.interval))
 
 
 def load(name: str) -> dict:
@@ -83,7 +105,8 @@ def _per_page(population, policy, arch, target_pages: int) -> np.ndarray:
     return result.events.counts / result.reclaimed_pages
 
 
-def _without(counts: np.ndarray, *events: str) -> np.ndarray:
+def without(counts: np.ndarray, *events: str) -> np.ndarray:
+    """Return the counts without those of some events."""
     counts = counts.copy()
     counts[[EVENT_NAMES.index(event) for event in events]] = 0
     return counts
@@ -107,14 +130,18 @@ def _shrink(policy, arch, order: int, mib: int, reclaimed_mib: int) -> np.ndarra
     """Events of a reclaim inside shrink_folio_list: without the active list, isolation and scan control."""
     population = _mapping(arch, order, mib * MIB // arch.page_size)
     counts = _per_page(population, policy, arch, reclaimed_mib * MIB // arch.page_size)
-    return _without(counts, "isolation_calls", "pages_scanned", "priority_passes", "reclaim_rounds")
+    return without(counts, "isolation_calls", "pages_scanned", "priority_passes", "reclaim_rounds")
 
 
 def _calls(policy, arch, order: int, **options) -> dict[str, np.ndarray]:
     """Mean events of one try_to_unmap_one and one folio_referenced_one call."""
     # As many as the medians of the hole rows are taken over.
     folios = 26 if order == 9 else 64
-    population = _mapping(arch, order, folios << order, **options)
+    return _events_of_calls(_mapping(arch, order, folios << order, **options), policy, arch)
+
+
+def _events_of_calls(population: Population, policy, arch) -> dict[str, np.ndarray]:
+    folios, order = len(population.folio_order), int(population.folio_order[0])
     # The reference of reclaim, which isolated the folio.
     population.folio_refcount += 1
     edition = {"policy": policy, "arch": arch}
@@ -220,6 +247,92 @@ def _debian_rows(data: dict, name: str) -> Iterator[Row]:
             yield from of.totals(builds, vector, 64, 51) if what == "total" else of.calls(builds, vector, what)
 
 
+# Real kernels of other architectures and page sizes
+
+# Release to the edition whose rows it stands with; of 7.3 there are too few for a vector of its own.
+_EDITION = {"6.12": "6.12", "7.2": "7.2", "7.3": "7.2"}
+_ARCH_ROW = re.compile(
+    r"(?P<lazyfree>lazyfree_)?order_(?P<order>\d+)(?P<young>_young|_allyoung)?(?P<pmd>_pmd_mapped)?(?P<uffd>_uffd_wp_vma)?"
+    r"(?:_holes_k_(?P<holes>\d+))?(?:_shifted_(?P<shift>\d+))?(?P<around>_fault_around_2M)?"
+)
+_WHAT = {"total": "total", "try_to_unmap_per_call": "unmap", "folio_referenced_per_call": "referenced"}
+
+
+def arch_rows() -> list[Row]:
+    """Return the rows of measured-arch.toml that are instructions."""
+    return [
+        row
+        for section, tables in load("measured-arch.toml").items()
+        if not section.startswith("counts")
+        for table, rows in tables.items()
+        for name, releases in rows.items()
+        for row in _arch_row(section, table, name, releases)
+    ]
+
+
+def _arch_row(section: str, table: str, name: str, releases: dict) -> Iterator[Row]:
+    match = _ARCH_ROW.fullmatch(name)
+    assert match, name
+    arch, kind, order = _arch.get(section.replace("_", "-")), _WHAT[table], int(match["order"])
+    for release, measured in releases.items():
+        policy, window = POLICIES[release], (2 * MIB if match["around"] else 64 << 10) >> arch.page_shift
+        made = {"match": match, "arch": arch, "window": window, "edition": _EDITION[release]}
+        traced = float(kind != "total")
+        if kind == "total":
+            pages, target = (mib * MIB >> arch.page_shift for mib in _sizes(arch, order, bool(match["lazyfree"])))
+            population = _arch_population(pages, **made)
+            counts = _per_page(population, policy, arch, target)
+        else:
+            folios = 64 if arch.page_size << order < 2 * MIB else 26 if arch.page_size << order <= 2 * MIB else 7
+            counts = _events_of_calls(_arch_population(folios << order, **made), policy, arch)[kind]
+        vector = f"{arch.name}-{_EDITION[release]}"
+        where = "measured-arch.toml", f"{section}.{table}", f"{name} {release}"
+        yield Row(*where, vector, kind, order, measured, counts, traced)
+
+
+def _sizes(arch, order: int, lazyfree: bool) -> tuple[int, int]:
+    """Return the MiB that were mapped and reclaimed, as the file says."""
+    if arch.page_size << order > 2 * MIB:
+        return 256, 205
+    if arch.page_size > 4096 or lazyfree or order > 4:
+        return 64, 51
+    return (16, 13) if order <= 1 else (32, 26)
+
+
+def _arch_population(pages: int, match, arch, window: int, edition: str) -> Population:
+    order, lazyfree = int(match["order"]), bool(match["lazyfree"])
+    options: dict = (
+        {"kind": "lazyfree"}
+        if lazyfree
+        else {"fault_around": "folio" if edition == "7.2" else window << arch.page_shift}
+    )
+    if match["holes"]:
+        options["holes"] = f"every:{match['holes']}"
+    if match["shift"]:
+        options["phase"] = int(match["shift"]) >> arch.page_shift
+    population = _mapping(
+        arch,
+        order,
+        pages,
+        active=order > 0 and not lazyfree and not match["pmd"],
+        uffd_wp_vma=bool(match["uffd"]),
+        young=1.0 if match["young"] == "_allyoung" or (match["young"] and arch.tlb != "arm64") else 0.0,
+        **options,
+    )
+    if match["young"] == "_young" and arch.tlb == "arm64":
+        # Fault-around maps old entries there: only the one that the fault was for is young.
+        step = max(window, 1 << order) if edition == "7.2" else window
+        present = np.flatnonzero(population.ptes & np.uint64(pte.PRESENT))
+        young = present[present % step == 0]
+        population.ptes[young] |= np.uint64(pte.YOUNG)
+    if order == 0 and not lazyfree:
+        # MADV_POPULATE_READ leaves PG_referenced on each page.
+        population.folio_flags |= np.uint32(FolioFlag.REFERENCED)
+    if match["pmd"]:
+        _map_by_pmd(population)
+    return population
+
+
 # A real machine, nanoseconds
 
 _ORDERS = {"4K": 0, "16K": 2, "64K": 4, "256K": 6, "2048K": 9}
@@ -232,10 +345,10 @@ def ns_rows() -> list[Row]:
 
     def add(section, name, order, population):
         lowest, _, highest = data_of[name]
-        counts = _per_page(population, policy, arch, population.nr_pages * 4 // 5)
+        # The mapping process slept, and a CPU that runs nothing of the mm is not signalled.
+        counts = without(_per_page(population, policy, arch, population.nr_pages * 4 // 5), "ipis")
         if not section.startswith("seed"):
             # Lowering memory.limit_in_bytes asks for 32 pages at a time: each isolation is a round of its own.
-            counts = counts.copy()
             counts[EVENT_NAMES.index("reclaim_rounds")] = counts[EVENT_NAMES.index("isolation_calls")]
         rows.append(
             Row(
@@ -284,7 +397,8 @@ def _map_by_pmd(population) -> None:
     population.table_state[:] = TableState.PMD_LEAF
     population.folio_entire_mapcount[:] = 1
     population.folio_mapcount[:] = 1
-    population.folio_refcount[:] = pages + 1
+    anon = population.folio_flags & np.uint32(FolioFlag.ANON) > 0
+    population.folio_refcount[:] = np.where(anon, 1, pages + 1)
     population.folio_nr_pages_mapped[:] = pages
 
 

@@ -9,13 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.arch import Arch
-from rmapfast.calibration.fitting import fit_costs
+from rmapfast.calibration.fitting import Rows
 from rmapfast.calibration.measure import Measurement
 from rmapfast.cost import Cost, CostVector
 from rmapfast.events import EVENT_NAMES
 
-# Relative error of a case that any equally good vector may have: the minima of a few repeats.
+# Relative error of a case: the minima of a few repeats.
 _SCATTER = 0.05
+# Relative deviation of a known cost from its profile, as the half-width of an interval of 90%, and as a deviation.
+_KNOWN_WIDTH = 0.2
+_KNOWN_SPREAD = _KNOWN_WIDTH / 1.645
+_DRAWS = 100
 
 # No case separates these two, so they share one parameter.
 _TIED = ("page_mapcount_atomics", "ptes_cleared")
@@ -59,25 +63,29 @@ def fit_vector(rows: Sequence[Measurement], base: Arch) -> CostVector:
     kept = [one for one in old.costs if one.event not in expected]
     tied = [event for event in expected if event in _TIED]
     parameters = [[event] for event in expected if event not in _TIED] + ([tied] if tied else [])
-    shares = np.array([[float(event in shared) for shared in parameters] for event in expected])
-    given = counts @ sum((old[one.event] * _unit(one.event) for one in kept), np.zeros(len(EVENT_NAMES)))
-    # Errors are relative to the whole figure, the given part included.
-    scale = measured / (measured - given)
-    fitted = fit_costs(
+    rng = np.random.default_rng(0)
+    known = np.array([one.value for one in kept])
+    unsure = np.array([_KNOWN_SPREAD * (one.event in _KEPT) for one in kept])
+    drawn = known * np.maximum(1 + unsure * rng.normal(size=(_DRAWS, len(kept))), 0.0)
+    explained = counts @ np.array([_unit(one.event) for one in kept]).reshape(-1, len(EVENT_NAMES)).T
+    system = Rows(
         counts[:, [EVENT_NAMES.index(event) for event in expected]],
-        measured - given,
-        shares,
-        weights=1 / scale,
+        measured,
+        [[float(event in shared) for shared in parameters] for event in expected],
+        given=explained @ known,
         prior=[float(np.mean([expected[event] for event in shared])) for shared in parameters],
     )
-    members = fitted.as_good(_SCATTER * scale)
-    figures = np.round([fitted.costs, np.min([fitted.costs, *members], 0), np.max([fitted.costs, *members], 0)], 4)
+    fitted = system.fit()
+    members = system.draw([str(row.case) for row in rows], scatter=_SCATTER, given=drawn @ explained.T, draws=_DRAWS)
+    low, high = np.quantile(members, (0.05, 0.95), axis=0)
+    low, high = np.minimum(low, fitted.costs), np.maximum(high, fitted.costs)
     source = f"calibrated on {platform.node()}, Linux {platform.release()}"
     costs = [
-        Cost(event, float(value), float(low), float(high), "fitted", source)
-        for event, (value, low, high) in zip(expected, figures.T, strict=True)
+        Cost(event, float(value), float(below), float(above), "fitted", source)
+        for event, value, below, above in zip(
+            expected, *(np.round(bound, 4) for bound in (fitted.costs, low, high)), strict=True
+        )
     ]
-    tail = [one.value for one in kept]
     return CostVector(
         name=f"{platform.node() or 'this-machine'}-{platform.release()}",
         unit="ns",
@@ -85,9 +93,11 @@ def fit_vector(rows: Sequence[Measurement], base: Arch) -> CostVector:
         build=f"Linux {platform.release()} on {platform.machine()}",
         costs=(*costs, *kept),
         note=f"Fitted to reclaims of this machine; what they do not cause is as in {old.name}.",
-        residual=round(float(np.abs(fitted.errors / scale).max()), 4),
+        residual=old.residual,
         joint=old.joint,
-        members=tuple((*map(float, np.round(member, 4)), *tail) for member in members),
+        members=tuple(
+            tuple(float(f"{value:.4g}") for value in row) for row in np.column_stack([members, drawn]).tolist()
+        ),
     )
 
 

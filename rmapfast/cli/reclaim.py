@@ -53,6 +53,11 @@ _DESCRIBED: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "folio_dirty": (float, "RATE", "share of the folios that are marked dirty (0)"),
     "external": (int, "N", "further mappings of each page, by processes outside (0)"),
     "history": (str, "STEP,...", f"what happened to the folios before, for MGLRU: {', '.join(HISTORY)}"),
+    "fault_around": (
+        str,
+        "SIZE",
+        "what a page fault mapped of a file, on which contpte blocks depend: folio, or a window such as 64KiB (folio)",
+    ),
 }
 _DESCRIBED_FLAGS = {
     "active": "the folios begin on the active list",
@@ -171,6 +176,8 @@ def _madvise_call(arguments: argparse.Namespace) -> MadviseCall | None:
     if arguments.entry == "memory.reclaim" or (arguments.entry == "pageout" and not wanted):
         if wanted:
             raise ValueError(f"{wanted[0]}: only with --entry {', '.join(_CALLS)}")
+        if arguments.entry == "pageout" and arguments.target is not None:
+            raise ValueError("--target: not with --entry pageout, which takes all that is mapped; --range takes a part")
         return None
     for name, value in (
         ("--target", arguments.target),

@@ -6,7 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING, TypedDict
 
 from rmapfast.comparison import Comparison
-from rmapfast.reports import assumed, run_lines
+from rmapfast.cost import LEVEL
+from rmapfast.reports import assumed, run_lines, without_price
 from rmapfast.support import format_size
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _FILLS = (
     ("0.8", ""),
     ("1.0", "||||"),
     ("0.85", "oo"),
+    ("0.6", "xx"),
 )
 NR_FILLS = len(_FILLS)
 
@@ -83,7 +85,9 @@ def runs_caption(comparison: Comparison) -> str:
     words += [f"{first['source']}, {format_size(first['bytes'])}."] if comparison.same_memory else []
     if vectors := comparison.cost_vectors():
         priced = ", ".join(f"{name} ({vector.unit})" for name, vector in vectors.items())
-        words.append(f"Predicted, not measured; intervals: the ranges of the costs; cost vectors: {priced}.")
+        words.append(f"Predicted, not measured; intervals: {100 * LEVEL:.0f}%; cost vectors: {priced}.")
+    silent = {arch: without_price(comparison, arch) for arch in comparison.by_arch()}
+    words += [f"{arch}: {line}." for arch, line in silent.items() if line]
     words += assumed(comparison)
     if all("seed" not in run.population["assumptions"] for run in comparison.runs):
         words.append("seed: none.")

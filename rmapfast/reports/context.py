@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmapfast.arch import Arch
+from rmapfast.cost import LEVEL
 from rmapfast.result import Result
 from rmapfast.runs import Runs
 from rmapfast.support import format_size, listed
 
-# Of the work that no cost vector prices, the events that say that there was any.
-_WITHOUT_PRICE = ("folio_splits", "split_failures", "madvise_calls")
-# Local TLBIs are a proposal that nobody has timed; a vector may be given a price for them.
-_LOCAL_TLBIS = ("tlbi_local", "dsb_nsh")
-
+# What an interval is, for a reader of a table or a figure.
+INTERVAL = (
+    f"An interval holds the middle {100 * LEVEL:.0f}% of what the draws of the costs predict; changes and shares are "
+    "drawn together."
+)
 
 # What it means that madvise returns an error.
 _RETURNED = {
@@ -68,18 +69,25 @@ def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
             lines.append(f"{label}: {_RETURNED[run.ret]}")
         if not run.target_reached and run.entry not in ("MADV_COLD", "MADV_FREE"):
             lines.append(f"{label}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
-    if any(run.costs and run.events[event] for run in runs for event in _WITHOUT_PRICE):
-        lines.append("splits and the walk of madvise have no price: the prediction is without them")
-    if any(run.costs and run.events[event] and not run.costs[event] for run in runs for event in _LOCAL_TLBIS):
-        lines.append("local TLBIs and their barriers have no price: the prediction is without them")
-    # An unfold by Svnapot is a proposal too. What one costs on arm64 was measured.
-    svnapot = [run for run in runs if run.arch.tlb == "riscv" and run.events["contpte_unfolds"]]
-    if any(run.costs and not run.costs["contpte_unfolds"] for run in svnapot):
-        lines.append("unfolds of Svnapot blocks have no price: the prediction is without them")
+    if line := without_price(comparison, arch):
+        lines.append(line)
     vectors = [run.costs for run in runs if run.costs]
     if any(vector != vectors[0] for vector in vectors):
         lines.append("these runs are priced with different cost vectors")
     return lines
+
+
+def without_price(comparison: Runs, arch: str) -> str:
+    """Return a line with the events that the prices of an architecture's runs leave out; empty if there are none.
+
+    Parameters
+    ----------
+    comparison : Runs
+    arch : str
+    """
+    events = comparison.unpriced(arch)
+    differ = " (differ between the runs)" if len(comparison.by_arch()[arch]) > 1 else ""
+    return f"without a price here: {', '.join(events)}{differ}" if events else ""
 
 
 def _differing(arch: Arch, other: Arch) -> str:
@@ -119,7 +127,7 @@ def _one_per_source(comparison: Runs) -> list[Result]:
 def costs_used(comparison: Runs) -> list[str]:
     """Return what a prediction is, and a paragraph per cost vector with its unit, kinds of cost and note."""
     vectors = comparison.cost_vectors()
-    lines = ["Predicted, not measured; an interval is what the ranges of the costs allow."] if vectors else []
+    lines = [f"Predicted, not measured. {INTERVAL}"] if vectors else []
     for name, vector in vectors.items():
         kinds = Counter(cost.kind for cost in vector.costs)
         foreign = {run.arch.name for run in comparison.runs if run.costs == vector} - {vector.arch}

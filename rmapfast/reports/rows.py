@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from rmapfast.cost import LEVEL, Range
 from rmapfast.events import EVENT_NAMES
 from rmapfast.result import Result
 from rmapfast.support import change, decimals, format_size, number, price_scale, ratio
@@ -85,6 +87,7 @@ def _price_rows(runs: Sequence[Result], same_memory: bool, whole: bool) -> list[
         for prediction in predictions
     )
     time = unit == "ns"
+    level = f"({100 * LEVEL:.0f}%)"
     return [
         Row(
             f"predicted {'time' if time else 'instr.'} ({name})" if name else "predicted instr.",
@@ -92,29 +95,56 @@ def _price_rows(runs: Sequence[Result], same_memory: bool, whole: bool) -> list[
             # Where the runs reclaim different memory, only the figures per page compare.
             _ratios(totals) if same_memory else (),
         ),
-        Row("  interval", intervals),
+        Row(f"  interval {level}", intervals),
         Row(
             "ns per reclaimed page" if time else "instructions per page",
             _figures(pages, digits),
             _ratios(pages),
         ),
         *([Row("  change", ("", *(change(one, compared[0]) for one in compared[1:])))] if len(runs) > 1 else []),
-        Row(f"components: {'ns' if time else 'instructions'}{'' if whole else ' per reclaimed page'}, share"),
+        *_change_rows(runs, whole and same_memory, level),
+        Row(f"components: {'ns' if time else 'instructions'}{'' if whole else ' per reclaimed page'}, share {level}"),
         *_component_rows(runs, digits, whole),
     ]
 
 
+def _change_rows(runs: Sequence[Result], totals: bool, level: str) -> list[Row]:
+    """Return the interval of each change, where both runs are priced by the same draws."""
+    first = runs[0]
+
+    def counts(run: Result) -> npt.NDArray[np.float64]:
+        return run.events.counts / (1 if totals else max(run.reclaimed_pages, 1))
+
+    cells = [""]
+    for run in runs[1:]:
+        drawn = run.costs is not None and run.costs == first.costs
+        found = run.costs.change(counts(first), counts(run)) if run.costs and drawn else None
+        cells.append("-" if found is None or math.isnan(found.value) else _percents(found.low, found.high))
+    return [Row(f"    interval {level}", tuple(cells))] if any(cell not in ("", "-") for cell in cells) else []
+
+
+def _percents(low: float, high: float) -> str:
+    return f"{100 * low:+.0f} to {100 * high:+.0f}%".replace("+0 ", "0 ").replace("-0 ", "0 ")
+
+
 def _component_rows(runs: Sequence[Result], places: int, whole: bool) -> list[Row]:
     rows = []
+    ranges = [run.costs.shares(run.events.counts, run.referenced_events.counts) if run.costs else {} for run in runs]
     for component in dict.fromkeys(name for run in runs if run.costs for name in run.prediction.breakdown):
         shares = [run.prediction.breakdown.get(component, 0.0) if run.costs else math.nan for run in runs]
         pages = [_figure(run, share, whole) for run, share in zip(runs, shares, strict=True)]
         cells = tuple(
-            "-" if math.isnan(share) or not (total := run.prediction.value) else f"{figure} {100 * share / total:4.0f}%"
-            for run, share, figure in zip(runs, shares, _figures(pages, places), strict=True)
+            "-" if math.isnan(share) or component not in ranges[at] else f"{figure} {_share(ranges[at][component])}"
+            for at, (share, figure) in enumerate(zip(shares, _figures(pages, places), strict=True))
         )
         rows.append(Row(f"  {component}", cells, _ratios(pages)))
     return rows
+
+
+def _share(found: Range) -> str:
+    """Return a share in percent: its interval, or the figure where that is a point."""
+    low, high = (f"{100 * bound:.0f}" for bound in found[1:])
+    return f"{low if low == high else f'{low}-{high}'}%".rjust(7)
 
 
 def _event_rows(runs: Sequence[Result], whole: bool) -> tuple[list[Row], int]:

@@ -29,7 +29,7 @@ class Prices:
     predicted : ndarray of float64
         In the unit.
     low, high : ndarray of float64
-        The interval that the ranges of the costs allow, in the unit.
+        Bounds of the 90% interval, in the unit.
     breakdown : dict of str to ndarray of float64
         Share of each component, in the unit; they add up to ``predicted``.
     per_page : ndarray of float64
@@ -93,8 +93,9 @@ def price_points(space: Space, simulations: Mapping[tuple[int, ...], str], recor
                 if slope:
                     shares[name] = shares.get(name, np.zeros(inner)) + slope * steps
         predicted[place] = base.value + value
-        low[place] = base.interval[0] + value * max(1 - vector.residual, 0.0)
-        high[place] = base.interval[1] + value * (1 + vector.residual)
+        # A cost that is an axis is given exactly, so it moves both bounds by as much as the value.
+        low[place] = base.interval[0] + value
+        high[place] = base.interval[1] + value
         for name, of_component in shares.items():
             breakdown.setdefault(name, np.zeros(shape))[place] = of_component
     if not space.kept.all():

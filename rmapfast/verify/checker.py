@@ -251,14 +251,15 @@ def _fields(what: Policy | Arch) -> dict[str, Any]:
 def unmap_rules(policy: Policy, kind: str, anon_vma: bool, uffd_wp: bool) -> Policy:
     """Return one policy for all that unmap this kind of folio in this kind of VMA by the same rules; it runs once.
 
-    Fields that ``try_to_unmap_one`` cannot come to there get one value: the reference check, the classes of other
-    folios, what happens in a batch if there is none, and the uffd-wp rule where it cannot matter.
+    Fields that ``try_to_unmap_one`` cannot come to there get one value: the reference check, the lists, the classes of
+    other folios, what happens in a batch if there is none, and the uffd-wp rule where it cannot matter.
     """
     batched = batches(policy, kind)
     rules = policy.replace(
         name="",
         doc="",
         young="batched",
+        mglru="none",
         advance="rescan" if policy.advance == "rescan" or not batched else "caller",
         lazyfree=batched and kind == "lazyfree",
         anon_swap=batched and kind == "anon",
