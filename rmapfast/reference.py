@@ -838,7 +838,7 @@ class PageTables:
     # Counted accesses.
 
     def ptep_get(self, table: int, slot: int, reader: str, locked: bool = True) -> Pte:
-        """Logical read, counted for ``reader`` (walk, batch, entry, window, aging): a block's young and dirty gather."""
+        """Logical read, counted for ``reader`` (walk, batch, entry, window, aging): a block gathers."""
         pte = self.get(table, slot)
         loads = 1
         if self.has_cont(table, slot):
@@ -2901,7 +2901,8 @@ class Generations:
         types = self.evictable_types()[::-1]  # file first: nothing refaults in a run
         if self.edition == "v6.12" and len(types) > 1 and self.min_seq[self.ANON] < self.min_seq[self.FILE]:
             types.reverse()
-        looked, group, used_up = 0, [], False
+        looked, used_up = 0, False
+        group: list[int] = []
         for kind in types:
             looked, group, used_up = self.scan(limit, kind)
             if group or used_up or (looked and self.new):
@@ -2988,8 +2989,10 @@ class Generations:
             folio = self.kernel.folio(index)
             if outcome in ("dropped", "freed") or folio.freed or not folio.evictable:
                 continue
-            if first and not (folio.active or folio.mapcount > 0 or folio.dirty) and not (
-                self.edition == "v6.12" and (folio.referenced or folio.locked)
+            if (
+                first
+                and not (folio.active or folio.mapcount > 0 or folio.dirty)
+                and not (self.edition == "v6.12" and (folio.referenced or folio.locked))
             ):
                 retry.append(index)
                 continue
