@@ -323,8 +323,8 @@ class PopulationSpec:
             return 1
         if self.anon or self.fault_around == "folio":
             return self.cont_ptes
-        # Section 2.6: set_ptes() of several entries sets CONT in the blocks that it covers whole; of one entry it folds
-        # a block with its last entry.
+        # set_ptes() of several entries sets CONT in the blocks that it covers whole; of one entry it folds a block with
+        # its last entry (docs/kernel-rules.md, section 2.6).
         window = int(self.fault_around) >> self.page_shift
         return self.cont_ptes if window == 1 or window >= self.cont_ptes else 1
 
