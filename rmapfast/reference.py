@@ -2644,12 +2644,23 @@ class Generations:
         self.nr_pages = {kind: [0] * MAX_NR_GENS for kind in self.min_seq}
         self.moved: list[tuple[str, int, int, int]] = []  # promotions that nr_pages does not show yet
         self.walked = False
-        for index in (*kernel.inactive, *kernel.active):
-            folio = kernel.folio(index)
-            if folio.gen:
-                self.lists[self.type_of(folio)][folio.gen - 1].append(index)
-                self.nr_pages[self.type_of(folio)][folio.gen - 1] += folio.nr_pages
+        for name, lru in (("lru_inactive", kernel.inactive), ("lru_active", kernel.active)):
+            for place, index in enumerate(lru):
+                self._load(kernel.folio(index), f"population.{name}[{place}]")
         kernel.generations = self
+
+    def _load(self, folio: Folio, where: str) -> None:
+        """Put a folio on the list of its generation, which has to be one of its type's."""
+        if folio.freed:
+            return
+        kind = self.type_of(folio)
+        above = (folio.gen - 1 - self.min_seq[kind]) % MAX_NR_GENS
+        if not 1 <= folio.gen <= MAX_NR_GENS or above >= self.nr_gens(kind):
+            raise ValueError(f"{where}: the folio's generation must be one of its type's")
+        if folio.active:
+            raise ValueError(f"{where}: a folio in a generation must not be ACTIVE")
+        self.lists[kind][folio.gen - 1].append(folio.index)
+        self.nr_pages[kind][folio.gen - 1] += folio.nr_pages
 
     @property
     def per_entry(self) -> bool:
