@@ -443,6 +443,16 @@ cdef class Run:
             ret = rmf_folio_referenced_one(self.run, f, v, &reference)
         return bool(ret), reference.mapcount, reference.referenced, reference.vm_flags
 
+    def folio_referenced(self, folio):
+        """Call rmf_folio_referenced(), after reclaim_start() on its lists; returns (referenced, vm_flags)."""
+        self._check_pair(folio, 0)
+        cdef uint64_t f = folio
+        cdef int64_t referenced
+        cdef uint32_t vm_flags
+        with nogil:
+            referenced = rmf_folio_referenced(self.run, f, &vm_flags)
+        return referenced, vm_flags
+
     def page_vma_mapped_walk(self, folio, vma, *, sync=False, migration=False):
         """Call rmf_walk_folio(): walk to the end; each yield goes into the trace."""
         self._check_pair(folio, vma)

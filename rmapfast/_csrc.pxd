@@ -355,6 +355,9 @@ cdef extern from "referenced.h" nogil:
         uint32_t vm_flags
     bint rmf_folio_referenced_one(rmf_run *run, uint64_t folio, uint32_t vma, rmf_reference *reference)
 
+cdef extern from "rmap.h" nogil:
+    int64_t rmf_folio_referenced(rmf_run *run, uint64_t folio, uint32_t *vm_flags)
+
 cdef extern from "shrink.h" nogil:
     struct rmf_visits:
         pass
