@@ -896,7 +896,7 @@ class PageTables:
     # Counted accesses.
 
     def ptep_get(self, table: int, slot: int, reader: str, locked: bool = True) -> Pte:
-        """Logical read, counted for ``reader`` (walk, batch, entry, window, aging): a block's young and dirty gather."""
+        """Logical read, counted for ``reader`` (walk, batch, entry, window, aging): a block gathers."""
         pte = self.get(table, slot)
         loads = 1
         if self.has_cont(table, slot):
@@ -2716,12 +2716,23 @@ class Generations:
         self.nr_pages = {kind: [0] * MAX_NR_GENS for kind in self.min_seq}
         self.moved: list[tuple[str, int, int, int]] = []  # promotions that nr_pages does not show yet
         self.walked = False
-        for index in (*kernel.inactive, *kernel.active):
-            folio = kernel.folio(index)
-            if folio.gen:
-                self.lists[self.type_of(folio)][folio.gen - 1].append(index)
-                self.nr_pages[self.type_of(folio)][folio.gen - 1] += folio.nr_pages
+        for name, lru in (("lru_inactive", kernel.inactive), ("lru_active", kernel.active)):
+            for place, index in enumerate(lru):
+                self._load(kernel.folio(index), f"population.{name}[{place}]")
         kernel.generations = self
+
+    def _load(self, folio: Folio, where: str) -> None:
+        """Put a folio on the list of its generation, which has to be one of its type's."""
+        if folio.freed:
+            return
+        kind = self.type_of(folio)
+        above = (folio.gen - 1 - self.min_seq[kind]) % MAX_NR_GENS
+        if not 1 <= folio.gen <= MAX_NR_GENS or above >= self.nr_gens(kind):
+            raise ValueError(f"{where}: the folio's generation must be one of its type's")
+        if folio.active:
+            raise ValueError(f"{where}: a folio in a generation must not be ACTIVE")
+        self.lists[kind][folio.gen - 1].append(folio.index)
+        self.nr_pages[kind][folio.gen - 1] += folio.nr_pages
 
     @property
     def per_entry(self) -> bool:
@@ -2973,7 +2984,8 @@ class Generations:
         types = self.evictable_types()[::-1]  # file first: nothing refaults in a run
         if self.edition == "v6.12" and len(types) > 1 and self.min_seq[self.ANON] < self.min_seq[self.FILE]:
             types.reverse()
-        looked, group, used_up = 0, [], False
+        looked, used_up = 0, False
+        group: list[int] = []
         for kind in types:
             looked, group, used_up = self.scan(limit, kind)
             if group or used_up or (looked and self.new):

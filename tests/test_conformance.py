@@ -454,7 +454,11 @@ def test_counts_of_whole_reclaims(engine):
     foreign = [count for count in found if count.recorded != count.model]
     assert {count.note for count in foreign} <= set(TOLERANCES.values())
     # Nothing but removals at the exit of a shell is foreign where no entry is young, and nothing is swapped.
-    assert {count.what for count in foreign if "young" not in count.row and "swap" not in count.row} <= {"rr", "nr", "stp"}
+    assert {count.what for count in foreign if "young" not in count.row and "swap" not in count.row} <= {
+        "rr",
+        "nr",
+        "stp",
+    }
 
 
 @pytest.mark.parametrize("engine", ["c", "reference"])
