@@ -217,10 +217,14 @@ def main(argv=None) -> dict:
         for order in (4, 9)
     }
     clean = all(_shares(broken[a, o, "intact"]["found"])["whole"] == 100 for a, o, _ in broken)
+    own = [found for name, found in real["rows"].items() if name.startswith("wild")]
+    unmodified = {kind: sum(found["pages"][kind] for found in own) for kind in ("one", "part", "whole")}
+    whole = 100 * unmodified["whole"] / max(sum(unmodified.values()), 1)
+    made = 100 * (1 - sum(unmodified.values()) / sum(total.values()))
     page.answer(
-        f"In the captures yes: {share['whole']:.1f}% of the unmapped pages of large folios lie in batches of the whole "
-        f"folio, {share['one']:.1f}% in batches of one page and {share['part']:.1f}% in between; "
-        f"but holes, copied or written pages scattered over 1% to 5% of a mapping leave {_span(kept[4])} of the pages "
+        f"In unmodified programs {whole:.1f}% of the unmapped pages of large folios lie in batches of the whole folio "
+        f"(of all captures {share['whole']:.1f}%, but {made:.0f}% of those pages are of files made for the purpose); "
+        f"holes, copied or written pages scattered over 1% to 5% of a mapping leave {_span(kept[4])} of the pages "
         "in "
         f"whole-folio batches at order 4 and {_span(kept[9])} at order 9.",
         f"Lengths in between occur in {len(no_whole)} of the {len(real['rows'])} captures with large folios "
@@ -312,9 +316,9 @@ def _left(page, broken: dict) -> dict:
         if name == "intact":
             intact = saved
             continue
-        many = study.vectors_like(vector)
-        shares = (many @ saved) / (many @ intact)
-        shown = left[arch, order, name] = study.Range(float(shares[0]), float(shares.min()), float(shares.max()))
+        many = study.draws(vector)
+        share = float((saved @ vector.values) / (intact @ vector.values))
+        shown = left[arch, order, name] = study.of_draws(share, (many @ saved) / (many @ intact))
         interval = f"{100 * shown.value:.0f}% ({100 * shown.low:.0f}% to {100 * shown.high:.0f}%)"
         body.append([name, str(order), arch, interval])
         for group, events in study.groups(vector).items():
