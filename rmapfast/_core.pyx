@@ -143,6 +143,7 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.local_tlbi = policy.local_tlbi
     p.shmem_fallback = policy.shmem_fallback
+    p.riscv_lazyfree_split = policy.riscv_lazyfree_split
 
 
 cdef _fill_arch(rmf_arch *a, arch):

@@ -196,6 +196,7 @@ cdef extern from "policy.h" nogil:
         bint dirty_flush_batch
         bint local_tlbi
         bint shmem_fallback
+        bint riscv_lazyfree_split
 
 cdef extern from "events.h" nogil:
     enum rmf_event:

@@ -83,6 +83,9 @@ class Policy:
         mm and that CPU did: if ``mm_cpumask`` is 1. No edition does, and other architectures have no such rule.
     shmem_fallback : bool
         From v7.0 a shmem folio that is split for want of swap slots counts in ``swpout_fallbacks``.
+    riscv_lazyfree_split : bool
+        Whether riscv splits the PMD that maps a lazyfree folio and unmaps it page by page, in place of discarding it
+        whole. Recorded: v6.12 does, v7.2 does not; the editions between were not tried. No other architecture does.
     doc : str
         What the edition is; not compared.
     """
@@ -111,6 +114,7 @@ class Policy:
     dirty_flush: str = "folio"
     local_tlbi: bool = False
     shmem_fallback: bool = True
+    riscv_lazyfree_split: bool = False
     doc: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -229,7 +233,11 @@ def _presets() -> dict[str, Policy]:
         policy.name: policy
         for policy in (
             per_page,
-            v6_14.replace(name="v6.12", doc="v6.12.95: per page; equal to v6.14 in every recorded case (V612)."),
+            v6_14.replace(
+                name="v6.12",
+                riscv_lazyfree_split=True,
+                doc="v6.12.95: per page; equal to v6.14 in every recorded case (V612).",
+            ),
             v6_14,
             v6_15,
             v6_16,
