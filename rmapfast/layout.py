@@ -140,8 +140,8 @@ def ranges(start: npt.NDArray[Any], length: npt.NDArray[Any]) -> npt.NDArray[np.
 def window_folds(window: int, cont_ptes: int) -> bool:
     """Return whether page faults that map so many pages at a time, aligned, fold contpte blocks of so many.
 
-    Section 2.6: set_ptes() of several entries sets CONT in blocks that it covers whole; of one entry it folds a block
-    with its last entry.
+    docs/kernel-rules.md, section 2.6: set_ptes() of several entries sets CONT in blocks that it covers whole; of one
+    entry it folds a block with its last entry.
     """
     return window == 1 or window >= cont_ptes
 
