@@ -281,6 +281,7 @@ def test_uniform_and_expanded_folios_agree(name, engine):
         pytest.param(DATA / "captures", id="vendored"),
         pytest.param(SHARED / "captures" / "live", marks=pytest.mark.shared, id="live"),
         pytest.param(SHARED / "captures" / "vm", marks=pytest.mark.shared, id="vm"),
+        pytest.param(SHARED / "captures" / "arch", marks=pytest.mark.shared, id="arch"),
     ],
 )
 def test_live_pairs(directory):
