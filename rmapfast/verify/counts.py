@@ -85,7 +85,7 @@ def replay_counts(path: str | os.PathLike[str], engine: str = "c") -> list[Count
     OSError
         If it cannot be read.
     """
-    found = []
+    found: list[Count] = []
     for table, rows in tables_of(path, TABLES).items():
         for name, row in rows.items():
             try:
