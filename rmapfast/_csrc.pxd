@@ -226,6 +226,7 @@ cdef extern from "policy.h" nogil:
         bint local_tlbi
         bint shmem_fallback
         rmf_mglru_rule mglru
+        bint riscv_lazyfree_split
 
 cdef extern from "events.h" nogil:
     enum rmf_event:

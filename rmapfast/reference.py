@@ -1636,7 +1636,8 @@ class Kernel:
                     folio.mlock(record)
                 break
             if walk.pmd:  # S3
-                if folio.lazyfree:
+                splits = policy.riscv_lazyfree_split and self.arch.tlb == "riscv"
+                if folio.lazyfree and not splits:
                     ret = self.discard_pmd(folio, vma, walk)
                     break
                 if "SPLIT_HUGE_PMD" not in walk.ttu:

@@ -21,6 +21,14 @@ INTERVAL = (
     "drawn together."
 )
 
+# Where costs of a kind come from. Those from published times are many more than the times.
+_KIND_WORDS = {
+    "measured": "measured",
+    "published": "derived from published times",
+    "fitted": "fitted",
+    "assumed": "assumed",
+}
+
 # What it means that madvise returns an error.
 _RETURNED = {
     -errno.EINVAL: "madvise stopped at a VMA that it cannot handle; what lies before it was done",
@@ -136,7 +144,7 @@ def costs_used(comparison: Runs) -> list[str]:
         kinds = Counter(cost.kind for cost in vector.costs)
         foreign = {run.arch.name for run in comparison.runs if run.costs == vector} - {vector.arch}
         words = [vector.unit, *filter(None, [vector.build])]
-        words += [f"{count} cost{'s' if count > 1 else ''} {kind}" for kind, count in kinds.items()]
+        words += [f"{count} cost{'s' if count > 1 else ''} {_KIND_WORDS[kind]}" for kind, count in kinds.items()]
         words += [f"made for {vector.arch}, prices {', '.join(sorted(foreign))} here"] if foreign else []
         note = f" {vector.note.rstrip('.')}." if vector.note else ""
         lines.append(f"Cost vector {name}: {', '.join(words)}.{note}")
