@@ -351,7 +351,11 @@ def compare(
         "arches": [arch.name for arch in machines],
         **({"target": target} if call is None else call.arguments()),
         **({"costs": vector.name} if vector else {}),
-        **{name: value for name, value in options.items() if name not in ("lru", "executor", "workers") and value is not None},
+        **{
+            name: value
+            for name, value in options.items()
+            if name not in ("lru", "executor", "workers") and value is not None
+        },
     }
     return Comparison(
         runs=tuple(runs),

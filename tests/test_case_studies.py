@@ -237,7 +237,11 @@ def test_rescan(run):
 def test_uffd_wp(run):
     facts = run("uffd_wp")
     for (arch, order, layout), change in facts["changes"].items():
-        assert change.value == 0 if order == 0 else change.high < 0
+        if order == 0:
+            assert change == (0, 0, 0)
+        else:
+            # at random half of the batches of two pages are cut; there it is not sure that any gain is left
+            assert change.high < 0 or (layout == "half protected, at random" and change.low < 0 and order == 1)
         before, after = facts["runs"][arch, order, layout]
         markers = rf.EVENT_NAMES.index("markers_set")
         assert before[markers] == after[markers]

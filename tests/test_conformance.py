@@ -281,6 +281,7 @@ def test_uniform_and_expanded_folios_agree(name, engine):
         pytest.param(DATA / "captures", id="vendored"),
         pytest.param(SHARED / "captures" / "live", marks=pytest.mark.shared, id="live"),
         pytest.param(SHARED / "captures" / "vm", marks=pytest.mark.shared, id="vm"),
+        pytest.param(SHARED / "captures" / "arch", marks=pytest.mark.shared, id="arch"),
     ],
 )
 def test_live_pairs(directory):
@@ -454,7 +455,11 @@ def test_counts_of_whole_reclaims(engine):
     foreign = [count for count in found if count.recorded != count.model]
     assert {count.note for count in foreign} <= set(TOLERANCES.values())
     # Nothing but removals at the exit of a shell is foreign where no entry is young, and nothing is swapped.
-    assert {count.what for count in foreign if "young" not in count.row and "swap" not in count.row} <= {"rr", "nr", "stp"}
+    assert {count.what for count in foreign if "young" not in count.row and "swap" not in count.row} <= {
+        "rr",
+        "nr",
+        "stp",
+    }
 
 
 @pytest.mark.parametrize("engine", ["c", "reference"])

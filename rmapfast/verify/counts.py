@@ -1,4 +1,4 @@
-"""Replay of the calls that were counted in real kernels: the tables of counts of measured-vm.toml and measured-mglru.toml.
+"""Replay of the calls that were counted in real kernels: the tables of counts of measured-vm.toml, measured-mglru.toml.
 
 Every figure of every row is judged by itself. A figure must come out exactly but for what the recordings name as
 foreign, which is a stated tolerance (:data:`TOLERANCES`).
@@ -219,7 +219,7 @@ def _tolerance(row: Row, what: str, recorded: Figure, model: Figure, counted: Co
         return "damon"
     if row.kind == "anon" and _is_late(what, recorded, model):
         return "swap-out"
-    if what == "stp" and "two" in row.parts and recorded * 2 == model:
+    if what == "stp" and "two" in row.parts and isinstance(recorded, int) and recorded * 2 == model:
         return "cpu"
     return ""
 
@@ -233,10 +233,13 @@ def _singles(figure: Figure) -> int:
 
 
 def _is_sampled(row: Row, what: str, recorded: Figure, model: Figure, counted: Counted) -> bool:
-    """Whether a few more reference checks of old folios, and as many entries less that were young, explain a difference."""
+    """Whether a few more reference checks of old folios, and as many young entries less, explain a difference."""
     if what == "la_nr":
-        return isinstance(recorded, dict) and isinstance(model, dict) and set(recorded) == set(model) and all(
-            0 <= recorded[length] - model[length] <= _MOST_FOREIGN for length in model
+        return (
+            isinstance(recorded, dict)
+            and isinstance(model, dict)
+            and set(recorded) == set(model)
+            and all(0 <= recorded[length] - model[length] <= _MOST_FOREIGN for length in model)
         )
     if not isinstance(recorded, int) or not isinstance(model, int):
         return False
@@ -330,5 +333,3 @@ def count_lines(found: list[Count]) -> list[str]:
         )
     passed = sum(count.agrees for count in found)
     return [*table, f"{passed} passed, {len(found) - passed} failed"]
-
-
