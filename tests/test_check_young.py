@@ -446,6 +446,10 @@ def test_report_and_replay(tmp_path, capsys):
     assert main(["check", "--replay", str(file), "--policy", "v6.14,v7.2", "--known"]) == 0
     text = capsys.readouterr().out
     assert "v7.2          clean" in text
+    shared = dataclasses.replace(BATCH, second=".y", locked=0)
+    assert "816" in case_drawing(shared.to_case(), "v7.2").splitlines()[2]
+    wide = next(YoungFamily("windows", "mglru", 4).states())
+    assert max(map(len, case_drawing(wide.to_case(), "v7.2").splitlines()[2:])) < 300
     assert case_drawing(PAIR.to_case(), "v7.2").splitlines()[:2] == ["v7.2 against per-page: no violation", str(PAIR)]
 
 

@@ -144,8 +144,7 @@ def check(
         if splits and young:
             raise ValueError("young: not together with splits; they are different states")
         return _check_families(mode, policies, pages, budget, oracle, arch, threads, progress)
-    if isinstance(policies, YoungRule):
-        raise AssertionError("a young rule implies `young`")
+    assert not isinstance(policies, YoungRule)
     if callable(policies):
         return _check_callable(policies, pages, budget, oracle, arch, unreachable, progress)
     chosen = _chosen(policies)

@@ -187,21 +187,26 @@ def _young_drawing(judge: YoungJudge, policy: Policy | BatchRule | YoungRule) ->
     """A reference check: the entries before, under the oracle and under the policy, and what each tested."""
     state, name, oracle = judge.state, policy_name(policy), judge.oracle
     outcome, right = judge.outcome(policy), judge.outcome(oracle)
-    processes = range(len(judge.words) // len(state.slots))
+    total, (first, _) = len(state.slots), state.folios[state.tested]
+    low = max(0, first - _SHOWN // 2) if total > _SHOWN else 0
+    shown = range(low, min(total, low + _SHOWN))
+    processes = range(len(judge.words) // total)
 
     def strip(title: str, cells: list[str]) -> str:
         text = ""
-        for at, cell in enumerate(cells):
-            page = at % len(state.slots)
-            left = "|" if (state.first_vpn(0) + page) % state.table == 0 else " "
-            starts, ends = (any(page == span[end] - end for span in state.spans) for end in (0, 1))
-            text += f"{left}{'[' if starts else ' '}{cell:^8}{']' if ends else ' '}"
+        for process in processes:
+            spans = state.spans if process == 0 else [(0, total)]
+            for page in shown:
+                left = "|" if (state.first_vpn(process) + page) % state.table == 0 else " "
+                starts, ends = any(page == low for low, _ in spans), any(page == high - 1 for _, high in spans)
+                cell = cells[process * total + page]
+                text += f"{left}{'[' if starts else ' '}{cell:^8}{']' if ends else ' '}"
         return f"{title:<12}{text}".rstrip()
 
     def row(title: str, ptes: npt.NDArray[np.uint64]) -> str:
-        first, pages = state.origin, len(state.slots)
         return strip(
-            title, ["zero" if word >> pte.PFN_SHIFT == pte.ZERO_PFN else _cell(word, first, pages) for word in ptes]
+            title,
+            ["zero" if word >> pte.PFN_SHIFT == pte.ZERO_PFN else _cell(word, state.origin, total) for word in ptes],
         )
 
     def tests(outcome: YoungOutcome) -> str:
@@ -212,10 +217,7 @@ def _young_drawing(judge: YoungJudge, policy: Policy | BatchRule | YoungRule) ->
         [
             f"{name} against {oracle.name}: {', '.join(judge.violated(policy)) or 'no violation'}",
             str(state),
-            strip(
-                "vpn",
-                [str(state.first_vpn(process) + page) for process in processes for page in range(len(state.slots))],
-            ),
+            strip("vpn", [str(state.first_vpn(process) + page) for process in processes for page in range(total)]),
             row("before", judge.before.ptes),
             row(oracle.name[:11], right.after.ptes),
             row(name[:11], outcome.after.ptes),

@@ -486,7 +486,9 @@ def _sharing(family: YoungFamily) -> Iterator[YoungState]:
             for high in range(low + 1, pages + 1):
                 second = HOLE * low + letter * (high - low) + HOLE * (pages - high)
                 rest = "".join(own if mark == HOLE else HOLE for mark in second)
-                for slots, locked in product((own * pages, rest), (-1, 0)):
+                # where nothing is left to the first process, its letter makes no difference
+                patterns = (own * pages, rest) if own == "y" or own in rest else (own * pages,)
+                for slots, locked in product(patterns, (-1, 0)):
                     yield family.alone(kind, slots, second=second, outside=outside, locked=locked)
 
 
@@ -500,7 +502,7 @@ def _blocks(family: YoungFamily) -> Iterator[YoungState]:
             for own, other in product(_one_young(family.pages), _one_young(1 << order)):
                 slots = own + other if tested == 0 else other + own
                 roles = family.pair(tested, role)
-                for border, cut in ((0, 0), (0, BLOCK), (BLOCK, 0), (1 << orders[0], 0)):
+                for border, cut in dict.fromkeys(((0, 0), (0, BLOCK), (BLOCK, 0), (1 << orders[0], 0))):
                     if max(border, cut) < len(slots):
                         yield YoungState(
                             family.lru, (kind,) * 2, orders, roles, slots, border=border, cut=cut, folded=True
