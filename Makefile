@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What the compiled module is made from.
-COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def)
+COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd rmapfast/*.pxi csrc/*.c csrc/*.h csrc/*.def)
 # Tools find each other there: cython-lint calls pycodestyle, pyright is asked which Python it checks for.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 BUILD_TOOLS := "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
@@ -74,7 +74,7 @@ dist: $(VENV)/dist-tools
 	! git rev-parse 2>/dev/null || git ls-files > build/dist/tracked
 	$(PYTHON) -m venv build/dist/venv
 	build/dist/venv/bin/python -m pip --quiet --disable-pip-version-check install "$$(echo build/dist/*.whl)[test]"
-	cp -r $(addprefix build/dist/source/,tests docs examples pyproject.toml) build/dist/outside
+	cp -r $(addprefix build/dist/source/,tests docs examples validation pyproject.toml) build/dist/outside
 	cd build/dist/outside && RMAPFAST_DIST=.. RMAPFAST_UNDER_TEST=../venv RMAPFAST_SHARED= \
 		../venv/bin/python -m pytest $(OUTSIDE:%=tests/%.py)
 

@@ -144,9 +144,7 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 			notified = entry->a;
 			notified_end = entry->b;
 			break;
-		case RMF_TRACE_YOUNG:
-		case RMF_TRACE_BEYOND:
-		case RMF_TRACE_YIELD:
+		default:
 			break;
 		}
 	}

@@ -19,9 +19,9 @@ void rmf_contpte_unfold_edges(const struct rmf_slots *slots, uint64_t vpn, uint6
 void rmf_contpte_fold(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr, uint64_t folio_pfn,
 		      uint64_t folio_nr);
 
-/* Models ptep_get(), include/linux/pgtable.h, Linux v7.0: one logical read of a slot in the
- * window. */
-static inline rmf_pte rmf_ptep_get(const struct rmf_slots *slots, uint64_t vpn)
+/* Models ptep_get_lockless(), include/linux/pgtable.h, Linux v7.0: one logical read of a slot in
+ * the window. */
+static inline rmf_pte rmf_ptep_get_lockless(const struct rmf_slots *slots, uint64_t vpn)
 {
 	rmf_pte raw = *rmf_slots_at(slots, vpn);
 
@@ -29,6 +29,16 @@ static inline rmf_pte rmf_ptep_get(const struct rmf_slots *slots, uint64_t vpn)
 	if (slots->cont_mask && (raw & RMF_PTE_CONT) && rmf_pte_present(raw))
 		return rmf_contpte_gather(slots, vpn, raw);
 	return raw;
+}
+
+/* Models ptep_get(), include/linux/pgtable.h, Linux v7.0. */
+static inline rmf_pte rmf_ptep_get(const struct rmf_slots *slots, uint64_t vpn)
+{
+	rmf_pte raw = *rmf_slots_at(slots, vpn);
+
+	if (slots->cont_mask && (raw & RMF_PTE_CONT) && rmf_pte_present(raw))
+		rmf_count(slots->run, RMF_CONTPTE_GATHERS, 1);
+	return rmf_ptep_get_lockless(slots, vpn);
 }
 
 /* Models pte_batch_hint(), include/linux/pgtable.h, Linux v7.0: how many entries, this one

@@ -20,101 +20,6 @@ struct rmf_vma_place {
 	uint32_t vma;
 };
 
-/* ---- where a PFN and an address are ---- */
-
-/* Pages of a folio as it was given, before any split. */
-static uint64_t given_pages(const struct rmf_run *run, uint64_t folio)
-{
-	if (run->pieces && run->pieces[folio].nr)
-		return (uint64_t)run->pieces[folio].nr + 1;
-	return rmf_folio_nr_pages(&run->pop, folio);
-}
-
-static bool in_pfn_order(const struct rmf_run *run, uint64_t nr)
-{
-	for (uint64_t i = 1; i < nr; i++)
-		if (run->pop.folio_pfn[i - 1] + given_pages(run, i - 1) > run->pop.folio_pfn[i])
-			return false;
-	return true;
-}
-
-/* Sort folio numbers by PFN: a radix sort, 16 bits at a time. False without memory. */
-static bool sort_by_pfn(struct rmf_madvise *madvise, uint64_t nr)
-{
-	enum { BITS = 16, VALUES = 1 << BITS };
-	const uint64_t *pfn = madvise->run->pop.folio_pfn;
-	uint32_t *from = malloc((nr + 1) * sizeof(*from)), *to = malloc((nr + 1) * sizeof(*to));
-	uint64_t *place = malloc(VALUES * sizeof(*place)), highest = 0;
-
-	for (uint64_t i = 0; from && i < nr; i++) {
-		from[i] = (uint32_t)i;
-		highest |= pfn[i];
-	}
-	for (int shift = 0; from && to && place && shift < 64 && highest >> shift; shift += BITS) {
-		uint64_t sum = 0;
-		uint32_t *swapped = from;
-
-		memset(place, 0, VALUES * sizeof(*place));
-		for (uint64_t i = 0; i < nr; i++)
-			place[pfn[i] >> shift & (VALUES - 1)]++;
-		for (uint64_t i = 0; i < VALUES; i++) {
-			uint64_t n = place[i];
-
-			place[i] = sum;
-			sum += n;
-		}
-		for (uint64_t i = 0; i < nr; i++)
-			to[place[pfn[from[i]] >> shift & (VALUES - 1)]++] = from[i];
-		from = to;
-		to = swapped;
-	}
-	madvise->by_pfn = from;
-	free(to);
-	free(place);
-	return from && to && place;
-}
-
-static uint64_t folio_at(const struct rmf_madvise *madvise, uint64_t i)
-{
-	return madvise->by_pfn ? madvise->by_pfn[i] : i;
-}
-
-static bool holds_pfn(const struct rmf_madvise *madvise, uint64_t i, uint64_t pfn)
-{
-	uint64_t folio = folio_at(madvise, i);
-
-	return pfn - madvise->run->pop.folio_pfn[folio] < given_pages(madvise->run, folio);
-}
-
-/* The folio that has a PFN now. False if none has. */
-static bool find_folio(struct rmf_madvise *madvise, uint64_t pfn, uint32_t *folio)
-{
-	const struct rmf_run *run = madvise->run;
-	uint64_t low = 0, high = run->nr_given, page;
-
-	if (!high)
-		return false;
-	if (!holds_pfn(madvise, madvise->at, pfn) &&
-	    !(madvise->at + 1 < high && holds_pfn(madvise, ++madvise->at, pfn))) {
-		while (high - low > 1) {
-			uint64_t middle = low + (high - low) / 2;
-
-			if (run->pop.folio_pfn[folio_at(madvise, middle)] <= pfn)
-				low = middle;
-			else
-				high = middle;
-		}
-		madvise->at = low;
-		if (!holds_pfn(madvise, low, pfn))
-			return false;
-	}
-	*folio = (uint32_t)folio_at(madvise, madvise->at);
-	page = pfn - run->pop.folio_pfn[*folio];
-	if (page && run->pieces && run->pieces[*folio].nr)
-		*folio = run->pieces[*folio].first + (uint32_t)page - 1;
-	return true;
-}
-
 static int compare_vmas(const void *a, const void *b)
 {
 	const struct rmf_vma_place *one = a, *other = b;
@@ -408,7 +313,7 @@ static void walk_ptes(struct rmf_madvise *madvise, uint32_t vma, uint64_t vpn, u
 		uint32_t folio;
 
 		if (!rmf_pte_present(pte) || (pte & RMF_PTE_SPECIAL) ||
-		    !find_folio(madvise, rmf_pte_pfn(pte), &folio)) {
+		    !rmf_pfn_index_find(&madvise->index, rmf_pte_pfn(pte), &folio)) {
 			if (madvise->advice == RMF_MADV_FREE && !rmf_pte_present(pte))
 				free_nonpresent(madvise, vma, ptes);
 			looks++;
@@ -449,8 +354,8 @@ static bool walk_pmd(struct rmf_madvise *madvise, uint32_t vma, uint64_t table, 
 
 	rmf_count(run, RMF_MADVISE_ENTRIES, 1);
 	if (!rmf_pte_present(*pmd) || (*pmd & RMF_PTE_SPECIAL) ||
-	    !find_folio(madvise, rmf_pte_pfn(*pmd), &folio) || is_shared(run, folio) ||
-	    filtered(madvise, folio))
+	    !rmf_pfn_index_find(&madvise->index, rmf_pte_pfn(*pmd), &folio) ||
+	    is_shared(run, folio) || filtered(madvise, folio))
 		return false;
 	if (!whole)
 		return split_cut(madvise, folio) && *state == RMF_TABLE_PTE;
@@ -478,8 +383,8 @@ static void walk_table(struct rmf_madvise *madvise, uint32_t vma, uint64_t vpn, 
 		walk_ptes(madvise, vma, vpn, end);
 	if (!madvise->nr_group)
 		return;
-	madvise->freed +=
-		rmf_shrink_list(run, madvise->group, madvise->nr_group, put_back, madvise);
+	madvise->freed += rmf_shrink_list(run, RMF_VISIT_PAGEOUT, madvise->group, madvise->nr_group,
+					  put_back, madvise);
 	madvise->nr_group = 0;
 	if (++madvise->nr_groups % GROUPS_SETTLED == 0)
 		rmf_memo_settle(run);
@@ -576,7 +481,7 @@ void rmf_madvise_free(struct rmf_madvise *madvise)
 {
 	free(madvise->on_lru);
 	free(madvise->moved);
-	free(madvise->by_pfn);
+	rmf_pfn_index_free(&madvise->index);
 	free(madvise->vmas);
 	free(madvise->put_back);
 	free(madvise->group);
@@ -600,15 +505,13 @@ int rmf_madvise_start(struct rmf_madvise *madvise, struct rmf_run *run, uint32_t
 	error = rmf_lru_check(pop, inactive, nr_inactive, active, nr_active, fault);
 	if (error)
 		return error;
-	if (!run->pieces)
-		run->nr_given = pop->nr_folios;
 	madvise->on_lru = calloc(capacity + 1, 1);
 	madvise->moved = calloc(capacity + 1, 1);
 	madvise->vmas = malloc((pop->nr_vmas + 1) * sizeof(*madvise->vmas));
 	madvise->group = malloc(pop->ptrs_per_pte * sizeof(*madvise->group));
 	if (!madvise->on_lru || !madvise->moved || !madvise->vmas || !madvise->group)
 		return RMF_ENOMEM;
-	if (!in_pfn_order(run, run->nr_given) && !sort_by_pfn(madvise, run->nr_given))
+	if (!rmf_pfn_index_make(&madvise->index, run))
 		return RMF_ENOMEM;
 	for (uint64_t i = 0; i < nr_inactive; i++)
 		madvise->on_lru[inactive[i]] = 1;

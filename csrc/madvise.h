@@ -3,7 +3,9 @@
 #ifndef RMF_MADVISE_H
 #define RMF_MADVISE_H
 
-#include "reclaim.h"
+#include "group.h"
+#include "lru.h"
+#include "pfn_index.h"
 
 enum rmf_advice {
 	RMF_MADV_PAGEOUT,
@@ -22,8 +24,7 @@ struct rmf_madvise {
 	struct rmf_lru_list active;
 	uint8_t *on_lru; /* for each folio, those that splits may add included */
 	uint8_t *moved; /* its place is not that of the lists as they were given */
-	uint32_t *by_pfn; /* the folios given in the order of their PFNs; NULL if that is theirs */
-	uint64_t at; /* where the last PFN was found in this order */
+	struct rmf_pfn_index index;
 	struct rmf_vma_place *vmas;
 	uint64_t *put_back; /* folios in the order in which they came back on a list */
 	uint64_t nr_put_back;

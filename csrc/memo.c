@@ -5,6 +5,13 @@
 
 enum { MAX_RESULTS = 64, MAX_LENGTHS = 4 };
 
+/* How often a visit did something of a length. */
+struct lengths {
+	uint32_t nr;
+	uint32_t length[MAX_LENGTHS];
+	uint64_t times[MAX_LENGTHS];
+};
+
 struct result {
 	struct rmf_regular regular;
 	struct rmf_visits visits;
@@ -17,9 +24,7 @@ struct result {
 	uint64_t referenced_ev[RMF_NR_EVENTS];
 	uint64_t rss[RMF_NR_MM_COUNTERS];
 	int64_t mapped_stat;
-	uint32_t nr_lengths;
-	uint32_t length[MAX_LENGTHS];
-	uint64_t steps[MAX_LENGTHS];
+	struct lengths batches, looked_around;
 };
 
 struct rmf_memo {
@@ -31,6 +36,7 @@ struct rmf_memo {
 	uint64_t ev[RMF_NR_EVENTS];
 	uint64_t referenced_ev[RMF_NR_EVENTS];
 	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
+	uint64_t looked_around[RMF_MAX_FOLIO_PAGES + 1];
 };
 
 struct rmf_memo *rmf_memo_new(rmf_visit_same *visit_same)
@@ -132,18 +138,17 @@ static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint
 	return (regular->entries_after == RMF_ENTRIES_SWAPPED) == (swap_taken > 0);
 }
 
-/* Take the batch lengths that the visit counted. False if they are too many to keep. */
-static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo,
-			  struct result *result)
+/* Take the lengths that were counted since `before`. False if they are too many to keep. */
+static bool lengths_since(const uint64_t *now, const uint64_t *before, struct lengths *since)
 {
+	since->nr = 0;
 	for (uint32_t length = 0; length <= RMF_MAX_FOLIO_PAGES; length++) {
-		if (run->batch_lengths[length] == memo->batch_lengths[length])
+		if (now[length] == before[length])
 			continue;
-		if (result->nr_lengths == MAX_LENGTHS)
+		if (since->nr == MAX_LENGTHS)
 			return false;
-		result->length[result->nr_lengths] = length;
-		result->steps[result->nr_lengths++] =
-			run->batch_lengths[length] - memo->batch_lengths[length];
+		since->length[since->nr] = length;
+		since->times[since->nr++] = now[length] - before[length];
 	}
 	return true;
 }
@@ -178,6 +183,7 @@ static uint32_t add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32
 	memcpy(memo->ev, run->ev, sizeof(run->ev));
 	memcpy(memo->referenced_ev, run->referenced_ev, sizeof(run->referenced_ev));
 	memcpy(memo->batch_lengths, run->batch_lengths, sizeof(run->batch_lengths));
+	memcpy(memo->looked_around, run->looked_around, sizeof(run->looked_around));
 	memcpy(rss_before, rss, sizeof(rss_before));
 	nr = rmf_visit_by_rules(run, kind, folio, visits);
 
@@ -201,13 +207,15 @@ static uint32_t add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32
 		run->swap_refusals == refusals_before && visits->outcome != RMF_OUTCOME_DROPPED &&
 		left_queue_alone(after) &&
 		entries_after(pop, folio, run->swap_next - swap_before, after) &&
-		lengths_since(run, memo, result) &&
+		lengths_since(run->batch_lengths, memo->batch_lengths, &result->batches) &&
+		(!run->lru_gen ||
+		 lengths_since(run->looked_around, memo->looked_around, &result->looked_around)) &&
 		!(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
 		(regular->order || after->nr_pages_mapped_after == mapped_before) &&
 		/* false if what lies around the folio mattered */
-		!result->ev[RMF_OOB_READS] && !result->ev[RMF_OOB_WRITES] &&
-		!result->ev[RMF_VMA_OVERRUN_READS] && !result->ev[RMF_VMA_OVERRUN_WRITES] &&
-		!result->ev[RMF_TABLE_CROSSINGS] &&
+		!result->ev[RMF_LOOK_AROUNDS_YOUNG] && !result->ev[RMF_OOB_READS] &&
+		!result->ev[RMF_OOB_WRITES] && !result->ev[RMF_VMA_OVERRUN_READS] &&
+		!result->ev[RMF_VMA_OVERRUN_WRITES] && !result->ev[RMF_TABLE_CROSSINGS] &&
 		/* restored entries fold or do not fold by their PFN */
 		(run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED ||
 		 !result->ev[RMF_PTES_SET]);
@@ -266,6 +274,12 @@ void rmf_memo_forget(struct rmf_run *run)
 	memo->nr = 0;
 }
 
+static void add_lengths(uint64_t *to, const struct lengths *lengths, uint64_t nr)
+{
+	for (uint32_t i = 0; i < lengths->nr; i++)
+		to[lengths->length[i]] += nr * lengths->times[i];
+}
+
 void rmf_memo_settle(struct rmf_run *run)
 {
 	for (uint32_t i = 0; run->memo && i < run->memo->nr; i++) {
@@ -281,9 +295,8 @@ void rmf_memo_settle(struct rmf_run *run)
 		}
 		for (int counter = 0; counter < RMF_NR_MM_COUNTERS; counter++)
 			rss[counter] += (int64_t)(result->nr * result->rss[counter]);
-		for (uint32_t length = 0; length < result->nr_lengths; length++)
-			run->batch_lengths[result->length[length]] +=
-				result->nr * result->steps[length];
+		add_lengths(run->batch_lengths, &result->batches, result->nr);
+		add_lengths(run->looked_around, &result->looked_around, result->nr);
 		run->mapped_stat += (int64_t)result->nr * result->mapped_stat;
 		result->nr = 0;
 	}

@@ -24,6 +24,15 @@ enum rmf_swap_split_rule {
 	RMF_SWAP_SPLIT_ALL_SLOTS = 2, /* only if as many slots are free as it has pages */
 };
 
+/* Edition whose rules the multi-gen LRU follows. */
+enum rmf_mglru_rule {
+	RMF_MGLRU_NONE = 0, /* they are not known */
+	RMF_MGLRU_V6_12 = 1,
+	RMF_MGLRU_V7_0 = 2,
+	RMF_MGLRU_V7_2 = 3,
+	RMF_MGLRU_V7_3 = 4,
+};
+
 struct rmf_policy {
 	bool lazyfree;
 	bool file;
@@ -49,6 +58,7 @@ struct rmf_policy {
 	bool local_tlbi; /* arm64: no broadcast if only the CPU that reclaims ran the mm */
 	bool shmem_fallback; /* the split of a shmem folio counts as swpout_fallbacks */
 	bool riscv_lazyfree_split; /* riscv splits the PMD of a lazyfree folio */
+	enum rmf_mglru_rule mglru;
 };
 
 #endif

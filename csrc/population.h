@@ -46,6 +46,12 @@ enum rmf_folio_flag {
 	RMF_FOLIO_PAGE_FLAGS = 1 << 14, /* page_flags[] is valid */
 	RMF_FOLIO_FREED = 1 << 15,
 	RMF_FOLIO_MAYBE_SHARED = 1 << 16, /* more than one mm maps it, or did */
+	RMF_FOLIO_WORKINGSET = 1 << 17,
+	RMF_FOLIO_REFS_SHIFT = 18, /* of two bits: MGLRU's count of further accesses */
+	RMF_FOLIO_REFS_MASK = 3,
+	RMF_FOLIO_GEN_SHIFT = 20, /* of three bits: 1 + the generation's index, 0 on no list of
+				     MGLRU's */
+	RMF_FOLIO_GEN_MASK = 7,
 };
 
 enum rmf_page_flag {

@@ -2,15 +2,12 @@
 
 #include <stdlib.h>
 
-#include "shrinker.h"
 #include "memo.h"
+#include "shrinker.h"
 #include "swap.h"
 #include "tlb.h"
 
-enum {
-	NR_VISITS = 256,
-	GROUPS_SETTLED = 32, /* a pageout settles the memo once for so many groups */
-};
+enum { NR_VISITS = 256 };
 
 static uint64_t less(uint64_t a, uint64_t b)
 {
@@ -27,308 +24,333 @@ static uint64_t larger(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Add nr freed folios to the free batch. Each time it is full, what was deferred is flushed. Each
- * of them deferred what `visits` says. */
-static void add_freed(struct rmf_run *run, struct rmf_group *group, const struct rmf_visits *visits,
-		      uint64_t nr)
+/* ---- what is scanned ---- */
+
+/* Take off a list what the kernel would not scan. Freed and unevictable folios are on no list.
+ * Without free swap space nobody looks at swapbacked ones. */
+static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
-	uint64_t flushes = (group->batch + nr) / RMF_PAGEVEC_SIZE;
-
-	group->batch = (uint32_t)((group->batch + nr) % RMF_PAGEVEC_SIZE);
-	if (!flushes)
-		return;
-	rmf_try_to_unmap_flush(run);
-	if (!visits->deferred)
-		return;
-	rmf_tlb_count_flushes(run, visits->cpumask, flushes - 1);
-	if (group->batch) {
-		run->flush_required = true;
-		run->tlb_writable = visits->writable;
-		run->tlb_cpumask = visits->cpumask;
-	}
-}
-
-/* One flush for the dirty folios that wait for it. They are written out then. Models the proposal
- * "mm: batch TLB flushing for dirty folios in vmscan". */
-static void end_dirty_batch(struct rmf_run *run, struct rmf_group *group)
-{
-	const struct rmf_visits nothing = { 0 };
-	uint32_t freed = group->dirty_freed;
-
-	if (!group->dirty)
-		return;
-	rmf_try_to_unmap_flush_dirty(run);
-	group->dirty = group->dirty_freed = 0;
-	add_freed(run, group, &nothing, freed);
-}
-
-/* Add nr folios of the same outcome to a group: what they deferred, the flush in a split or before
- * a write-out, and the flush of a full free batch. */
-static void add_to_group(struct rmf_run *run, struct rmf_group *group,
-			 const struct rmf_visits *visits, uint64_t nr)
-{
-	const bool freed = visits->outcome == RMF_OUTCOME_FREED;
-
-	if (!nr)
-		return;
-	if (visits->writes_out && nr > 1) {
-		for (uint64_t i = 0; i < nr; i++)
-			add_to_group(run, group, visits, 1);
-		return;
-	}
-	run->flush_required |= visits->deferred;
-	run->tlb_writable |= visits->writable;
-	run->tlb_cpumask |= visits->cpumask;
-	if (visits->outcome == RMF_OUTCOME_SPLIT)
-		rmf_try_to_unmap_flush(run);
-	if (visits->writes_out && run->policy.dirty_flush_batch) {
-		group->dirty_freed += freed;
-		if (++group->dirty == RMF_PAGEVEC_SIZE)
-			end_dirty_batch(run, group);
-		return;
-	}
-	if (visits->writes_out)
-		rmf_try_to_unmap_flush_dirty(run);
-	if (freed)
-		add_freed(run, group, visits, nr);
-}
-
-/* The end of shrink_folio_list(). */
-static void flush_group(struct rmf_run *run, struct rmf_group *group)
-{
-	end_dirty_batch(run, group);
-	rmf_try_to_unmap_flush(run);
-}
-
-static uint64_t wrapped(const struct rmf_lru_list *list, uint64_t at)
-{
-	return at < list->capacity ? at : at - list->capacity;
-}
-
-uint64_t rmf_place(struct rmf_run *run, uint32_t folio, uint32_t *out)
-{
-	const uint32_t *flags = run->pop.folio_flags;
-	struct rmf_pieces *pieces;
+	bool no_swap = !rmf_swap_free_slots(run);
 	uint64_t n = 0;
 
-	if (!(flags[folio] & RMF_FOLIO_FREED))
-		out[n++] = folio;
-	if (!run->pieces || folio >= run->nr_given)
-		return n;
-	pieces = &run->pieces[folio];
-	for (uint32_t i = 0; pieces->unplaced && i < pieces->nr; i++) {
-		uint32_t piece =
-			pieces->first + (run->policy.split_ascending ? i : pieces->nr - 1 - i);
+	list->pages = 0;
+	for (uint64_t i = 0; i < list->n; i++) {
+		uint32_t folio = rmf_lru_at(list, i), flags = run->pop.folio_flags[folio];
 
-		if (!(flags[piece] & RMF_FOLIO_FREED))
-			out[n++] = piece;
+		if ((flags & RMF_FOLIO_FREED) || !rmf_folio_evictable(run, folio) ||
+		    (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
+			continue;
+		list->folios[rmf_lru_index(list, list->head + n++)] = folio;
+		list->pages += rmf_folio_nr_pages(&run->pop, folio);
 	}
-	pieces->unplaced = 0;
-	return n;
+	list->n = n;
+	list->tail = rmf_lru_index(list, list->head + n);
 }
 
-/* Put the pieces of the folios that the shrinker split on a list, behind their folio. Pieces that
- * were freed go nowhere. */
-static void place_pieces(struct rmf_reclaim *reclaim, struct rmf_lru_list *list)
+/* Take swapbacked folios off the lists once the last swap slot is taken. */
+static void drop_swapbacked(struct rmf_reclaim *reclaim)
 {
 	struct rmf_run *run = reclaim->run;
-	const uint64_t n = list->n;
-	uint32_t *folios = malloc((n + 1) * sizeof(*folios));
 
-	if (!folios) {
-		run->error = RMF_RUN_NO_MEMORY;
+	if (!run->stop_without_swap || rmf_swap_free_slots(run))
 		return;
-	}
-	for (uint64_t i = 0; i < n; i++)
-		folios[i] = list->folios[wrapped(list, list->head + i)];
-	list->head = list->n = 0;
-	for (uint64_t i = 0; i < n; i++)
-		list->n += rmf_place(run, folios[i], list->folios + list->n);
-	list->tail = wrapped(list, list->n);
-	free(folios);
+	run->stop_without_swap = false;
+	run->swap_ran_out = true;
+	rmf_memo_forget(run);
+	if (run->lru_gen)
+		return; /* their generations are not evictable any more */
+	drop_unscanned(run, &reclaim->inactive);
+	drop_unscanned(run, &reclaim->active);
 }
 
-/* End the pass at hand, if one has begun: the deferred-split shrinker has its turn. */
-static void end_pass(struct rmf_reclaim *reclaim)
-{
-	if (!reclaim->in_pass)
-		return;
-	reclaim->in_pass = false;
-	if (!rmf_shrink_deferred(reclaim->run, reclaim->priority))
-		return;
-	place_pieces(reclaim, &reclaim->inactive);
-	place_pieces(reclaim, &reclaim->active);
-}
+/* ---- rounds and passes ---- */
 
-/* The passes of a round begin. */
-static void begin_reclaim_round(struct rmf_reclaim *reclaim, uint64_t request)
+/* Begin a round if one is worth it. Models memory_reclaim(), mm/memcontrol.c, Linux v7.0: each
+ * round asks for a quarter of what is missing. */
+static bool begin_round(struct rmf_reclaim *reclaim)
 {
-	rmf_count(reclaim->run, RMF_RECLAIM_ROUNDS, 1);
-	reclaim->request_left = request;
-	reclaim->priority = RMF_DEF_PRIORITY + 1;
-}
-
-/* Begin the next pass, at the next priority. Without `shrink` nothing was on the deferred-split
- * queue when the last pass ended. */
-static void begin_pass(struct rmf_reclaim *reclaim, bool shrink)
-{
-	if (shrink)
-		end_pass(reclaim);
-	rmf_count(reclaim->run, RMF_PRIORITY_PASSES, 1);
-	reclaim->pass_left = reclaim->lru_pages >> --reclaim->priority;
-	reclaim->in_pass = true;
-}
-
-/* Models the rounds and passes of memory.reclaim, memory_reclaim() and do_try_to_free_pages(),
- * mm/memcontrol.c and mm/vmscan.c, Linux v7.0. Each round asks for a quarter of what is missing. In
- * a round, each pass scans list size >> priority.
- *
- * Deviation: the passes are only counted. In the kernel they also cut some isolations short
- * (docs/model.md, section 6). */
-static void count_passes(struct rmf_reclaim *reclaim, bool shrink)
-{
-	if (reclaim->request_left && reclaim->pass_left)
-		return;
-	if (!reclaim->request_left || !reclaim->priority) {
-		uint64_t quarter = (reclaim->target - reclaim->freed) / 4;
-
-		if (shrink)
-			end_pass(reclaim);
-		begin_reclaim_round(reclaim, larger(quarter, RMF_SWAP_CLUSTER_MAX));
-	}
-	do {
-		begin_pass(reclaim, shrink);
-	} while (!reclaim->pass_left && reclaim->priority);
-}
-
-/* Begin a round if the last one is over. A round scans as many folios as were on the lists when it
- * began. Returns false if there is no use in going on. */
-static bool next_round(struct rmf_reclaim *reclaim)
-{
-	if (reclaim->round_left)
-		return true;
-	if (reclaim->begun && !reclaim->round_freed &&
-	    ++reclaim->idle_rounds == RMF_MAX_RECLAIM_RETRIES)
+	if (reclaim->freed >= reclaim->target || reclaim->idle_rounds == RMF_MAX_RECLAIM_RETRIES)
 		return false;
-	reclaim->begun = true;
-	reclaim->round_left = reclaim->inactive.n + reclaim->active.n;
+	reclaim->request = larger((reclaim->target - reclaim->freed) / 4, RMF_SWAP_CLUSTER_MAX);
 	reclaim->round_freed = 0;
+	reclaim->walks = 0;
+	reclaim->skipped = reclaim->forced = false;
+	reclaim->priority = RMF_DEF_PRIORITY + 1;
+	rmf_count(reclaim->run, RMF_RECLAIM_ROUNDS, 1);
+	rmf_trace_add(reclaim->run, RMF_TRACE_ROUND, reclaim->request, 0);
 	return true;
 }
 
-bool rmf_reclaim_goes_on(struct rmf_reclaim *reclaim)
+/* Begin the next pass: each list is scanned by its size >> priority. Models get_scan_count(),
+ * mm/vmscan.c, Linux v7.0. */
+static void begin_pass(struct rmf_reclaim *reclaim)
 {
-	reclaim->ended = reclaim->ended || reclaim->freed >= reclaim->target ||
-			 !(reclaim->inactive.n + reclaim->active.n) || !next_round(reclaim);
-	return !reclaim->ended;
-}
+	struct rmf_run *run = reclaim->run;
 
-/* Account for nr equal groups that are done. Each had `folios` folios, and `pages` base pages of it
- * were freed. */
-static void end_groups(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t folios, uint64_t pages)
-{
-	rmf_count(reclaim->run, RMF_ISOLATION_CALLS, nr);
-	rmf_count(reclaim->run, RMF_SHRINK_CALLS, nr);
-	reclaim->round_left = less(reclaim->round_left, nr * folios);
-	reclaim->freed += nr * pages;
-	reclaim->round_freed += nr * pages;
-	reclaim->lru_pages = less(reclaim->lru_pages, nr * pages);
-	reclaim->request_left = less(reclaim->request_left, nr * pages);
-	reclaim->pass_left = less(reclaim->pass_left, nr * RMF_SWAP_CLUSTER_MAX);
-}
-
-/* How many groups of `folios` such folios can be done as one. Nothing that happens between them
- * makes the next one differ. */
-static uint64_t nr_equal_groups(const struct rmf_reclaim *reclaim, uint64_t folios, uint64_t pages)
-{
-	uint64_t nr = smaller(less(reclaim->round_left, 1) / folios,
-			      less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
-
-	if (pages) {
-		uint64_t wanted = smaller(reclaim->request_left, reclaim->target - reclaim->freed);
-
-		nr = smaller(nr, less(wanted, 1) / pages);
+	reclaim->priority--;
+	reclaim->in_pass = true;
+	reclaim->active_turn = false;
+	reclaim->pass_freed = 0;
+	rmf_count(run, RMF_PRIORITY_PASSES, 1);
+	rmf_trace_add(run, RMF_TRACE_PASS, reclaim->priority, 0);
+	drop_swapbacked(reclaim);
+	if (run->lru_gen) {
+		rmf_lru_gen_begin_pass(run->lru_gen, reclaim->priority, reclaim->request,
+				       reclaim->round_freed);
+		return;
 	}
-	return smaller(nr + 1, reclaim->inactive.n / folios);
+	reclaim->scan_inactive = reclaim->inactive.pages >> reclaim->priority;
+	reclaim->scan_active = reclaim->active.pages >> reclaim->priority;
 }
 
-static void end_group(struct rmf_reclaim *reclaim)
+/* End a pass: the deferred-split shrinker has its turn. The round ends too if its request is met,
+ * or if its priorities were gone through once, and once more with all memory cgroups and with
+ * deactivation forced if that freed nothing. Models do_try_to_free_pages(), mm/vmscan.c, Linux
+ * v7.0. */
+static void end_pass(struct rmf_reclaim *reclaim)
 {
-	struct rmf_group *group = &reclaim->group;
+	struct rmf_run *run = reclaim->run;
 
-	flush_group(reclaim->run, group);
-	reclaim->inactive.n += group->kept;
-	reclaim->active.n += group->activated;
-	end_groups(reclaim, 1, group->folios, group->freed);
-	*group = (struct rmf_group){ 0 };
+	reclaim->in_pass = false;
+	reclaim->round_freed += reclaim->pass_freed;
+	if (run->lru_gen)
+		rmf_lru_gen_end_pass(run->lru_gen);
+	if (rmf_shrink_deferred(run, reclaim->priority)) {
+		if (run->lru_gen) {
+			rmf_lru_gen_place_pieces(run->lru_gen);
+		} else {
+			rmf_lru_place_pieces(run, &reclaim->inactive);
+			rmf_lru_place_pieces(run, &reclaim->active);
+		}
+	}
+	if (reclaim->round_freed < reclaim->request) {
+		if (reclaim->priority)
+			return;
+		reclaim->forced = reclaim->walks == 1 && reclaim->skipped;
+		if (!reclaim->round_freed && (!reclaim->walks++ || reclaim->forced)) {
+			reclaim->priority = RMF_DEF_PRIORITY + 1;
+			return;
+		}
+	}
+	reclaim->idle_rounds += !reclaim->round_freed;
+	reclaim->request = 0;
 }
 
-/* End the group if no more folios are isolated for it, and all their turns are over. */
-static void end_full_group(struct rmf_reclaim *reclaim)
+/* Whether passes deactivate. */
+static bool may_deactivate(const struct rmf_reclaim *reclaim)
 {
-	const struct rmf_group *group = &reclaim->group;
-
-	if (!group->turns && (group->pages >= RMF_SWAP_CLUSTER_MAX || !reclaim->inactive.n))
-		end_group(reclaim);
+	return reclaim->inactive_is_low || reclaim->forced;
 }
 
-uint64_t rmf_reclaim_account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits)
+/* Nobody takes anything from an isolation while the inactive list is empty. */
+static void isolate_nothing(struct rmf_reclaim *reclaim)
+{
+	struct rmf_run *run = reclaim->run;
+
+	rmf_count(run, RMF_ISOLATION_CALLS, 1);
+	run->isolated[0]++;
+	rmf_trace_add(run, RMF_TRACE_INACTIVE, reclaim->wanted, 0);
+	rmf_trace_add(run, RMF_TRACE_ISOLATED, 0, 0);
+}
+
+/* The next isolation of the pass at hand, RMF_NEXT_UNKNOWN if the pass is over. The lists take
+ * turns of 32 pages. Models shrink_lruvec(), mm/vmscan.c, Linux v7.0. */
+static enum rmf_reclaim_next next_of_pass(struct rmf_reclaim *reclaim)
+{
+	for (;;) {
+		if (reclaim->active_turn) {
+			reclaim->active_turn = false;
+			reclaim->wanted = smaller(reclaim->scan_active, RMF_SWAP_CLUSTER_MAX);
+			reclaim->scan_active -= reclaim->wanted;
+			if (reclaim->wanted && may_deactivate(reclaim))
+				return RMF_NEXT_ACTIVE;
+			reclaim->skipped |= reclaim->wanted > 0;
+			if (!reclaim->scan_inactive && !may_deactivate(reclaim))
+				reclaim->scan_active = 0;
+		}
+		if (!(reclaim->scan_inactive + reclaim->scan_active) ||
+		    reclaim->pass_freed >= reclaim->request)
+			return RMF_NEXT_UNKNOWN;
+		reclaim->active_turn = true;
+		reclaim->wanted = smaller(reclaim->scan_inactive, RMF_SWAP_CLUSTER_MAX);
+		reclaim->scan_inactive -= reclaim->wanted;
+		if (reclaim->wanted && reclaim->inactive.n)
+			return RMF_NEXT_INACTIVE;
+		if (reclaim->wanted)
+			isolate_nothing(reclaim);
+	}
+}
+
+enum rmf_reclaim_next rmf_reclaim_advance(struct rmf_reclaim *reclaim)
+{
+	if (reclaim->isolation.wanted)
+		return RMF_NEXT_INACTIVE;
+	while (reclaim->next == RMF_NEXT_UNKNOWN) {
+		if (!reclaim->request && !begin_round(reclaim)) {
+			reclaim->next = RMF_NEXT_END;
+		} else if (!reclaim->in_pass) {
+			begin_pass(reclaim);
+		} else {
+			if (!reclaim->run->lru_gen)
+				reclaim->next = next_of_pass(reclaim);
+			else if (!reclaim->gen.pass_over)
+				reclaim->next = RMF_NEXT_EVICT;
+			if (reclaim->next == RMF_NEXT_UNKNOWN)
+				end_pass(reclaim);
+		}
+	}
+	return reclaim->next;
+}
+
+/* ---- isolations from the inactive list ---- */
+
+/* Count nr isolations that are done. Each took `pages` base pages, and `freed` of them were freed.
+ */
+static void count_isolations(struct rmf_reclaim *reclaim, uint64_t nr, uint64_t pages,
+			     uint64_t freed)
+{
+	struct rmf_run *run = reclaim->run;
+
+	rmf_count(run, RMF_ISOLATION_CALLS, nr);
+	rmf_count(run, RMF_SHRINK_CALLS, nr);
+	run->isolated[pages] += nr;
+	reclaim->freed += nr * freed;
+	reclaim->pass_freed += nr * freed;
+}
+
+static void end_isolation(struct rmf_reclaim *reclaim)
+{
+	struct rmf_isolation *isolation = &reclaim->isolation;
+
+	rmf_group_flush(reclaim->run, &isolation->group);
+	reclaim->inactive.n += isolation->kept;
+	reclaim->inactive.pages += isolation->kept_pages;
+	reclaim->active.n += isolation->activated;
+	reclaim->active.pages += isolation->activated_pages;
+	count_isolations(reclaim, 1, isolation->pages, isolation->freed);
+	rmf_trace_add(reclaim->run, RMF_TRACE_INACTIVE, isolation->wanted,
+		      (int64_t)isolation->pages);
+	rmf_trace_add(reclaim->run, RMF_TRACE_ISOLATED, isolation->pages,
+		      (int64_t)isolation->freed);
+	*isolation = (struct rmf_isolation){ 0 };
+}
+
+/* End the isolation if no more folios are taken for it, and all their turns are over. */
+static void end_full_isolation(struct rmf_reclaim *reclaim)
+{
+	const struct rmf_isolation *isolation = &reclaim->isolation;
+
+	if (!isolation->turns && (isolation->pages >= isolation->wanted || !reclaim->inactive.n))
+		end_isolation(reclaim);
+}
+
+/* Take the result of nr visits into the isolation at hand. */
+static void add_to_isolation(struct rmf_reclaim *reclaim, const struct rmf_visits *visits,
+			     uint64_t nr)
+{
+	struct rmf_isolation *isolation = &reclaim->isolation;
+	const uint64_t pages = nr << visits->order;
+
+	rmf_group_add(reclaim->run, &isolation->group, visits, nr);
+	if (visits->outcome == RMF_OUTCOME_FREED)
+		isolation->freed += pages;
+	if (!visits->listed)
+		return;
+	if (visits->outcome == RMF_OUTCOME_KEEP) {
+		isolation->kept += nr;
+		isolation->kept_pages += pages;
+	} else if (visits->outcome == RMF_OUTCOME_ACTIVATE) {
+		isolation->activated += nr;
+		isolation->activated_pages += pages;
+	}
+}
+
+/* How many isolations of 32 pages can be done as one, of up to `left` folios like these: nothing
+ * that happens between them makes the next one differ. The first of them is begun. */
+static uint64_t nr_equal_isolations(const struct rmf_reclaim *reclaim,
+				    const struct rmf_visits *visits, uint64_t left)
+{
+	const uint64_t pages = (uint64_t)1 << visits->order,
+		       folios = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages;
+	uint64_t nr = 1 + reclaim->scan_inactive / RMF_SWAP_CLUSTER_MAX;
+
+	if (reclaim->wanted != RMF_SWAP_CLUSTER_MAX || visits->writes_out ||
+	    visits->outcome == RMF_OUTCOME_SPLIT || reclaim->run->trace)
+		return 0;
+	if (reclaim->scan_active && may_deactivate(reclaim))
+		nr = 1;
+	if (visits->outcome == RMF_OUTCOME_FREED)
+		nr = smaller(nr, 1 + less(reclaim->request - reclaim->pass_freed, 1) /
+						 (folios * pages));
+	return smaller(nr, smaller(left, reclaim->inactive.n) / folios);
+}
+
+/* Do nr equal isolations as one. Returns how many folios they took. */
+static uint64_t do_equal_isolations(struct rmf_reclaim *reclaim, const struct rmf_visits *visits,
+				    uint64_t nr)
 {
 	const bool freed = visits->outcome == RMF_OUTCOME_FREED,
 		   kept = visits->outcome == RMF_OUTCOME_KEEP && visits->listed,
 		   activated = visits->outcome == RMF_OUTCOME_ACTIVATE && visits->listed;
 	const uint64_t pages = (uint64_t)1 << visits->order,
-		       full = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages;
-	struct rmf_group *group = &reclaim->group;
+		       folios = (RMF_SWAP_CLUSTER_MAX + pages - 1) / pages, skips = nr - 1;
+	/* in between, the active list has its turns and is passed over */
+	const uint64_t passed = smaller(reclaim->scan_active, skips * RMF_SWAP_CLUSTER_MAX);
+
+	rmf_tlb_count_flushes(reclaim->run, visits->cpumask,
+			      visits->deferred * nr * (freed && folios > RMF_PAGEVEC_SIZE ? 2 : 1));
+	reclaim->inactive.n -= nr * folios * !kept;
+	reclaim->inactive.pages -= nr * folios * pages * !kept;
+	reclaim->active.n += nr * folios * activated;
+	reclaim->active.pages += nr * folios * pages * activated;
+	reclaim->scan_inactive -= skips * RMF_SWAP_CLUSTER_MAX;
+	reclaim->scan_active -= passed;
+	reclaim->skipped |= passed > 0;
+	count_isolations(reclaim, nr, folios * pages, freed * folios * pages);
+	return nr * folios;
+}
+
+/* Account for visits. Returns how many of the folios the loop comes to. Models
+ * shrink_inactive_list(), mm/vmscan.c, Linux v7.0. */
+static uint64_t account(struct rmf_reclaim *reclaim, const struct rmf_visits *visits)
+{
+	struct rmf_isolation *isolation = &reclaim->isolation;
+	const uint64_t pages = (uint64_t)1 << visits->order;
 	uint64_t left = visits->nr;
 
 	if (visits->piece) {
 		/* it was isolated as a part of the folio */
-		add_to_group(reclaim->run, group, visits, left);
-		group->freed += freed * left * pages;
-		group->kept += kept * left;
-		group->activated += activated * left;
-		group->turns -= (uint32_t)left;
-		end_full_group(reclaim);
+		add_to_isolation(reclaim, visits, left);
+		isolation->turns -= (uint32_t)left;
+		end_full_isolation(reclaim);
 		return left;
 	}
 	while (left) {
 		uint64_t nr;
 
-		if (!group->folios) {
-			if (!rmf_reclaim_goes_on(reclaim) || !reclaim->inactive.n)
+		if (!isolation->wanted) {
+			if (rmf_reclaim_advance(reclaim) != RMF_NEXT_INACTIVE)
 				break;
-			count_passes(reclaim, false);
-			nr = 0;
-			if (!visits->writes_out && visits->outcome != RMF_OUTCOME_SPLIT)
-				nr = smaller(left / full,
-					     nr_equal_groups(reclaim, full, freed * full * pages));
+			reclaim->next = RMF_NEXT_UNKNOWN;
+			nr = nr_equal_isolations(reclaim, visits, left);
 			if (nr) {
-				uint64_t flushes = freed && full > RMF_PAGEVEC_SIZE ? 2 : 1;
-
-				rmf_tlb_count_flushes(reclaim->run, visits->cpumask,
-						      visits->deferred ? nr * flushes : 0);
-				reclaim->inactive.n -= nr * full * !kept;
-				reclaim->active.n += nr * full * activated;
-				end_groups(reclaim, nr, full, freed * full * pages);
-				left -= nr * full;
+				left -= do_equal_isolations(reclaim, visits, nr);
 				continue;
 			}
+			isolation->wanted = reclaim->wanted;
 		}
 		nr = smaller(smaller(left,
-				     (RMF_SWAP_CLUSTER_MAX - group->pages + pages - 1) / pages),
+				     (isolation->wanted - isolation->pages + pages - 1) / pages),
 			     reclaim->inactive.n);
-		add_to_group(reclaim->run, group, visits, nr);
+		add_to_isolation(reclaim, visits, nr);
 		reclaim->inactive.n -= nr;
-		group->folios += nr;
-		group->pages += nr * pages;
-		group->freed += freed * nr * pages;
-		group->kept += kept * nr;
-		group->activated += activated * nr;
+		reclaim->inactive.pages -= nr * pages;
+		isolation->folios += nr;
+		isolation->pages += nr * pages;
 		if (visits->outcome == RMF_OUTCOME_SPLIT)
-			group->turns = (uint32_t)pages;
+			isolation->turns = (uint32_t)pages;
 		left -= nr;
-		end_full_group(reclaim);
+		end_full_isolation(reclaim);
 	}
 	return visits->nr - left;
 }
@@ -345,7 +367,7 @@ uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_v
 		if (log[i].order > RMF_MAX_ORDER || log[i].outcome > RMF_OUTCOME_ACTIVATE ||
 		    log[i].piece)
 			break;
-		taken = rmf_reclaim_account(reclaim, &log[i]);
+		taken = account(reclaim, &log[i]);
 		done += taken;
 		if (taken < log[i].nr)
 			break;
@@ -353,18 +375,7 @@ uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_v
 	return done;
 }
 
-static void append(struct rmf_lru_list *list, uint32_t folio)
-{
-	list->folios[list->tail] = folio;
-	list->tail = wrapped(list, list->tail + 1);
-}
-
-uint32_t rmf_visited_folio(const struct rmf_visits *visits, const uint32_t *folios, uint64_t i)
-{
-	if (!visits->piece)
-		return folios[i];
-	return visits->falling ? visits->folio - (uint32_t)i : visits->folio + (uint32_t)i;
-}
+/* ---- visits ---- */
 
 /* Models lru_add(), mm/swap.c, Linux v7.0. A folio that became mlocked goes to the unevictable
  * list, which nobody scans. A freed folio goes nowhere. */
@@ -376,17 +387,28 @@ static void lru_add(struct rmf_reclaim *reclaim, const struct rmf_visits *visits
 	if (!visits->listed || !(active || visits->outcome == RMF_OUTCOME_KEEP))
 		return;
 	for (uint64_t i = 0; i < visits->nr; i++)
-		append(active ? &reclaim->active : &reclaim->inactive,
-		       rmf_visited_folio(visits, folios, i));
+		rmf_lru_append(active ? &reclaim->active : &reclaim->inactive,
+			       rmf_visited_folio(visits, folios, i));
+}
+
+/* Take the result of a visit to a folio of the active list. */
+static void account_active(struct rmf_reclaim *reclaim, const struct rmf_visits *visits)
+{
+	struct rmf_lru_list *list = visits->outcome == RMF_OUTCOME_ACTIVATE ? &reclaim->active
+									    : &reclaim->inactive;
+
+	if (!visits->listed)
+		return;
+	list->n += visits->nr;
+	list->pages += visits->nr << visits->order;
 }
 
 /* Take the next n folios off a list, visit them, and put them back where they belong. It stops
- * before if the loop must look. */
+ * before if the last swap slot is taken. */
 static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 		       struct rmf_lru_list *list, uint64_t n)
 {
 	struct rmf_run *run = reclaim->run;
-	const uint64_t queued = run->deferred.n;
 	struct rmf_visits visits[NR_VISITS];
 
 	do {
@@ -395,22 +417,17 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 			done = rmf_visit(run, kind, folios, smaller(n, list->capacity - list->head),
 					 visits, NR_VISITS, &nr);
 
-		list->head = wrapped(list, list->head + done);
+		list->head = rmf_lru_index(list, list->head + done);
 		n -= done;
 		for (uint64_t i = 0; i < nr; i++) {
 			lru_add(reclaim, &visits[i], folios);
 			folios += visits[i].piece ? 0 : visits[i].nr;
-			if (kind == RMF_VISIT_RECLAIM) {
-				rmf_reclaim_account(reclaim, &visits[i]);
-			} else if (visits[i].listed) {
-				reclaim->inactive.n +=
-					visits[i].nr * (visits[i].outcome == RMF_OUTCOME_KEEP);
-				reclaim->active.n +=
-					visits[i].nr * (visits[i].outcome == RMF_OUTCOME_ACTIVATE);
-			}
+			if (kind == RMF_VISIT_RECLAIM)
+				account(reclaim, &visits[i]);
+			else
+				account_active(reclaim, &visits[i]);
 		}
-	} while (run->turns.left ||
-		 (n && (kind == RMF_VISIT_ACTIVE || !rmf_loop_must_look(run, queued))));
+	} while (run->turns.left || (n && (kind == RMF_VISIT_ACTIVE || !rmf_loop_must_look(run))));
 	rmf_memo_settle(run);
 }
 
@@ -419,46 +436,48 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 static void shrink_active(struct rmf_reclaim *reclaim)
 {
 	struct rmf_lru_list *list = &reclaim->active;
-	uint64_t nr = 0;
+	uint64_t nr = 0, pages = 0;
 
-	for (uint64_t pages = 0; pages < RMF_SWAP_CLUSTER_MAX && nr < list->n; nr++)
-		pages += rmf_folio_nr_pages(&reclaim->run->pop,
-					    list->folios[wrapped(list, list->head + nr)]);
+	for (; pages < reclaim->wanted && nr < list->n; nr++)
+		pages += rmf_folio_nr_pages(&reclaim->run->pop, rmf_lru_at(list, nr));
 	rmf_count(reclaim->run, RMF_ACTIVE_PASSES, 1);
+	rmf_trace_add(reclaim->run, RMF_TRACE_ACTIVE, reclaim->wanted, (int64_t)pages);
 	list->n -= nr;
+	list->pages -= pages;
+	reclaim->next = RMF_NEXT_UNKNOWN;
 	visit_list(reclaim, RMF_VISIT_ACTIVE, list, nr);
 }
 
-/* Take off a list what the kernel would not scan. Freed and unevictable folios are on no list.
- * Without free swap space nobody looks at swapbacked ones. Returns the base pages that are left. */
-static uint64_t drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
+/* The fewest folios that isolations of so many base pages take. */
+static uint64_t fewest_folios(const struct rmf_reclaim *reclaim, uint64_t pages)
 {
-	bool no_swap = !rmf_swap_free_slots(run);
-	uint64_t n = 0, pages = 0;
+	const uint64_t most = reclaim->max_pages, whole = pages / RMF_SWAP_CLUSTER_MAX,
+		       rest = pages % RMF_SWAP_CLUSTER_MAX;
 
-	for (uint64_t i = 0; i < list->n; i++) {
-		uint32_t folio = list->folios[wrapped(list, list->head + i)],
-			 flags = run->pop.folio_flags[folio];
-
-		if ((flags & RMF_FOLIO_FREED) || !rmf_folio_evictable(run, folio) ||
-		    (no_swap && (flags & RMF_FOLIO_SWAPBACKED)))
-			continue;
-		list->folios[wrapped(list, list->head + n++)] = folio;
-		pages += rmf_folio_nr_pages(&run->pop, folio);
-	}
-	list->n = n;
-	list->tail = wrapped(list, list->head + n);
-	return pages;
+	return whole * ((RMF_SWAP_CLUSTER_MAX + most - 1) / most) + (rest + most - 1) / most;
 }
 
-static uint64_t list_pages(const struct rmf_run *run, const struct rmf_lru_list *list)
+/* How many folios can be visited before it has to be decided how the loop goes on: those of the
+ * isolation at hand, or of the next one, and of the ones after it in this pass, as long as the pass
+ * cannot end before. */
+static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budget_left)
 {
-	uint64_t pages = 0;
+	const struct rmf_isolation *isolation = &reclaim->isolation;
+	const uint64_t wanted = isolation->wanted ? isolation->wanted - isolation->pages
+						  : reclaim->wanted,
+		       missing = less(reclaim->request, reclaim->pass_freed + isolation->freed);
+	uint64_t nr = fewest_folios(reclaim, wanted);
 
-	for (uint64_t i = 0; i < list->n; i++)
-		pages += rmf_folio_nr_pages(&run->pop, list->folios[wrapped(list, list->head + i)]);
-	return pages;
+	if (rmf_loop_must_look(reclaim->run))
+		return smaller(reclaim->inactive.n, 1);
+	if (!(reclaim->scan_active && may_deactivate(reclaim)))
+		nr = larger(nr, smaller(nr + fewest_folios(reclaim, reclaim->scan_inactive),
+					1 + less(missing, 1) / reclaim->max_pages));
+	nr = smaller(nr, 1 + budget_left / reclaim->max_pages);
+	return smaller(nr, reclaim->inactive.n);
 }
+
+/* ---- start, steps, end ---- */
 
 static uint64_t max_pages(const struct rmf_population *pop)
 {
@@ -469,27 +488,56 @@ static uint64_t max_pages(const struct rmf_population *pop)
 	return (uint64_t)1 << order;
 }
 
+static uint64_t integer_square_root(uint64_t of)
+{
+	uint64_t root = 0;
+
+	while ((root + 1) * (root + 1) <= of)
+		root++;
+	return root;
+}
+
+/* Whether the inactive list is to be refilled, by the statistics. Models inactive_is_low(),
+ * mm/vmscan.c, Linux v7.0. */
+static bool inactive_is_low(const struct rmf_reclaim *reclaim, uint32_t page_shift)
+{
+	const uint64_t inactive = reclaim->inactive.pages, active = reclaim->active.pages,
+		       gib = (inactive + active) << page_shift >> 30;
+
+	return inactive * (gib ? integer_square_root(10 * gib) : 1) < active;
+}
+
 int rmf_reclaim_start(struct rmf_reclaim *reclaim, struct rmf_run *run, uint32_t *inactive,
 		      uint64_t nr_inactive, uint32_t *active, uint64_t nr_active, uint64_t target,
-		      struct rmf_fault *fault)
+		      const struct rmf_lru_options *options, struct rmf_fault *fault)
 {
 	const uint64_t capacity = larger(run->pop.nr_folios, run->pop.folio_capacity);
 	int error = rmf_lru_check(&run->pop, inactive, nr_inactive, active, nr_active, fault);
 
-	if (error)
-		return error;
 	*reclaim = (struct rmf_reclaim){
 		.run = run,
 		.inactive = { .folios = inactive, .capacity = capacity, .n = nr_inactive },
 		.active = { .folios = active, .capacity = capacity, .n = nr_active },
 		.target = target,
+		.max_pages = max_pages(&run->pop),
 	};
-	reclaim->lru_pages = drop_unscanned(run, &reclaim->inactive);
-	reclaim->lru_pages += drop_unscanned(run, &reclaim->active);
+	if (error)
+		return error;
 	run->swap_ran_out = rmf_swap_configured(run) && !rmf_swap_free_slots(run);
 	run->stop_without_swap = rmf_swap_free_slots(run) > 0;
-	reclaim->max_pages = max_pages(&run->pop);
+	if (options->mglru)
+		return rmf_lru_gen_start(&reclaim->gen, run, options->max_seq, options->min_seq,
+					 &reclaim->inactive, &reclaim->active, fault);
+	drop_unscanned(run, &reclaim->inactive);
+	drop_unscanned(run, &reclaim->active);
+	if (options->stats_flushed)
+		reclaim->inactive_is_low = inactive_is_low(reclaim, options->page_shift);
 	return 0;
+}
+
+void rmf_reclaim_free(struct rmf_reclaim *reclaim)
+{
+	rmf_lru_gen_free(&reclaim->gen);
 }
 
 void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *run, uint64_t folios,
@@ -497,196 +545,54 @@ void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *r
 {
 	*reclaim = (struct rmf_reclaim){
 		.run = run,
-		.inactive = { .n = folios },
+		.inactive = { .n = folios, .pages = pages },
 		.target = target,
-		.begun = true,
-		.round_left = folios,
-		.lru_pages = pages,
 	};
 }
 
-/* What a run has cost the simulation so far. The memo does not change it. */
-static uint64_t work_done(const struct rmf_run *run)
-{
-	return run->ev[RMF_FOLIOS_SCANNED] + run->ev[RMF_PAGES_SCANNED] + run->ev[RMF_WALK_CALLS] +
-	       run->ev[RMF_RAW_PTE_LOADS] + run->ev[RMF_ACTIVE_PASSES];
-}
-
-static uint64_t end_of_budget(const struct rmf_run *run, uint64_t budget)
-{
-	uint64_t done = work_done(run);
-
-	return budget < UINT64_MAX - done ? done + budget : UINT64_MAX;
-}
-
-/* How many folios can be visited before it has to be decided whether the loop goes on. Either the
- * group at hand is not finished, or the loop cannot end at a group that begins with one of them. */
-static uint64_t folios_to_visit(const struct rmf_reclaim *reclaim, uint64_t budget_left)
-{
-	const struct rmf_group *group = &reclaim->group;
-	uint64_t missing = less(reclaim->target, reclaim->freed + group->freed),
-		 nr = reclaim->inactive.n;
-
-	if (rmf_loop_must_look(reclaim->run, UINT64_MAX))
-		return smaller(nr, 1);
-	if (reclaim->run->deferred.n) {
-		/* the shrinker has its turn when the pass ends: each isolation takes 32 pages from
-		 * it, and has a folio or more */
-		uint64_t request = less(reclaim->request_left, group->freed);
-
-		nr = smaller(nr, 1 + less(reclaim->pass_left, 1) / RMF_SWAP_CLUSTER_MAX);
-		nr = smaller(nr, 1 + less(request, 1) / reclaim->max_pages);
-	}
-	nr = smaller(nr, 1 + less(missing, 1) / reclaim->max_pages);
-	nr = smaller(nr, 1 + budget_left / reclaim->max_pages);
-	/* the retries may be used up with this round */
-	if (reclaim->idle_rounds + 1 == RMF_MAX_RECLAIM_RETRIES)
-		nr = smaller(nr, 1 + less(less(reclaim->round_left, group->folios), 1));
-	return nr;
-}
-
-/* A round that finds nothing on the lists. It comes to the shrinker only. */
-static void empty_round(struct rmf_reclaim *reclaim)
-{
-	reclaim->empty_rounds++;
-	begin_reclaim_round(reclaim, 0);
-	while (reclaim->priority)
-		begin_pass(reclaim, true);
-	end_pass(reclaim);
-	reclaim->pass_left = 0;
-}
-
-/* Take off the lists what is not scanned any more: swapbacked folios once the last swap slot is
- * taken. */
-static void drop_swapbacked(struct rmf_reclaim *reclaim)
+/* Isolate from the generations until the pass is over or the budget is used up. */
+static void evict(struct rmf_reclaim *reclaim, uint64_t end)
 {
 	struct rmf_run *run = reclaim->run;
 
-	if (run->stop_without_swap && !rmf_swap_free_slots(run)) {
-		run->unscanned_pages =
-			list_pages(run, &reclaim->inactive) + list_pages(run, &reclaim->active);
-		run->unscanned_pages -= drop_unscanned(run, &reclaim->inactive);
-		run->unscanned_pages -= drop_unscanned(run, &reclaim->active);
-		run->stop_without_swap = false;
-		run->swap_ran_out = true;
-		rmf_memo_forget(run);
-	}
-	reclaim->lru_pages = less(reclaim->lru_pages, run->unscanned_pages);
-	run->unscanned_pages = 0;
-}
+	reclaim->next = RMF_NEXT_UNKNOWN;
+	while (!reclaim->gen.pass_over && !run->error && rmf_work_done(run) < end) {
+		const uint64_t freed = rmf_lru_gen_evict(&reclaim->gen);
 
-/* What has to be done before a group: whether the lists are worth looking at. If not, the loop has
- * ended, or something else was done. */
-static bool begin_group(struct rmf_reclaim *reclaim)
-{
-	struct rmf_run *run = reclaim->run;
-
-	drop_swapbacked(reclaim);
-	if (reclaim->freed >= reclaim->target || !next_round(reclaim)) {
-		reclaim->ended = true;
-		return false;
+		reclaim->freed += freed;
+		reclaim->pass_freed += freed;
 	}
-	if (reclaim->inactive.n + reclaim->active.n)
-		return true;
-	end_pass(reclaim);
-	if (reclaim->inactive.n + reclaim->active.n)
-		return false;
-	if (run->deferred.n && reclaim->empty_rounds < RMF_MAX_RECLAIM_RETRIES)
-		empty_round(reclaim);
-	else
-		reclaim->ended = true;
-	return false;
+	rmf_memo_settle(run);
 }
 
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget)
 {
 	struct rmf_run *run = reclaim->run;
-	uint64_t end = end_of_budget(run, budget);
+	const uint64_t end = rmf_end_of_budget(run, budget);
 
 	while (!run->error) {
-		if (!reclaim->group.folios) {
-			if (reclaim->ended) {
-				end_pass(reclaim);
-				break;
-			}
-			if (!begin_group(reclaim))
-				continue;
-			if (work_done(run) >= end)
-				return true;
-			if (!reclaim->inactive.n) {
-				shrink_active(reclaim);
-				continue;
-			}
-			if (run->deferred.n)
-				count_passes(reclaim, true);
-			if (!reclaim->inactive.n)
-				continue; /* the shrinker freed them */
-		}
-		visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive,
-			   folios_to_visit(reclaim, less(end, work_done(run))));
+		enum rmf_reclaim_next next;
+
+		if (!reclaim->isolation.wanted)
+			drop_swapbacked(reclaim);
+		next = rmf_reclaim_advance(reclaim);
+		if (next == RMF_NEXT_END)
+			break;
+		if (!reclaim->isolation.wanted && rmf_work_done(run) >= end)
+			return true;
+		if (next == RMF_NEXT_INACTIVE)
+			visit_list(reclaim, RMF_VISIT_RECLAIM, &reclaim->inactive,
+				   folios_to_visit(reclaim, less(end, rmf_work_done(run))));
+		else if (next == RMF_NEXT_ACTIVE)
+			shrink_active(reclaim);
+		else
+			evict(reclaim, end);
 	}
 	return false;
 }
 
-int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t nr,
-		     const uint64_t *group_start, uint64_t nr_groups, struct rmf_fault *fault)
+void rmf_reclaim_store_lists(struct rmf_reclaim *reclaim)
 {
-	uint64_t *listed = rmf_folio_bits(&run->pop);
-	int error;
-
-	if (!listed)
-		return RMF_ENOMEM;
-	error = rmf_folios_check(&run->pop, folios, nr, "folios", listed, fault);
-	free(listed);
-	for (uint64_t group = 0; !error && group <= nr_groups; group++) {
-		uint64_t wanted = group == 0 ? 0 : group_start[group - 1];
-
-		if (group_start[group] < wanted || group_start[group] > nr ||
-		    (group == 0 && group_start[0]) ||
-		    (group == nr_groups && group_start[group] != nr))
-			error = rmf_fault_at(fault, "group_start", group,
-					     "offsets rise from 0 to the number of folios");
-	}
-	return error;
-}
-
-uint64_t rmf_shrink_list(struct rmf_run *run, const uint32_t *folios, uint64_t nr_folios,
-			 rmf_put_back *put_back, void *context)
-{
-	struct rmf_visits visits[NR_VISITS];
-	struct rmf_group group = { 0 };
-	uint64_t at = 0, nr, freed = 0;
-
-	rmf_count(run, RMF_SHRINK_CALLS, 1);
-	while (at < nr_folios || run->turns.left) {
-		const uint32_t *visited = folios + at;
-
-		at += rmf_visit(run, RMF_VISIT_PAGEOUT, visited, nr_folios - at, visits, NR_VISITS,
-				&nr);
-		for (uint64_t i = 0; i < nr; i++) {
-			add_to_group(run, &group, &visits[i], visits[i].nr);
-			freed += (visits[i].outcome == RMF_OUTCOME_FREED) * visits[i].nr
-				 << visits[i].order;
-			if (put_back)
-				put_back(context, &visits[i], visited);
-			visited += visits[i].piece ? 0 : visits[i].nr;
-		}
-	}
-	flush_group(run, &group);
-	return freed;
-}
-
-uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const uint64_t *group_start,
-			   uint64_t first, uint64_t nr_groups, uint64_t budget)
-{
-	uint64_t end = end_of_budget(run, budget), group;
-
-	for (group = first; group < nr_groups && work_done(run) < end; group++) {
-		rmf_shrink_list(run, folios + group_start[group],
-				group_start[group + 1] - group_start[group], NULL, NULL);
-		if (group % GROUPS_SETTLED == 0)
-			rmf_memo_settle(run);
-	}
-	rmf_memo_settle(run);
-	return group;
+	if (reclaim->run->lru_gen)
+		rmf_lru_gen_store(&reclaim->gen, &reclaim->inactive, &reclaim->active);
 }

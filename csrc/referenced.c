@@ -3,6 +3,8 @@
 #include "contpte.h"
 #include "folio.h"
 #include "folio_batch.h"
+#include "look_around.h"
+#include "lru_gen.h"
 #include "tlb.h"
 #include "walk.h"
 
@@ -29,16 +31,12 @@ static uint64_t clear_young(rmf_pte *ptes, uint64_t nr)
 	return young;
 }
 
-/* Models clear_flush_young_ptes(), include/linux/pgtable.h, and contpte_clear_flush_young_ptes(),
- * arch/arm64/mm/contpte.c, Linux v7.0. arm64 tracks access per block, so a range is widened to
- * whole blocks where an edge is folded. Returns whether any entry was young. */
-static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
+uint64_t rmf_test_and_clear_young_ptes(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr,
+				       enum rmf_young_test test)
 {
 	struct rmf_run *run = slots->run;
 	uint64_t start = vpn, end = vpn + nr, cleared;
 
-	rmf_count(run, RMF_YOUNG_CALLS, 1);
-	rmf_trace_add(run, RMF_TRACE_YOUNG, vpn, (int64_t)nr);
 	if (slots->cont_mask) {
 		if (*rmf_slots_at(slots, start) & RMF_PTE_CONT)
 			start &= ~slots->cont_mask;
@@ -48,12 +46,29 @@ static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, 
 		end = end > slots->window_end ? slots->window_end : end;
 	}
 	cleared = clear_young(rmf_slots_at(slots, start), end - start);
-	rmf_count(run, RMF_YOUNG_TESTS, end - start);
 	rmf_count(run, RMF_RAW_PTE_LOADS, end - start);
-	rmf_count(run, RMF_YOUNG_CLEARS, cleared);
-	if (cleared)
-		rmf_tlb_flush_young(run, slots->mm, end - start);
-	return cleared;
+	if (test == RMF_YOUNG_OF_AGING) {
+		rmf_count(run, RMF_AGING_YOUNG_CALLS, 1);
+		rmf_count(run, RMF_AGING_YOUNG_TESTS, end - start);
+	} else {
+		rmf_count(run, RMF_YOUNG_CALLS, 1);
+		rmf_count(run, RMF_YOUNG_TESTS, end - start);
+		rmf_count(run, RMF_YOUNG_CLEARS, cleared);
+	}
+	return cleared ? end - start : 0;
+}
+
+/* Models clear_flush_young_ptes(), include/linux/pgtable.h, and contpte_clear_flush_young_ptes(),
+ * arch/arm64/mm/contpte.c, Linux v7.0. Returns whether any entry was young. */
+static bool clear_flush_young_ptes(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
+{
+	uint64_t tested;
+
+	rmf_trace_add(slots->run, RMF_TRACE_YOUNG, vpn, (int64_t)nr);
+	tested = rmf_test_and_clear_young_ptes(slots, vpn, nr, RMF_YOUNG_OF_FOLIO);
+	if (tested)
+		rmf_tlb_flush_young(slots->run, slots->mm, tested);
+	return tested;
 }
 
 /* Models pmdp_clear_flush_young(), mm/pgtable-generic.c, Linux v7.0. */
@@ -76,6 +91,12 @@ static bool clear_flush_young_pmd(const struct rmf_walk *walk)
 	return true;
 }
 
+/* Whether MGLRU looks around by entries, while the classic LRU may go by batches (v7.0). */
+static bool looks_around_per_entry(const struct rmf_run *run)
+{
+	return run->lru_gen && !run->lru_gen->batched;
+}
+
 /* How many entries from the walk's position on are tested as one batch. Models the scan in
  * folio_referenced_one(), mm/rmap.c, Linux v7.0 (52e054f71840). */
 static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
@@ -83,7 +104,7 @@ static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
 	struct rmf_run *run = walk->slots.run;
 	rmf_pte pte;
 
-	if (!run->policy.young_batched || walk->nr_pages == 1)
+	if (!run->policy.young_batched || walk->nr_pages == 1 || looks_around_per_entry(run))
 		return 1;
 	rmf_count(run, RMF_ENTRY_PTE_READS, 1);
 	pte = rmf_ptep_get(&walk->slots, walk->vpn);
@@ -92,6 +113,14 @@ static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
 	return rmf_folio_pte_batch_flags(&walk->slots, walk->vpn, &pte,
 					 rmf_slots_room(&walk->slots, walk->vpn), folio_pfn,
 					 walk->nr_pages, 0, NULL);
+}
+
+/* Test nr entries at the walk's position. Returns whether any was young. */
+static bool young_ptes(const struct rmf_walk *walk, uint32_t vma, uint32_t folio, uint64_t nr)
+{
+	if (walk->slots.run->lru_gen)
+		return rmf_look_around(&walk->slots, vma, walk->vpn, nr, folio);
+	return clear_flush_young_ptes(&walk->slots, walk->vpn, nr);
 }
 
 static bool mlocked(struct rmf_run *run, uint64_t folio, struct rmf_reference *reference)
@@ -150,10 +179,10 @@ static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t v
 			ptes += nr;
 			/* a device entry has no young bit to test */
 			if (rmf_pte_present(*rmf_slots_at(&walk.slots, walk.vpn)))
-				referenced += clear_flush_young_ptes(&walk.slots, walk.vpn, nr);
+				referenced += young_ptes(&walk, vma, (uint32_t)folio, nr);
 		}
 		reference->mapcount -= (int64_t)nr;
-		if (batched && ptes == walk.nr_pages) {
+		if (batched && ptes == walk.nr_pages && !looks_around_per_entry(run)) {
 			rmf_walk_done(&walk);
 			break;
 		}

@@ -25,12 +25,23 @@ enum rmf_trace_kind {
 	RMF_TRACE_BEYOND,
 	RMF_TRACE_NOTIFIER,
 	RMF_TRACE_YIELD,
+	RMF_TRACE_ROUND,
+	RMF_TRACE_PASS,
+	RMF_TRACE_ACTIVE,
+	RMF_TRACE_INACTIVE,
+	RMF_TRACE_ISOLATED,
+	RMF_TRACE_AGE,
 };
 
 struct rmf_trace_entry {
 	int64_t kind;
-	int64_t a; /* vpn; in BEYOND the number of the page */
-	int64_t b; /* nr; in BEYOND the new mapcount, in NOTIFIER the end of the range */
+	/* vpn; in BEYOND the number of the page, in ROUND the pages asked for, in PASS the
+	 * priority, in ACTIVE and INACTIVE the pages or folios asked for, in ISOLATED the pages
+	 * taken, in AGE max_seq */
+	int64_t a;
+	/* nr; in BEYOND the new mapcount, in NOTIFIER the end of the range, in ACTIVE the pages
+	 * taken, in INACTIVE those looked at, in ISOLATED those freed */
+	int64_t b;
 };
 
 /* A record of single steps. It grows if it may. If it is full, n goes on counting. */
@@ -89,6 +100,8 @@ struct rmf_swap_map {
 	uint32_t cluster_slots;
 };
 
+enum { RMF_MAX_ISOLATED_PAGES = RMF_MAX_FOLIO_PAGES + 63 };
+
 enum rmf_run_error {
 	RMF_RUN_OK = 0,
 	RMF_RUN_NO_MEMORY,
@@ -106,6 +119,8 @@ struct rmf_run {
 	uint64_t ev[RMF_NR_EVENTS];
 	uint64_t referenced_ev[RMF_NR_EVENTS]; /* of it, what reference checks counted */
 	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
+	uint64_t looked_around[RMF_MAX_FOLIO_PAGES + 1]; /* look-arounds by the entries tested */
+	uint64_t isolated[RMF_MAX_ISOLATED_PAGES + 1]; /* isolations by the base pages taken */
 	int64_t mapped_stat; /* change of NR_FILE_MAPPED and NR_ANON_MAPPED, in pages */
 
 	/* the TLB flushes that the group of folios at hand deferred since the last
@@ -123,11 +138,10 @@ struct rmf_run {
 	uint32_t max_ptes_none; /* khugepaged/max_ptes_none, deferred.h */
 	uint64_t swap_refusals; /* how often a swap device had no room for a folio */
 	/* memory.reclaim: it has to look at its lists when the last slot is taken. After that it
-	 * does not scan swapbacked folios any more; those that came off the lists since have so
-	 * many pages */
+	 * does not scan swapbacked folios any more */
 	bool stop_without_swap;
 	bool swap_ran_out;
-	uint64_t unscanned_pages;
+	struct rmf_lru_gen *lru_gen; /* the multi-gen LRU, lru_gen.h; NULL with the classic one */
 
 	struct rmf_pieces *pieces; /* for each folio that the population had at the start; NULL if
 				      nothing may be split */

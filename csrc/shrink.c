@@ -1,6 +1,7 @@
 #include "shrink.h"
 
 #include "deferred.h"
+#include "lru_gen.h"
 #include "rmap.h"
 #include "split.h"
 #include "swap.h"
@@ -8,13 +9,52 @@
 
 enum references { REFERENCES_RECLAIM, REFERENCES_KEEP, REFERENCES_ACTIVATE };
 
-/* Models folio_check_references() of the classic LRU, mm/vmscan.c, Linux v7.0. */
+/* Models lru_gen_set_refs(), mm/vmscan.c, Linux v7.0: the marks of a referenced folio (docs/
+ * kernel-rules.md, section 9.4). Returns whether it is to be activated. */
+static bool set_refs(const struct rmf_run *run, uint32_t *flags, bool exec)
+{
+	const uint32_t both = RMF_FOLIO_REFERENCED | RMF_FOLIO_WORKINGSET, before = *flags & both,
+		       accesses = rmf_folio_accesses(*flags);
+	const bool again = (*flags & RMF_FOLIO_REFERENCED) && accesses;
+
+	*flags = rmf_with_accesses(*flags, 0);
+	if (!before && !(exec && run->policy.mglru == RMF_MGLRU_V7_3)) {
+		*flags |= RMF_FOLIO_REFERENCED;
+		return false;
+	}
+	if (!before || run->policy.mglru == RMF_MGLRU_V7_0 || again)
+		*flags = (*flags & ~both) | RMF_FOLIO_WORKINGSET;
+	else if (before & RMF_FOLIO_REFERENCED) /* folio_mark_accessed() */
+		*flags = rmf_with_accesses(*flags, 1);
+	else
+		*flags |= RMF_FOLIO_REFERENCED;
+	return true;
+}
+
+/* Models folio_check_references() under MGLRU, mm/vmscan.c, Linux v7.0. */
+static enum references check_references_of_gen(struct rmf_run *run, uint64_t folio,
+					       int64_t referenced, uint32_t vm_flags)
+{
+	uint32_t *flags = &run->pop.folio_flags[folio];
+	const bool exec = (vm_flags & RMF_VMA_EXEC) && !(*flags & RMF_FOLIO_SWAPBACKED);
+
+	if (vm_flags & RMF_VMA_LOCKED)
+		return REFERENCES_ACTIVATE;
+	if (!referenced)
+		return REFERENCES_RECLAIM;
+	return set_refs(run, flags, exec) ? REFERENCES_ACTIVATE : REFERENCES_KEEP;
+}
+
+/* Models folio_check_references() of the classic LRU, mm/vmscan.c, Linux v7.0, whose rules MGLRU of
+ * v6.12 has too. */
 static enum references folio_check_references(struct rmf_run *run, uint64_t folio)
 {
 	uint32_t *flags = &run->pop.folio_flags[folio], vm_flags;
 	bool was_referenced, file = !(*flags & RMF_FOLIO_SWAPBACKED);
 	int64_t referenced = rmf_folio_referenced(run, folio, &vm_flags);
 
+	if (run->lru_gen && run->policy.mglru != RMF_MGLRU_V6_12)
+		return check_references_of_gen(run, folio, referenced, vm_flags);
 	was_referenced = *flags & RMF_FOLIO_REFERENCED;
 	*flags &= ~(uint32_t)RMF_FOLIO_REFERENCED;
 	if (vm_flags & RMF_VMA_LOCKED)
@@ -270,6 +310,9 @@ static enum rmf_outcome shrink_folio(struct turn *turn)
 	rmf_count(run, RMF_PAGES_SCANNED, turn_pages(turn));
 	if (!rmf_folio_evictable(run, folio))
 		return RMF_OUTCOME_ACTIVATE;
+	if (run->lru_gen && run->policy.mglru == RMF_MGLRU_V6_12 &&
+	    (*flags & RMF_FOLIO_REFERENCED) && run->pop.folio_mapcount[folio] > 0)
+		return RMF_OUTCOME_KEEP; /* the look-around of an earlier folio marked it */
 	if (!turn->ignore_references)
 		references = folio_check_references(run, folio);
 	if (references == REFERENCES_ACTIVATE)
@@ -339,10 +382,7 @@ static bool is_listed(struct rmf_run *run, uint64_t folio, enum rmf_outcome outc
 	if (outcome == RMF_OUTCOME_DROPPED || !rmf_folio_evictable(run, folio) ||
 	    (flags & RMF_FOLIO_FREED))
 		return false;
-	if (!run->swap_ran_out || !(flags & RMF_FOLIO_SWAPBACKED))
-		return true;
-	run->unscanned_pages += rmf_folio_nr_pages(&run->pop, folio);
-	return false;
+	return run->lru_gen || !run->swap_ran_out || !(flags & RMF_FOLIO_SWAPBACKED);
 }
 
 /* The turn of a folio on which the isolation has a reference. */

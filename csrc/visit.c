@@ -26,16 +26,14 @@ bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next)
 	return true;
 }
 
-bool rmf_loop_must_look(const struct rmf_run *run, uint64_t queued)
+bool rmf_loop_must_look(const struct rmf_run *run)
 {
-	return (run->deferred.n && !queued) || run->unscanned_pages ||
-	       (run->stop_without_swap && !rmf_swap_free_slots(run)) || run->error;
+	return (run->stop_without_swap && !rmf_swap_free_slots(run)) || run->error;
 }
 
 uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
 		   uint64_t n, struct rmf_visits *out, uint64_t room, uint64_t *nr_out)
 {
-	const uint64_t queued = run->deferred.n;
 	uint64_t done = 0, used = *nr_out = 0;
 
 	while ((run->turns.left || done < n) && used + 2 <= room) {
@@ -45,7 +43,7 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
 		if (run->turns.left) {
 			rmf_visit_piece(run, kind, visits);
 		} else {
-			if (done && kind == RMF_VISIT_RECLAIM && rmf_loop_must_look(run, queued))
+			if (done && kind == RMF_VISIT_RECLAIM && rmf_loop_must_look(run))
 				break;
 			if (!rmf_visit_by_memo(run, kind, folios + done, n - done, visits, &nr))
 				nr = rmf_visit_by_rules(run, kind, folios[done], visits);

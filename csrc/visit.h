@@ -13,10 +13,9 @@
 uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
 		   uint64_t n, struct rmf_visits *out, uint64_t room, uint64_t *nr_out);
 
-/* Whether the loop of memory.reclaim has to look before its next group: the first folio was put on
- * the deferred-split queue, on which there were `queued` before; the last swap slot is taken; or
- * the run failed. */
-bool rmf_loop_must_look(const struct rmf_run *run, uint64_t queued);
+/* Whether the loop of memory.reclaim has to look before its next visit: the last swap slot is
+ * taken, or the run failed. */
+bool rmf_loop_must_look(const struct rmf_run *run);
 
 /* Add `next` to `last` if everything in them but nr is equal. Returns whether it was. */
 bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next);

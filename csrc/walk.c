@@ -49,14 +49,19 @@ uint8_t *rmf_walk_table_state(const struct rmf_walk *walk)
 	return &pop->table_state[pop->vma_table_base[walk->vma] + table];
 }
 
-/* One logical read of the entry at the position of the walk. */
-static rmf_pte read_entry(struct rmf_walk *walk)
+static void count_read(struct rmf_walk *walk)
 {
 	struct rmf_run *run = walk->slots.run;
 
 	rmf_count(run, RMF_WALK_PTE_READS, 1);
 	rmf_count(run, RMF_WALK_SLOTS, walk->last_read != walk->vpn);
 	walk->last_read = walk->vpn;
+}
+
+/* One logical read of the entry at the position of the walk. */
+static rmf_pte read_entry(struct rmf_walk *walk)
+{
+	count_read(walk);
 	return rmf_ptep_get(&walk->slots, walk->vpn);
 }
 
@@ -70,8 +75,10 @@ static void lock_ptl(struct rmf_walk *walk)
  * worth the lock. */
 static bool first_entry_matters(struct rmf_walk *walk)
 {
-	rmf_pte pte = read_entry(walk);
+	rmf_pte pte;
 
+	count_read(walk);
+	pte = rmf_ptep_get_lockless(&walk->slots, walk->vpn);
 	if (walk->flags & RMF_PVMW_MIGRATION)
 		return !rmf_pte_none(pte) && !rmf_pte_present(pte);
 	return rmf_pte_present(pte) || rmf_pte_is_device(pte);

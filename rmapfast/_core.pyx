@@ -33,6 +33,8 @@ FOLIO_ACTIVE, FOLIO_PINNED, FOLIO_UNEVICTABLE = RMF_FOLIO_ACTIVE, RMF_FOLIO_PINN
 FOLIO_YOUNG, FOLIO_PARTIALLY_MAPPED, FOLIO_LOCKED = RMF_FOLIO_YOUNG, RMF_FOLIO_PARTIALLY_MAPPED, RMF_FOLIO_LOCKED
 FOLIO_EXCLUSIVE, FOLIO_PAGE_MAPCOUNTS = RMF_FOLIO_EXCLUSIVE, RMF_FOLIO_PAGE_MAPCOUNTS
 FOLIO_PAGE_FLAGS, FOLIO_FREED, FOLIO_MAYBE_SHARED = RMF_FOLIO_PAGE_FLAGS, RMF_FOLIO_FREED, RMF_FOLIO_MAYBE_SHARED
+FOLIO_WORKINGSET, FOLIO_REFS_SHIFT, FOLIO_REFS_MASK = RMF_FOLIO_WORKINGSET, RMF_FOLIO_REFS_SHIFT, RMF_FOLIO_REFS_MASK
+FOLIO_GEN_SHIFT, FOLIO_GEN_MASK = RMF_FOLIO_GEN_SHIFT, RMF_FOLIO_GEN_MASK
 PAGE_EXCLUSIVE, PAGE_HWPOISON, PAGE_SWAP_DUP_FAIL = RMF_PAGE_EXCLUSIVE, RMF_PAGE_HWPOISON, RMF_PAGE_SWAP_DUP_FAIL
 PAGE_ZERO = RMF_PAGE_ZERO
 MM_OUTSIDE_MEMCG = RMF_MM_OUTSIDE_MEMCG
@@ -61,7 +63,10 @@ TTU_FLAGS = {
     "BATCH_FLUSH": RMF_TTU_BATCH_FLUSH, "SYNC": RMF_TTU_SYNC, "IGNORE_MLOCK": RMF_TTU_IGNORE_MLOCK,
     "HWPOISON": RMF_TTU_HWPOISON, "SPLIT_HUGE_PMD": RMF_TTU_SPLIT_HUGE_PMD,
 }
-TRACE_KINDS = ("step", "step_nonpresent", "tlb_deferred", "tlb_immediate", "young", "beyond", "notifier", "yield")
+TRACE_KINDS = (
+    "step", "step_nonpresent", "tlb_deferred", "tlb_immediate", "young", "beyond", "notifier", "yield",
+    "round", "pass", "active", "inactive", "isolated", "age",
+)
 
 cdef unsigned int _NR_ARRAYS = 0
 while rmf_population_array(_NR_ARRAYS) != NULL:
@@ -75,6 +80,10 @@ cdef dict _DONE = {"never": RMF_DONE_NEVER, "batched": RMF_DONE_BATCHED, "whole"
 cdef dict _SWAP_SPLIT = {
     "always": RMF_SWAP_SPLIT_ALWAYS, "any-slot": RMF_SWAP_SPLIT_ANY_SLOT,
     "all-slots": RMF_SWAP_SPLIT_ALL_SLOTS,
+}
+cdef dict _MGLRU = {
+    "none": RMF_MGLRU_NONE, "v6.12": RMF_MGLRU_V6_12, "v7.0": RMF_MGLRU_V7_0, "v7.2": RMF_MGLRU_V7_2,
+    "v7.3": RMF_MGLRU_V7_3,
 }
 cdef dict _ADVICE = {"MADV_PAGEOUT": RMF_MADV_PAGEOUT, "MADV_COLD": RMF_MADV_COLD, "MADV_FREE": RMF_MADV_FREE}
 cdef tuple _ROOM = ("reclaim", "madvise")
@@ -142,8 +151,8 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.swap_single_empty = policy.swap_single == "empty"
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.local_tlbi = policy.local_tlbi
-    p.shmem_fallback = policy.shmem_fallback
     p.riscv_lazyfree_split = policy.riscv_lazyfree_split
+    p.shmem_fallback, p.mglru = policy.shmem_fallback, _MGLRU[policy.mglru]
 
 
 cdef _fill_arch(rmf_arch *a, arch):
@@ -263,6 +272,7 @@ cdef class Run:
     def __dealloc__(self):
         free(self.trace.entries)
         rmf_madvise_free(&self.madvised)
+        rmf_reclaim_free(&self.reclaim)
         if self.run != NULL:
             rmf_memo_free(self.run.memo)
             rmf_swap_map_free(self.run)
@@ -472,10 +482,23 @@ cdef class Run:
             raise ValueError("room: a folio was to be split, and the arrays have no room for its pieces")
         return 0
 
-    def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages):
-        """Call rmf_reclaim_start(). Both arrays have `folio_capacity` elements; their first nr_* are the lists."""
+    def reclaim_start(self, inactive, nr_inactive, active, nr_active, target_pages, *, lru_gen=None, page_shift=None):
+        """Call rmf_reclaim_start(). Both arrays have `folio_capacity` elements; their first nr_* are the lists.
+
+        With `lru_gen` (max_seq and the min_seq of anon and file) they are in generations. With `page_shift` the
+        statistics of the memory cgroup show the lists.
+        """
         cdef rmf_fault fault
         cdef int error
+        cdef rmf_lru_options options
+        memset(&options, 0, sizeof(options))
+        options.mglru, options.stats_flushed = lru_gen is not None, page_shift is not None
+        if lru_gen is not None:
+            options.max_seq, options.min_seq[0], options.min_seq[1] = lru_gen
+        if page_shift is not None:
+            options.page_shift = page_shift
+        if self.reclaim.run != NULL:
+            raise ValueError("reclaim_start() is called once")
         self._check_rings(inactive, nr_inactive, active, nr_active)
         cdef uint32_t *i = <uint32_t *>cnp.PyArray_DATA(inactive)
         cdef uint32_t *a = <uint32_t *>cnp.PyArray_DATA(active)
@@ -483,7 +506,7 @@ cdef class Run:
         with nogil:
             error = rmf_deferred_set(self.run)
             if not error:
-                error = rmf_reclaim_start(&self.reclaim, self.run, i, nr_i, a, nr_a, target, &fault)
+                error = rmf_reclaim_start(&self.reclaim, self.run, i, nr_i, a, nr_a, target, &options, &fault)
         _raise_error(error, &fault)
 
     def reclaim_step(self, budget):
@@ -496,6 +519,11 @@ cdef class Run:
             more = rmf_reclaim_step(&self.reclaim, b)
         self._raise_run_error()
         return bool(more)
+
+    def reclaim_finish(self):
+        """Write the generations to the arrays of reclaim_start(); returns their (max_seq, min_seq of anon, of file)."""
+        rmf_reclaim_store_lists(&self.reclaim)
+        return self.reclaim.gen.max_seq, self.reclaim.gen.min_seq[0], self.reclaim.gen.min_seq[1]
 
     def madvise_start(self, inactive, nr_inactive, active, nr_active):
         """Call rmf_madvise_start(). The lists are those of reclaim_start()."""
@@ -597,6 +625,16 @@ cdef class Run:
     def batch_lengths(self):
         """How many steps cleared how many entries, as {entries: steps}."""
         return _lengths(self.run.batch_lengths)
+
+    @property
+    def isolated(self):
+        """How many isolations took how many base pages, as {pages: isolations}."""
+        return _lengths(self.run.isolated, RMF_MAX_ISOLATED_PAGES)
+
+    @property
+    def looked_around(self):
+        """How many look-arounds tested how many entries, as {entries: look-arounds}."""
+        return _lengths(self.run.looked_around)
 
     @property
     def writable(self):
@@ -781,110 +819,10 @@ cdef _counts(const uint64_t *counts):
     return _array(counts, RMF_NR_EVENTS)
 
 
-cdef _lengths(const uint64_t *lengths):
-    array = _array(lengths, RMF_MAX_FOLIO_PAGES + 1)
+cdef _lengths(const uint64_t *lengths, longest=RMF_MAX_FOLIO_PAGES):
+    array = _array(lengths, longest + 1)
     used = np.flatnonzero(array)
     return dict(zip(used.tolist(), array[used].tolist(), strict=True))
 
 
-@cython.final
-cdef class Stream:
-    """A described population under one policy on one architecture, of which one block at a time is in memory."""
-
-    cdef rmf_stream *stream
-    cdef uint64_t pages
-
-    def __dealloc__(self):
-        rmf_stream_free(self.stream)
-
-    def __init__(self, spec, policy, arch, *, swap, cpumask, fast, cont_ptes=None):
-        cdef rmf_description what
-        cdef rmf_arch a
-        cdef rmf_policy p
-        if self.stream != NULL:
-            raise ValueError("a Stream is made once; make a new one")
-        memset(&a, 0, sizeof(a))
-        memset(&p, 0, sizeof(p))
-        _fill_description(&what, spec, cont_ptes)
-        _fill_arch(&a, arch)
-        _fill_policy(&p, policy)
-        self.pages = what.pages
-        self.stream = rmf_stream_new(&what, &a, &p, swap, cpumask, _isa(), fast)
-        if self.stream == NULL:
-            raise MemoryError
-
-    def visit(self, first, end, number, limit=None):
-        """Visit the folios of pages [first, end) that pass `number` (from 1) comes to, `limit` at most.
-
-        Returns how many were visited, a log for :meth:`Loop.account`, and what was counted: events, the part of the
-        reference checks, batch lengths.
-        """
-        cdef uint64_t a = first, b = end, n = UINT64_MAX if limit is None else limit, visited, nr
-        cdef uint32_t k = number
-        cdef const rmf_visits *entries
-        cdef const rmf_run *run
-        if not 0 <= first < end <= self.pages or any(at % RMF_LAYOUT_BLOCK and at != self.pages for at in (first, end)):
-            raise ValueError(
-                f"first, end: expected multiples of {RMF_LAYOUT_BLOCK} up to {self.pages}, got {first}, {end}"
-            )
-        with nogil:
-            visited = rmf_stream_visit(self.stream, a, b, k, n)
-        if visited == UINT64_MAX:
-            raise MemoryError
-        entries = rmf_stream_log(self.stream, &nr)
-        run = rmf_stream_run(self.stream)
-        log = np.empty(nr * sizeof(rmf_visits), np.uint8)
-        if nr:
-            memcpy(cnp.PyArray_DATA(log), entries, nr * sizeof(rmf_visits))
-        return visited, log, _counts(run.ev), _counts(run.referenced_ev), _lengths(run.batch_lengths)
-
-
-@cython.final
-cdef class Loop:
-    """The reclaim loop without the visits. At first `folios` of `pages` in all are on its inactive list."""
-
-    cdef rmf_run *run
-    cdef rmf_reclaim reclaim
-
-    def __cinit__(self):
-        self.run = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
-        if self.run == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        PyMem_Free(self.run)
-
-    def __init__(self, arch, policy, folios, pages, target_pages):
-        _fill_arch(&self.run.arch, arch)
-        _fill_policy(&self.run.policy, policy)
-        rmf_reclaim_start_accounting(&self.reclaim, self.run, folios, pages, target_pages)
-
-    def account(self, cnp.ndarray log):
-        """Take a log of the next visits; returns how many of them the loop comes to."""
-        _checked("log", log, cnp.NPY_UINT8, False)
-        cdef uint64_t nr = cnp.PyArray_SIZE(log) // sizeof(rmf_visits), done
-        cdef const rmf_visits *visits = <const rmf_visits *>cnp.PyArray_DATA(log)
-        with nogil:
-            done = rmf_reclaim_account_log(&self.reclaim, visits, nr)
-        return done
-
-    def goes_on(self):
-        """Whether there is more to do, between two passes."""
-        return bool(rmf_reclaim_goes_on(&self.reclaim))
-
-    @property
-    def ended(self):
-        return bool(self.reclaim.ended)
-
-    @property
-    def lists(self):
-        """Folios on the inactive and on the active list."""
-        return self.reclaim.inactive.n, self.reclaim.active.n
-
-    @property
-    def freed_pages(self):
-        return self.reclaim.freed
-
-    @property
-    def events(self):
-        return _counts(self.run.ev)
+include "_stream.pxi"

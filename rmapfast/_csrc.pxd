@@ -59,6 +59,11 @@ cdef extern from "population.h" nogil:
         RMF_FOLIO_PAGE_FLAGS
         RMF_FOLIO_FREED
         RMF_FOLIO_MAYBE_SHARED
+        RMF_FOLIO_WORKINGSET
+        RMF_FOLIO_REFS_SHIFT
+        RMF_FOLIO_REFS_MASK
+        RMF_FOLIO_GEN_SHIFT
+        RMF_FOLIO_GEN_MASK
         RMF_PAGE_EXCLUSIVE
         RMF_PAGE_HWPOISON
         RMF_PAGE_SWAP_DUP_FAIL
@@ -173,6 +178,12 @@ cdef extern from "policy.h" nogil:
         RMF_SWAP_SPLIT_ALWAYS
         RMF_SWAP_SPLIT_ANY_SLOT
         RMF_SWAP_SPLIT_ALL_SLOTS
+    enum rmf_mglru_rule:
+        RMF_MGLRU_NONE
+        RMF_MGLRU_V6_12
+        RMF_MGLRU_V7_0
+        RMF_MGLRU_V7_2
+        RMF_MGLRU_V7_3
     struct rmf_policy:
         bint lazyfree
         bint file
@@ -197,6 +208,7 @@ cdef extern from "policy.h" nogil:
         bint local_tlbi
         bint shmem_fallback
         bint riscv_lazyfree_split
+        rmf_mglru_rule mglru
 
 cdef extern from "events.h" nogil:
     enum rmf_event:
@@ -224,6 +236,8 @@ cdef extern from "isa.h" nogil:
     void rmf_memo_free(rmf_memo *memo)
 
 cdef extern from "run.h" nogil:
+    enum:
+        RMF_MAX_ISOLATED_PAGES
     enum rmf_guard:
         RMF_GUARD_NONE
         RMF_GUARD_CONTIGUOUS
@@ -254,6 +268,8 @@ cdef extern from "run.h" nogil:
         uint64_t *ev
         uint64_t *referenced_ev
         uint64_t *batch_lengths
+        uint64_t *looked_around
+        uint64_t *isolated
         int64_t mapped_stat
         bint flush_required
         bint tlb_writable
@@ -338,27 +354,48 @@ cdef extern from "stream.h" nogil:
     const rmf_run *rmf_stream_run(const rmf_stream *stream)
     const rmf_visits *rmf_stream_log(const rmf_stream *stream, uint64_t *nr)
 
-cdef extern from "reclaim.h" nogil:
+cdef extern from "lru.h" nogil:
     struct rmf_lru_list:
         uint64_t head
         uint64_t n
-    struct rmf_reclaim:
-        rmf_run *run
-        rmf_lru_list inactive
-        rmf_lru_list active
-        uint64_t freed
-        bint ended
-    int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_run *run, uint32_t *inactive, uint64_t nr_inactive,
-                          uint32_t *active, uint64_t nr_active, uint64_t target, rmf_fault *fault)
-    void rmf_reclaim_start_accounting(rmf_reclaim *reclaim, rmf_run *run, uint64_t folios, uint64_t pages,
-                                      uint64_t target)
-    bint rmf_reclaim_goes_on(rmf_reclaim *reclaim)
-    uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const rmf_visits *log, uint64_t nr)
-    bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
+
+cdef extern from "group.h" nogil:
     int rmf_groups_check(const rmf_run *run, const uint32_t *folios, uint64_t nr, const uint64_t *group_start,
                          uint64_t nr_groups, rmf_fault *fault)
     uint64_t rmf_shrink_groups(rmf_run *run, const uint32_t *folios, const uint64_t *group_start, uint64_t first,
                                uint64_t nr_groups, uint64_t budget)
+
+cdef extern from "lru_gen.h" nogil:
+    struct rmf_lru_gen:
+        uint64_t max_seq
+        uint64_t *min_seq
+
+cdef extern from "reclaim.h" nogil:
+    struct rmf_lru_options:
+        bint mglru
+        bint stats_flushed
+        uint32_t page_shift
+        uint64_t max_seq
+        uint64_t *min_seq
+    enum rmf_reclaim_next:
+        RMF_NEXT_ACTIVE
+        RMF_NEXT_END
+    struct rmf_reclaim:
+        rmf_run *run
+        rmf_lru_list inactive
+        rmf_lru_list active
+        rmf_lru_gen gen
+        uint64_t freed
+    int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_run *run, uint32_t *inactive, uint64_t nr_inactive,
+                          uint32_t *active, uint64_t nr_active, uint64_t target, const rmf_lru_options *options,
+                          rmf_fault *fault)
+    void rmf_reclaim_free(rmf_reclaim *reclaim)
+    void rmf_reclaim_start_accounting(rmf_reclaim *reclaim, rmf_run *run, uint64_t folios, uint64_t pages,
+                                      uint64_t target)
+    rmf_reclaim_next rmf_reclaim_advance(rmf_reclaim *reclaim)
+    uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const rmf_visits *log, uint64_t nr)
+    bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
+    void rmf_reclaim_store_lists(rmf_reclaim *reclaim)
 
 cdef extern from "madvise.h" nogil:
     enum rmf_advice:

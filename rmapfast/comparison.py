@@ -312,7 +312,7 @@ def compare(
     if not machines:
         raise ValueError("arches: expected at least one, got none")
     if call is not None:
-        for name in ("entry", "threads", "executor", "workers"):
+        for name in ("entry", "lru", "lru_stats", "threads", "executor", "workers"):
             if options.get(name) is not None:
                 raise ValueError(f"{name}: expected none with a madvise call, got {options.get(name)!r}")
     runs: list[Result] = []
@@ -351,7 +351,11 @@ def compare(
         "arches": [arch.name for arch in machines],
         **({"target": target} if call is None else call.arguments()),
         **({"costs": vector.name} if vector else {}),
-        **{name: value for name, value in options.items() if name not in ("executor", "workers") and value is not None},
+        **{
+            name: value
+            for name, value in options.items()
+            if name not in ("lru", "executor", "workers") and value is not None
+        },
     }
     return Comparison(
         runs=tuple(runs),

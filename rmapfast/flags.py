@@ -55,6 +55,7 @@ class FolioFlag(_PlainInArrays, IntFlag):
     PAGE_FLAGS = _core.FOLIO_PAGE_FLAGS
     FREED = _core.FOLIO_FREED
     MAYBE_SHARED = _core.FOLIO_MAYBE_SHARED
+    WORKINGSET = _core.FOLIO_WORKINGSET
 
 
 class VmaFlag(_PlainInArrays, IntFlag):
@@ -116,3 +117,48 @@ def folio_kind(folio_flags: npt.ArrayLike) -> npt.NDArray[np.int8]:
     flags: npt.NDArray[Any] = np.asarray(folio_flags)
     both = flags & flags.dtype.type(FolioFlag.ANON | FolioFlag.SWAPBACKED)
     return np.asarray(_KIND_OF[both])
+
+
+def folio_generation(folio_flags: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """Return the generation of folios as MGLRU stores it.
+
+    Parameters
+    ----------
+    folio_flags : ndarray of uint32, any shape
+        ``Population.folio_flags``.
+
+    Returns
+    -------
+    ndarray of uint8, of the same shape
+        1 + the sequence number modulo 4; 0 for a folio on no list of MGLRU's.
+    """
+    return (folio_flags >> np.uint32(_core.FOLIO_GEN_SHIFT) & np.uint32(_core.FOLIO_GEN_MASK)).astype(np.uint8)
+
+
+def folio_accesses(folio_flags: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """Return how often MGLRU saw folios accessed after the first time, 0 to 3.
+
+    Parameters
+    ----------
+    folio_flags : ndarray of uint32, any shape
+        ``Population.folio_flags``.
+
+    Returns
+    -------
+    ndarray of uint8, of the same shape
+    """
+    return (folio_flags >> np.uint32(_core.FOLIO_REFS_SHIFT) & np.uint32(_core.FOLIO_REFS_MASK)).astype(np.uint8)
+
+
+def with_generation(folio_flags: npt.NDArray[np.uint32], generation: npt.ArrayLike) -> npt.NDArray[np.uint32]:
+    """Return folio flags with another generation (see :func:`folio_generation`)."""
+    return _with_field(folio_flags, generation, _core.FOLIO_GEN_SHIFT, _core.FOLIO_GEN_MASK)
+
+
+def with_accesses(folio_flags: npt.NDArray[np.uint32], accesses: npt.ArrayLike) -> npt.NDArray[np.uint32]:
+    """Return folio flags with another number of accesses (see :func:`folio_accesses`)."""
+    return _with_field(folio_flags, accesses, _core.FOLIO_REFS_SHIFT, _core.FOLIO_REFS_MASK)
+
+
+def _with_field(flags: npt.NDArray[np.uint32], value: npt.ArrayLike, shift: int, mask: int) -> npt.NDArray[np.uint32]:
+    return flags & ~np.uint32(mask << shift) | np.asarray(value).astype(np.uint32) << np.uint32(shift)

@@ -18,6 +18,7 @@ from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES, Events
+from rmapfast.lru import LRU_STATS, LRUS, LruGen
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
@@ -47,6 +48,8 @@ class ReclaimOptions(TypedDict, total=False):
 
     entry: str
     swap: Swap | bool | int | str
+    lru: str | None
+    lru_stats: str
     engine: str
     threads: int | None
     executor: str | Executor | None
@@ -62,6 +65,8 @@ def reclaim(
     entry: str = "memory.reclaim",
     swap: Swap | bool | int | str = True,
     max_ptes_none: int | None = None,
+    lru: str | None = None,
+    lru_stats: str = "unflushed",
     engine: str = "c",
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
@@ -94,6 +99,12 @@ def reclaim(
         khugepaged/max_ptes_none, with ``entry='memory.reclaim'``: the deferred-split shrinker splits a THP of which
         more pages than so many hold only zeroes (:func:`assume_pages`). By default all but one page of a THP, as
         kernels boot: then it splits none for that.
+    lru : {'classic', 'mglru'}, optional
+        Which lists the kernel keeps, with ``entry='memory.reclaim'``. By default the one that a capture says, else
+        ``classic``. The rules of ``mglru`` are those of ``policy.mglru``. A described population is made whole for it.
+    lru_stats : {'unflushed', 'flushed'}
+        Of the classic LRU: whether the statistics of the memory cgroup, from which it decides to deactivate, show
+        nothing yet, as those of a new one, or the lists at the start.
     engine : {'c', 'general', 'reference'}
         ``c`` is the C library. ``general`` is the C library without its fast paths: it takes every folio through all
         rules, so its own speed may be compared between policies. ``reference`` is the slow plain-Python model. The
@@ -152,9 +163,15 @@ def reclaim(
         max_ptes_none = checked_integer("max_ptes_none", max_ptes_none, 0, population.ptrs_per_pte - 1)
         if entry != "memory.reclaim":
             raise ValueError(f"max_ptes_none: expected with entry='memory.reclaim' only, got entry={entry!r}")
+    if lru is not None:
+        checked_choice("lru", lru, LRUS)
+        if entry != "memory.reclaim":
+            raise ValueError(f"lru: expected with entry='memory.reclaim' only, got entry={entry!r}")
+    checked_choice("lru_stats", lru_stats, LRU_STATS)
     arch = _arch.get(arch or population.arch or "x86-64")
     # A name that no vector has is refused here, not when the run is priced.
     vector = resolve_costs(arch if costs is None else costs)
+    lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
     task = _Task(
         policy=policy if callable(policy) else _policy.get(policy),
         arch=arch,
@@ -163,9 +180,17 @@ def reclaim(
         engine=engine,
         progress=progress,
         max_ptes_none=max_ptes_none,
+        lru=lists or "classic",
+        lru_stats=lru_stats,
     )
+    if task.lru == "mglru" and task.rules.mglru == "none":
+        raise ValueError(
+            f"lru: the rules of MGLRU are not known for policy {task.rules.name}; known are"
+            f" {', '.join(name for name, one in _policy.PRESETS.items() if one.mglru == name)};"
+            " use lru='classic', or policy.replace(mglru=...)"
+        )
     outcome = None
-    by_block = entry == "memory.reclaim" and engine != "reference" and max_ptes_none is None
+    by_block = entry == "memory.reclaim" and engine != "reference" and max_ptes_none is None and task.lru == "classic"
     if isinstance(population, PopulationSpec) and by_block:
         outcome = _block_by_block(population, task, threads, executor, workers)
     if outcome is not None:
@@ -191,6 +216,8 @@ def reclaim(
     }
     if max_ptes_none is not None:
         arguments["max_ptes_none"] = max_ptes_none
+    if lru_stats != LRU_STATS[0]:
+        arguments["lru_stats"] = lru_stats
     target_pages = described["pages"] if entry == "pageout" else task.target_pages
     return _result(population, described, entry, target_pages, task, outcome, vector, arguments)
 
@@ -304,6 +331,9 @@ def _result(
         peak_rss_bytes=peak_rss_bytes(),
         ret=outcome.ret,
         swap_used=outcome.swap_used,
+        lru=task.lru,
+        isolated=outcome.isolated,
+        looked_around=outcome.looked_around,
     )
 
 
@@ -401,6 +431,8 @@ class _Task:
     progress : callable or None
     max_ptes_none : int or None
         As for :func:`reclaim`.
+    lru, lru_stats : str
+        As for :func:`reclaim`; of the former, the one that is used.
     """
 
     policy: Policy | PolicyFunction
@@ -410,6 +442,13 @@ class _Task:
     engine: str
     progress: Callable[[int], None] | None
     max_ptes_none: int | None = None
+    lru: str = "classic"
+    lru_stats: str = "unflushed"
+
+    @property
+    def rules(self) -> Policy:
+        """The edition whose rules hold, also around a policy that is a function."""
+        return self.policy if isinstance(self.policy, Policy) else _policy.get(_policy.AROUND_A_FUNCTION)
 
     @property
     def fast(self) -> bool:
@@ -484,12 +523,30 @@ def _outcome_of_reference(after: Population, record: Record, start: float) -> Ou
         np.array([counts[name] for name in EVENT_NAMES], np.uint64)
         for counts in (record.events, record.referenced_events)
     )
-    return Outcome(after, events, referenced, dict(record.batch_lengths), wall_s, swap_used=record.swap_used)
+    return Outcome(
+        after,
+        events,
+        referenced,
+        dict(record.batch_lengths),
+        wall_s,
+        swap_used=record.swap_used,
+        isolated=dict(sorted(record.isolated.items())),
+        looked_around=dict(sorted(record.looked_around.items())),
+    )
 
 
 def _outcome_of_run(after: Population, run: _core.Run, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
-    return Outcome(after, run.events, run.referenced_events, run.batch_lengths, wall_s, swap_used=run.swap_used)
+    return Outcome(
+        after,
+        run.events,
+        run.referenced_events,
+        run.batch_lengths,
+        wall_s,
+        swap_used=run.swap_used,
+        isolated=run.isolated,
+        looked_around=run.looked_around,
+    )
 
 
 def _ring(lru: npt.NDArray[np.uint32], capacity: int) -> npt.NDArray[np.uint32]:
@@ -512,6 +569,7 @@ def _take_over(
 def _memory_reclaim(population: Population, task: _Task) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     _refold(population, task.arch)
+    population.settle_generations(task.rules.mglru if task.lru == "mglru" else None)
     start = time.perf_counter()
     if task.engine == "reference":
         from rmapfast import reference
@@ -523,6 +581,8 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
             arch=task.arch,
             swap=task.swap,
             max_ptes_none=task.max_ptes_none,
+            lru=task.lru,
+            lru_stats=task.lru_stats,
         )
         return _outcome_of_reference(population, record, start)
     run = _core.Run(
@@ -536,12 +596,23 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
     )
     lists = population.lru_inactive, population.lru_active
     inactive, active = (_ring(lru, run.folio_capacity) for lru in lists)
-    run.reclaim_start(inactive, len(lists[0]), active, len(lists[1]), task.target_pages)
+    state = population.lru_gen
+    run.reclaim_start(
+        inactive,
+        len(lists[0]),
+        active,
+        len(lists[1]),
+        task.target_pages,
+        lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
+        page_shift=population.page_shift if task.lru_stats == "flushed" else None,
+    )
     try:
         while run.reclaim_step(BUDGET):
             if task.progress:
                 task.progress(run.freed_pages)
     finally:
+        if task.lru == "mglru":
+            population.lru_gen = LruGen(*run.reclaim_finish())
         # An interrupted run leaves a consistent population behind.
         _take_over(population, run, inactive, active)
     return _outcome_of_run(population, run, start)

@@ -1,6 +1,6 @@
 """Batching policies: kernel editions and proposals, each as a point in one parameter space.
 
-Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all, :data:`ALIASES` the further names.
+Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all.
 A preset's docstring (its ``doc``) says what changed, in which commit, and which bug it has.
 
 To add an edition: its preset in ``_presets()`` here, its row in ``editions.py``. A rule that no field expresses takes
@@ -25,6 +25,7 @@ CHOICES = {
     "swap_single": ("partial", "empty"),
     "sharing": ("guess", "tracked"),
     "dirty_flush": ("folio", "batch"),
+    "mglru": ("none", "v6.12", "v7.0", "v7.2", "v7.3"),
 }
 
 
@@ -86,6 +87,9 @@ class Policy:
     riscv_lazyfree_split : bool
         Whether riscv splits the PMD that maps a lazyfree folio and unmaps it page by page, in place of discarding it
         whole. Recorded: v6.12 does, v7.2 does not; the editions between were not tried. No other architecture does.
+    mglru : {'none', 'v6.12', 'v7.0', 'v7.2', 'v7.3'}
+        Edition whose rules the multi-gen LRU follows (docs/kernel-rules.md, section 9); ``none`` if they are not known.
+        The look-around goes by batches from v7.2 on with ``young = batched``, else by entries.
     doc : str
         What the edition is; not compared.
     """
@@ -115,6 +119,7 @@ class Policy:
     local_tlbi: bool = False
     shmem_fallback: bool = True
     riscv_lazyfree_split: bool = False
+    mglru: str = "none"
     doc: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -157,10 +162,12 @@ class Policy:
 def _presets() -> dict[str, Policy]:
     per_page = Policy(
         name="per-page",
+        mglru="v7.2",
         doc="Today's code with batch size 1 everywhere: the oracle that batching is compared with (K0).",
     )
     v6_14 = per_page.replace(
         name="v6.14",
+        mglru="none",
         mlock_at_once=True,
         failure_swapbacked=True,
         walk_done="never",
@@ -172,6 +179,7 @@ def _presets() -> dict[str, Policy]:
     )
     v6_15 = per_page.replace(
         name="v6.15",
+        mglru="none",
         lazyfree=True,
         all_or_nothing=True,
         clip=False,
@@ -206,6 +214,7 @@ def _presets() -> dict[str, Policy]:
         name="v7.0-rc1",
         uffd_wp="per-page",
         shmem_fallback=True,
+        mglru="v7.0",
         doc='a67fe41e214f: the patch with batch size 1 in uffd-wp VMAs; the seed\'s "W/ patch". Bugs: stale nr, '
         "restores spread write and soft-dirty (K4).",
     )
@@ -219,10 +228,16 @@ def _presets() -> dict[str, Policy]:
     v7_0_12 = v7_0.replace(
         name="v7.0.12",
         nr_reset=True,
-        doc="v7.0 with nr reset in each iteration; equal to v7.1.5 and v7.2.13 in every recorded case (K5, V72).",
+        doc="v7.0 with nr reset in each iteration (K5).",
     )
-    v7_3 = v7_0_12.replace(
+    v7_2 = v7_0_12.replace(
+        name="v7.2",
+        mglru="v7.2",
+        doc="v7.2.13: unmaps as v7.0.12 does in every recorded case; MGLRU's look-around goes by batches (V72).",
+    )
+    v7_3 = v7_2.replace(
         name="v7.3",
+        mglru="v7.3",
         uffd_wp="whole-batch",
         hwpoison_page0=True,
         mismatch_restores=True,
@@ -236,6 +251,7 @@ def _presets() -> dict[str, Policy]:
             v6_14.replace(
                 name="v6.12",
                 riscv_lazyfree_split=True,
+                mglru="v6.12",
                 doc="v6.12.95: per page; equal to v6.14 in every recorded case (V612).",
             ),
             v6_14,
@@ -254,52 +270,58 @@ def _presets() -> dict[str, Policy]:
             v7_0_rc1,
             v7_0,
             v7_0_12,
-            v7_3,
             v7_0_12.replace(
+                name="v7.1",
+                mglru="none",
+                doc="v7.1.5: unmaps as v7.0.12 does in every recorded case. Its MGLRU is not known.",
+            ),
+            v7_2,
+            v7_3,
+            v7_2.replace(
                 name="walker-jump",
                 uffd_wp="whole-batch",
                 advance="caller",
                 doc="Dev Jain's proposal of March 2026, reconstructed: markers in each slot and the walk jumps over "
                 "the batch (K6jump). Not merged.",
             ),
-            v7_0_12.replace(
+            v7_2.replace(
                 name="skip-caller",
                 advance="caller",
                 doc="Wei Yang's proposal: after a partial batch the caller advances pte and address by nr - 1. Not "
                 "merged.",
             ),
-            v7_0_12.replace(
+            v7_2.replace(
                 name="skip-hint",
                 advance="hint",
                 doc="Barry Song's variant of skip-caller: the batch length is a hint to the walker, which skips. "
                 "Not merged.",
             ),
-            v7_0_12.replace(
+            v7_2.replace(
                 name="anon-swap",
                 anon_swap=True,
                 advance="caller",
                 doc="Dev Jain's and Barry Song's proposal: swapbacked anonymous folios batch too, in runs of equal "
                 "PageAnonExclusive. Not merged.",
             ),
-            v7_0_12.replace(
+            v7_2.replace(
                 name="noswap-split-any",
                 swap_split="any-slot",
                 doc='Barry Song\'s RFC "mm: Avoiding split large folios if swap has no space" of 18 June 2026, v1: a '
                 "large folio is activated whole if no swap slot is free. Not merged.",
             ),
-            v7_0_12.replace(
+            v7_2.replace(
                 name="noswap-split-all",
                 swap_split="all-slots",
                 doc="The form of noswap-split-any that its thread preferred: split only if as many slots are free as "
                 "the folio has pages, so that only contiguity is missing. Not merged.",
             ),
-            v7_0_12.replace(
+            v7_2.replace(
                 name="flush-batch",
                 dirty_flush="batch",
                 doc='Zhang Peng\'s "mm: batch TLB flushing for dirty folios in vmscan" (v4 of 25 May 2026): one flush '
                 "for up to 31 dirty folios. Not merged.",
             ),
-            v7_0_12.replace(
+            v7_2.replace(
                 name="local-tlbi",
                 local_tlbi=True,
                 doc='"arm64: tlbflush: Don\'t broadcast if mm was only active on local cpu" (v2 of 14 June 2026): '
@@ -310,11 +332,12 @@ def _presets() -> dict[str, Policy]:
 
 
 PRESETS = _presets()
-ALIASES = {"v7.1": "v7.0.12", "v7.2": "v7.0.12"}
+# The preset whose rules hold around a policy that is a Python function.
+AROUND_A_FUNCTION = "v7.0"
 
 
 def get(policy: str | Policy) -> Policy:
-    """Return the policy itself, or the preset (or alias) of that name.
+    """Return the policy itself, or the preset of that name.
 
     Parameters
     ----------
@@ -331,8 +354,6 @@ def get(policy: str | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
-    name = ALIASES.get(policy, policy)
-    if name in PRESETS:
-        return PRESETS[name].replace(name=policy)
-    known = [*PRESETS, *ALIASES]
-    raise ValueError(f"policy: no preset {policy!r}{closest(policy, known)}; known are {', '.join(known)}")
+    if policy in PRESETS:
+        return PRESETS[policy]
+    raise ValueError(f"policy: no preset {policy!r}{closest(policy, PRESETS)}; known are {', '.join(PRESETS)}")

@@ -21,7 +21,7 @@ import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast import pte
 from rmapfast.arch import Arch
-from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_kind
+from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_generation, folio_kind, with_generation
 from rmapfast.layout import (
     CHUNK,
     DEFAULT_CPUMASK,
@@ -33,6 +33,7 @@ from rmapfast.layout import (
     permute,
     settle,
 )
+from rmapfast.lru import LRUS, LruGen, checked_history, settle_generations
 from rmapfast.spec import KINDS, PopulationSpec
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 from rmapfast.unseen import UNSEEN, assume_pages
@@ -118,6 +119,13 @@ class Population:
         Origin that results name: ``synthetic``, ``arrays``, or the names of the captures.
     input_hash : str, optional
         SHA-256 (hex) of the capture.
+    lru : {'classic', 'mglru'}, optional
+        Which LRU the kernel of the capture had, if it is known.
+    lru_gen : LruGen, optional
+        Sequence numbers of MGLRU's generations.
+    history : str
+        What happened to the folios before the run, for those on a list without a generation
+        (:data:`rmapfast.lru.HISTORY`); by default what is usual for each kind.
     **arrays : ndarray
         Every array, with the dtypes that are declared below.
 
@@ -168,6 +176,9 @@ class Population:
         assumptions: Mapping[str, Any] | None = None,
         source: str = "arrays",
         input_hash: str | None = None,
+        lru: str | None = None,
+        lru_gen: LruGen | None = None,
+        history: str = "",
         **arrays: npt.NDArray[Any],
     ) -> None:
         for name in ARRAYS:
@@ -185,6 +196,9 @@ class Population:
         self.assumptions = dict(assumptions or {})
         self.source = source
         self.input_hash = input_hash
+        self.lru = lru if lru is None else checked_choice("lru", lru, LRUS)
+        self.lru_gen = lru_gen or LruGen()
+        self.history = ",".join(checked_history(history))
 
     # What it holds
 
@@ -358,6 +372,9 @@ class Population:
             assumptions=self.assumptions,
             source=self.source,
             input_hash=self.input_hash,
+            lru=self.lru,
+            lru_gen=self.lru_gen,
+            history=self.history,
             **arrays,
         )
 
@@ -382,6 +399,28 @@ class Population:
                 if self.table_state[table] == TableState.PMD_LEAF:
                     at = base + number * self.ptrs_per_pte - start
                     self.ptes[at : at + self.ptrs_per_pte] &= ~pte.CONT
+
+    def settle_generations(self, edition: str | None) -> None:
+        """Give each listed folio without a generation the one in which its history puts it; None clears all.
+
+        Parameters
+        ----------
+        edition : str or None
+            Whose rules hold (``Policy.mglru``); None for the classic LRU.
+        """
+        if edition is None:
+            if np.any(folio_generation(self.folio_flags)):
+                self.folio_flags[:] = with_generation(self.folio_flags, 0)
+            return
+        self.folio_flags[:] = settle_generations(
+            self.folio_flags,
+            self.folio_mapcount,
+            folio_kind(self.folio_flags),
+            np.concatenate([self.lru_inactive, self.lru_active]),
+            checked_history(self.history),
+            edition,
+            self.lru_gen,
+        )
 
     # Where it comes from
 
@@ -496,6 +535,7 @@ class Population:
             assumptions=spec.assumptions,
             source=spec.source,
             input_hash=spec.input_hash,
+            history=spec.history,
             **made,
             **_one_window_vmas(mms, vpn, pages, pgoff, spec.vma_flags, tables),
             folio_entire_mapcount=np.zeros(kept, np.int32),

@@ -27,10 +27,12 @@ counted (``oob_*``, ``vma_overrun_*``), not prevented.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import SupportsIndex, TypeAlias
 
 import numpy as np
@@ -41,6 +43,7 @@ from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES, Call, Events
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
+from rmapfast.lru import LruGen
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.pte import KINDS
@@ -60,15 +63,14 @@ SWAP_CLUSTER_MAX = 32
 PAGEVEC_SIZE = 31
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
+MIN_NR_GENS, MAX_NR_GENS = 2, 4
+MIN_LRU_BATCH, MAX_LRU_BATCH = 64, 4096
 SHRINK_BATCH = 128
 # GUP_PIN_COUNTING_BIAS: so many references of an order-0 folio look like a pin.
 PIN_REFERENCES = 1024
 
 MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 EINVAL, ENOMEM = 22, 12
-
-# Edition whose rules hold around a policy that is a Python function.
-AROUND_A_FUNCTION = "v7.0"
 
 # A policy as a Python function: how many entries this step unmaps.
 BatchRule: TypeAlias = "Callable[[Folio, Vma, Walk, Pte], int]"
@@ -108,10 +110,14 @@ class Record:
         Of each count, the part that ``folio_referenced_one()`` counted.
     batch_lengths : dict of int to int
         How many unmap steps cleared that many entries.
+    isolated, looked_around : dict of int to int
+        How many isolations took that many base pages, and how many look-arounds tested that many entries.
     trace : list of tuple
         ``("step", vpn, nr)``, ``("step_nonpresent", vpn, nr)``, ``("tlb_deferred", vpn, nr)``,
         ``("tlb_immediate", vpn, nr)``, ``("young", vpn, nr)``, ``("beyond", page, mapcount)``,
-        ``("notifier", start, end)``, ``("yield", vpn, 0)``, in the order in which they happened.
+        ``("notifier", start, end)``, ``("yield", vpn, 0)``, and of the lists ``("round", request, 0)``,
+        ``("pass", priority, 0)``, ``("active", asked, pages)``, ``("inactive", asked, pages looked at)`` with
+        ``("isolated", pages, pages freed)`` behind it, ``("age", max_seq, 0)``, in the order in which they happened.
     writable : bool
         Whether a PTE whose flush was deferred was dirty.
     mapped_stat : int
@@ -128,6 +134,8 @@ class Record:
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
     referenced_events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENT_NAMES, 0))
     batch_lengths: Counter[int] = field(default_factory=Counter)
+    isolated: Counter[int] = field(default_factory=Counter)
+    looked_around: Counter[int] = field(default_factory=Counter)
     trace: list[tuple[str, int, int]] = field(default_factory=list)
     writable: bool = False
     mapped_stat: int = 0
@@ -642,11 +650,11 @@ class Walk:
 
     # The steps.
 
-    def _read(self) -> Pte:
+    def _read(self, locked: bool = True) -> Pte:
         if self._last_read != self.vpn:
             self.record.count("walk_slots")
         self._last_read = self.vpn
-        return self.tables.ptep_get(self.table, self.slot, "walk")
+        return self.tables.ptep_get(self.table, self.slot, "walk", locked)
 
     def _lock(self) -> None:
         if not self.ptl:
@@ -678,7 +686,7 @@ class Walk:
         if self.sync:
             self._lock()
             return self._check
-        pte = self._read()
+        pte = self._read(locked=False)
         wanted = not pte.none and not pte.present if self.migration else pte.present or pte.device
         if not wanted:
             return self._next
@@ -829,11 +837,12 @@ class PageTables:
 
     # Counted accesses.
 
-    def ptep_get(self, table: int, slot: int, reader: str) -> Pte:
-        """Logical read, counted for ``reader`` (walk, batch or entry): a block's young and dirty are gathered."""
+    def ptep_get(self, table: int, slot: int, reader: str, locked: bool = True) -> Pte:
+        """Logical read, counted for ``reader`` (walk, batch, entry, window, aging): a block's young and dirty gather."""
         pte = self.get(table, slot)
         loads = 1
         if self.has_cont(table, slot):
+            self.record.count("contpte_gathers", int(locked))
             young = dirty = False
             for s in self.block(table, slot):
                 entry = self.get(table, s)
@@ -891,23 +900,27 @@ class PageTables:
         else:
             self._fold_blocks(table, slot, pte, nr)
 
-    def test_and_clear_young_ptes(self, table: int, slot: int, nr: int) -> bool:
-        """Clear young of nr entries, widened to whole contpte blocks at both ends; flush on arm64."""
+    def test_and_clear_young_ptes(self, table: int, slot: int, nr: int, events: str = "", flush: bool = True) -> bool:
+        """Clear young of nr entries, widened to whole contpte blocks at both ends; flush on arm64, unless MGLRU asks.
+
+        ``events`` is the prefix of the events that count it.
+        """
         first, end = slot, slot + nr
         if self.has_cont(table, first):
             first = self.block(table, first)[0]
         if self.has_cont(table, end - 1):
             end = self.block(table, end - 1)[-1] + 1
         young = False
+        self.record.count(f"{events}young_calls")
         for s in range(first, end):
-            self.record.count("young_tests")
+            self.record.count(f"{events}young_tests")
             self.record.count("raw_pte_loads")
             entry = self.get(table, s)
             if entry.present and entry.young:
                 young = True
-                self.record.count("young_clears")
+                self.record.count("young_clears", int(not events))
                 self.put(table, s, entry.clear(_core.PTE_YOUNG))
-        if young and self.arch.tlb == "arm64":
+        if flush and young and self.arch.tlb == "arm64":
             self.record.count("young_flushes")
             self.tlb.tlbi(self.vma.mm, end - first)
         return young
@@ -1173,6 +1186,8 @@ class Folio:
         Its number in the population.
     pfn, pgoff, order, nr_pages : int
         First PFN, page offset of the first page, order, pages.
+    gen, accesses : int
+        Of MGLRU: 1 + index of its generation, or 0 on none of its lists; count of accesses after the first.
     anon, swapbacked, swapcache, dirty, mlocked, pinned : bool
         Folio flags; the other names of the ``FOLIO_*`` constants work likewise, in lower case.
     refcount, mapcount, entire_mapcount, nr_pages_mapped : int
@@ -1183,7 +1198,7 @@ class Folio:
 
     FLAGS = (
         *("anon", "swapbacked", "swapcache", "dirty", "mlocked", "referenced", "active", "pinned", "unevictable"),
-        *("young", "partially_mapped", "locked", "freed", "maybe_shared"),
+        *("young", "partially_mapped", "locked", "freed", "maybe_shared", "workingset"),
     )
     anon: bool
     swapbacked: bool
@@ -1199,6 +1214,7 @@ class Folio:
     locked: bool
     freed: bool
     maybe_shared: bool
+    workingset: bool
 
     COUNTS = ("refcount", "mapcount", "entire_mapcount", "nr_pages_mapped", "swap")
     refcount: int
@@ -1227,6 +1243,9 @@ class Folio:
         flags = int(population.folio_flags[index])
         for name in self.FLAGS:
             setattr(self, name, bool(flags & getattr(_core, f"FOLIO_{name.upper()}")))
+        # MGLRU: 1 + the generation's index (0: on no list), and the count of further accesses.
+        self.gen = flags >> _core.FOLIO_GEN_SHIFT & _core.FOLIO_GEN_MASK
+        self.accesses = flags >> _core.FOLIO_REFS_SHIFT & _core.FOLIO_REFS_MASK
         base = int(population.folio_page_base[index])
         self._pages = slice(base, base + self.nr_pages)
         if flags & _core.FOLIO_PAGE_MAPCOUNTS:
@@ -1300,7 +1319,7 @@ class Folio:
         population, index = self.population, self.index
         for name in self.COUNTS:
             getattr(population, f"folio_{name}")[index] = getattr(self, name)
-        flags = self._stored
+        flags = self._stored | self.gen << _core.FOLIO_GEN_SHIFT | self.accesses << _core.FOLIO_REFS_SHIFT
         for name in self.FLAGS:
             if getattr(self, name):
                 flags |= getattr(_core, f"FOLIO_{name.upper()}")
@@ -1438,12 +1457,14 @@ class Kernel:
         if isinstance(policy, Policy | str):
             self.policy = _policy.get(policy)
         else:
-            self.policy, self.rule = _policy.get(AROUND_A_FUNCTION), policy
+            self.policy, self.rule = _policy.get(_policy.AROUND_A_FUNCTION), policy
         self.swap = SwapSpace(swap, arch.ptrs_per_pte, self.policy.swap_single)
         self.record = Record()
         self.tlb = Tlb(arch, self.record, self.policy)
         self.inactive: list[int] = []
         self.active: list[int] = []
+        # MGLRU's lists, where they are used in place of the two.
+        self.generations: Generations | None = None
         # The folios of the lists, and the folio of each PFN: what the walk of madvise asks.
         self.listed: set[int] = set()
         self.folio_of_pfn: dict[int, int] = {}
@@ -1729,17 +1750,17 @@ class Kernel:
             nr = 1
             if walk.pmd:
                 referenced |= self._clear_young_pmd(vma, walk)
-            elif batched and folio.large:
+            elif batched and folio.large and not (self.generations and self.generations.per_entry):
                 pte = walk.pte = tables.ptep_get(walk.table, walk.slot, "entry")
                 if pte.present:
                     nr = walk.batch(walk.room())
-                    referenced |= self._clear_young(vma, walk, nr)
+                    referenced |= self._clear_young(folio, vma, walk, nr)
                 walk.skip(nr - 1)
             elif tables.get(walk.table, walk.slot).present:  # bug 12: a device entry has no young bit
-                referenced |= self._clear_young(vma, walk, 1)
+                referenced |= self._clear_young(folio, vma, walk, 1)
             ptes += nr
             record.mapcount_left -= nr
-            if batched and ptes == folio.nr_pages:
+            if batched and ptes == folio.nr_pages and not (self.generations and self.generations.per_entry):
                 break
         if vma.locked and not batched and ptes == folio.nr_pages and not walk.crossed:
             return self._mlocked(folio, walk)  # up to v6.14 decided after the whole walk
@@ -1760,8 +1781,9 @@ class Kernel:
         self.record.ret = False
         return False
 
-    def _clear_young(self, vma: Vma, walk: Walk, nr: int) -> bool:
-        self.record.count("young_calls")
+    def _clear_young(self, folio: Folio, vma: Vma, walk: Walk, nr: int) -> bool:
+        if self.generations:
+            return self.generations.look_around(folio, vma, walk, nr)
         self.record.trace.append(("young", walk.vpn, nr))
         return vma.tables.test_and_clear_young_ptes(walk.table, walk.slot, nr)
 
@@ -1968,9 +1990,13 @@ class Kernel:
         """Put the pieces of a folio that nobody isolated behind its place in its list."""
         if head.index not in self.listed:
             return
-        lru = self.inactive if head.index in self.inactive else self.active
+        lru = next(lru for lru in self._lists() if head.index in lru)
         at = lru.index(head.index)
         lru[at : at + 1] = [piece.index for piece in (head, *rest) if not piece.freed]
+        if self.generations:
+            for piece in (head, *rest):
+                if piece.freed:
+                    self.generations.forget(piece)
         self.listed.discard(head.index)
         self.listed.update(piece.index for piece in (head, *rest) if not piece.freed)
 
@@ -1979,6 +2005,8 @@ class Kernel:
     def folio_check_references(self, folio: Folio) -> str:
         """Return activate, keep or reclaim."""
         referenced, vm_flags = self.folio_referenced(folio)
+        if self.generations and self.generations.edition != "v6.12":
+            return self.generations.check_references(folio, referenced, vm_flags)
         was_referenced, folio.referenced = folio.referenced, False
         if vm_flags & _core.VMA_LOCKED:
             return "activate"
@@ -2051,6 +2079,8 @@ class Kernel:
         self.record.count("pages_scanned", folio.nr_pages)
         if not folio.evictable:
             return "activated"
+        if self.generations and self.generations.edition == "v6.12" and folio.mapcount > 0 and folio.referenced:
+            return "kept"  # a look-around of an earlier folio of the group marked it
         references = "reclaim" if ignore_references else self.folio_check_references(folio)
         if references in ("activate", "keep"):
             return "activated" if references == "activate" else "kept"
@@ -2359,9 +2389,14 @@ class Kernel:
 
     def store_lists(self) -> None:
         """Write the LRU lists to the population."""
+        if self.generations:
+            self.generations.store()
         self.population.lru_inactive = np.array(self.inactive, np.uint32)
         self.population.lru_active = np.array(self.active, np.uint32)
         self.record.swap_used = self.swap.used
+
+    def _lists(self) -> list[list[int]]:
+        return self.generations.all_lists() if self.generations else [self.inactive, self.active]
 
     def isolate_and_shrink(self, group: list[int], ignore_references: bool) -> list[tuple[int, str]]:
         """Hold one reference on each folio of a group while it is shrunk; return the outcome of each turn."""
@@ -2389,10 +2424,14 @@ class Kernel:
                 (self.active if folio.active else self.inactive).append(index)
                 self.listed.add(index)
 
-    def take(self, lru: list[int]) -> list[int]:
-        """Take folios from the head of a list until 32 base pages are reached."""
+    def pages(self, lru: Iterable[int]) -> int:
+        """Base pages of the folios on a list."""
+        return sum(1 << int(self.population.folio_order[index]) for index in lru)
+
+    def take(self, lru: list[int], nr: int) -> list[int]:
+        """Take folios from the head of a list until nr base pages are reached."""
         pages = taken = 0
-        while taken < len(lru) and pages < SWAP_CLUSTER_MAX:
+        while taken < len(lru) and pages < nr:
             pages += 1 << int(self.population.folio_order[lru[taken]])
             taken += 1
         group = lru[:taken]
@@ -2400,12 +2439,12 @@ class Kernel:
         self.listed.difference_update(group)
         return group
 
-    # --- reclaim (section 2.8; docs/model.md, section 6) ---
-
-    def shrink_active_list(self) -> None:
-        """Deactivate 32 base pages of folios; referenced executable file folios go round once more."""
+    def shrink_active_list(self, nr: int) -> None:
+        """Deactivate nr base pages of folios; referenced executable file folios go round once more."""
         self.record.count("active_passes")
-        for index in self.take(self.active):
+        group = self.take(self.active, nr)
+        self.record.trace.append(("active", nr, self.pages(group)))
+        for index in group:
             folio = self.folio(index)
             referenced, vm_flags = self.folio_referenced(folio)
             if referenced and not folio.swapbacked and vm_flags & _core.VMA_EXEC:
@@ -2419,57 +2458,31 @@ class Kernel:
                 lru.append(index)
                 self.listed.add(index)
 
-    def reclaim(self, target_pages: int) -> None:
-        """Run the memory.reclaim loop."""
-        self._keep_scanned()
-        events, scan = self.record.events, ScanControl(self)
-        futile_rounds = left = freed_before = idle_rounds = 0
-        begun = False
-        while True:
-            if self.swap.configured and self.swap.free == 0:  # it ran out in the last isolation
-                scan.lru_pages = max(scan.lru_pages - self._keep_scanned(), 0)
-            if left <= 0:  # a round ends, and the next begins
-                if begun and events["pages_freed"] == freed_before:
-                    futile_rounds += 1
-                begun, left, freed_before = True, len(self.inactive) + len(self.active), events["pages_freed"]
-            if events["pages_freed"] >= target_pages or futile_rounds == MAX_RECLAIM_RETRIES:
-                break
-            if not self.inactive and not self.active:
-                scan.end_pass()
-                if self.inactive or self.active:
-                    continue
-                if not self.record.deferred or idle_rounds == MAX_RECLAIM_RETRIES:
-                    break
-                idle_rounds += 1
-                scan.idle_round()
-                continue
-            if not self.inactive:
-                self.shrink_active_list()
-                continue
-            scan.before_isolation(target_pages - events["pages_freed"])
-            if not self.inactive:  # the shrinker left nothing of it
-                continue
-            self.record.count("isolation_calls")
-            group = self.take(self.inactive)
-            left -= len(group)
-            freed = events["pages_freed"]
-            outcomes = self.isolate_and_shrink(group, ignore_references=False)
-            scan.after_isolation(events["pages_freed"] - freed)
-            self.put_back(outcomes)
-        scan.end_pass()
+    def shrink_inactive_list(self, nr: int) -> int:
+        """Isolate nr base pages of folios and shrink them; return the pages freed."""
+        self.record.count("isolation_calls")
+        before = self.record.events["pages_freed"]
+        group = self.take(self.inactive, nr)
+        pages = self.pages(group)
+        self.record.isolated[pages] += 1
+        if group:
+            self.put_back(self.isolate_and_shrink(group, ignore_references=False))
+        freed = self.record.events["pages_freed"] - before
+        self.record.trace += [("inactive", nr, pages), ("isolated", pages, freed)]
+        return freed
 
-    def _keep_scanned(self) -> int:
-        """Take what reclaim does not scan off the lists; return its pages."""
-        pages = 0
+    def keep_scanned(self) -> None:
+        """Take what reclaim does not scan off the lists."""
         for lru in (self.inactive, self.active):
-            folios = [self.folio(index) for index in lru]
-            left_out = [folio for folio in folios if not self._scanned(folio)]
-            pages += sum(folio.nr_pages for folio in left_out)
-            self.listed.difference_update(folio.index for folio in left_out)
-            lru[:] = [folio.index for folio in folios if self._scanned(folio)]
-        return pages
+            self.listed.difference_update(index for index in lru if not self.scanned(self.folio(index)))
+            lru[:] = [index for index in lru if index in self.listed]
 
-    def _scanned(self, folio: Folio) -> bool:
+    def keep_scanned_without_swap(self) -> None:
+        """Take swapbacked folios off the lists once the last swap slot is taken."""
+        if self.swap.configured and self.swap.free == 0:
+            self.keep_scanned()
+
+    def scanned(self, folio: Folio) -> bool:
         """Whether reclaim scans the folio's list: never the unevictable one, swapbacked folios with free swap only."""
         if folio.freed or not folio.evictable:
             return False
@@ -2526,58 +2539,622 @@ class MadviseStep:
     group: list[int]
 
 
-class ScanControl:
-    """Counts the rounds and priority passes of memory.reclaim beside the loop (docs/model.md, section 6)."""
+# --- the reclaim loop of memory.reclaim, and the two kinds of lists (section 10) --------------------------------------
 
-    def __init__(self, kernel: Kernel):
-        self.kernel, self.record = kernel, kernel.record
-        orders = kernel.population.folio_order
-        self.lru_pages = sum(1 << int(orders[index]) for index in (*kernel.inactive, *kernel.active))
-        self.request = self.budget = 0
-        self.priority: int | None = None  # of the pass at hand
-        self.later_priorities: list[int] = []
 
-    def end_pass(self) -> None:
-        """End the pass at hand, if there is one: the deferred-split shrinker runs at its priority."""
-        if self.priority is not None:
-            self.kernel.shrink_deferred(self.priority)
-            self.priority = None
+def memory_reclaim(kernel: Kernel, lists: TwoLists | Generations, target_pages: int) -> None:
+    """Run rounds, each for a quarter of what is missing, until the target is met or 16 rounds freed nothing."""
+    futile = 0
+    while kernel.record.events["pages_freed"] < target_pages and futile < MAX_RECLAIM_RETRIES:
+        missing = target_pages - kernel.record.events["pages_freed"]
+        futile += int(reclaim_round(kernel, lists, max(missing // 4, SWAP_CLUSTER_MAX)) == 0)
 
-    def begin_pass(self) -> None:
-        """Begin the next pass of the round."""
-        self.end_pass()
-        self.record.count("priority_passes")
-        self.priority = self.later_priorities.pop(0)
 
-    def before_isolation(self, missing: int) -> None:
-        """Begin a round if the last one's request is met or its priorities are used up, and passes as needed."""
-        if self.request > 0 and self.budget > 0:
-            return
-        if self.request <= 0 or not self.later_priorities:
-            self.record.count("reclaim_rounds")
-            self.request = max(missing // 4, SWAP_CLUSTER_MAX)
-            self.later_priorities = list(range(DEF_PRIORITY, -1, -1))
-        while self.later_priorities:
-            self.begin_pass()
-            assert self.priority is not None
-            self.budget = self.lru_pages >> self.priority
-            if self.budget:
+def reclaim_round(kernel: Kernel, lists: TwoLists | Generations, request: int) -> int:
+    """``try_to_free_mem_cgroup_pages()``: passes of falling priority; return the pages freed.
+
+    If they free nothing they are repeated: once with a walk of all memory cgroups, which finds nothing more here, and
+    once with deactivation forced if it was skipped.
+    """
+    kernel.record.count("reclaim_rounds")
+    kernel.record.trace.append(("round", request, 0))
+    lists.begin_round()
+    freed = reclaim_passes(kernel, lists, request) or reclaim_passes(kernel, lists, request)
+    if not freed and lists.force_deactivation():
+        freed = reclaim_passes(kernel, lists, request)
+    return freed
+
+
+def reclaim_passes(kernel: Kernel, lists: TwoLists | Generations, request: int) -> int:
+    """``do_try_to_free_pages()``: passes from priority 12 to 0 until the request is met."""
+    before = kernel.record.events["pages_freed"]
+    for priority in range(DEF_PRIORITY, -1, -1):
+        kernel.record.count("priority_passes")
+        kernel.record.trace.append(("pass", priority, 0))
+        lists.shrink(priority, request, before)
+        kernel.shrink_deferred(priority)
+        if kernel.record.events["pages_freed"] - before >= request:
+            break
+    return kernel.record.events["pages_freed"] - before
+
+
+class TwoLists:
+    """The classic LRU: the inactive and the active list.
+
+    ``lru_stats`` says what the statistics of the memory cgroup show, which decide whether to deactivate: nothing yet
+    (unflushed), or the lists as they were at the start (flushed).
+    """
+
+    def __init__(self, kernel: Kernel, lru_stats: str):
+        self.kernel = kernel
+        kernel.keep_scanned()
+        inactive, active = (kernel.pages(lru) if lru_stats == "flushed" else 0 for lru in kernel._lists())
+        gib = (inactive + active) << kernel.arch.page_shift >> 30
+        self.inactive_is_low = inactive * (math.isqrt(10 * gib) if gib else 1) < active
+        self.forced = self.skipped = False
+
+    def begin_round(self) -> None:
+        """Begin a round: nothing is forced."""
+        self.forced = self.skipped = False
+
+    def force_deactivation(self) -> bool:
+        """Force deactivation if a pass of this round skipped it; return whether one did."""
+        self.forced = self.skipped
+        return self.forced
+
+    def shrink(self, priority: int, request: int, round_freed: int) -> None:
+        """Scan ``list size >> priority`` of each list in turns of 32 pages: ``shrink_lruvec()``."""
+        kernel = self.kernel
+        kernel.keep_scanned_without_swap()
+        active, inactive = (kernel.pages(lru) >> priority for lru in (kernel.active, kernel.inactive))
+        before = kernel.record.events["pages_freed"]
+        while active or inactive:
+            if inactive:
+                nr = min(inactive, SWAP_CLUSTER_MAX)
+                inactive -= nr
+                kernel.shrink_inactive_list(nr)
+                kernel.keep_scanned_without_swap()
+            if active:
+                nr = min(active, SWAP_CLUSTER_MAX)
+                active -= nr
+                if self.inactive_is_low or self.forced:
+                    kernel.shrink_active_list(nr)
+                else:
+                    self.skipped = True
+            if kernel.record.events["pages_freed"] - before >= request:
                 break
 
-    def idle_round(self) -> None:
-        """Run a round while the lists are empty: only the shrinker has work."""
-        self.record.count("reclaim_rounds")
-        self.later_priorities = list(range(DEF_PRIORITY, -1, -1))
-        while self.later_priorities:
-            self.begin_pass()
-        self.end_pass()
-        self.request = self.budget = 0
 
-    def after_isolation(self, freed: int) -> None:
-        """Take what an isolation of 32 pages used up and freed."""
-        self.lru_pages = max(self.lru_pages - freed, 0)
-        self.request -= freed
-        self.budget -= SWAP_CLUSTER_MAX
+class Generations:
+    """The multi-gen LRU (sections 9.1 to 9.9): lists by type and generation, under the rules of one edition.
+
+    A list begins with the folio that is taken next. ``max_seq`` is common to both types, ``min_seq`` one for each.
+    """
+
+    FILE, ANON = "file", "anon"
+
+    def __init__(self, kernel: Kernel):
+        self.kernel, self.record, self.population = kernel, kernel.record, kernel.population
+        self.edition = kernel.policy.mglru
+        self.batched = self.edition in ("v7.2", "v7.3") and kernel.policy.young == "batched"
+        self.new = self.edition in ("v7.2", "v7.3")  # the reclaim loop of 7.2
+        state = kernel.population.lru_gen
+        self.max_seq = state.max_seq
+        self.min_seq = {self.ANON: state.min_seq_anon, self.FILE: state.min_seq_file}
+        self.lists: dict[str, list[list[int]]] = {kind: [[] for _ in range(MAX_NR_GENS)] for kind in self.min_seq}
+        self.nr_pages = {kind: [0] * MAX_NR_GENS for kind in self.min_seq}
+        self.moved: list[tuple[str, int, int, int]] = []  # promotions that nr_pages does not show yet
+        self.walked = False
+        for index in (*kernel.inactive, *kernel.active):
+            folio = kernel.folio(index)
+            if folio.gen:
+                self.lists[self.type_of(folio)][folio.gen - 1].append(index)
+                self.nr_pages[self.type_of(folio)][folio.gen - 1] += folio.nr_pages
+        kernel.generations = self
+
+    @property
+    def per_entry(self) -> bool:
+        """Whether the look-around goes by entries, not by batches."""
+        return not self.batched
+
+    def type_of(self, folio: Folio) -> str:
+        """Lazyfree folios are of type file."""
+        return self.ANON if folio.swapbacked else self.FILE
+
+    def evictable_types(self) -> list[str]:
+        """Without swap space, or with less than 64 free slots, only file."""
+        return [self.ANON, self.FILE] if self.kernel.swap.free >= MIN_LRU_BATCH else [self.FILE]
+
+    def all_lists(self) -> list[list[int]]:
+        """Every list."""
+        return [lru for lists in self.lists.values() for lru in lists]
+
+    def nr_gens(self, kind: str) -> int:
+        """Generations of a type."""
+        return self.max_seq - self.min_seq[kind] + 1
+
+    def store(self) -> None:
+        """Write the lists back: the two youngest generations are the active list."""
+        self.kernel.inactive, self.kernel.active = [], []
+        for seq in range(min(self.min_seq.values()), self.max_seq + 1):
+            lru = self.kernel.active if seq >= self.max_seq - 1 else self.kernel.inactive
+            for kind in (self.FILE, self.ANON):
+                if seq >= self.min_seq[kind]:
+                    lru += self.lists[kind][seq % MAX_NR_GENS]
+        self.population.lru_gen = LruGen(self.max_seq, self.min_seq[self.ANON], self.min_seq[self.FILE])
+
+    # Marks and generations of a folio (section 9.1).
+
+    def refs(self, folio: Folio) -> int:
+        """How often the folio was accessed, 0 to 4."""
+        if self.edition == "v6.12":
+            return folio.accesses + folio.workingset
+        return folio.accesses + 1 if folio.referenced else 0
+
+    def fully_referenced(self, folio: Folio) -> bool:
+        """Whether an isolation passes the folio on to the next generation."""
+        return self.refs(folio) + (folio.workingset if self.edition != "v6.12" else 0) == (
+            4 if self.edition == "v6.12" else 5
+        )
+
+    def mark_accessed(self, folio: Folio) -> None:
+        """``folio_mark_accessed()`` of 7.x."""
+        if not folio.referenced:
+            folio.referenced, folio.accesses = True, 0
+        elif folio.accesses == 3:
+            folio.workingset = True
+        else:
+            folio.accesses += 1
+
+    def move(self, folio: Folio, seq: int, at_tail: bool = False) -> None:
+        """Give a listed folio another generation, and put it on that list; the caller took it off its own."""
+        kind, gen = self.type_of(folio), seq % MAX_NR_GENS
+        self.nr_pages[kind][folio.gen - 1] -= folio.nr_pages
+        self.nr_pages[kind][gen] += folio.nr_pages
+        folio.gen = gen + 1
+        self._list(folio, at_tail)
+
+    def _list(self, folio: Folio, at_tail: bool = False) -> None:
+        lru = self.lists[self.type_of(folio)][folio.gen - 1]
+        lru.insert(0 if at_tail else len(lru), folio.index)
+        folio.store_flags()
+
+    def forget(self, folio: Folio) -> None:
+        """Take a folio that a split freed out of the counts."""
+        self.nr_pages[self.type_of(folio)][folio.gen - 1] -= folio.nr_pages
+        folio.gen = 0
+        folio.store_flags()
+
+    def seq_of_addition(self, folio: Folio) -> int:
+        """Return the generation in which a folio that is put on a list lands: ``lru_gen_add_folio()`` (section 9.5)."""
+        kind = self.type_of(folio)
+        oldest, newest = self.min_seq[kind], self.max_seq
+        if self.edition == "v6.12":
+            if folio.active:
+                return newest
+            if kind == self.ANON and not folio.swapcache:
+                return newest - 1
+            return oldest if oldest + MIN_NR_GENS >= newest else oldest + 1
+        if folio.active:
+            seq = newest if folio.workingset else newest - 1
+        elif kind == self.ANON and not folio.swapcache:
+            seq = newest - 1
+        else:
+            seq = newest - 2 if folio.workingset or (self.new and folio.referenced) else newest - 3
+        return max(seq, oldest)
+
+    def add(self, folio: Folio) -> None:
+        """Put a folio on a list."""
+        seq = self.seq_of_addition(folio)
+        if folio.active and self.edition == "v6.12":
+            folio.referenced, folio.accesses = False, 0
+        folio.active = False
+        folio.gen = seq % MAX_NR_GENS + 1
+        self.nr_pages[self.type_of(folio)][folio.gen - 1] += folio.nr_pages
+        self._list(folio)
+        self.kernel.listed.add(folio.index)
+
+    def update_gen(self, folio: Folio, vma: Vma) -> bool:
+        """Mark or promote a folio that a window or a page-table walk found young: ``folio_update_gen()``."""
+        executable = bool(vma.flags & _core.VMA_EXEC) and not folio.swapbacked
+        if self.edition == "v6.12":
+            if not folio.gen:
+                folio.referenced = True
+                folio.store_flags()
+                return True
+        elif not folio.gen:
+            return False
+        elif not folio.referenced and not folio.workingset and not (self.edition == "v7.3" and executable):
+            folio.referenced, folio.accesses = True, 0
+            folio.store_flags()
+            return True
+        old, folio.gen = folio.gen - 1, self.max_seq % MAX_NR_GENS + 1
+        folio.referenced, folio.accesses, folio.workingset = False, 0, self.edition != "v6.12"
+        self.moved.append((self.type_of(folio), old, folio.gen - 1, folio.nr_pages))
+        folio.store_flags()
+        return True
+
+    def settle_counts(self) -> None:
+        """Show the promotions in the counts of pages: ``reset_batch_size()``."""
+        for kind, old, new, pages in self.moved:
+            self.nr_pages[kind][old] -= pages
+            self.nr_pages[kind][new] += pages
+        self.moved.clear()
+
+    # The loop over the lists (section 9.2).
+
+    def begin_round(self) -> None:
+        """Nothing to do."""
+
+    def force_deactivation(self) -> bool:
+        """MGLRU deactivates nothing."""
+        return False
+
+    def evictable_pages(self) -> int:
+        """Pages of all generations of the evictable types."""
+        return sum(
+            self.nr_pages[kind][seq % MAX_NR_GENS]
+            for kind in self.evictable_types()
+            for seq in range(self.min_seq[kind], self.max_seq + 1)
+        )
+
+    def oldest(self) -> int:
+        """The smaller min_seq of the evictable types."""
+        return min(self.min_seq[kind] for kind in self.evictable_types())
+
+    def shrink(self, priority: int, request: int, round_freed: int) -> None:
+        """Evict what the priority allows: ``lru_gen_shrink_lruvec()``."""
+        if self.new:
+            self._shrink_new(priority, request, round_freed)
+        else:
+            self._shrink_old(priority)
+        self.settle_counts()
+
+    def _shrink_new(self, priority: int, request: int, round_freed: int) -> None:
+        left = self.evictable_pages() >> priority
+        while left > 0:
+            oldest = self.oldest()
+            if oldest + MIN_NR_GENS > self.max_seq or (
+                priority != DEF_PRIORITY and oldest + MIN_NR_GENS == self.max_seq
+            ):
+                self.age()
+            looked = self.evict(min(left, MIN_LRU_BATCH))
+            if not looked or self.record.events["pages_freed"] - round_freed >= request:
+                break
+            left -= looked
+
+    def _shrink_old(self, priority: int) -> None:
+        scanned = 0
+        while True:
+            total = 0 if self.oldest() + MIN_NR_GENS > self.max_seq else self.evictable_pages()
+            if priority != DEF_PRIORITY and self.should_age(total):
+                self.age()
+                return
+            nr = total >> priority
+            if nr <= 0:
+                return
+            delta = self.evict(nr if self.edition == "v7.0" else MAX_LRU_BATCH)
+            scanned += delta
+            if not delta or scanned >= nr:
+                return
+
+    def should_age(self, total: int) -> bool:
+        """Whether the page tables are walked before anything else is evicted (6.12 and 7.0)."""
+        oldest = self.oldest()
+        if self.edition == "v7.0" or oldest + MIN_NR_GENS != self.max_seq:
+            return oldest + MIN_NR_GENS >= self.max_seq
+        youngest, third = (
+            sum(self.nr_pages[kind][seq % MAX_NR_GENS] for kind in self.evictable_types())
+            for seq in (self.max_seq, self.max_seq - 2)
+        )
+        return youngest * 2 > total or third * 4 < total
+
+    # Eviction (sections 9.3 and 9.5).
+
+    def evict(self, limit: int) -> int:
+        """Isolate a group and shrink it; return what the loop takes off its budget: ``evict_folios()``."""
+        if self.new:
+            self.inc_min_seq()
+        asked = min(limit, MAX_LRU_BATCH)
+        scans = self.record.events["isolation_calls"]
+        looked, group, used_up = self.isolate(asked)
+        advanced = self.inc_min_seq() if looked or not self.new else False
+        before, pages = self.record.events["pages_freed"], self.kernel.pages(group)
+        retry = self.put_back(self.kernel.isolate_and_shrink(group, False), first=True) if group else []
+        if retry:
+            self.put_back(self.kernel.isolate_and_shrink(retry, False), first=False)
+        if self.record.events["isolation_calls"] > scans:
+            freed = self.record.events["pages_freed"] - before
+            self.record.isolated[pages] += 1
+            self.record.trace += [("inactive", asked, looked), ("isolated", pages, freed)]
+        if self.new:
+            return looked
+        # 6.12 and 7.0: what was looked at counts only if something was isolated or the limit is used up.
+        last = self.ANON if len(self.evictable_types()) > 1 else self.FILE
+        if self.nr_gens(last) == MIN_NR_GENS:
+            return 0
+        return (looked if group or used_up else 0) + int(advanced)
+
+    def inc_min_seq(self) -> bool:
+        """Drop empty oldest generations: ``try_to_inc_min_seq()``; return whether any was."""
+        new = dict(self.min_seq)
+        for kind in self.evictable_types():
+            while new[kind] + MIN_NR_GENS <= self.max_seq and not self.lists[kind][new[kind] % MAX_NR_GENS]:
+                new[kind] += 1
+        if len(self.evictable_types()) > 1:  # the types stay within reach of each other
+            if self.edition == "v6.12":
+                new[self.ANON] = min(new[self.ANON], new[self.FILE])
+            else:
+                last = self.max_seq - MIN_NR_GENS
+                for kind, other in ((self.ANON, self.FILE), (self.FILE, self.ANON)):
+                    if new[kind] > last and new[other] < last:
+                        new[kind] = last
+                        break
+        advanced = new != self.min_seq
+        self.min_seq = new
+        return advanced
+
+    def isolate(self, limit: int) -> tuple[int, list[int], bool]:
+        """Look for folios in the oldest generation of one type, then of the other: ``isolate_folios()``.
+
+        Returns the pages looked at, the folios isolated, and whether the limit was used up.
+        """
+        types = self.evictable_types()[::-1]  # file first: nothing refaults in a run
+        if self.edition == "v6.12" and len(types) > 1 and self.min_seq[self.ANON] < self.min_seq[self.FILE]:
+            types.reverse()
+        looked, group, used_up = 0, [], False
+        for kind in types:
+            looked, group, used_up = self.scan(limit, kind)
+            if group or used_up or (looked and self.new):
+                break
+        return looked, group, used_up
+
+    def scan(self, limit: int, kind: str) -> tuple[int, list[int], bool]:
+        """Look at up to ``limit`` folios of the oldest generation, and isolate 64 pages: ``scan_folios()``."""
+        looked = isolated = 0
+        group: list[int] = []
+        if self.nr_gens(kind) == MIN_NR_GENS:
+            return 0, group, False
+        self.record.count("isolation_calls")
+        lru = self.lists[kind][self.min_seq[kind] % MAX_NR_GENS]
+        while lru and limit and isolated < MIN_LRU_BATCH:
+            limit -= 1
+            folio = self.kernel.folio(lru.pop(0))
+            looked += folio.nr_pages
+            if self.sort(folio):
+                self.record.count("folios_sorted")
+                continue
+            if not folio.referenced:
+                folio.accesses = 0
+            if self.edition == "v6.12":
+                folio.workingset &= folio.referenced
+                folio.referenced = False
+            self.record.count("folios_from_generations")
+            self.nr_pages[kind][folio.gen - 1] -= folio.nr_pages
+            folio.gen = 0
+            folio.store_flags()
+            self.kernel.listed.discard(folio.index)
+            isolated += folio.nr_pages
+            group.append(folio.index)
+        return looked, group, not limit
+
+    def sort(self, folio: Folio) -> bool:
+        """Move a folio that must not be isolated where it belongs: ``sort_folio()``; return whether it was moved."""
+        kind = self.type_of(folio)
+        oldest = self.min_seq[kind]
+        if not folio.evictable and self.edition == "v7.0":
+            self.nr_pages[kind][folio.gen - 1] -= folio.nr_pages
+            folio.gen = 0
+            folio.store_flags()
+            self.kernel.listed.discard(folio.index)
+            return True
+        if not folio.evictable:
+            return False
+        if folio.gen - 1 != oldest % MAX_NR_GENS:
+            self._list(folio)
+            return True
+        if self.fully_referenced(folio):
+            folio.referenced, folio.accesses = False, 0
+            folio.workingset &= self.edition != "v6.12"
+            self.move(folio, oldest + 1, at_tail=self.edition == "v6.12")
+            return True
+        if self.edition == "v7.0" and kind == self.FILE and folio.dirty:
+            self.move(folio, oldest + 1)
+            return True
+        return False
+
+    def check_references(self, folio: Folio, referenced: int, vm_flags: int) -> str:
+        """``folio_check_references()`` of 7.x."""
+        if vm_flags & _core.VMA_LOCKED:
+            return "activate"
+        if not referenced:
+            return "reclaim"
+        executable = bool(vm_flags & _core.VMA_EXEC) and not folio.swapbacked
+        if folio.referenced or folio.workingset:
+            if self.edition == "v7.0" or self.refs(folio) > 1:
+                folio.referenced, folio.accesses, folio.workingset = False, 0, True
+            else:
+                self.mark_accessed(folio)
+            return "activate"
+        if self.edition == "v7.3" and executable:
+            folio.referenced, folio.accesses, folio.workingset = False, 0, True
+            return "activate"
+        folio.referenced, folio.accesses = True, 0
+        return "keep"
+
+    def put_back(self, outcomes: list[tuple[int, str]], first: bool) -> list[int]:
+        """Put what was not freed back on the lists; return what is tried once more, the first time."""
+        retry = []
+        for index, outcome in outcomes:
+            folio = self.kernel.folio(index)
+            if outcome in ("dropped", "freed") or folio.freed or not folio.evictable:
+                continue
+            if (
+                first
+                and not (folio.active or folio.mapcount > 0 or folio.dirty)
+                and not (self.edition == "v6.12" and (folio.referenced or folio.locked))
+            ):
+                retry.append(index)
+                continue
+            self.rotate(folio)
+            self.add(folio)
+        return retry
+
+    def rotate(self, folio: Folio) -> None:
+        """Mark a rejected folio active where it would come back to the oldest generation, or always (6.12)."""
+        if self.edition != "v6.12":
+            if self.seq_of_addition(folio) == self.min_seq[self.type_of(folio)]:
+                folio.referenced, folio.accesses, folio.active = False, 0, True
+        elif folio.dirty and folio.kind == "file" and folio.mapcount <= 0:  # unmapped: PG_reclaim is set
+            folio.referenced |= folio.workingset
+        else:
+            folio.referenced, folio.accesses, folio.workingset, folio.active = False, 0, False, True
+
+    # Look-around and ageing (sections 9.6 and 9.7).
+
+    def look_around(self, folio: Folio, vma: Vma, walk: Walk, nr: int) -> bool:
+        """Test nr entries; if any was young, look for young entries around them: ``lru_gen_look_around()``."""
+        record = self.record
+        record.count("look_arounds")
+        record.looked_around[nr] += 1
+        record.trace.append(("young", walk.vpn, nr))
+        if not vma.tables.test_and_clear_young_ptes(walk.table, walk.slot, nr, flush=False):
+            return False
+        record.count("look_arounds_young")
+        first = walk.table * vma.tables.ptrs_per_pte
+        start, end = max(first, vma.start), min(first + vma.tables.ptrs_per_pte, vma.end)
+        if end - start == 1:
+            return True
+        if end - start > MIN_LRU_BATCH:
+            half = MIN_LRU_BATCH // 2
+            if walk.vpn - start < half:
+                end = start + MIN_LRU_BATCH
+            elif end - walk.vpn < half:
+                start = end - MIN_LRU_BATCH
+            else:
+                start, end = walk.vpn - half, walk.vpn + half
+        self.clear_young_entries(vma, walk.table, start, end, folio)
+        return True
+
+    def clear_young_entries(self, vma: Vma, table: int, start: int, end: int, under_test: Folio | None) -> None:
+        """Clear young of the entries from start to end of a table, and mark or promote their folios.
+
+        With a folio under test the entries are a look-around's window, else a part of a page-table walk.
+        """
+        events = "window" if under_test else "aging"
+        young_events = "" if under_test else "aging_"
+        tables, record = vma.tables, self.record
+        base = table * tables.ptrs_per_pte
+        last: Folio | None = None
+        dirty = False
+        vpn = start
+        while vpn < end:
+            pte = tables.ptep_get(table, vpn - base, events)
+            if under_test:
+                record.count("window_young_ptes", int(pte.present and pte.young))
+            folio = self._young_folio(pte, under_test)
+            nr = 1
+            if folio is None:
+                vpn += 1
+                continue
+            if self.batched and folio.large:
+                record.count("batch_scans")
+                limit = min(end - vpn, folio.nr_pages - folio.page(pte))
+                flags = frozenset(("MERGE_YOUNG_DIRTY",))
+                read = partial(tables.ptep_get, table, reader="batch")
+                nr, pte = _scan(read, vpn - base, pte, limit, flags, tables.cont_ptes, soft_dirty=False)
+            tables.test_and_clear_young_ptes(table, vpn - base, nr, young_events, flush=False)
+            vpn += nr
+            if self.edition == "v6.12":
+                self._update(folio, pte.dirty, vma, events)
+                continue
+            if last is None or last.index != folio.index:
+                record.count(f"{events}_updates")
+                self._update(last, dirty, vma, events)
+                last, dirty = folio, False
+            dirty |= pte.dirty
+        if self.edition != "v6.12":  # walk_update_folio() is called once more than there are runs of one folio
+            record.count(f"{events}_updates")
+            self._update(last, dirty, vma, events)
+
+    def _young_folio(self, pte: Pte, under_test: Folio | None) -> Folio | None:
+        """Return the folio of a young entry if its generation or marks may change."""
+        if not pte.present or pte.special or pte.pfn == _core.ZERO_PFN or not pte.young:
+            return None
+        index = self.kernel.folio_of_pfn.get(pte.pfn)
+        if index is None:
+            return None
+        folio = under_test if under_test and under_test.index == index else self.kernel.folio(index)
+        if self.edition == "v6.12":
+            wanted = under_test is None or not folio.swapbacked or under_test.swapbacked
+            return folio if wanted else None
+        return folio if folio.gen else None
+
+    def _update(self, folio: Folio | None, dirty: bool, vma: Vma, events: str) -> None:
+        """``walk_update_folio()``: mark the folio dirty where an entry was, and mark or promote it."""
+        if folio is None:
+            return
+        swapped = folio.anon and folio.swapbacked and not folio.swapcache
+        if dirty and not folio.dirty and not swapped:
+            folio.mark_dirty(self.record)
+            folio.store_flags()
+        if self.update_gen(folio, vma):
+            self.record.count(f"{events}_promotions")
+
+    def age(self) -> None:
+        """Walk the page tables and begin a new generation: ``try_to_inc_max_seq()``."""
+        self.record.count("ages")
+        self.record.trace.append(("age", self.max_seq, 0))
+        if not self.walked:  # later no mm has run since
+            for index in range(len(self.population.vma_start)):
+                self.walk_vma(self.kernel.vma(index))
+        self.walked = True
+        self.settle_counts()
+        for kind in self.min_seq:
+            if self.nr_gens(kind) == MAX_NR_GENS:
+                self.pass_on(kind)
+        self.max_seq += 1
+
+    def walk_vma(self, vma: Vma) -> None:
+        """Clear young entries of a VMA, table by table."""
+        anon_left_out = bool(vma.flags & _core.VMA_ANON) and self.ANON not in self.evictable_types()
+        if vma.locked or vma.mm.outside_memcg or anon_left_out:
+            return
+        size = vma.tables.ptrs_per_pte
+        young_leaves = 0
+        for table in range(vma.start // size, (vma.end - 1) // size + 1):
+            state = vma.tables.state(table)
+            if state == _core.TABLE_PTE:
+                start, end = max(table * size, vma.start), min((table + 1) * size, vma.end)
+                self.clear_young_entries(vma, table, start, end, None)
+            elif state == _core.TABLE_PMD_LEAF:
+                young_leaves += self.walk_leaf(vma, table)
+        if young_leaves and self.edition != "v6.12":  # as in a table: once more than there are runs of one folio
+            self.record.count("aging_updates", young_leaves + 1)
+
+    def walk_leaf(self, vma: Vma, table: int) -> bool:
+        """Clear young of a PMD leaf, whose folio counts as one entry; return whether it was young."""
+        leaf = vma.tables.get(table, 0)
+        folio = self._young_folio(leaf, None)
+        if folio is None:
+            return False
+        vma.tables.put(table, 0, leaf.clear(_core.PTE_YOUNG))
+        self._update(folio, leaf.dirty, vma, "aging")
+        return True
+
+    def pass_on(self, kind: str) -> None:
+        """Move the oldest generation of a type into the next one, to its tail: ``inc_min_seq()``."""
+        oldest = self.min_seq[kind]
+        if kind in self.evictable_types():
+            lru = self.lists[kind][oldest % MAX_NR_GENS]
+            while lru:
+                folio = self.kernel.folio(lru.pop(0))
+                if folio.gen - 1 == oldest % MAX_NR_GENS:
+                    folio.referenced, folio.accesses = False, 0
+                    self.move(folio, oldest + 1, at_tail=True)
+                else:
+                    self._list(folio, at_tail=True)
+        self.min_seq[kind] += 1
 
 
 # --- single calls, and reclaim of a whole population ----------------------------------------------------------------
@@ -2745,6 +3322,8 @@ def reclaim(
     arch: Arch,
     swap: Swap | None = None,
     max_ptes_none: int | None = None,
+    lru: str = "classic",
+    lru_stats: str = "unflushed",
 ) -> Record:
     """Reclaim from the population's LRU lists as a write to memory.reclaim does.
 
@@ -2757,6 +3336,8 @@ def reclaim(
     max_ptes_none : int, optional
         khugepaged/max_ptes_none: a folio on the queue that is not partially mapped is split if more of its pages hold
         only zeroes. By default as kernels boot: none is.
+    lru, lru_stats : str
+        As for :func:`rmapfast.reclaim`.
 
     Returns
     -------
@@ -2767,7 +3348,8 @@ def reclaim(
     if max_ptes_none is not None:
         kernel.max_ptes_none = max_ptes_none
     kernel.load_lists()
-    kernel.reclaim(operator.index(target_pages))
+    lists: TwoLists | Generations = TwoLists(kernel, lru_stats) if lru == "classic" else Generations(kernel)
+    memory_reclaim(kernel, lists, operator.index(target_pages))
     kernel.store_lists()
     kernel.record.ret = kernel.record.events["pages_freed"]
     return kernel.record

@@ -53,6 +53,8 @@ class Outcome:
         Swap slots in use at the end less those at the start.
     ret : int or None
         What madvise returned.
+    isolated, looked_around : dict of int to int
+        Isolations by the base pages that they took, and look-arounds by the entries that they tested.
     """
 
     after: Population | None
@@ -62,6 +64,8 @@ class Outcome:
     wall_s: float
     swap_used: int = 0
     ret: int | None = None
+    isolated: dict[int, int] = field(default_factory=dict)
+    looked_around: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,6 +108,12 @@ class Result:
         memory.reclaim.
     swap_used : int
         Swap slots in use at the end less those at the start.
+    lru : {'classic', 'mglru'}
+        Which lists the kernel kept.
+    isolated : dict of int to int
+        Isolations (from the inactive list, or from the oldest generation) by the base pages that they took.
+    looked_around : dict of int to int
+        Look-arounds of MGLRU by the entries that they tested.
 
     Examples
     --------
@@ -132,6 +142,9 @@ class Result:
     source: str = field(default="", compare=False)
     ret: int | None = None
     swap_used: int = 0
+    lru: str = "classic"
+    isolated: dict[int, int] = field(default_factory=dict)
+    looked_around: dict[int, int] = field(default_factory=dict)
 
     @property
     def policy_name(self) -> str:
@@ -263,6 +276,7 @@ class Result:
             "policy": self.policy_name,
             "arch": self.arch.name,
             "entry": self.entry,
+            "lru": self.lru,
             "target_pages": self.target_pages,
             "reclaimed_bytes": self.reclaimed_bytes,
             "reclaimed_pages": self.reclaimed_pages,
@@ -272,7 +286,9 @@ class Result:
             "ret": self.ret,
             "events": dict(self.events),
             "referenced_events": {name: count for name, count in self.referenced_events.items() if count},
-            "batch_lengths": {str(nr): count for nr, count in sorted(self.batch_lengths.items())},
+            "batch_lengths": _as_text(self.batch_lengths),
+            "isolated": _as_text(self.isolated),
+            "looked_around": _as_text(self.looked_around),
             **(self.prediction.to_dict() if self.costs else _NO_PRICE),
             "without_price": self.unpriced,
             "simulated_ptes": self.simulated_ptes,
@@ -340,6 +356,10 @@ class Result:
             f"{self.per_page('walk_pte_reads'):.2f} walk reads per page"
             + (f", predicted {self.prediction.value:.4g} {self.prediction.unit}>" if self.costs else ">")
         )
+
+
+def _as_text(lengths: dict[int, int]) -> dict[str, int]:
+    return {str(length): count for length, count in sorted(lengths.items())}
 
 
 def _parameters(preset: Policy | Arch, without: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES, window_folds
+from rmapfast.lru import checked_history
 from rmapfast.support import (
     checked_boolean,
     checked_choice,
@@ -126,6 +127,10 @@ class PopulationSpec:
         VMA flags.
     shared : bool, optional
         VMA flag SHARED; default: for file and shmem.
+    history : str
+        How the folios came to their lists, for MGLRU: steps of :data:`rmapfast.lru.HISTORY` in order, such as
+        ``"written,populated,cleared"``. By default file and shmem folios were written, anonymous ones faulted in, and
+        lazyfree ones freed after that.
     seed : int
         0 to 2^64 - 1.
 
@@ -174,6 +179,7 @@ class PopulationSpec:
     exec: bool = False
     droppable: bool = False
     shared: bool | None = None
+    history: str = ""
     seed: int = 0
     mix: dict[int, Fraction] = field(init=False, repr=False, compare=False)
     every: int = field(init=False, repr=False, compare=False)
@@ -201,6 +207,7 @@ class PopulationSpec:
             raise ValueError(
                 f"sharing: expected less than 2^31 mappings of a folio, got {self.sharing} and external {self.external}"
             )
+        used["history"] = ",".join(checked_history(self.history))
         used["fault_around"] = self.fault_around
         if self.fault_around != "folio":
             window = parse_size(self.fault_around, "fault_around")

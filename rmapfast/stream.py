@@ -36,7 +36,7 @@ _FILE_LRU = ("file", "lazyfree")
 
 
 class ActiveList(Exception):
-    """The inactive list does not meet the target. The loop would need the active list, which a stream does not have."""
+    """The loop turns to the active list, which a stream does not have."""
 
 
 class Visited(NamedTuple):
@@ -195,7 +195,7 @@ def reclaim_stream(
     with nullcontext() if alone else opened(executor, threads if executor is None else workers) as pool:
         number = 0
         while loop.goes_on():
-            if not loop.lists[0]:
+            if loop.turns_to_active():
                 raise ActiveList
             number += 1
             tasks = (Shard(first, min(first + SHARD, spec.pages), number) for first in range(0, spec.pages, SHARD))
@@ -208,11 +208,19 @@ def reclaim_stream(
                 total.add(visited)
                 if progress:
                     progress(loop.freed_pages)
-                if loop.ended:
+                if not loop.goes_on() or loop.turns_to_active():
                     break
     swap_used = 0 if spec.kind in _FILE_LRU else loop.freed_pages
     wall_s = time.perf_counter() - start
-    return Outcome(None, total.events + loop.events, total.referenced, total.lengths, wall_s, swap_used=swap_used)
+    return Outcome(
+        None,
+        total.events + loop.events,
+        total.referenced,
+        total.lengths,
+        wall_s,
+        swap_used=swap_used,
+        isolated=loop.isolated,
+    )
 
 
 class _Total:

@@ -21,9 +21,19 @@ from rmapfast import editions, pte
 from rmapfast.cli import main
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.population import ARRAYS
-from rmapfast.verify import capture_lines, directory_lines, replay_captures, replay_counts, replay_directory, vectors
+from rmapfast.verify import (
+    capture_lines,
+    directory_lines,
+    replay_captures,
+    replay_counts,
+    replay_directory,
+    replay_sequences,
+    vectors,
+)
+from rmapfast.verify.counts import TABLES, TOLERANCES
 
 DATA = Path(__file__).resolve().parent / "data"
+MGLRU = DATA.parent.parent / "validation" / "data" / "measured-mglru.toml"
 SAMPLE = DATA / "conformance"
 SHARED = shared.DATA
 FILES = ("unmap_vectors.jsonl.gz", "batch_vectors.jsonl.gz", "referenced_vectors.jsonl.gz")
@@ -422,16 +432,62 @@ def test_damaged_cases(changed_case, tmp_path):
 
 def test_counts():
     found = replay_counts(DATA / "counts.toml")
-    assert [count for count in found if count.agrees is False] == []
+    assert [count for count in found if not count.agrees] == []
     rows = tomllib.loads((DATA / "counts.toml").read_text())["counts"]
     assert {count.row for count in found} == set(rows)
-    # Only the number of flushes at order 4 is no prediction; its record says so.
-    open_rows = {(count.row, count.what) for count in found if count.agrees is None}
-    assert open_rows == {("arch_tlbbatch_flush_x86", "order_4 A"), ("arch_tlbbatch_flush_x86", "order_4 B")}
     walks = {count.row: count for count in found if count.what == "pvmw"}
     for name, row in rows.items():
         if "pvmw" in row:
             assert walks[name].recorded == walks[name].model == row["pvmw"]
+    flushes = {count.what: count.model for count in found if count.row == "arch_tlbbatch_flush_x86"}
+    assert flushes == {"order_4 A": 448, "order_4 B": 448, "order_9 A": 26, "order_9 B": 26}
+
+
+@pytest.mark.parametrize("engine", ["c", "reference"])
+def test_counts_of_whole_reclaims(engine):
+    """MGLRU and the classic LRU of recorded kernels. What differs is what the recordings name as foreign."""
+    found = replay_counts(MGLRU, engine)
+    assert [count for count in found if not count.agrees] == []
+    document = tomllib.loads(MGLRU.read_text())
+    recorded = {table: {(row, what) for row in document[table] for what in document[table][row]} for table in TABLES}
+    assert len(found) == sum(map(len, recorded.values()))
+    assert {(count.row, count.what) for count in found} == set.union(*recorded.values())
+    foreign = [count for count in found if count.recorded != count.model]
+    assert {count.note for count in foreign} <= set(TOLERANCES.values())
+    # Nothing but removals at the exit of a shell is foreign where no entry is young, and nothing is swapped.
+    assert {count.what for count in foreign if "young" not in count.row and "swap" not in count.row} <= {
+        "rr",
+        "nr",
+        "stp",
+    }
+
+
+@pytest.mark.parametrize("engine", ["c", "reference"])
+def test_sequences_of_isolations(engine):
+    found = replay_sequences(MGLRU, engine)
+    assert [one.row for one in found if not one.agrees] == []
+    document = tomllib.loads(MGLRU.read_text())
+    recorded = [len(rounds) for table in ("isolations", "classic_isolations") for rounds in document[table].values()]
+    assert [len(one.recorded) for one in found] == recorded
+    # One recorded sequence has the same isolations, but two of them in another pass.
+    assert [one.row for one in found if not one.passes_agree] == ["x86_612_order_4_young"]
+
+
+def test_a_wrong_isolation_is_found(tmp_path):
+    path = tmp_path / "sequences.toml"
+    lines = tomllib.loads(MGLRU.read_text())["isolations"]["x86_72_order_9"]
+    for wrong in (lines[:-1], [*lines[:-1], lines[-1].replace("1,512,512", "2,512,512")], ["1 | 12: x"], 3):
+        path.write_text(f"[isolations]\nx86_72_order_9 = {json.dumps(wrong)}\n")
+        found = replay_sequences(path)
+        assert [one.agrees for one in found] == [False]
+    assert found[0].problem
+    path.write_text(f"[isolations]\nx86_72_order_9 = {json.dumps(lines)}\nx86_72_order = []\n")
+    assert [one.agrees for one in replay_sequences(path)] == [True, False]
+
+
+@pytest.mark.shared
+def test_lists_are_those_recorded():
+    assert MGLRU.read_text() == (SHARED / "measured-mglru.toml").read_text()
 
 
 @pytest.mark.shared
@@ -441,44 +497,62 @@ def test_counts_are_those_recorded():
 
 
 @pytest.mark.parametrize(
-    ("row", "key", "change"),
+    ("file", "row", "key", "change"),
     [
-        ("x86_72_order_4", "pvmw", 1),
-        ("x86_612_order_4", "pvmw", -1),
-        ("x86_73_order_4_uffd_wp", "rr", -3),
-        ("x86_72_order_9", "rr", 5),
+        ("counts.toml", "x86_72_order_4", "pvmw", 1),
+        ("counts.toml", "x86_612_order_4", "pvmw", -1),
+        ("counts.toml", "x86_73_order_4_uffd_wp", "rr", -3),
+        ("counts.toml", "x86_72_order_9", "rr", 5),
+        ("measured-mglru.toml", "x86_72_order_4", "sfl", 1),
+        ("measured-mglru.toml", "x86_72_order_4_young", "fr", 5),
+        ("measured-mglru.toml", "x86_72_order_4_young", "young_ptes", 1),
+        ("measured-mglru.toml", "x86_612_order_0", "passes", -1),
     ],
 )
-def test_counts_can_fail(tmp_path, row, key, change):
-    rows = tomllib.loads((DATA / "counts.toml").read_text())["counts"]
-    values = rows[row] | {key: rows[row][key] + change}
+def test_counts_can_fail(tmp_path, file, row, key, change):
+    rows = tomllib.loads((MGLRU if file == MGLRU.name else DATA / file).read_text())["counts"]
+    values = {name: value for name, value in rows[row].items() if not isinstance(value, dict)}
+    values[key] += change
     path = tmp_path / "counts.toml"
     path.write_text(f"[counts]\n{row} = {{ {', '.join(f'{name} = {value}' for name, value in values.items())} }}\n")
-    assert [count.what for count in replay_counts(path) if count.agrees is False] == [key]
+    assert [count.what for count in replay_counts(path) if not count.agrees] == [key]
 
 
-BAD_COUNTS = [
-    "counts = ",
-    "counts = 3",
-    "[other]\na = 1",
-    "[counts]\nx86_99_order_0 = { tuo = 1 }",
-    "[counts]\nx86_72_order_0 = 3",
-    "[counts]\nx86_72_order_0 = { tuo = 1, fr = 1 }",
-    '[counts]\nx86_72_order_0 = { tuo = "a", fr = 1, pvmw = 1, rr = 1 }',
-    "[counts]\nx86_72_order_0 = { tuo = -1, fr = 1, pvmw = 1, rr = 1 }",
-    "[counts]\nx86_72_order_99 = { tuo = 1, fr = 1, pvmw = 1, rr = 1 }",
-    "[counts]\narch_tlbbatch_flush_x86 = { order_4 = 3 }",
-    "\0",
-]
+BAD_FILES = ["counts = ", "counts = 3", "[other]\na = 1", "\0"]
 
 
-@pytest.mark.parametrize("text", BAD_COUNTS)
-def test_bad_counts(tmp_path, capsys, text):
+@pytest.mark.parametrize("text", BAD_FILES)
+def test_bad_files_of_counts(tmp_path, capsys, text):
     path = tmp_path / "counts.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         replay_counts(path)
     assert_refused(capsys, ["conformance", "--counts", str(path)], str(path))
+
+
+BAD_ROWS = [
+    "x86_99_order_0 = { tuo = 1 }",
+    "x86_72_order_0_loud = { tuo = 1, fr = 1, pvmw = 1, rr = 1 }",
+    "x86_72_order_0 = 3",
+    "x86_72_order_0 = { tuo = 1, fr = 1 }",
+    'x86_72_order_0 = { tuo = "a", fr = 1, pvmw = 1, rr = 1 }',
+    "x86_72_order_0 = { tuo = -1, fr = 1, pvmw = 1, rr = 1 }",
+    "x86_72_order_99 = { tuo = 1, fr = 1, pvmw = 1, rr = 1 }",
+    "x86_72_order_0 = { sfl = 1, what = 1 }",
+    "arch_tlbbatch_flush_x86 = { order_4 = 3 }",
+    "arch_tlbbatch_flush_x86 = { order_4 = { D = 3 } }",
+]
+
+
+@pytest.mark.parametrize("row", BAD_ROWS)
+def test_a_row_that_cannot_be_read_fails_alone(tmp_path, capsys, row):
+    path = tmp_path / "counts.toml"
+    path.write_text(f"[counts]\n{row}\nx86_72_order_9 = {{ tuo = 26, fr = 53, pvmw = 79, rr = 29 }}\n")
+    bad, *good = replay_counts(path)
+    assert (bad.agrees, bad.what, [count.agrees for count in good]) == (False, "row", [True, True])
+    assert main(["conformance", "--counts", str(path)]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert "cannot be read: " in out[1] and out[-1] == "2 passed, 1 failed"
 
 
 # Bad vectors

@@ -16,6 +16,7 @@ from rmapfast import cost
 from rmapfast.calibration import Rows
 from rmapfast.cost import Cost
 from validation import rows as _rows
+from validation.lists import mglru_rows
 from validation.problem import Parameter, Problem, own, weights
 from validation.rows import Row
 
@@ -34,7 +35,8 @@ PAGE = {"page_mapcount_atomics": 8.5, "ptes_cleared": 24.5}
 JOINT = (("batch_pte_reads", "ptes_cleared"), ("batches", "ref_puts", "rss_updates"))
 
 CALLS = ("unmap_calls", "referenced_calls", "walk_yields", "walk_slots", "batch_scans", "folio_mapcount_atomics")
-YOUNG = ("young_tests", "young_clears")
+# A young test takes what it takes, whoever asks.
+YOUNG_TEST = {"young_tests": 1.0, "aging_young_tests": 1.0}
 # The reclaim loop around the unmap.
 LOOP = (
     "shrink_calls",
@@ -48,14 +50,23 @@ LOOP = (
     "pages_freed",
     "pages_scanned",
 )
+# MGLRU: the look-around beside the young tests, its window, and the page-table walk of ageing.
+MGLRU = (
+    *("look_arounds", "window_pte_reads", "window_young_ptes", "aging_pte_reads", "aging_updates"),
+    *("folios_from_generations", "folios_sorted"),
+)
+# How far their costs vary from one design to the next: ages, windows and walks depend on how a run came about.
+MGLRU_SPREAD = 0.5
 CONTPTE = ("batch_pte_reads", "raw_pte_loads", "contpte_unfolds", "tlbi_range_ops")
 
 # Where the first level starts, in instructions: round figures of the smallest and best measured build, x86-64 with a
 # small config. What they decide in the end is little, as rows of several builds decide each.
 START = {
     **dict(zip(CALLS, (430.0, 470.0, 76.0, 13.0, 47.0, 41.0), strict=True)),
-    **dict(zip(YOUNG, (32.0, 10.0), strict=True)),
+    "young_tests": 32.0,
+    "young_clears": 10.0,
     **dict(zip(LOOP, (170.0, 1600.0, 5000.0, 1050.0, 500.0, 1000.0, 550.0, 50.0, 30.0, 20.0), strict=True)),
+    **dict(zip(MGLRU, (60.0, 50.0, 25.0, 60.0, 100.0, 350.0, 500.0), strict=True)),
     **dict(zip(CONTPTE, (25.0, 8.0, 500.0, 100.0), strict=True)),
     "pmds_cleared": 500.0,
 }
@@ -92,7 +103,7 @@ class Builds:
     @classmethod
     def measured(cls) -> Builds:
         """All rows that were measured."""
-        found = [*_rows.vm_rows(), *_rows.arch_rows()]
+        found = [*_rows.vm_rows(), *_rows.arch_rows(), *mglru_rows()]
         return cls({name: tuple(row for row in found if row.vector == name) for name in BUILDS})
 
     def without(self, name: str, design: str) -> Builds:
@@ -131,6 +142,7 @@ class Builds:
             prior_weight=tuple(weight),
             joint=JOINT,
             known=known,
+            spread=dict.fromkeys((*MGLRU, *(event for event in YOUNG_TEST if event.startswith("aging"))), MGLRU_SPREAD),
         )
 
     def _system(self, name: str) -> Rows:
@@ -162,7 +174,7 @@ def _family(name: str) -> str:
 
 def _parameters() -> list[Parameter]:
     """The parameters of all builds."""
-    return [*own(*CALLS, *YOUNG), STEP, PAGE, *own(*LOOP, "pmds_cleared", *CONTPTE)]
+    return [*own(*CALLS), YOUNG_TEST, *own("young_clears"), STEP, PAGE, *own(*LOOP, *MGLRU, "pmds_cleared", *CONTPTE)]
 
 
 def _has(family: str, shared: Parameter) -> bool:
@@ -176,8 +188,8 @@ def _prior() -> np.ndarray:
 
 def _speed(system: Rows, costs: np.ndarray) -> float:
     """How much a build takes as a whole, relative to costs of another."""
-    predicted = system.relative @ costs
-    return float(predicted @ system.wanted / (predicted @ predicted)) if len(predicted) else 1.0
+    predicted, weights = system.relative @ costs, system.weights**2
+    return float((weights * predicted) @ system.wanted / ((weights * predicted) @ predicted)) if len(predicted) else 1.0
 
 
 def _common(systems: Sequence[Rows], prior: np.ndarray, weight: float) -> np.ndarray:
@@ -186,10 +198,9 @@ def _common(systems: Sequence[Rows], prior: np.ndarray, weight: float) -> np.nda
     found = prior
     # Costs and speeds are found in turns; they settle within a few.
     for _ in range(5):
-        parts = [(_speed(system, found) * system.relative, system.wanted) for system in systems]
-        relative, wanted = (np.concatenate(part) for part in zip(*parts, strict=True))
-        rows = Rows(
-            relative, np.ones(len(wanted)), given=1 - wanted, prior=prior, prior_weight=weights(chosen, VAGUE, weight)
-        )
+        parts = [(_speed(system, found) * system.relative, system.wanted, system.weights) for system in systems]
+        relative, wanted, of_rows = (np.concatenate(part) for part in zip(*parts, strict=True))
+        expects = {"prior": prior, "prior_weight": weights(chosen, VAGUE, weight)}
+        rows = Rows(relative, np.ones(len(wanted)), given=1 - wanted, weights=of_rows, **expects)
         found = rows.fit().parameters
     return found

@@ -20,6 +20,8 @@ from rmapfast.flags import FolioFlag, MmFlag, TableState
 DATA = Path(__file__).resolve().parent / "data"
 
 MIB = 1 << 20
+# Weight of a row under MGLRU, whose scatter is three times that of the others.
+MGLRU_WEIGHT = 0.3
 # Builds of one source: unchanged, with file folios unmapped per page, and with the young check per page too.
 _A = _policy.get("v7.2")
 _B = _A.replace(name="v7.2, file per page", file=False)
@@ -76,6 +78,16 @@ class Row:
         return self.name.rsplit(" ", 1)[0].removeprefix("file_") if self.unit == "instructions" else self._ns_design
 
     @property
+    def lists(self) -> str:
+        """Which LRU the kernel had: ``classic`` or ``mglru``."""
+        return "mglru" if self.file == "measured-mglru.toml" else "classic"
+
+    @property
+    def weight(self) -> float:
+        """Of the relative error in a fit. In which order runs under MGLRU were made is not known for all."""
+        return MGLRU_WEIGHT if self.lists == "mglru" else 1.0
+
+    @property
     def unit(self) -> str:
         """Of the figure."""
         return "ns" if self.kind == "ns" else "instructions"
@@ -105,7 +117,8 @@ def _per_page(population, policy, arch, target_pages: int) -> np.ndarray:
     return result.events.counts / result.reclaimed_pages
 
 
-def _without(counts: np.ndarray, *events: str) -> np.ndarray:
+def without(counts: np.ndarray, *events: str) -> np.ndarray:
+    """Return the counts without those of some events."""
     counts = counts.copy()
     counts[[EVENT_NAMES.index(event) for event in events]] = 0
     return counts
@@ -129,7 +142,7 @@ def _shrink(policy, arch, order: int, mib: int, reclaimed_mib: int) -> np.ndarra
     """Events of a reclaim inside shrink_folio_list: without the active list, isolation and scan control."""
     population = _mapping(arch, order, mib * MIB // arch.page_size)
     counts = _per_page(population, policy, arch, reclaimed_mib * MIB // arch.page_size)
-    return _without(counts, "isolation_calls", "pages_scanned", "priority_passes", "reclaim_rounds")
+    return without(counts, "isolation_calls", "pages_scanned", "priority_passes", "reclaim_rounds")
 
 
 def _calls(policy, arch, order: int, **options) -> dict[str, np.ndarray]:
@@ -345,7 +358,7 @@ def ns_rows() -> list[Row]:
     def add(section, name, order, population):
         lowest, _, highest = data_of[name]
         # The mapping process slept, and a CPU that runs nothing of the mm is not signalled.
-        counts = _without(_per_page(population, policy, arch, population.nr_pages * 4 // 5), "ipis")
+        counts = without(_per_page(population, policy, arch, population.nr_pages * 4 // 5), "ipis")
         if not section.startswith("seed"):
             # Lowering memory.limit_in_bytes asks for 32 pages at a time: each isolation is a round of its own.
             counts[EVENT_NAMES.index("reclaim_rounds")] = counts[EVENT_NAMES.index("isolation_calls")]

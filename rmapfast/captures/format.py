@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.layout import MAX_PAGES, ranges, sorted_unique
+from rmapfast.lru import LRUS
 
 FORMAT = "rle3"
 # The arrays of a file.
@@ -157,6 +158,8 @@ class Capture:
             value = meta.get(key, 12 if key == "page_shift" else None)
             if type(value) is not int or not low <= value <= high:
                 raise self.error(f"meta: expected {key} from {low} to {high}, got {value!r}")
+        if meta.get("lru") not in (None, *LRUS):
+            raise self.error(f"meta: expected lru as one of {', '.join(LRUS)}, got {meta['lru']!r}")
         text = meta.get("vma_text")
         fields = ("perms", "name", "flags")
         if not isinstance(text, list) or not all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,20 @@ class Vma:
     flags: str = ""
     smaps_kb: dict[str, int] = field(default_factory=dict)
     huge_unknown: int = 0
+
+
+# What says whether the running kernel keeps its folios in generations; its lowest bit is set then.
+LRU_GEN_ENABLED = Path("/sys/kernel/mm/lru_gen/enabled")
+
+
+def running_lru() -> str | None:
+    """Return which LRU the running kernel has, ``classic`` or ``mglru``; None if that cannot be read."""
+    try:
+        return "mglru" if int(LRU_GEN_ENABLED.read_text(), 16) & 1 else "classic"
+    except FileNotFoundError:  # it was built without the other one
+        return "classic" if LRU_GEN_ENABLED.parent.parent.is_dir() else None
+    except (OSError, ValueError):
+        return None
 
 
 class Region(NamedTuple):
@@ -129,6 +144,7 @@ class Image:
             "format": FORMAT,
             "kernel": platform.release(),
             "machine": platform.machine(),
+            "lru": running_lru(),
             "page_shift": self.page_shift,
             "npages": self.pages,
             "npresent": self.present,

@@ -142,11 +142,15 @@ def population_arrays(
     if assumed.cont and arch.cont_ptes > 1:
         _fold_vmas(ptes, vmas, folio, arch, str(captures[0].meta.get("kernel")), notes)
     hashes = [capture.input_hash for capture in captures]
+    lru = _lru_of(captures)
+    if lru is None:
+        notes["lru_lists"] = "not recorded which LRU the kernel has: the classic one unless another is asked for"
     return dict(
         ptrs_per_pte=arch.ptrs_per_pte,
         cont_ptes=arch.cont_ptes,
         arch=arch,
         page_shift=arch.page_shift,
+        lru=lru,
         assumptions=notes | assumed.describe(arch),
         source=", ".join(os.path.basename(capture.path) for capture in captures),
         input_hash=hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
@@ -178,6 +182,15 @@ def _check_arch(captures: list[Capture], arch: str | Arch | None) -> Arch:
                 f"pages of 2^{capture.page_shift} bytes do not fit arch {arch.name} (2^{arch.page_shift})"
             )
     return arch
+
+
+def _lru_of(captures: list[Capture]) -> str | None:
+    """Return which LRU the kernel of the captures had; None if they do not say. Raise CaptureError if they differ."""
+    found: str | None = captures[0].meta.get("lru")
+    for capture in captures:
+        if capture.meta.get("lru") != found:
+            raise capture.error(f"lru: {capture.meta.get('lru')} contradicts {found} of {captures[0].path}")
+    return found
 
 
 # VMAs and pieces

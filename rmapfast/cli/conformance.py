@@ -16,6 +16,8 @@ from rmapfast.verify import (
     directory_lines,
     replay_counts,
     replay_directory,
+    replay_sequences,
+    sequence_lines,
 )
 
 
@@ -30,12 +32,19 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "--counts", action="append", metavar="TOML", default=[], help="call counts of real kernels ([counts])"
     )
+    verb.add_argument(
+        "--sequences",
+        action="append",
+        metavar="TOML",
+        default=[],
+        help="what real kernels isolated, entry by entry ([isolations])",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
-    if not (arguments.files or arguments.live or arguments.counts):
-        raise ValueError("FILE: nothing to replay; give vectors, --live DIR or --counts TOML")
+    if not (arguments.files or arguments.live or arguments.counts or arguments.sequences):
+        raise ValueError("FILE: nothing to replay; give vectors, --live DIR, --counts TOML or --sequences TOML")
     progress, ok = Progress(), True
     totals: list[tuple[int, int]] = []
     documents: dict[str, Any] = {}
@@ -61,10 +70,21 @@ def run(arguments: argparse.Namespace) -> int:
         documents.setdefault("live", []).extend(dataclasses.asdict(case) | {"agrees": case.agrees} for case in cases)
         lines += [directory, *directory_lines(recorded, named)]
     for path in arguments.counts:
-        counts = replay_counts(path)
-        ok &= all(count.agrees is not False for count in counts)
+        counts = replay_counts(path, arguments.engine)
+        agreed = sum(count.agrees for count in counts)
+        ok &= agreed == len(counts)
+        totals.append((agreed, len(counts) - agreed))
         documents.setdefault("counts", []).extend(dataclasses.asdict(count) for count in counts)
         lines += [path, *count_lines(counts)]
+    for path in arguments.sequences:
+        sequences = replay_sequences(path, arguments.engine)
+        agreed = sum(one.agrees for one in sequences)
+        ok &= agreed == len(sequences)
+        totals.append((agreed, len(sequences) - agreed))
+        documents.setdefault("sequences", []).extend(
+            dataclasses.asdict(one) | {"agrees": one.agrees, "passes_agree": one.passes_agree} for one in sequences
+        )
+        lines += [path, *sequence_lines(sequences)]
     if len(totals) > 1:
         passed, failed = map(sum, zip(*totals, strict=True))
         lines += ["in all", f"{passed} passed, {failed} failed"]

@@ -43,11 +43,9 @@ def _arches() -> _List:
 
 
 def _policies() -> _List:
-    presets, aliases = rf.policy.PRESETS, rf.policy.ALIASES
+    presets = rf.policy.PRESETS
     document = {name: dataclasses.asdict(policy) for name, policy in presets.items()}
-    lines = [line for name, policy in presets.items() for line in hanging(name, 12, policy.doc)]
-    lines += [f"{name:<12} = {target}" for name, target in aliases.items()]
-    return document | {alias: document[target] | {"name": alias} for alias, target in aliases.items()}, lines
+    return document, [line for name, policy in presets.items() for line in hanging(name, 12, policy.doc)]
 
 
 def _events() -> _List:

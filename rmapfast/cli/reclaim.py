@@ -19,7 +19,8 @@ from rmapfast.cli.shared import (
     with_pages,
 )
 from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES, MadviseCall
-from rmapfast.loop import ENGINES, SEED_TARGET, target_bytes
+from rmapfast.loop import ENGINES, SEED_TARGET, ReclaimOptions, target_bytes
+from rmapfast.lru import HISTORY, LRU_STATS, LRUS
 from rmapfast.support import check_writable
 
 
@@ -51,6 +52,7 @@ _DESCRIBED: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "mlocked": (float, "RATE", "share of the folios that are mlocked (0)"),
     "folio_dirty": (float, "RATE", "share of the folios that are marked dirty (0)"),
     "external": (int, "N", "further mappings of each page, by processes outside (0)"),
+    "history": (str, "STEP,...", f"what happened to the folios before, for MGLRU: {', '.join(HISTORY)}"),
     "fault_around": (
         str,
         "SIZE",
@@ -128,6 +130,17 @@ def add(verbs: Verbs) -> None:
     )
     how.add_argument("--no-swap", action="store_true", help="there is no swap space")
     how.add_argument(
+        "--lru",
+        choices=LRUS,
+        help="the lists that memory.reclaim takes folios from: the classic two, or generations (of a capture: its "
+        "kernel's, else classic)",
+    )
+    how.add_argument(
+        "--lru-stats",
+        choices=LRU_STATS,
+        help="with the classic LRU: whether the statistics that deactivation goes by show the lists (unflushed)",
+    )
+    how.add_argument(
         "--engine",
         choices=ENGINES,
         default="c",
@@ -166,12 +179,23 @@ def _madvise_call(arguments: argparse.Namespace) -> MadviseCall | None:
         if arguments.entry == "pageout" and arguments.target is not None:
             raise ValueError("--target: not with --entry pageout, which takes all that is mapped; --range takes a part")
         return None
-    for name, value in (("--target", arguments.target), ("--threads", arguments.threads)):
+    for name, value in (
+        ("--target", arguments.target),
+        ("--threads", arguments.threads),
+        ("--lru", arguments.lru),
+        ("--lru-stats", arguments.lru_stats),
+    ):
         if value is not None:
             raise ValueError(f"{name}: not with a madvise call")
     return MadviseCall(
         _CALLS[arguments.entry], arguments.range, process=arguments.process or 0, owner=arguments.caller == "owner"
     )
+
+
+def _reclaim_options(arguments: argparse.Namespace) -> ReclaimOptions:
+    """Return the options that a madvise call does not have."""
+    options: ReclaimOptions = {"entry": arguments.entry, "threads": arguments.threads, "lru": arguments.lru}
+    return options if arguments.lru_stats is None else {**options, "lru_stats": arguments.lru_stats}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -216,7 +240,7 @@ def run(arguments: argparse.Namespace) -> int:
         policies=names(arguments.policy, SEED_POLICIES),
         arches=arches,
         call=call,
-        **({} if call is not None else {"entry": arguments.entry, "threads": arguments.threads}),
+        **({} if call is not None else _reclaim_options(arguments)),
         swap=False if arguments.no_swap else True if arguments.swap is None else arguments.swap,
         engine=arguments.engine,
         progress=lambda label, freed: progress(f"{label}: {freed} pages reclaimed"),

@@ -11,6 +11,7 @@ from typing import Any
 from rmapfast._version import __version__
 from rmapfast.comparison import Comparison, MadviseCall
 from rmapfast.loop import MADVISE_ACTIONS, reclaim
+from rmapfast.lru import LRU_STATS
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.saved.changed import Difference, differences, run_differences
@@ -141,6 +142,8 @@ def _again(run: Result, saved: Comparison) -> Result:
         return MadviseCall.again(arguments)(made, **options)
     if "max_ptes_none" in arguments:
         options["max_ptes_none"] = arguments["max_ptes_none"]
+    if run.entry == "memory.reclaim":
+        options |= {"lru": run.lru, "lru_stats": arguments.get("lru_stats", LRU_STATS[0])}
     return reclaim(population, run.target_pages << run.arch.page_shift, entry=run.entry, **options)
 
 

@@ -12,9 +12,10 @@ from rmapfast.arch import Arch
 from rmapfast.comparison import Comparison
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES, Events
+from rmapfast.lru import LRUS
 from rmapfast.policy import Policy
 from rmapfast.result import Result
-from rmapfast.support import JsonObject, closest, json_text, read_json, write_atomically
+from rmapfast.support import JsonObject, checked_choice, closest, json_text, read_json, write_atomically
 from rmapfast.sweeps import Sweep, load_document, load_file
 
 _Preset = TypeVar("_Preset", Arch, Policy)
@@ -95,9 +96,6 @@ def _run(
     found: JsonObject, population: dict[str, Any], provenance: dict[str, Any], vectors: dict[str, CostVector]
 ) -> Result:
     parameters = found.get("policy_parameters", dict, type(None))
-    lengths = found.counts("batch_lengths")
-    if not all(nr.isascii() and nr.isdigit() and len(nr) < 20 for nr in lengths):
-        raise ValueError(f"{found.where}batch_lengths: expected lengths as keys, got {', '.join(map(repr, lengths))}")
     costs = _costs(found, vectors)
     policy: Policy | str = found.text("policy")
     if parameters is not None:
@@ -114,7 +112,7 @@ def _run(
         reclaimed_pages=found.count("reclaimed_pages"),
         events=_events(found, "events"),
         referenced_events=_events(found, "referenced_events", sparse=True),
-        batch_lengths={int(nr): count for nr, count in lengths.items()},
+        batch_lengths=_lengths(found, "batch_lengths"),
         wall_s=found.seconds("wall_s"),
         provenance=_provenance(found) if "provenance" in found else provenance,
         peak_rss_bytes=found.get("peak_rss_bytes", int, type(None)),
@@ -122,7 +120,18 @@ def _run(
         # Files that were saved before madvise was there have neither.
         ret=found.get("ret", int, type(None)) if "ret" in found else None,
         swap_used=found.get("swap_used", int) if "swap_used" in found else 0,
+        # Nor do those before MGLRU have these.
+        lru=checked_choice(f"{found.where}lru", found.text("lru"), LRUS) if "lru" in found else LRUS[0],
+        isolated=_lengths(found, "isolated") if "isolated" in found else {},
+        looked_around=_lengths(found, "looked_around") if "looked_around" in found else {},
     )
+
+
+def _lengths(found: JsonObject, name: str) -> dict[int, int]:
+    lengths = found.counts(name)
+    if not all(nr.isascii() and nr.isdigit() and len(nr) < 20 for nr in lengths):
+        raise ValueError(f"{found.where}{name}: expected lengths as keys, got {', '.join(map(repr, lengths))}")
+    return {int(nr): count for nr, count in lengths.items()}
 
 
 def _costs(found: JsonObject, vectors: dict[str, CostVector]) -> CostVector | None:

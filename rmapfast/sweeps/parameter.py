@@ -19,6 +19,7 @@ from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES
 from rmapfast.loop import ENGINES, ENTRIES, checked_target
+from rmapfast.lru import LRU_STATS, LRUS
 from rmapfast.policy import Policy
 from rmapfast.spec import KINDS, PopulationSpec, format_orders, parse_orders
 from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, closest, parse_size
@@ -76,8 +77,7 @@ def _checked_policy(value: object) -> str | dict[str, Any]:
     policy = policy_of(value) if isinstance(value, Mapping) else value
     if not isinstance(policy, Policy):
         policy = _policy.get(policy if isinstance(policy, str) else repr(policy))
-    known = policy.name in _policy.PRESETS or policy.name in _policy.ALIASES
-    return policy.name if known and _policy.get(policy.name) == policy else _definition(policy)
+    return policy.name if _policy.PRESETS.get(policy.name) == policy else _definition(policy)
 
 
 def _checked_costs(value: str | os.PathLike[str] | CostVector | Mapping[str, Any]) -> str | dict[str, Any]:
@@ -184,6 +184,8 @@ def parameters() -> dict[str, Parameter]:
         "entry": Parameter(_choice_of("entry", ENTRIES), ""),
         "engine": Parameter(_choice_of("engine", ENGINES), ""),
         "swap": Parameter(_checked_swap, "bytes"),
+        "lru": Parameter(_choice_of("lru", LRUS), ""),
+        "lru_stats": Parameter(_choice_of("lru_stats", LRU_STATS), ""),
         "capture": Parameter(_checked_paths, ""),
     }
     for name in ASSUMPTIONS:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES
 from rmapfast.loop import SEED_TARGET, reclaim
+from rmapfast.lru import LRU_STATS
 from rmapfast.parallel import check_stop
 from rmapfast.policy import Policy
 from rmapfast.population import Population
@@ -90,6 +91,8 @@ def simulate(values: Mapping[str, Any], progress: Callable[[int], None] | None =
         arch=arch,
         entry=values.get("entry", "memory.reclaim"),
         swap=values.get("swap", True),
+        lru=values.get("lru"),
+        lru_stats=values.get("lru_stats", LRU_STATS[0]),
         engine=values.get("engine", "c"),
         progress=progress,
     )

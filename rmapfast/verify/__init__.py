@@ -9,6 +9,7 @@ from rmapfast.verify.invariants import INVARIANTS, UnmapOutcome, judge, unmap_ca
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
 from rmapfast.verify.recorded import RecordedCase, directory_lines, replay_directory, replay_recorded
 from rmapfast.verify.report import CheckReport, PolicyCheck, Violation, check_drawings, check_table
+from rmapfast.verify.sequences import Sequence, replay_sequences, sequence_lines
 from rmapfast.verify.split_judge import SPLIT_INVARIANTS, SplitOutcome, judge_split
 from rmapfast.verify.split_states import SplitState, split_population
 from rmapfast.verify.vectors import ENGINES, ConformanceReport, conformance
@@ -24,6 +25,7 @@ __all__ = [
     "Count",
     "PolicyCheck",
     "RecordedCase",
+    "Sequence",
     "SplitOutcome",
     "SplitState",
     "UnmapOutcome",
@@ -48,6 +50,8 @@ __all__ = [
     "replay_counts",
     "replay_directory",
     "replay_recorded",
+    "replay_sequences",
+    "sequence_lines",
     "split_population",
     "unmap_case",
 ]
