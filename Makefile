@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What the compiled module is made from.
-COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd rmapfast/*.pxi csrc/*.c csrc/*.h csrc/*.def)
+COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxi rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def)
 # Tools find each other there: cython-lint calls pycodestyle, pyright is asked which Python it checks for.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 BUILD_TOOLS := "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
@@ -25,13 +25,15 @@ RUN_BENCH := $(BIN)/python -m pytest --benchmark-enable --benchmark-disable-gc -
 
 bench: $(VENV)/bench-tools
 	$(RUN_BENCH) $(BENCH)
+	$(BIN)/python -m bench.versus
 
 bench-json: $(VENV)/bench-tools
 	$(RUN_BENCH) $(BENCH) --benchmark-json=$(BENCH_JSON)
 
-# A run now against a saved one, BASE=file.json.
-bench-compare: bench-json
-	$(BIN)/python bench/compare.py $(BASE) $(BENCH_JSON)
+# This version against another one, BASE=commit: both take turns.
+BASE ?= HEAD
+bench-compare: $(VENV)/bench-tools
+	$(BIN)/python -m bench.compare $(BASE)
 
 # Every measured row against the committed cost vectors: writes docs/validation.md. With MACHINE=NAME the machine at hand is
 # tried first (root).
@@ -55,7 +57,7 @@ studies: $(VENV)/test-tools
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint $(wildcard rmapfast/*.pyx rmapfast/*.pxd)
+	$(BIN)/cython-lint $(wildcard rmapfast/*.pyx rmapfast/*.pxi rmapfast/*.pxd)
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest rmapfast._core --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt

@@ -58,6 +58,8 @@ extension = Extension(
     sources=["rmapfast/_core.pyx", *sorted(set(glob("csrc/*.c")) - set(ISA_FLAGS))],
     depends=[
         "rmapfast/_csrc.pxd",
+        "rmapfast/_check.pxi",
+        "rmapfast/_memory.pxi",
         "rmapfast/_stream.pxi",
         *sorted([*glob("csrc/*.h"), *glob("csrc/*.def"), *ISA_FLAGS]),
     ],

@@ -31,7 +31,7 @@ _SLOW_FLAGS = FolioFlag.ACTIVE | FolioFlag.REFERENCED | FolioFlag.DIRTY | FolioF
 # What a peer counts on its way; everything else follows from it.
 COUNTERS = (
     "folios", "pages", "calls", "walk_calls", "walk_reads", "walk_slots", "scans", "scan_reads", "steps", "large_steps",
-    "cleared", "dirtied", "freed", "freed_pages", "slots", "activated", "kept", "flushes",
+    "cleared", "dirtied", "freed", "freed_pages", "slots", "activated", "activated_pages", "kept", "flushes",
 )  # fmt: skip
 
 
@@ -68,8 +68,10 @@ def _outcome(population, groups: int, count: dict, lengths) -> Outcome:
         "pages_scanned": count["pages"],
         "folios_freed": count["freed"],
         "pages_freed": count["freed_pages"],
+        "pages_came_back": count["freed_pages"],
         "page_cache_slots": count["slots"],
         "folios_activated": count["activated"],
+        "pages_activated": count["activated_pages"],
         "folios_kept": count["kept"],
     }
     counts = np.zeros(len(EVENT_NAMES), np.uint64)
@@ -167,6 +169,7 @@ def unmap_python(population, folios, group_start) -> Outcome:
             elif flags & FolioFlag.DIRTY:
                 flags |= FolioFlag.ACTIVE
                 count["activated"] += 1
+                count["activated_pages"] += nr
             else:
                 count["kept"] += 1
             pop.folio_flags[folio] = flags
@@ -262,6 +265,7 @@ def unmap_numpy(population, folios, group_start) -> Outcome:
     count["freed"], count["freed_pages"] = int(np.count_nonzero(freed)), int(nr[freed].sum())
     count["slots"] = int((1 << np.arange(14) % 6) @ np.bincount(order[freed], minlength=14))
     count["activated"], count["kept"] = int(np.count_nonzero(dirty_folio)), int(np.count_nonzero(kept))
+    count["activated_pages"] = int(nr[dirty_folio].sum())
     count["flushes"] = _flushes(freed, mapped, group_start.astype(np.int64))
     return _outcome(pop, len(group_start) - 1, count, lengths.items())
 
@@ -290,21 +294,103 @@ else:
     _W_KEPT, _W_FREE, _W_DIRTY = ~np.uint64(_IGNORED), ~np.uint64(_FREE), pte.DIRTY
     _W_ONE, _W_SHIFT, _W_PRESENT, _W_NONE = pte.PFN_ONE, pte.PFN_SHIFT, pte.PRESENT, np.uint64(0)
 
-    @njit(cache=True)
+    @njit(cache=True, error_model="numpy", nogil=True)
+    def _nr_alike(pfn, index, order_of, flags_of, refcount, mapcount, folios, folio):
+        """How many of the folios lie behind each other, in memory and in the arrays, with the same numbers."""
+        nr, order = len(folios), order_of[folio]
+        if np.int64(folios[nr - 1]) != folio + nr - 1:
+            nr = 1
+            while np.int64(folios[nr]) == folio + nr:
+                nr += 1
+        unlike, unlike_words = np.uint32(0), _W_NONE
+        for k in range(nr):
+            step = np.uint64(k) << np.uint64(order)
+            unlike_words |= (pfn[folio + k] ^ (pfn[folio] + step)) | (index[folio + k] ^ (index[folio] + step))
+        for k in range(nr):
+            unlike |= (flags_of[folio + k] ^ flags_of[folio]) | np.uint32(order_of[folio + k] ^ order)
+            unlike |= np.uint32(refcount[folio + k] ^ refcount[folio]) | np.uint32(
+                mapcount[folio + k] ^ mapcount[folio]
+            )
+        if unlike == 0 and unlike_words == _W_NONE:
+            return nr
+        k = 1
+        while (
+            k < nr
+            and pfn[folio + k] == pfn[folio] + (np.uint64(k) << np.uint64(order))
+            and index[folio + k] == index[folio] + (np.uint64(k) << np.uint64(order))
+            and order_of[folio + k] == order
+            and flags_of[folio + k] == flags_of[folio]
+            and refcount[folio + k] == refcount[folio]
+            and mapcount[folio + k] == mapcount[folio]
+        ):
+            k += 1
+        return k
+
+    @njit(cache=True, error_model="numpy", nogil=True)
+    def _clear_whole(words, expected):
+        """Clear the entries if all are clean and follow each other; return whether they did."""
+        first, unlike = words[0] & _W_KEPT, _W_NONE
+        for k in range(len(words)):
+            unlike |= ((words[k] & _W_KEPT) ^ (first + (np.uint64(k) << _W_SHIFT))) | (words[k] & _W_DIRTY)
+        if unlike != _W_NONE or (first & _W_FREE) != expected:
+            return False
+        for k in range(len(words)):
+            words[k] = _W_NONE
+        return True
+
+    BLOCK = 2048  # entries of alike folios that are compared at a time at most
+
+    @njit(cache=True, error_model="numpy", nogil=True)
     def _numba_loop(
         ptes, pfn, index, order_of, flags_of, refcount, mapcount, nr_pages_mapped, shift, folios, group_start, lengths
     ):
         folios_seen, pages, calls, walk_calls, walk_reads, walk_slots = len(folios), 0, 0, 0, 0, 0
         scans, scan_reads, steps, large_steps, cleared_all, dirtied = 0, 0, 0, 0, 0, 0
-        nr_freed, freed_pages, slots, activated, kept, flushes = 0, 0, 0, 0, 0, 0
+        nr_freed, freed_pages, slots, activated, activated_pages, kept, flushes = 0, 0, 0, 0, 0, 0, 0
         whole_of = np.zeros(16, np.int64)
         for group in range(len(group_start) - 1):
             pending, batch = False, 0
-            for i in range(np.int64(group_start[group]), np.int64(group_start[group + 1])):
-                folio = folios[i]
+            i, end, most = np.int64(group_start[group]), np.int64(group_start[group + 1]), BLOCK
+            while i < end:
+                folio = np.int64(folios[i])
                 order = np.int64(order_of[folio])
                 nr = 1 << order
                 flags, refs = flags_of[folio], refcount[folio]
+                if mapcount[folio] == nr and not (flags & (_F_DIRTY | _F_COUNTS)):
+                    room = min(end - i, max(1, most >> order))
+                    alike = _nr_alike(pfn, index, order_of, flags_of, refcount, mapcount, folios[i : i + room], folio)
+                    slot = np.int64(index[folio]) + shift
+                    words = ptes[slot : slot + (alike << order)]
+                    if _clear_whole(words, (pfn[folio] << _W_SHIFT) | _W_PRESENT):
+                        calls += alike
+                        whole_of[order] += alike
+                        cleared_all += len(words)
+                        pages += len(words)
+                        left = refs - np.int32(nr)
+                        freed = left == nr
+                        for k in range(alike):
+                            mapcount[folio + k] = 0
+                            refcount[folio + k] = 0 if freed else left
+                        if nr > 1:
+                            for k in range(alike):
+                                nr_pages_mapped[folio + k] = 0
+                        if freed:
+                            for k in range(alike):
+                                flags_of[folio + k] = (flags & _F_NOT_FREED) | _F_FREED
+                            nr_freed += alike
+                            freed_pages += len(words)
+                            slots += alike << (order % 6)
+                            full, batch = divmod(batch + alike, FREE_BATCH)
+                            flushes += full
+                            pending = full == 0 or batch > 0
+                        else:
+                            kept += alike
+                            pending = True
+                        most = min(BLOCK, most * 4) if alike == room else max(64, len(words))
+                        i += alike
+                        continue
+                    most = 64
+                i += 1
                 pages += nr
                 if mapcount[folio] != 0:
                     slot = np.int64(index[folio]) + shift
@@ -366,6 +452,7 @@ else:
                 if flags & _F_DIRTY:
                     flags |= _F_ACTIVE
                     activated += 1
+                    activated_pages += nr
                 elif refs == nr:
                     flags = (flags & _F_NOT_FREED) | _F_FREED
                     refs = np.int32(0)
@@ -396,11 +483,11 @@ else:
                 large_steps += times
         return (
             folios_seen, pages, calls, walk_calls, walk_reads, walk_slots, scans, scan_reads, steps, large_steps,
-            cleared_all, dirtied, nr_freed, freed_pages, slots, activated, kept, flushes,
+            cleared_all, dirtied, nr_freed, freed_pages, slots, activated, activated_pages, kept, flushes,
         )  # fmt: skip
 
     def unmap_numba(population, folios, group_start) -> Outcome:
-        """One pass, compiled: each folio is compared whole, then cleared; the others entry by entry."""
+        """One pass, compiled: rows of alike folios at once, then folio by folio, then entry by entry."""
         pop = population
         lengths = np.zeros((1 << _core.MAX_ORDER) + 1, np.int64)
         counts = _numba_loop(

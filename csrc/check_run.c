@@ -124,27 +124,40 @@ static void expand_pages(struct rmf_check_state *state)
 		~(uint32_t)(RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS | RMF_FOLIO_EXCLUSIVE);
 }
 
-/* Unmap the state under a policy; check->now is what is left.
- *
- * The state is copied by memmove() of the C library. For a struct of this size gcc makes "rep movs"
+/* The state is copied by memmove() of the C library. For a struct of this size gcc makes "rep movs"
  * of an assignment, which took a tenth of the run. If this function were inlined, gcc would know
  * that source and target do not overlap, and make "rep movs" of the memmove() too. */
-static __attribute__((noinline)) bool run_state(struct rmf_check *check,
-						const struct rmf_check_state *state,
-						const struct rmf_policy *policy)
+__attribute__((noinline)) struct rmf_run *rmf_check_load(struct rmf_check *check,
+							 const struct rmf_check_state *state,
+							 const struct rmf_policy *policy)
 {
 	struct rmf_run *run = &check->run;
-	bool ret;
 
 	memmove(&check->now, state, sizeof(*state));
 	check->pte_base = state->vma_start - RMF_CHECK_FIRST_VPN;
+	run->flush_required = run->tlb_writable = false;
+	run->guard = state->guard_contiguous ? RMF_GUARD_CONTIGUOUS : RMF_GUARD_NONE;
+	run->policy = *policy;
+	return run;
+}
+
+void rmf_check_unload(struct rmf_check *check, struct rmf_check_state *state)
+{
+	expand_pages(&check->now);
+	memmove(state, &check->now, sizeof(*state));
+}
+
+/* Unmap the state under a policy; check->now is what is left. */
+static bool run_state(struct rmf_check *check, const struct rmf_check_state *state,
+		      const struct rmf_policy *policy)
+{
+	struct rmf_run *run = rmf_check_load(check, state, policy);
+	bool ret;
+
 	check->trace.n = 0;
 	/* only these events are looked at */
 	run->ev[RMF_MLOCK_CALLS] = run->ev[RMF_OOB_READS] = run->ev[RMF_OOB_WRITES] = 0;
 	run->ev[RMF_VMA_OVERRUN_READS] = run->ev[RMF_VMA_OVERRUN_WRITES] = 0;
-	run->flush_required = run->tlb_writable = false;
-	run->guard = state->guard_contiguous ? RMF_GUARD_CONTIGUOUS : RMF_GUARD_NONE;
-	run->policy = *policy;
 	ret = rmf_try_to_unmap_one(run, 0, 0, state->ttu);
 	expand_pages(&check->now);
 	return ret;

@@ -5,6 +5,7 @@
 
 #include "check_invariants.h"
 #include "check_states.h"
+#include "counted.h"
 
 struct rmf_check_found {
 	uint64_t count;
@@ -27,5 +28,19 @@ void rmf_check_free(struct rmf_check *check);
 uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family,
 			 uint64_t first, uint64_t end, const struct rmf_policy *oracle,
 			 struct rmf_check_policy *policies, uint32_t nr_policies);
+
+/* Make a state the one that the run of `check` works on, under a policy, and give the run back. */
+struct rmf_run *rmf_check_load(struct rmf_check *check, const struct rmf_check_state *state,
+			       const struct rmf_policy *policy);
+
+/* What has become of it, with the arrays per page written out. */
+void rmf_check_unload(struct rmf_check *check, struct rmf_check_state *state);
+
+/* Visit the states [first, end) of a family, and each once more with its young and dirty bits moved
+ * to other places where `claim` says that the places do not matter. Adds the states whose outcome
+ * was another to *found. Returns how many had bits to move. */
+uint64_t rmf_check_counted_bits(struct rmf_check *check, const struct rmf_check_family *family,
+				uint64_t first, uint64_t end, const struct rmf_policy *policy,
+				enum rmf_claim claim, struct rmf_check_found *found);
 
 #endif

@@ -137,19 +137,21 @@ static void decrement_beyond(struct rmf_pages *pages, uint64_t page)
 /* Decrement the mapcounts of nr pages. Returns how many of them lost their last mapping. */
 static uint32_t remove_page_mappings(struct rmf_pages *pages, uint64_t page, uint64_t nr)
 {
+	const uint64_t end = page + nr, inside = end < pages->nr ? end : pages->nr;
 	uint32_t unmapped = 0;
+	int32_t *mapcount;
 
 	if (page == 0 && nr == pages->nr && !pages->mapcounts_expanded) {
 		pages->mapcount--;
 		return pages->mapcount <= 0 ? pages->nr : 0;
 	}
 	expand_mapcounts(pages);
-	for (uint64_t i = page; i < page + nr; i++) {
-		if (i < pages->nr)
-			pages->run->page_mapcount[i]--;
-		else
-			decrement_beyond(pages, i);
-		unmapped += pages->run->page_mapcount[i] <= 0;
+	mapcount = pages->run->page_mapcount;
+	for (uint64_t i = page; i < inside; i++)
+		unmapped += --mapcount[i] <= 0;
+	for (uint64_t i = page < inside ? inside : page; i < end; i++) {
+		decrement_beyond(pages, i);
+		unmapped += mapcount[i] <= 0;
 	}
 	return unmapped;
 }

@@ -1,6 +1,7 @@
 #include "folio_batch.h"
 
 #include "contpte.h"
+#include "entries.h"
 
 static rmf_pte ignored_bits(uint32_t flags)
 {
@@ -35,6 +36,23 @@ static rmf_pte read_entry(const struct rmf_slots *slots, uint64_t first, uint64_
 	return reach == RMF_REACH_BEYOND ? rmf_slots_guard(slots, first, vpn) : 0;
 }
 
+/* The scan as far as it needs no care: entries in the table, the VMA and the folio that continue
+ * `first`, and that are not folded. Returns their number, with the one at vpn. */
+static uint64_t plain_batch(const struct rmf_slots *slots, uint64_t vpn, rmf_pte first,
+			    uint64_t max_nr, rmf_pte ignored, rmf_pte *seen)
+{
+	const uint64_t room = rmf_slots_room(slots, vpn), end = max_nr < room ? max_nr : room;
+	uint64_t nr;
+
+	if (end <= 1 || (slots->cont_mask && (first & RMF_PTE_CONT)))
+		return 1;
+	nr = rmf_entries_follow(rmf_slots_at(slots, vpn + 1), end - 1, rmf_pte_advance(first, 1),
+				ignored, seen);
+	rmf_count(slots->run, RMF_BATCH_PTE_READS, nr);
+	rmf_count(slots->run, RMF_RAW_PTE_LOADS, nr);
+	return 1 + nr;
+}
+
 uint64_t rmf_folio_pte_batch_flags(const struct rmf_slots *slots, uint64_t vpn, rmf_pte *pte,
 				   uint64_t max_nr, uint64_t folio_pfn, uint64_t folio_nr,
 				   uint32_t flags, rmf_pte *later)
@@ -49,6 +67,8 @@ uint64_t rmf_folio_pte_batch_flags(const struct rmf_slots *slots, uint64_t vpn, 
 	if (!(flags & RMF_FPB_UNCUT) && max_nr > left)
 		max_nr = left;
 	nr = rmf_pte_batch_hint(slots, vpn, first);
+	if (nr == 1)
+		nr = plain_batch(slots, vpn, first, max_nr < left ? max_nr : left, ignored, &seen);
 	while (nr < max_nr) {
 		uint64_t hint;
 		rmf_pte entry = read_entry(slots, vpn, vpn + nr, &hint);

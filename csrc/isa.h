@@ -8,7 +8,7 @@
 
 struct rmf_isa {
 	const char *name;
-	rmf_visit_same *visit_same;
+	rmf_visit_known *visit_known;
 	rmf_populate *populate;
 };
 

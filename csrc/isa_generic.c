@@ -1,6 +1,6 @@
 /* The loops for any processor of the architecture. setup.py and the Makefile have the compiler
  * flags. */
-#define RMF_VISIT_SAME rmf_visit_same_generic
+#define RMF_VISIT_KNOWN rmf_visit_known_generic
 #define RMF_POPULATE rmf_populate_generic
 #define RMF_VECTOR 16
 #include "populate_body.h"

@@ -3,7 +3,7 @@
 #include "contpte.h"
 #include "folio_batch.h"
 #include "lru_gen.h"
-#include "referenced.h"
+#include "young.h"
 
 static const uint32_t NO_FOLIO = UINT32_MAX;
 
@@ -38,7 +38,7 @@ static uint32_t young_folio(struct rmf_run *run, rmf_pte pte, uint32_t under_tes
 }
 
 /* Mark or promote a folio. Returns whether it was. Models folio_update_gen(), mm/vmscan.c
- * (section 9.6). */
+ * (docs/kernel-rules.md, section 9.6). */
 static bool update_gen(struct rmf_run *run, uint32_t folio, uint32_t vma)
 {
 	struct rmf_lru_gen *gen = run->lru_gen;

@@ -115,7 +115,7 @@ static uint64_t evictable_pages(const struct rmf_lru_gen *gen)
 }
 
 /* Drop the oldest generations that are empty. Returns whether any was. Models
- * try_to_inc_min_seq(), mm/vmscan.c (section 9.3). */
+ * try_to_inc_min_seq(), mm/vmscan.c (docs/kernel-rules.md, section 9.3). */
 static bool inc_min_seq(struct rmf_lru_gen *gen)
 {
 	uint64_t new[RMF_NR_LRU_TYPES], last = gen->max_seq - RMF_MIN_NR_GENS;

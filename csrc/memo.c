@@ -3,264 +3,391 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_RESULTS = 64, MAX_LENGTHS = 4 };
+#include "isa.h"
 
-/* How often a visit did something of a length. */
-struct lengths {
-	uint32_t nr;
-	uint32_t length[MAX_LENGTHS];
-	uint64_t times[MAX_LENGTHS];
-};
-
-struct result {
-	struct rmf_regular regular;
-	struct rmf_visits visits;
-	enum rmf_visit_kind kind;
-	bool usable; /* else the rules decide each time */
-	uint64_t nr; /* folios that it was used for since the last rmf_memo_settle() */
-
-	/* what one visit counts */
-	uint64_t ev[RMF_NR_EVENTS];
-	uint64_t referenced_ev[RMF_NR_EVENTS];
-	uint64_t rss[RMF_NR_MM_COUNTERS];
-	int64_t mapped_stat;
-	struct lengths batches, looked_around;
-};
-
-struct rmf_memo {
-	rmf_visit_same *visit_same;
-	uint32_t nr;
-	struct result *recent[RMF_NR_VISIT_KINDS][RMF_MAX_ORDER + 1];
-	struct result results[MAX_RESULTS];
-	/* what the run had counted before the visit whose result is being taken */
-	uint64_t ev[RMF_NR_EVENTS];
-	uint64_t referenced_ev[RMF_NR_EVENTS];
-	uint64_t batch_lengths[RMF_MAX_FOLIO_PAGES + 1];
-	uint64_t looked_around[RMF_MAX_FOLIO_PAGES + 1];
-};
-
-struct rmf_memo *rmf_memo_new(rmf_visit_same *visit_same)
+struct rmf_memo *rmf_memo_new(const struct rmf_isa *isa)
 {
+	enum { TABLE = 1 << 9 };
 	struct rmf_memo *memo = calloc(1, sizeof(*memo));
 
-	if (memo)
-		memo->visit_same = visit_same;
-	return memo;
+	if (!memo)
+		return NULL;
+	memo->isa = isa;
+	memo->table = calloc(TABLE, sizeof(*memo->table));
+	memo->table_mask = TABLE - 1;
+	if (memo->table)
+		return memo;
+	free(memo);
+	return NULL;
 }
 
 void rmf_memo_free(struct rmf_memo *memo)
 {
+	if (!memo)
+		return;
+	free(memo->known);
+	free(memo->table);
+	free(memo->vma_class);
+	free(memo->words);
+	free(memo->batch_lengths);
+	free(memo->looked_around);
+	free(memo->entries);
+	free(memo->counts);
 	free(memo);
 }
 
-/* Read the numbers of a folio that one VMA maps. False if other VMAs map it too, or if the VMA maps
- * only a part of it. */
-static bool regular_of(const struct rmf_population *pop, uint32_t folio,
-		       struct rmf_regular *regular)
+/* Make sure that an array has room for nr elements. False without memory. */
+static bool make_room(void **array, uint64_t *room, uint64_t nr, size_t size)
 {
-	const uint64_t row = pop->rmap_start[folio];
-	const rmf_pte *pte;
-	uint64_t vpn;
+	const uint64_t wanted = *room * 2 > nr ? *room * 2 : nr + 64;
+	void *larger;
 
-	if (pop->rmap_start[folio + 1] != row + 1)
+	if (nr <= *room)
+		return true;
+	larger = realloc(*array, wanted * size);
+	if (!larger)
 		return false;
-	*regular = (struct rmf_regular){
-		.vma = pop->rmap_vma[row],
-		.flags = pop->folio_flags[folio],
-		.refcount = pop->folio_refcount[folio],
-		.order = pop->folio_order[folio],
-	};
-	if (regular->flags & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS))
-		return false;
-	pte = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio],
-				  rmf_folio_nr_pages(pop, folio), &vpn);
-	if (!pte || !rmf_pte_present(*pte))
-		return false;
-	regular->low = *pte & (RMF_PFN_ONE - 1);
+	*array = larger;
+	*room = wanted;
 	return true;
 }
 
-static bool same_numbers(const struct rmf_regular *a, const struct rmf_regular *b)
+uint32_t rmf_vma_class_of(struct rmf_run *run, uint32_t vma)
 {
-	return a->flags == b->flags && a->refcount == b->refcount && a->low == b->low &&
-	       a->vma == b->vma && a->order == b->order;
-}
+	struct rmf_memo *memo = run->memo;
+	const struct rmf_population *pop = &run->pop;
+	const uint32_t mm = pop->vma_mm[vma];
+	const struct rmf_vma_class wanted = { .cpumask = pop->mm_cpumask[mm],
+					      .vma_flags = pop->vma_flags[vma],
+					      .mm_flags = pop->mm_flags[mm] };
+	uint32_t i;
 
-static struct result *find_result(struct rmf_memo *memo, enum rmf_visit_kind kind,
-				  const struct rmf_regular *regular)
-{
-	for (uint32_t i = 0; i < memo->nr; i++)
-		if (memo->results[i].kind == kind &&
-		    same_numbers(&memo->results[i].regular, regular))
-			return &memo->results[i];
-	return NULL;
-}
+	for (i = 0; i < memo->nr_classes; i++)
+		if (memo->classes[i].cpumask == wanted.cpumask &&
+		    memo->classes[i].vma_flags == wanted.vma_flags &&
+		    memo->classes[i].mm_flags == wanted.mm_flags)
+			break;
+	if (i == RMF_MEMO_CLASSES)
+		return i;
+	if (i == memo->nr_classes)
+		memo->classes[memo->nr_classes++] = wanted;
+	if (memo->nr_vmas != pop->nr_vmas) {
+		uint32_t *classes = calloc(pop->nr_vmas, sizeof(*classes));
 
-/* Whether the folio is regular. It is compared with its own numbers, which changes nothing. */
-static bool is_regular(const struct rmf_run *run, uint32_t folio, const struct rmf_regular *regular)
-{
-	struct rmf_regular same = *regular;
-
-	same.flags_after = same.flags;
-	same.refcount_after = same.refcount;
-	same.mapcount_after = same.nr_pages_mapped_after = (int32_t)1 << same.order;
-	same.entries_after = RMF_ENTRIES_STAY;
-	same.low_after = same.low;
-	return run->memo->visit_same(&run->pop, &same, run->arch.cont_ptes, 0, &folio, 1) == 1;
-}
-
-/* Find out which of enum rmf_entries_after has become of the entries. False if none of them has. */
-static bool entries_after(const struct rmf_population *pop, uint32_t folio, uint64_t swap_taken,
-			  struct rmf_regular *regular)
-{
-	const uint64_t nr = rmf_folio_nr_pages(pop, folio);
-	const rmf_pte *ptes;
-	rmf_pte first;
-	uint64_t vpn;
-
-	ptes = rmf_slot_of_regular(pop, regular->vma, pop->folio_index[folio], nr, &vpn);
-	if (!ptes)
-		return false;
-	first = *ptes;
-	regular->low_after = first & (RMF_PFN_ONE - 1);
-	if (!first)
-		regular->entries_after = RMF_ENTRIES_CLEARED;
-	else if (rmf_pte_present(first) && rmf_pte_pfn(first) == pop->folio_pfn[folio])
-		regular->entries_after = RMF_ENTRIES_STAY;
-	else if (rmf_pte_kind(first) == RMF_KIND_SWAP && swap_taken == nr &&
-		 rmf_pte_pfn(first) == pop->folio_swap[folio])
-		regular->entries_after = RMF_ENTRIES_SWAPPED;
-	else
-		return false;
-	for (uint64_t i = 0; i < nr; i++)
-		if (ptes[i] != (first ? rmf_pte_advance(first, i) : 0))
-			return false;
-	return (regular->entries_after == RMF_ENTRIES_SWAPPED) == (swap_taken > 0);
-}
-
-/* Take the lengths that were counted since `before`. False if they are too many to keep. */
-static bool lengths_since(const uint64_t *now, const uint64_t *before, struct lengths *since)
-{
-	since->nr = 0;
-	for (uint32_t length = 0; length <= RMF_MAX_FOLIO_PAGES; length++) {
-		if (now[length] == before[length])
-			continue;
-		if (since->nr == MAX_LENGTHS)
-			return false;
-		since->length[since->nr] = length;
-		since->times[since->nr++] = now[length] - before[length];
+		if (!classes)
+			return i;
+		free(memo->vma_class);
+		memo->vma_class = classes;
+		memo->nr_vmas = pop->nr_vmas;
 	}
+	memo->vma_class[vma] = i + 1;
+	return i;
+}
+
+/* Keep what the folio and its entries are before the visit whose result is taken. False without
+ * memory. */
+static bool keep_before(struct rmf_run *run, uint32_t folio, const struct rmf_shape *shape)
+{
+	struct rmf_memo *memo = run->memo;
+	const struct rmf_population *pop = &run->pop;
+	const uint64_t nr = rmf_folio_nr_pages(pop, folio);
+
+	if (!make_room((void **)&memo->batch_lengths, &memo->lengths_room, nr + 1,
+		       sizeof(*memo->batch_lengths)) ||
+	    !make_room((void **)&memo->looked_around, &memo->looked_room, nr + 1,
+		       sizeof(*memo->looked_around)) ||
+	    !make_room((void **)&memo->entries, &memo->entries_room, shape->nr_rows * nr,
+		       sizeof(*memo->entries)))
+		return false;
+	memcpy(memo->ev, run->ev, sizeof(run->ev));
+	memcpy(memo->referenced_ev, run->referenced_ev, sizeof(run->referenced_ev));
+	memcpy(memo->batch_lengths, run->batch_lengths, (nr + 1) * sizeof(*run->batch_lengths));
+	memcpy(memo->looked_around, run->looked_around, (nr + 1) * sizeof(*run->looked_around));
+	for (uint32_t row = 0; row < shape->nr_rows; row++)
+		memcpy(memo->entries + row * nr, shape->ptes[row], nr * sizeof(rmf_pte));
+	if (pop->folio_flags[folio] & RMF_FOLIO_PAGE_MAPCOUNTS)
+		memcpy(memo->page_mapcount, pop->page_mapcount + pop->folio_page_base[folio],
+		       nr * sizeof(*memo->page_mapcount));
+	return true;
+}
+
+/* What an entry is after the visit if its row goes the way of known->entries_after. */
+static rmf_pte entry_after(const struct rmf_population *pop, uint32_t folio,
+			   enum rmf_entries_after way, rmf_pte low, rmf_pte before, uint64_t i)
+{
+	switch (way) {
+	case RMF_ENTRIES_STAY:
+		return before;
+	case RMF_ENTRIES_OLD:
+		return before & ~(rmf_pte)RMF_PTE_YOUNG;
+	case RMF_ENTRIES_LOW:
+		return before ? (pop->folio_pfn[folio] + i) << RMF_PFN_SHIFT | low : 0;
+	case RMF_ENTRIES_SWAPPED:
+		return before ? (pop->folio_swap[folio] + i) << RMF_PFN_SHIFT | low : 0;
+	case RMF_ENTRIES_CLEARED:
+		break;
+	}
+	return 0;
+}
+
+/* Find out which of enum rmf_entries_after has become of the entries of a row. False if none of
+ * them has. */
+static bool row_after(const struct rmf_run *run, uint32_t folio, const struct rmf_shape *shape,
+		      uint32_t row, bool takes_swap, struct rmf_known *known)
+{
+	const struct rmf_population *pop = &run->pop;
+	const uint64_t nr = rmf_folio_nr_pages(pop, folio);
+	const rmf_pte *before = run->memo->entries + row * nr, *after = shape->ptes[row];
+	rmf_pte low = 0;
+
+	for (uint64_t i = 0; i < nr && !low; i++)
+		low = before[i] ? after[i] & (RMF_PFN_ONE - 1) : 0;
+	for (enum rmf_entries_after way = RMF_ENTRIES_STAY; way <= RMF_ENTRIES_SWAPPED; way++) {
+		uint64_t i = 0;
+
+		if (way == RMF_ENTRIES_LOW && !rmf_pte_present(low))
+			continue;
+		if (way == RMF_ENTRIES_SWAPPED &&
+		    !(takes_swap && rmf_pte_kind(low) == RMF_KIND_SWAP))
+			continue;
+		while (i < nr && after[i] == entry_after(pop, folio, way, low, before[i], i))
+			i++;
+		if (i < nr)
+			continue;
+		known->entries_after[row] = (uint8_t)way;
+		known->low_after[row] = (uint16_t)low;
+		return true;
+	}
+	return false;
+}
+
+/* Whether the rules left the entries of each row, and the mapcounts of the pages, as the memo can
+ * leave them. */
+static bool state_after(const struct rmf_run *run, uint32_t folio, const struct rmf_shape *shape,
+			struct rmf_known *known)
+{
+	const struct rmf_population *pop = &run->pop;
+
+	for (uint32_t row = 0; row < shape->nr_rows; row++)
+		if (!row_after(run, folio, shape, row, known->takes_swap, known))
+			return false;
+	if (known->flags_after & RMF_FOLIO_PAGE_FLAGS)
+		return false;
+	/* while nothing is stored for the pages they are equal, and nobody reads the array */
+	return !(known->flags_after & RMF_FOLIO_PAGE_MAPCOUNTS) ||
+	       (((uint32_t)shape->words[0] & RMF_FOLIO_PAGE_MAPCOUNTS) &&
+		!memcmp(run->memo->page_mapcount, pop->page_mapcount + pop->folio_page_base[folio],
+			rmf_folio_nr_pages(pop, folio) * sizeof(*run->memo->page_mapcount)));
+}
+
+/* Keep what the visit counted. False without memory. */
+static bool keep_counts(struct rmf_run *run, struct rmf_known *known)
+{
+	struct rmf_memo *memo = run->memo;
+	const uint32_t nr = (uint32_t)1 << known->order;
+	struct rmf_memo_count *counts;
+
+	if (memo->nr_counts > UINT32_MAX - 2 * RMF_MAX_FOLIO_PAGES ||
+	    !make_room((void **)&memo->counts, &memo->counts_room,
+		       memo->nr_counts + RMF_NR_EVENTS + nr + 1, sizeof(*memo->counts)))
+		return false;
+	counts = memo->counts + memo->nr_counts;
+	known->first_event = (uint32_t)memo->nr_counts;
+	for (uint32_t event = 0; event < RMF_NR_EVENTS; event++) {
+		const uint64_t all = run->ev[event] - memo->ev[event],
+			       part = run->referenced_ev[event] - memo->referenced_ev[event];
+
+		if (all || part)
+			counts[known->nr_events++] = (struct rmf_memo_count){ event, all, part };
+	}
+	counts += known->nr_events;
+	known->first_length = known->first_event + known->nr_events;
+	for (uint32_t length = 0; length <= nr; length++) {
+		const uint64_t steps = run->batch_lengths[length] - memo->batch_lengths[length],
+			       looked = run->looked_around[length] - memo->looked_around[length];
+
+		if (steps || looked)
+			counts[known->nr_lengths++] =
+				(struct rmf_memo_count){ length, steps, looked };
+	}
+	memo->nr_counts += known->nr_events + known->nr_lengths;
 	return true;
 }
 
 /* Whether the visit left the deferred-split queue alone. A folio that is freed has left it again.
  */
-static bool left_queue_alone(const struct rmf_regular *regular)
+static bool left_queue_alone(uint32_t flags_before, uint32_t flags_after)
 {
-	return !(regular->flags & RMF_FOLIO_PARTIALLY_MAPPED) &&
-	       (!(regular->flags_after & RMF_FOLIO_PARTIALLY_MAPPED) ||
-		(regular->flags_after & RMF_FOLIO_FREED));
+	return !(flags_before & RMF_FOLIO_PARTIALLY_MAPPED) &&
+	       (!(flags_after & RMF_FOLIO_PARTIALLY_MAPPED) || (flags_after & RMF_FOLIO_FREED));
 }
 
-/* Visit a regular folio by the rules and keep the result. Returns how many of visits[] were filled
- * in. */
-static uint32_t add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
-			   const struct rmf_regular *regular, struct rmf_visits *visits)
+/* Whether the visit depended on nothing but the shape. */
+static bool depends_on_shape(const struct rmf_run *run, const struct rmf_shape *shape,
+			     const struct rmf_known *known, const uint64_t *ev_before)
 {
-	struct rmf_memo *memo = run->memo;
-	struct result *result = &memo->results[memo->nr++];
-	struct rmf_population *pop = &run->pop;
-	const int64_t *rss = pop->mm_rss + (uint64_t)pop->vma_mm[regular->vma] * RMF_NR_MM_COUNTERS;
-	const uint64_t swap_before = run->swap_next;
-	const int64_t used_before = run->swap_used;
-	const uint64_t refusals_before = run->swap_refusals;
-	const int64_t stat_before = run->mapped_stat;
-	const int32_t mapped_before = pop->folio_nr_pages_mapped[folio];
-	int64_t rss_before[RMF_NR_MM_COUNTERS];
+	/* what lies around the folio */
+	static const enum rmf_event outside[] = {
+		RMF_OOB_READS,		RMF_OOB_WRITES,	     RMF_VMA_OVERRUN_READS,
+		RMF_VMA_OVERRUN_WRITES, RMF_TABLE_CROSSINGS, RMF_LOOK_AROUNDS_YOUNG,
+	};
+
+	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
+		if (run->ev[outside[i]] != ev_before[outside[i]])
+			return false;
+	/* restored entries fold or do not fold by their PFN */
+	if (run->arch.cont_ptes > 1 && !known->takes_swap &&
+	    run->ev[RMF_PTES_SET] != ev_before[RMF_PTES_SET])
+		return false;
+	return left_queue_alone((uint32_t)shape->words[0], known->flags_after);
+}
+
+/* Whether the VMAs of a shape belong to different processes, so that each row's part of what the
+ * visit did to the RSS can be told. */
+static bool mms_differ(const struct rmf_population *pop, const struct rmf_shape *shape)
+{
+	for (uint32_t i = 0; i < shape->nr_rows; i++)
+		for (uint32_t j = 0; j < i; j++)
+			if (pop->vma_mm[shape->vma[i]] == pop->vma_mm[shape->vma[j]])
+				return false;
+	return true;
+}
+
+static void add_to_table(struct rmf_memo *memo, uint64_t hash, uint32_t number)
+{
+	uint64_t at = hash >> 40;
+
+	while (memo->table[at & memo->table_mask])
+		at++;
+	memo->table[at & memo->table_mask] = number;
+}
+
+/* Make sure that at most half of the table is in use with one more. False without memory. */
+static bool grow_table(struct rmf_memo *memo)
+{
+	const uint64_t size = memo->table_mask + 1;
+	uint32_t *table;
+
+	if (2 * (memo->nr + 1) <= size)
+		return true;
+	table = calloc(4 * size, sizeof(*table));
+	if (!table)
+		return false;
+	free(memo->table);
+	memo->table = table;
+	memo->table_mask = 4 * size - 1;
+	for (uint32_t i = 0; i < memo->nr; i++)
+		add_to_table(memo, memo->known[i].hash, i + 1);
+	return true;
+}
+
+/* Put a new shape into the memo. NULL if there is no room or no memory. */
+static struct rmf_known *add_known(struct rmf_memo *memo, const struct rmf_shape *shape)
+{
+	struct rmf_known *known;
+
+	if (memo->nr == RMF_MEMO_SHAPES || !grow_table(memo) ||
+	    !make_room((void **)&memo->known, &memo->room, memo->nr + 1, sizeof(*memo->known)) ||
+	    !make_room((void **)&memo->words, &memo->words_room, memo->nr_words + shape->nr_words,
+		       sizeof(*memo->words)))
+		return NULL;
+	known = &memo->known[memo->nr];
+	*known = (struct rmf_known){ .hash = shape->hash,
+				     .words = (uint32_t)memo->nr_words,
+				     .nr_words = shape->nr_words,
+				     .nr_rows = (uint8_t)shape->nr_rows,
+				     .ahead = RMF_MEMO_AHEAD };
+	memcpy(memo->words + memo->nr_words, shape->words, shape->nr_words * sizeof(*shape->words));
+	memo->nr_words += shape->nr_words;
+	add_to_table(memo, shape->hash, (uint32_t)++memo->nr);
+	return known;
+}
+
+/* Visit the first folio of a shape by the rules and keep the result. Returns how many of visits[]
+ * were filled in. */
+static uint32_t visit_first(struct rmf_run *run, enum rmf_visit_kind kind, uint32_t folio,
+			    const struct rmf_shape *shape, struct rmf_known *known,
+			    struct rmf_visits visits[2])
+{
+	const struct rmf_population *pop = &run->pop;
+	const uint64_t nr_pages = rmf_folio_nr_pages(pop, folio);
+	const uint64_t slot_before = run->swap_next, refusals_before = run->swap_refusals;
+	const int64_t used_before = run->swap_used, stat_before = run->mapped_stat;
+	const int32_t entire_before = pop->folio_entire_mapcount[folio],
+		      mapped_before = pop->folio_nr_pages_mapped[folio];
+	uint64_t slots;
 	uint32_t nr;
-	struct rmf_regular *after = &result->regular;
 
-	memcpy(memo->ev, run->ev, sizeof(run->ev));
-	memcpy(memo->referenced_ev, run->referenced_ev, sizeof(run->referenced_ev));
-	memcpy(memo->batch_lengths, run->batch_lengths, sizeof(run->batch_lengths));
-	memcpy(memo->looked_around, run->looked_around, sizeof(run->looked_around));
-	memcpy(rss_before, rss, sizeof(rss_before));
+	if (!keep_before(run, folio, shape))
+		return rmf_visit_by_rules(run, kind, folio, visits);
+	known->order = pop->folio_order[folio];
+	for (uint32_t row = 0; row < shape->nr_rows; row++)
+		memcpy(known->rss[row],
+		       pop->mm_rss + (uint64_t)pop->vma_mm[shape->vma[row]] * RMF_NR_MM_COUNTERS,
+		       sizeof(known->rss[row]));
 	nr = rmf_visit_by_rules(run, kind, folio, visits);
+	/* the arrays of a population may grow in a split */
+	if (nr != 1)
+		return nr;
+	for (uint32_t row = 0; row < shape->nr_rows; row++) {
+		const int64_t *rss =
+			pop->mm_rss + (uint64_t)pop->vma_mm[shape->vma[row]] * RMF_NR_MM_COUNTERS;
 
-	*result = (struct result){ .regular = *regular, .visits = *visits, .kind = kind };
-	after->flags_after = pop->folio_flags[folio];
-	after->refcount_after = pop->folio_refcount[folio];
-	after->mapcount_after = pop->folio_mapcount[folio];
-	after->nr_pages_mapped_after = pop->folio_nr_pages_mapped[folio];
-	for (int i = 0; i < RMF_NR_EVENTS; i++) {
-		result->ev[i] = run->ev[i] - memo->ev[i];
-		result->referenced_ev[i] = run->referenced_ev[i] - memo->referenced_ev[i];
+		for (int i = 0; i < RMF_NR_MM_COUNTERS; i++)
+			known->rss[row][i] = rss[i] - known->rss[row][i];
 	}
-	for (int i = 0; i < RMF_NR_MM_COUNTERS; i++)
-		result->rss[i] = (uint64_t)(rss[i] - rss_before[i]);
-	result->mapped_stat = run->mapped_stat - stat_before;
-	result->usable =
-		!run->swap_ran_out &&
-		/* the slots of a device with a map do not follow each other */
-		nr == 1 && (!run->swap_map || run->swap_used == used_before) &&
-		/* slots may be given back, so that the next folio finds some */
-		run->swap_refusals == refusals_before && visits->outcome != RMF_OUTCOME_DROPPED &&
-		left_queue_alone(after) &&
-		entries_after(pop, folio, run->swap_next - swap_before, after) &&
-		lengths_since(run->batch_lengths, memo->batch_lengths, &result->batches) &&
-		(!run->lru_gen ||
-		 lengths_since(run->looked_around, memo->looked_around, &result->looked_around)) &&
-		!(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
-		(regular->order || after->nr_pages_mapped_after == mapped_before) &&
-		/* false if what lies around the folio mattered */
-		!result->ev[RMF_LOOK_AROUNDS_YOUNG] && !result->ev[RMF_OOB_READS] &&
-		!result->ev[RMF_OOB_WRITES] && !result->ev[RMF_VMA_OVERRUN_READS] &&
-		!result->ev[RMF_VMA_OVERRUN_WRITES] && !result->ev[RMF_TABLE_CROSSINGS] &&
-		/* restored entries fold or do not fold by their PFN */
-		(run->arch.cont_ptes == 1 || after->entries_after == RMF_ENTRIES_SWAPPED ||
-		 !result->ev[RMF_PTES_SET]);
+	known->visits = *visits;
+	known->mapped_stat = run->mapped_stat - stat_before;
+	known->flags_after = pop->folio_flags[folio];
+	known->refcount_after = pop->folio_refcount[folio];
+	known->mapcount_after = pop->folio_mapcount[folio];
+	known->nr_pages_mapped_after = pop->folio_nr_pages_mapped[folio];
+	slots = run->swap_next - slot_before;
+	known->takes_swap = slots > 0;
+	known->usable = !run->swap_ran_out && visits->outcome != RMF_OUTCOME_DROPPED &&
+			/* the slots of a device with a map do not follow each other */
+			(!run->swap_map || run->swap_used == used_before) &&
+			/* slots may be given back, so that the next folio finds some */
+			run->swap_refusals == refusals_before &&
+			(run->swap_map || run->swap_used - used_before == (int64_t)slots) &&
+			(!slots || slots == nr_pages) &&
+			pop->folio_entire_mapcount[folio] == entire_before &&
+			(known->order || known->nr_pages_mapped_after == mapped_before) &&
+			depends_on_shape(run, shape, known, run->memo->ev) &&
+			state_after(run, folio, shape, known) && keep_counts(run, known);
 	return nr;
 }
 
-bool rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
-		       uint64_t n, struct rmf_visits visits[2], uint32_t *nr_visits)
+static void add_visits(const struct rmf_visits *visits, uint32_t nr, struct rmf_visits *out,
+		       uint64_t *used)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		if (!*used || !rmf_visits_join(&out[*used - 1], &visits[i]))
+			out[(*used)++] = visits[i];
+}
+
+uint64_t rmf_visit_by_memo(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
+			   uint64_t n, struct rmf_visits *out, uint64_t room, uint64_t *used)
 {
 	struct rmf_memo *memo = run->memo;
-	const struct rmf_population *pop = &run->pop;
-	struct result **recent, *result;
-	struct rmf_regular regular;
+	struct rmf_visits visits[2];
+	struct rmf_shape shape;
+	struct rmf_known *known = NULL;
+	uint64_t done = 0;
+	uint32_t nr;
 
-	if (!memo || run->trace || !regular_of(pop, folios[0], &regular))
-		return false;
-	recent = &memo->recent[kind][regular.order];
-	result = *recent;
-	if (!result || !same_numbers(&result->regular, &regular)) {
-		result = find_result(memo, kind, &regular);
-		if (!result) {
-			if (memo->nr == MAX_RESULTS || !is_regular(run, folios[0], &regular))
-				return false;
-			*nr_visits = add_result(run, kind, folios[0], &regular, visits);
-			return true;
-		}
-		*recent = result;
+	if (memo && !run->trace) {
+		done = memo->isa->visit_known(run, kind, folios, n, out, room, used, &shape);
+		if (done == n || room - *used < 2 || (done && !shape.nr_words))
+			return done;
+		if (shape.nr_words && !rmf_known_shape(memo, &shape) &&
+		    mms_differ(&run->pop, &shape))
+			known = add_known(memo, &shape);
 	}
-	if (!result->usable)
-		return false;
-	if (result->regular.entries_after == RMF_ENTRIES_SWAPPED &&
-	    n > (run->swap_end - run->swap_next) >> regular.order)
-		n = (run->swap_end - run->swap_next) >> regular.order;
-	n = memo->visit_same(pop, &result->regular, run->arch.cont_ptes, run->swap_next, folios, n);
-	if (!n)
-		return false;
-	if (result->regular.entries_after == RMF_ENTRIES_SWAPPED) {
-		run->swap_next += n << regular.order;
-		run->swap_used += (int64_t)(n << regular.order);
-	}
-	result->nr += n;
-	*nr_visits = 1;
-	*visits = result->visits;
-	visits->nr = n;
-	return true;
+	nr = known ? visit_first(run, kind, folios[done], &shape, known, visits)
+		   : rmf_visit_by_rules(run, kind, folios[done], visits);
+	add_visits(visits, nr, out, used);
+	return done + 1;
 }
 
 void rmf_memo_forget(struct rmf_run *run)
@@ -270,34 +397,30 @@ void rmf_memo_forget(struct rmf_run *run)
 	if (!memo)
 		return;
 	rmf_memo_settle(run);
-	memset(memo->recent, 0, sizeof(memo->recent));
+	memset(memo->table, 0, (memo->table_mask + 1) * sizeof(*memo->table));
 	memo->nr = 0;
-}
-
-static void add_lengths(uint64_t *to, const struct lengths *lengths, uint64_t nr)
-{
-	for (uint32_t i = 0; i < lengths->nr; i++)
-		to[lengths->length[i]] += nr * lengths->times[i];
+	memo->nr_words = memo->nr_counts = 0;
 }
 
 void rmf_memo_settle(struct rmf_run *run)
 {
-	for (uint32_t i = 0; run->memo && i < run->memo->nr; i++) {
-		struct result *result = &run->memo->results[i];
-		int64_t *rss = run->pop.mm_rss +
-			       (uint64_t)run->pop.vma_mm[result->regular.vma] * RMF_NR_MM_COUNTERS;
+	struct rmf_memo *memo = run->memo;
 
-		if (!result->nr)
-			continue;
-		for (int event = 0; event < RMF_NR_EVENTS; event++) {
-			run->ev[event] += result->nr * result->ev[event];
-			run->referenced_ev[event] += result->nr * result->referenced_ev[event];
+	while (memo && memo->used) {
+		struct rmf_known *known = &memo->known[memo->used - 1];
+		const struct rmf_memo_count *counts = memo->counts + known->first_event;
+
+		for (uint32_t i = 0; i < known->nr_events; i++) {
+			run->ev[counts[i].number] += known->nr * counts[i].nr;
+			run->referenced_ev[counts[i].number] += known->nr * counts[i].checks;
 		}
-		for (int counter = 0; counter < RMF_NR_MM_COUNTERS; counter++)
-			rss[counter] += (int64_t)(result->nr * result->rss[counter]);
-		add_lengths(run->batch_lengths, &result->batches, result->nr);
-		add_lengths(run->looked_around, &result->looked_around, result->nr);
-		run->mapped_stat += (int64_t)result->nr * result->mapped_stat;
-		result->nr = 0;
+		counts = memo->counts + known->first_length;
+		for (uint32_t i = 0; i < known->nr_lengths; i++) {
+			run->batch_lengths[counts[i].number] += known->nr * counts[i].nr;
+			run->looked_around[counts[i].number] += known->nr * counts[i].checks;
+		}
+		run->mapped_stat += (int64_t)known->nr * known->mapped_stat;
+		known->nr = 0;
+		memo->used = known->next_used;
 	}
 }

@@ -160,6 +160,12 @@ static inline uint32_t rmf_folio_nr_pages(const struct rmf_population *pop, uint
 	return (uint32_t)1 << pop->folio_order[folio];
 }
 
+/* The number of a page table is the vpn of its slots, shifted by this. */
+static inline int rmf_table_shift(const struct rmf_population *pop)
+{
+	return __builtin_ctz(pop->ptrs_per_pte); /* a power of two */
+}
+
 /* The first folio at or behind i that has more than one page; nr_folios if there is none. Single
  * pages are passed over eight at a time, for a population has up to one per page. */
 static inline uint64_t rmf_next_large_folio(const struct rmf_population *pop, uint64_t i)

@@ -9,8 +9,8 @@
 
 enum references { REFERENCES_RECLAIM, REFERENCES_KEEP, REFERENCES_ACTIVATE };
 
-/* Models lru_gen_set_refs(), mm/vmscan.c, Linux v7.0: the marks of a referenced folio (docs/
- * kernel-rules.md, section 9.4). Returns whether it is to be activated. */
+/* Models lru_gen_set_refs(), mm/vmscan.c, Linux v7.0: the marks of a referenced folio
+ * (docs/kernel-rules.md, section 9.4). Returns whether it is to be activated. */
 static bool set_refs(const struct rmf_run *run, uint32_t *flags, bool exec)
 {
 	const uint32_t both = RMF_FOLIO_REFERENCED | RMF_FOLIO_WORKINGSET, before = *flags & both,

@@ -9,6 +9,9 @@
 #ifndef RMF_SHRINK_H
 #define RMF_SHRINK_H
 
+#include <stddef.h>
+#include <string.h>
+
 #include "run.h"
 
 enum rmf_visit_kind {
@@ -43,6 +46,28 @@ struct rmf_visits {
 	bool writes_out; /* each visit writes its folio out; what its group deferred is flushed
 			    before, if any of it is writable */
 };
+
+/* Whether everything in two visits is equal but nr, so that they can be one. */
+static inline bool rmf_visits_equal(const struct rmf_visits *last, const struct rmf_visits *next)
+{
+	/* the small fields at once: they follow each other, from `order` to the end */
+	if (memcmp(&last->order, &next->order,
+		   sizeof(*last) - offsetof(struct rmf_visits, order)) ||
+	    last->cpumask != next->cpumask || last->outcome == RMF_OUTCOME_SPLIT)
+		return false;
+	/* `next` is the piece that follows */
+	return !last->piece || next->folio == (last->falling ? last->folio - (uint32_t)last->nr
+							     : last->folio + (uint32_t)last->nr);
+}
+
+/* Add `next` to `last` if they are equal. Returns whether they were. */
+static inline bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next)
+{
+	if (!rmf_visits_equal(last, next))
+		return false;
+	last->nr += next->nr;
+	return true;
+}
 
 /* Visit one folio by the rules, whether it is regular or not. Fills in out[0], and out[1] if the
  * folio was split in its turn: out[0] is the split then, and out[1] the rest of the turn, which is

@@ -55,13 +55,13 @@ static inline struct rmf_slots rmf_slots_of_table(struct rmf_run *run, rmf_pte *
 	};
 }
 
-/* room(a): the slots from vpn on that are left in the page table and in the VMA. vpn lies in the
- * VMA. */
+/* room(a): the slots from vpn on that are left in the page table and in the VMA, and so in the
+ * window. vpn lies in the VMA. */
 static inline uint64_t rmf_slots_room(const struct rmf_slots *slots, uint64_t vpn)
 {
-	uint64_t table_end = (vpn | slots->table_mask) + 1;
+	const uint64_t last = vpn | slots->table_mask;
 
-	return (table_end < slots->vma_end ? table_end : slots->vma_end) - vpn;
+	return (last < slots->vma_end ? last + 1 : slots->vma_end) - vpn;
 }
 
 static inline bool rmf_slots_in_window(const struct rmf_slots *slots, uint64_t vpn)

@@ -78,22 +78,47 @@ static bool reclaim_may_split(const struct rmf_run *run, uint32_t flags, bool ma
 	       (may_lack && kind) || (rmf_looks_for_underused(run) && (kind & RMF_FOLIO_ANON));
 }
 
+/* Whether memory.reclaim may split one of nr folios from `first` on. It mostly may not, so the
+ * folios are tested without branches first. */
+static bool reclaim_may_split_any(const struct rmf_run *run, uint64_t first, uint64_t nr,
+				  bool may_lack)
+{
+	const uint32_t *flags = run->pop.folio_flags + first;
+	const bool underused = rmf_looks_for_underused(run);
+	bool any = false;
+
+	for (uint64_t i = 0; i < nr; i++) {
+		const uint32_t kind = flags[i] & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED);
+
+		any |= (kind == RMF_FOLIO_ANON) | !!(flags[i] & RMF_FOLIO_PARTIALLY_MAPPED) |
+		       (may_lack & !!kind) | (underused & !!(kind & RMF_FOLIO_ANON));
+	}
+	return any;
+}
+
 void rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64_t *folios,
 		    uint64_t *pairs)
 {
+	enum { BLOCK = 512 };
 	const struct rmf_population *pop = &run->pop;
 	const bool may_lack = may_lack_slots(run);
 
 	*folios = *pairs = 0;
-	for (uint64_t i = rmf_next_large_folio(pop, 0); i < pop->nr_folios;
-	     i = rmf_next_large_folio(pop, i + 1)) {
-		uint64_t pieces = rmf_folio_nr_pages(pop, i) - 1;
+	for (uint64_t first = 0; first < pop->nr_folios; first += BLOCK) {
+		const uint64_t left = pop->nr_folios - first, nr = left < BLOCK ? left : BLOCK;
 
 		if (splitter == RMF_SPLITTER_RECLAIM &&
-		    !reclaim_may_split(run, pop->folio_flags[i], may_lack))
+		    !reclaim_may_split_any(run, first, nr, may_lack))
 			continue;
-		*folios += pieces;
-		*pairs += pieces * (pop->rmap_start[i + 1] - pop->rmap_start[i]);
+		for (uint64_t i = first; i < first + nr; i++) {
+			const uint64_t pieces = rmf_folio_nr_pages(pop, i) - 1;
+
+			if (splitter == RMF_SPLITTER_RECLAIM &&
+			    !reclaim_may_split(run, pop->folio_flags[i], may_lack))
+				continue;
+			*folios += pieces;
+			*pairs += pieces * (pop->rmap_start[i + 1] - pop->rmap_start[i]);
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch 
 	run->policy = *policy;
 	run->swap_end = stream->swap ? UNLIMITED : 0;
 	if (fast) {
-		run->memo = rmf_memo_new(stream->isa->visit_same);
+		run->memo = rmf_memo_new(stream->isa);
 		*missing |= !run->memo;
 	}
 	return run;

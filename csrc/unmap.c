@@ -1,6 +1,7 @@
 #include "unmap.h"
 
 #include "contpte.h"
+#include "entries.h"
 #include "folio.h"
 #include "folio_batch.h"
 #include "tlb.h"
@@ -60,15 +61,24 @@ static void folio_put_refs(const struct unmap *unmap, uint64_t nr)
 	unmap->run->pop.folio_refcount[unmap->folio] -= (int32_t)nr;
 }
 
+/* How many of nr slots from vpn on lie in the table and in the VMA. */
+static uint64_t nr_inside(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
+{
+	const uint64_t room = rmf_slots_room(slots, vpn);
+
+	return nr < room ? nr : room;
+}
+
 /* Models set_pte_at() and set_ptes(), include/linux/pgtable.h, Linux v7.0: nr entries from `value`
  * on, wherever the pointer of the step reaches. */
 static void set_ptes(const struct unmap *unmap, rmf_pte value, uint64_t nr)
 {
 	const struct rmf_slots *slots = &unmap->walk.slots;
-	uint64_t vpn = unmap->walk.vpn;
+	const uint64_t vpn = unmap->walk.vpn, inside = nr_inside(slots, vpn, nr);
 
 	rmf_count(unmap->run, RMF_PTES_SET, nr);
-	for (uint64_t i = 0; i < nr; i++)
+	rmf_entries_set(rmf_slots_at(slots, vpn), inside, value);
+	for (uint64_t i = inside; i < nr; i++)
 		if (rmf_slots_reach(slots, vpn, vpn + i, RMF_OOB_WRITES, RMF_VMA_OVERRUN_WRITES) ==
 		    RMF_REACH_SLOT)
 			*rmf_slots_at(slots, vpn + i) = rmf_pte_advance(value, i);
@@ -87,16 +97,18 @@ static void restore_ptes(const struct unmap *unmap)
 static rmf_pte get_and_clear_ptes(const struct unmap *unmap, uint64_t nr)
 {
 	const struct rmf_slots *slots = &unmap->walk.slots;
-	uint64_t vpn = unmap->walk.vpn;
-	/* the entries behind the table continue its last one, so they have its bits */
-	const rmf_pte behind = rmf_slots_guard(slots, vpn, (vpn | slots->table_mask) + 1);
-	rmf_pte first, later = 0;
+	const uint64_t vpn = unmap->walk.vpn, inside = nr_inside(slots, vpn, nr);
+	rmf_pte first, later, behind = 0;
 
+	if (inside < nr) /* the entries behind the table continue its last one, so they have its
+			   bits */
+		behind = rmf_slots_guard(slots, vpn, (vpn | slots->table_mask) + 1);
 	rmf_contpte_unfold_edges(slots, vpn, nr);
 	first = *rmf_slots_at(slots, vpn);
 	*rmf_slots_at(slots, vpn) = 0;
 	rmf_count(unmap->run, RMF_PTES_CLEARED, nr);
-	for (uint64_t i = 1; i < nr; i++) {
+	later = rmf_entries_clear(rmf_slots_at(slots, vpn) + 1, inside - 1);
+	for (uint64_t i = inside; i < nr; i++) {
 		enum rmf_reach reach = rmf_slots_reach(slots, vpn, vpn + i, RMF_OOB_WRITES,
 						       RMF_VMA_OVERRUN_WRITES);
 
@@ -127,6 +139,8 @@ static uint64_t anon_exclusive_batch(const struct unmap *unmap, uint64_t nr)
 	uint8_t exclusive = rmf_pages_flags(&unmap->pages, unmap->page) & RMF_PAGE_EXCLUSIVE;
 	uint64_t i = 1;
 
+	if (!unmap->pages.flags_expanded && unmap->page + nr <= unmap->pages.nr)
+		return nr;
 	while (i < nr &&
 	       (rmf_pages_flags(&unmap->pages, unmap->page + i) & RMF_PAGE_EXCLUSIVE) == exclusive)
 		i++;

@@ -17,7 +17,4 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
  * taken, or the run failed. */
 bool rmf_loop_must_look(const struct rmf_run *run);
 
-/* Add `next` to `last` if everything in them but nr is equal. Returns whether it was. */
-bool rmf_visits_join(struct rmf_visits *last, const struct rmf_visits *next);
-
 #endif

@@ -201,6 +201,9 @@ def described_fill(spec):
     return rmf_described_fill(&what)
 
 
+include "_memory.pxi"
+
+
 cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) except? NULL:
     """The memory of an array that is to be filled."""
     array = _checked(name, arrays[name], typenum, True, ndim)
@@ -251,7 +254,8 @@ cdef class Run:
 
     `swap` is a Swap or None. `room` says which folios may be split: "reclaim", those that memory.reclaim splits;
     "madvise", all; None, none. With room the Run works on longer copies of the arrays per folio and of the rmap, which
-    arrays() returns. `max_ptes_none` is that of khugepaged; None as kernels boot.
+    arrays() returns. `max_ptes_none` is that of khugepaged; None as kernels boot. `checked` says that
+    check_population() has seen these arrays, or those they are a copy of.
     """
 
     cdef rmf_run *run
@@ -280,7 +284,7 @@ cdef class Run:
         PyMem_Free(self.run)
 
     def __init__(self, population, policy, arch, *, guard="none", trace=False, swap=None, fast=False, room=None,
-                 max_ptes_none=None):
+                 max_ptes_none=None, checked=False):
         if self._arrays:
             raise ValueError("a Run is made once; make a new one")
         if guard not in _GUARD:
@@ -289,7 +293,7 @@ cdef class Run:
             raise ValueError(f"room: expected one of {', '.join(_ROOM)} or None, got {room!r}")
         self.run.guard = _GUARD[guard]
         _fill_policy(&self.run.policy, policy)
-        self._set_population(population, arch, False)
+        self._set_population(population, arch, False, checked)
         self._set_swap(swap)
         self.run.max_ptes_none = population.ptrs_per_pte - 1 if max_ptes_none is None else max_ptes_none
         if room is not None:
@@ -298,7 +302,7 @@ cdef class Run:
             self.trace.grows = True
             self.run.trace = &self.trace
         if fast:
-            self.run.memo = rmf_memo_new(_isa().visit_same)
+            self.run.memo = rmf_memo_new(_isa())
             if self.run.memo == NULL:
                 raise MemoryError
 
@@ -369,7 +373,7 @@ cdef class Run:
         self._arrays.append(array)
         (<void **>(pop + one.at))[0] = cnp.PyArray_DATA(array)
 
-    cdef _set_population(self, p, arch, bint read_only):
+    cdef _set_population(self, p, arch, bint read_only, bint checked):
         """Take the arrays of a population that suits the architecture. `read_only`: nothing will be run."""
         cdef rmf_population *pop = &self.run.pop
         cdef unsigned int i
@@ -390,6 +394,8 @@ cdef class Run:
                 f"arch: {arch.name} has {arch.ptrs_per_pte} PTEs per table, the population was made for"
                 f" {p.ptrs_per_pte}"
             )
+        if checked:
+            return
         with nogil:
             error = rmf_population_check(pop, &fault)
         _raise_error(error, &fault)
@@ -437,6 +443,16 @@ cdef class Run:
         with nogil:
             ret = rmf_folio_referenced_one(self.run, f, v, &reference)
         return bool(ret), reference.mapcount, reference.referenced, reference.vm_flags
+
+    def folio_referenced(self, folio):
+        """Call rmf_folio_referenced(), after reclaim_start() on its lists; returns (referenced, vm_flags)."""
+        self._check_pair(folio, 0)
+        cdef uint64_t f = folio
+        cdef int64_t referenced
+        cdef uint32_t vm_flags
+        with nogil:
+            referenced = rmf_folio_referenced(self.run, f, &vm_flags)
+        return referenced, vm_flags
 
     def page_vma_mapped_walk(self, folio, vma, *, sync=False, migration=False):
         """Call rmf_walk_folio(): walk to the end; each yield goes into the trace."""
@@ -662,7 +678,7 @@ def check_population(population, arch):
     Both LRU lists are checked too. Read-only arrays will do.
     """
     cdef Run run = Run.__new__(Run)
-    run._set_population(population, arch, True)
+    run._set_population(population, arch, True, False)
     run._check_lists(population)
 
 
@@ -702,111 +718,7 @@ def folio_pte_batch_flags(
     return nr, pte, _scan.ev[<Py_ssize_t>RMF_BATCH_PTE_READS], later
 
 
-INVARIANTS = tuple(rmf_invariant_name(<rmf_invariant>i).decode() for i in range(<int>RMF_NR_INVARIANTS))
-CHECK_KINDS = ("file", "shmem", "lazyfree", "anon")
-CHECK_LEVELS = ("all bits", "reacting bits", "few")
-
-
-@cython.final
-cdef class CheckScope:
-    """The families of states of rmf_check_scope_init()."""
-
-    cdef rmf_check_scope *scope
-
-    def __cinit__(self):
-        self.scope = <rmf_check_scope *>PyMem_Calloc(1, sizeof(rmf_check_scope))
-        if self.scope == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        PyMem_Free(self.scope)
-
-    def __init__(self, max_pages, all_bits, unreachable):
-        rmf_check_scope_init(self.scope, max_pages, all_bits, unreachable)
-
-    def __len__(self):
-        return self.scope.nr_families
-
-    cdef rmf_check_family *_family(self, family) except NULL:
-        if not 0 <= family < self.scope.nr_families:
-            raise IndexError(f"family: expected 0 to {self.scope.nr_families - 1}, got {family}")
-        cdef Py_ssize_t index = family
-        return &self.scope.families[index]
-
-    def family(self, family):
-        """What the family holds, as a dict."""
-        cdef rmf_check_family *f = self._family(family)
-        return {
-            "pages": 1 << f.order,
-            "kind": CHECK_KINDS[<int>f.kind],
-            "bits": CHECK_LEVELS[<int>f.level],
-            "anon_vma": bool(f.anon_vma),
-            "uffd_wp": bool(f.uffd_wp),
-            "symbols": f.nr_symbols,
-            "conditions": f.nr_conditions,
-            "exclusive": f.nr_exclusive,
-            "states": f.nr_states,
-        }
-
-    def state(self, family, index):
-        """State `index` of a family as plain numbers, or None if it is the same as another state."""
-        cdef rmf_check_state state
-        cdef rmf_check_family *f = self._family(family)
-        cdef Py_ssize_t i
-        if not 0 <= index < f.nr_states:
-            raise IndexError(f"index: expected 0 to {f.nr_states - 1}, got {index}")
-        if not rmf_check_state_at(f, index, &state):
-            return None
-        pages = 1 << state.order
-        return {
-            "ptes": [state.ptes[i] for i in range(<Py_ssize_t>RMF_CHECK_SLOTS)],
-            "first_vpn": RMF_CHECK_TABLE,
-            "ptrs_per_pte": RMF_CHECK_TABLE,
-            "vma": (state.vma_start, state.vma_end, state.vma_pgoff, state.vma_flags),
-            "folio_flags": state.folio_flags,
-            "order": state.order,
-            "refcount": state.refcount,
-            "page_mapcount": [state.page_mapcount[i] for i in range(<Py_ssize_t>pages)],
-            "page_flags": [state.page_flags[i] for i in range(<Py_ssize_t>pages)],
-            "ttu": state.ttu,
-            "guard": "contiguous" if state.guard_contiguous else "none",
-        }
-
-    def run(self, family, first, end, oracle, policies, arch):
-        """Call rmf_check_range(); returns (distinct states tried, found).
-
-        `found` has for each policy (states in violation, {invariant: (count, smallest index)}).
-        """
-        cdef rmf_check_family *f = self._family(family)
-        cdef uint64_t a = first, b = end, tried
-        cdef uint32_t n = len(policies), i
-        cdef rmf_arch c_arch
-        cdef rmf_policy c_oracle
-        _fill_arch(&c_arch, arch)
-        _fill_policy(&c_oracle, oracle)
-        cdef rmf_check *check = rmf_check_new(&c_arch)
-        cdef rmf_check_policy *found = <rmf_check_policy *>PyMem_Calloc(max(n, 1), sizeof(rmf_check_policy))
-        try:
-            if check == NULL or found == NULL:
-                raise MemoryError
-            for i in range(n):
-                _fill_policy(&found[i].policy, policies[i])
-            with nogil:
-                tried = rmf_check_range(check, f, a, b, &c_oracle, found, n)
-            return tried, [
-                (
-                    found[i].nr_violating,
-                    {
-                        INVARIANTS[j]: (found[i].found[<Py_ssize_t>j].count, found[i].found[<Py_ssize_t>j].index)
-                        for j in range(<int>RMF_NR_INVARIANTS)
-                        if found[i].found[<Py_ssize_t>j].count
-                    },
-                )
-                for i in range(n)
-            ]
-        finally:
-            rmf_check_free(check)
-            PyMem_Free(found)
+include "_check.pxi"
 
 
 cdef _array(const uint64_t *counts, Py_ssize_t nr):

@@ -75,8 +75,13 @@ cdef extern from "population.h" nogil:
 
     struct rmf_population:
         uint32_t ptrs_per_pte
+        uint64_t *ptes
+        uint64_t nr_ptes
         uint64_t nr_vmas
+        uint8_t *folio_order
+        uint32_t *folio_flags
         int32_t *folio_mapcount
+        int32_t *folio_entire_mapcount
         uint64_t nr_folios
         uint64_t folio_capacity
         uint64_t nr_rmap
@@ -95,6 +100,19 @@ cdef extern from "population.h" nogil:
     int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
     int rmf_lru_check(const rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive, const uint32_t *active,
                       uint64_t nr_active, rmf_fault *fault)
+
+cdef extern from "census.h" nogil:
+    struct rmf_census:
+        uint64_t *folios_of_order
+        uint64_t *folios_of_kind
+        uint32_t flags
+        bint entire
+        uint64_t ptes_present
+    void rmf_population_census(const rmf_population *pop, rmf_census *census)
+
+cdef extern from "arena.h":
+    void *rmf_arena_take(size_t size, size_t *got)
+    void rmf_arena_give(void *block, size_t got)
 
 cdef extern from "populate.h" nogil:
     enum:
@@ -225,14 +243,12 @@ cdef extern from "events.h" nogil:
 cdef extern from "isa.h" nogil:
     struct rmf_memo:
         pass
-    ctypedef uint64_t rmf_visit_same()
     ctypedef void rmf_populate(const rmf_description *what, uint64_t first, uint64_t end, rmf_populated *out)
     struct rmf_isa:
         const char *name
-        rmf_visit_same *visit_same
         rmf_populate *populate
     const rmf_isa *rmf_isa_at "rmf_isa"(unsigned int n)
-    rmf_memo *rmf_memo_new(rmf_visit_same *visit_same)
+    rmf_memo *rmf_memo_new(const rmf_isa *isa)
     void rmf_memo_free(rmf_memo *memo)
 
 cdef extern from "run.h" nogil:
@@ -339,6 +355,9 @@ cdef extern from "referenced.h" nogil:
         int64_t referenced
         uint32_t vm_flags
     bint rmf_folio_referenced_one(rmf_run *run, uint64_t folio, uint32_t vma, rmf_reference *reference)
+
+cdef extern from "rmap.h" nogil:
+    int64_t rmf_folio_referenced(rmf_run *run, uint64_t folio, uint32_t *vm_flags)
 
 cdef extern from "shrink.h" nogil:
     struct rmf_visits:
@@ -473,5 +492,10 @@ cdef extern from "check_run.h" nogil:
         pass
     rmf_check *rmf_check_new(const rmf_arch *arch)
     void rmf_check_free(rmf_check *check)
+    enum rmf_claim:
+        RMF_CLAIM_RIGHT
+        RMF_NR_CLAIMS
+    uint64_t rmf_check_counted_bits(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
+                                    const rmf_policy *policy, rmf_claim claim, rmf_check_found *found)
     uint64_t rmf_check_range(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
                              const rmf_policy *oracle, rmf_check_policy *policies, uint32_t nr_policies)

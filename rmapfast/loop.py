@@ -206,7 +206,7 @@ def reclaim(
             population, in_place = Population.of(population), True
         check_population(population, arch)
         described = population.describe()
-        outcome = _in_memory(population if in_place else population.copy(), entry, task)
+        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -295,7 +295,7 @@ def madvise(
     )
     check_population(population, arch)
     described = population.describe()
-    outcome = _madvise(population if in_place else population.copy(), [(action, mm, first, end, owner)], task)
+    outcome = _madvise(population if in_place else task.copy_of(population), [(action, mm, first, end, owner)], task)
     arguments: dict[str, Any] = {
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
@@ -408,9 +408,12 @@ def target_bytes(target: int | str, population: Population | PopulationSpec) -> 
     if isinstance(population, PopulationSpec):
         memory = population.bytes
     else:
-        listed = np.concatenate([population.lru_inactive, population.lru_active])
-        pages = np.left_shift(1, population.folio_order[listed], dtype=np.int64)
-        memory = int(pages.sum()) << population.page_shift
+        lists, order = (population.lru_inactive, population.lru_active), population.folio_order
+        if len(order) and order.min() == order.max():
+            pages = sum(map(len, lists)) << int(order[0])
+        else:
+            pages = sum(int(np.left_shift(1, order[lru], dtype=np.int64).sum()) for lru in lists)
+        memory = pages << population.page_shift
     return int(memory * float(target[:-1]) / 100)
 
 
@@ -454,6 +457,10 @@ class _Task:
     def fast(self) -> bool:
         """Whether the C library may use its fast paths."""
         return self.engine == "c"
+
+    def copy_of(self, population: Population) -> Population:
+        """Return a copy of a population that the engine may change."""
+        return population.copy() if self.engine == "reference" else population.copy_for_run()
 
     @property
     def compiled_policy(self) -> Policy:
@@ -549,11 +556,14 @@ def _outcome_of_run(after: Population, run: _core.Run, start: float) -> Outcome:
     )
 
 
-def _ring(lru: npt.NDArray[np.uint32], capacity: int) -> npt.NDArray[np.uint32]:
-    """Return an array that begins with the list and has space for every folio."""
-    ring = np.empty(capacity, np.uint32)
-    ring[: len(lru)] = lru[:capacity]
-    return ring
+def _rings(
+    lists: tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]], capacity: int
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """Return two arrays that begin with the lists and have space for every folio."""
+    rings = _core.empty_arrays({name: ((capacity,), np.dtype(np.uint32)) for name in ("inactive", "active")})
+    for ring, lru in zip(rings.values(), lists, strict=True):
+        ring[: len(lru)] = lru[:capacity]
+    return rings["inactive"], rings["active"]
 
 
 def _take_over(
@@ -593,9 +603,10 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         fast=task.fast,
         room="reclaim",
         max_ptes_none=task.max_ptes_none,
+        checked=True,
     )
     lists = population.lru_inactive, population.lru_active
-    inactive, active = (_ring(lru, run.folio_capacity) for lru in lists)
+    inactive, active = _rings(lists, run.folio_capacity)
     state = population.lru_gen
     run.reclaim_start(
         inactive,
@@ -628,9 +639,11 @@ def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]
         record, results = reference.madvise(population, calls, policy=task.policy, arch=task.arch, swap=task.swap)
         outcome = _outcome_of_reference(population, record, start)
     else:
-        run = _core.Run(population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="madvise")
+        run = _core.Run(
+            population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="madvise", checked=True
+        )
         lists = population.lru_inactive, population.lru_active
-        inactive, active = (_ring(lru, run.folio_capacity) for lru in lists)
+        inactive, active = _rings(lists, run.folio_capacity)
         run.madvise_start(inactive, len(lists[0]), active, len(lists[1]))
         results = []
         try:

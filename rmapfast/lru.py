@@ -87,7 +87,8 @@ class _Folios:
 
     def has(self, flag: FolioFlag) -> _BOOL:
         """Which folios have a flag."""
-        return (self.flags & np.uint32(flag)) != 0
+        found: _BOOL = (self.flags & np.uint32(flag)) != 0
+        return found
 
     def put(self, flag: FolioFlag, where: _BOOL, value: bool = True) -> None:
         """Set or clear a flag of some folios."""

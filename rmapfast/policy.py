@@ -336,6 +336,21 @@ PRESETS = _presets()
 AROUND_A_FUNCTION = "v7.0"
 
 
+def is_known(policy: Policy) -> bool:
+    """Return whether a preset has the rules of a policy, whatever its name.
+
+    Parameters
+    ----------
+    policy : Policy
+
+    Returns
+    -------
+    bool
+        False for a combination of rules that no kernel had and nobody proposed.
+    """
+    return any(policy.replace(name=preset.name) == preset for preset in PRESETS.values())
+
+
 def get(policy: str | Policy) -> Policy:
     """Return the policy itself, or the preset of that name.
 

@@ -23,7 +23,6 @@ from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_generation, folio_kind, with_generation
 from rmapfast.layout import (
-    CHUNK,
     DEFAULT_CPUMASK,
     DRAW_LRU,
     MAX_ORDER,
@@ -33,7 +32,7 @@ from rmapfast.layout import (
     permute,
     settle,
 )
-from rmapfast.lru import LRUS, LruGen, checked_history, settle_generations
+from rmapfast.lru import LruGen, checked_history, settle_generations
 from rmapfast.spec import KINDS, PopulationSpec
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 from rmapfast.unseen import UNSEEN, assume_pages
@@ -119,15 +118,18 @@ class Population:
         Origin that results name: ``synthetic``, ``arrays``, or the names of the captures.
     input_hash : str, optional
         SHA-256 (hex) of the capture.
-    lru : {'classic', 'mglru'}, optional
-        Which LRU the kernel of the capture had, if it is known.
-    lru_gen : LruGen, optional
-        Sequence numbers of MGLRU's generations.
-    history : str
-        What happened to the folios before the run, for those on a list without a generation
-        (:data:`rmapfast.lru.HISTORY`); by default what is usual for each kind.
     **arrays : ndarray
         Every array, with the dtypes that are declared below.
+
+    Attributes
+    ----------
+    lru : {'classic', 'mglru'} or None
+        Which LRU the kernel of the capture had; None if it is not known.
+    lru_gen : LruGen
+        Sequence numbers of MGLRU's generations; at first those of a new memory cgroup.
+    history : str
+        What happened to the folios before the run, for those on a list without a generation
+        (:data:`rmapfast.lru.HISTORY`); empty: what is usual for each kind.
 
     Raises
     ------
@@ -176,9 +178,6 @@ class Population:
         assumptions: Mapping[str, Any] | None = None,
         source: str = "arrays",
         input_hash: str | None = None,
-        lru: str | None = None,
-        lru_gen: LruGen | None = None,
-        history: str = "",
         **arrays: npt.NDArray[Any],
     ) -> None:
         for name in ARRAYS:
@@ -196,9 +195,9 @@ class Population:
         self.assumptions = dict(assumptions or {})
         self.source = source
         self.input_hash = input_hash
-        self.lru = lru if lru is None else checked_choice("lru", lru, LRUS)
-        self.lru_gen = lru_gen or LruGen()
-        self.history = ",".join(checked_history(history))
+        self.lru: str | None = None
+        self.lru_gen = LruGen()
+        self.history = ""
 
     # What it holds
 
@@ -215,9 +214,12 @@ class Population:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays; those that are valid only with a flag count if any folio has it."""
-        flags = int(np.bitwise_or.reduce(self.folio_flags))
-        used = {name: bool(flags & flag) for name, flag in _LAZY.items()}
-        used["folio_entire_mapcount"] = bool(np.any(self.folio_entire_mapcount))
+        _, _, flags, entire, _ = _core.census(self)
+        return self._used_bytes(flags, entire)
+
+    def _used_bytes(self, flags: int, entire: bool) -> int:
+        """Return the bytes of the arrays where folios have these flags, and PMD leaves map some or none."""
+        used = {name: bool(flags & flag) for name, flag in _LAZY.items()} | {"folio_entire_mapcount": entire}
         return sum(getattr(self, name).nbytes for name in ARRAYS if used.get(name, True))
 
     def orders(self) -> dict[int, int]:
@@ -229,11 +231,6 @@ class Population:
         """
         counts = np.bincount(self.folio_order, minlength=1)
         return {int(order): int(counts[order]) for order in np.flatnonzero(counts)}
-
-    def _nr_present(self) -> int:
-        """Number of present PTEs."""
-        chunks = (self.ptes[at : at + CHUNK] for at in range(0, len(self.ptes), CHUNK))
-        return sum(int(np.count_nonzero(chunk & pte.PRESENT)) for chunk in chunks)
 
     def rmap(self, folio: int) -> list[tuple[int, int]]:
         """Return the VMAs that may map a folio, in the order of the rmap walk.
@@ -298,25 +295,25 @@ class Population:
             * ``inactive``, ``active``: folios on each LRU list.
             * ``page_size``: bytes of a base page; ``nbytes``: :attr:`nbytes`.
         """
-        flags, orders = self.folio_flags, self.orders()
+        orders, folios, flags, entire, present = _core.census(self)
         pages = sum(count << order for order, count in orders.items())
-        kinds = np.bincount(folio_kind(flags), minlength=len(FOLIO_KINDS)).tolist()
+        kinds = {FOLIO_KINDS[kind]: folios[bits] for bits, kind in enumerate(folio_kind(np.arange(4)).tolist())}
         return {
             "source": self.source,
             "pages": pages,
             "folios": self.nr_folios,
             "bytes": pages << self.page_shift,
             "orders": {str(order): count for order, count in orders.items()},
-            "kinds": {name: count for name, count in zip(FOLIO_KINDS, kinds, strict=True) if count},
+            "kinds": {name: kinds[name] for name in FOLIO_KINDS if kinds[name]},
             "mms": len(self.mm_flags),
             "vmas": len(self.vma_start),
             "ptes": len(self.ptes),
-            "ptes_present": self._nr_present(),
+            "ptes_present": present,
             "inactive": len(self.lru_inactive),
             "active": len(self.lru_active),
             "ptrs_per_pte": self.ptrs_per_pte,
             "page_size": 1 << self.page_shift,
-            "nbytes": self.nbytes,
+            "nbytes": self._used_bytes(flags, entire),
             "input_hash": self.input_hash,
             "assumptions": dict(self.assumptions),
         }
@@ -338,17 +335,31 @@ class Population:
         -------
         Population
         """
-        arrays = {}
-        for name in ARRAYS:
-            array: npt.NDArray[Any] = getattr(self, name)
-            if name in _SHARED:
-                arrays[name] = array
-            elif name in _LAZY and not np.any(self.folio_flags & _LAZY[name]):
-                arrays[name] = np.zeros_like(array)
-            elif name == "folio_entire_mapcount" and not array.any():
-                arrays[name] = np.zeros_like(array)
-            else:
-                arrays[name] = array.copy()
+        return self._copied(tuple(name for name in ARRAYS if name not in _SHARED))
+
+    def copy_for_run(self) -> Population:
+        """Return a copy whose LRU lists are shared too: a run replaces them, and does not change them.
+
+        Returns
+        -------
+        Population
+        """
+        return self._copied(
+            tuple(name for name in ARRAYS if name not in _SHARED and name not in ("lru_inactive", "lru_active"))
+        )
+
+    def _copied(self, names: tuple[str, ...]) -> Population:
+        """Return a population with some arrays copied. What no folio uses is zero, and takes no memory."""
+        flags = int(np.bitwise_or.reduce(self.folio_flags))
+        arrays: dict[str, npt.NDArray[Any]] = {
+            name: np.zeros(getattr(self, name).shape, ARRAYS[name])
+            for name in names
+            if name in _LAZY and not flags & _LAZY[name]
+        }
+        copied = {name: getattr(self, name) for name in names if name not in arrays}
+        arrays |= _core.empty_arrays({name: (array.shape, array.dtype) for name, array in copied.items()})
+        for name, array in copied.items():
+            np.copyto(arrays[name], array)
         return self.with_arrays(**arrays)
 
     def with_arrays(self, **arrays: npt.NDArray[Any]) -> Population:
@@ -364,7 +375,7 @@ class Population:
         Population
         """
         arrays = {name: arrays.get(name, getattr(self, name)) for name in ARRAYS}
-        return Population(
+        other = Population(
             ptrs_per_pte=self.ptrs_per_pte,
             page_shift=self.page_shift,
             cont_ptes=self.cont_ptes,
@@ -372,11 +383,10 @@ class Population:
             assumptions=self.assumptions,
             source=self.source,
             input_hash=self.input_hash,
-            lru=self.lru,
-            lru_gen=self.lru_gen,
-            history=self.history,
             **arrays,
         )
+        other.lru, other.lru_gen, other.history = self.lru, self.lru_gen, self.history
+        return other
 
     def refold(self, cont_ptes: int) -> None:
         """Set the CONT bits anew in every contpte block of `cont_ptes` entries that qualifies; 1 clears all of them.
@@ -507,14 +517,11 @@ class Population:
             raise ValueError(f"sharing: expected less than 2^33 PTEs in all, got {spec.sharing} times {pages}")
         nr = spec.nr_folios
         mms = np.arange(spec.sharing)
-        made: dict[str, npt.NDArray[Any]] = {
-            "ptes": np.empty(spec.sharing * pages, np.uint64),
-            **{name: np.empty(nr, ARRAYS[name]) for name in MADE_PER_FOLIO},
-            "page_mapcount": np.zeros(pages, np.int32),
-            "rmap_start": np.empty(nr + 1, np.uint64),
-            "rmap_vma": np.empty(nr * spec.sharing, np.uint32),
-            "mm_rss": np.zeros((spec.sharing, 4), np.int64),
-        }
+        sizes = dict.fromkeys(MADE_PER_FOLIO, nr)
+        sizes |= {"ptes": spec.sharing * pages, "rmap_start": nr + 1, "rmap_vma": nr * spec.sharing}
+        made = _core.empty_arrays({name: ((size,), ARRAYS[name]) for name, size in sizes.items()})
+        made["page_mapcount"] = np.zeros(pages, np.int32)
+        made["mm_rss"] = np.zeros((spec.sharing, 4), np.int64)
         lru = np.empty(nr, np.uint32)
         kept, nr_lru = _core.populate(spec, 0, pages, made | {"lru": lru})
         lru = lru[:nr_lru]
@@ -527,7 +534,7 @@ class Population:
             lru = lru[made["folio_flags"][lru] & FolioFlag.MLOCKED == 0]
         vpn, pgoff = spec.vpn, spec.pgoff
         tables = (vpn + pages - 1) // arch.ptrs_per_pte - vpn // arch.ptrs_per_pte + 1
-        return cls(
+        population = cls(
             ptrs_per_pte=arch.ptrs_per_pte,
             cont_ptes=arch.cont_ptes,
             arch=arch,
@@ -535,7 +542,6 @@ class Population:
             assumptions=spec.assumptions,
             source=spec.source,
             input_hash=spec.input_hash,
-            history=spec.history,
             **made,
             **_one_window_vmas(mms, vpn, pages, pgoff, spec.vma_flags, tables),
             folio_entire_mapcount=np.zeros(kept, np.int32),
@@ -546,6 +552,8 @@ class Population:
             lru_inactive=np.zeros(0, np.uint32) if spec.active else lru.copy(),
             lru_active=lru.copy() if spec.active else np.zeros(0, np.uint32),
         )
+        population.history = spec.history
+        return population
 
     @classmethod
     def from_arrays(
@@ -717,7 +725,10 @@ class Population:
         }
         assumptions = Assumptions(**options)
         try:
-            population = cls(**population_arrays(captures, assumptions, arch=arch))
+            made = population_arrays(captures, assumptions, arch=arch)
+            lru = made.pop("lru")
+            population = cls(**made)
+            population.lru = lru
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
             raise CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None

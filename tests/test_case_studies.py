@@ -19,7 +19,17 @@ pytest.importorskip("matplotlib")
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "case-studies"
 SIZE = "32MiB"
-NAMES = ("folio_order", "batch_length", "rescan", "uffd_wp", "anon_swap", "page_size", "tlb_flush", "pageout_no_swap")
+NAMES = (
+    "folio_order",
+    "batch_length",
+    "rescan",
+    "uffd_wp",
+    "anon_swap",
+    "page_size",
+    "tlb_flush",
+    "pageout_no_swap",
+    "look_around",
+)
 
 
 @pytest.fixture(scope="module")
@@ -297,3 +307,57 @@ def test_tlb_flush(run):
         else:
             assert before.events["tlb_deferred"] == after.events["tlb_deferred"] << order
             assert before.events["tlb_flushes"] == after.events["tlb_flushes"] > 0
+
+
+def test_look_around(run):
+    facts = run("look_around")
+    runs, alone = facts["runs"], "v7.2, per PTE"
+    for arch in ("x86-64", "arm64-4k"):
+        for order in range(10):
+            before, after = (runs[arch, order, "none", name] for name in (alone, "v7.2"))
+            assert before.reclaimed_pages == after.reclaimed_pages
+            assert before.events["look_arounds"] == after.events["look_arounds"] << order
+            assert before.events["window_pte_reads"] == after.events["window_pte_reads"] == 0
+            for share in ("1/64", "half", "all"):
+                before, after = (runs[arch, order, share, name] for name in (alone, "v7.2"))
+                reads = [one.events["window_pte_reads"] / one.reclaimed_pages for one in (before, after)]
+                assert reads[0] == reads[1] > 0 if order == 0 else reads[0] >= reads[1] > 0
+    for (*_, name), one in runs.items():
+        if name != "classic":
+            assert one.events["young_flushes"] == 0
+            assert one.events["look_arounds"] == sum(one.looked_around.values())
+            # the rest are tests in windows
+            assert one.events["young_tests"] >= sum(nr * calls for nr, calls in one.looked_around.items())
+    assert runs["arm64-4k", 4, "all", "classic"].events["young_flushes"] > 0
+    for order in range(10):
+        flushes = [
+            runs["x86-64", order, "none", name].events["tlb_flushes"]
+            / runs["x86-64", order, "none", name].reclaimed_pages
+            for name in ("classic", "v7.2")
+        ]
+        assert flushes[1] == pytest.approx(flushes[0]) if order >= 6 else flushes[1] < flushes[0]
+        assert 2 <= order <= 5 or flushes[1] > 0.6 * flushes[0]
+    # a run of one's own
+    again = rf.reclaim(
+        rf.Population.synthetic(SIZE, orders=4, young=1.0),
+        int(0.8 * (32 << 20) // 4096) << 12,
+        policy=rf.policy.get("v7.2").replace(young="per-page"),
+        arch="x86-64",
+        lru="mglru",
+    )
+    assert dict(again.events) == dict(runs["x86-64", 4, "all", alone].events)
+    aged = {words: one.events["ages"] for (arch, words), one in facts["starts"].items() if arch == "x86-64"}
+    assert aged["MGLRU, written"] == 0 < aged["MGLRU, written, memory cgroup reclaimed before"]
+    for (_, _, order, _), change in facts["changes"].items():
+        assert change.value == 0 if order == 0 else change.value < 0
+
+
+def test_look_around_without_prices(study, tmp_path, monkeypatch):
+    module = importlib.import_module("look_around")
+    # nanoseconds of x86-64 have no price of a look-around
+    monkeypatch.setattr(module, "VECTORS", {"x86-64": ("x86-64",), "arm64-4k": ("x86-64",)})
+    monkeypatch.setattr(module, "ORDERS", module.SHOWN)
+    facts = module.main(["--size", "16MiB", "--out", str(tmp_path)])
+    page = (tmp_path / "look_around.md").read_text(encoding="utf-8")
+    assert not facts["changes"] and not facts["lists"]
+    assert "events alone" in page and "redicted" not in page

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("csrc", "rmapfast", "tests", "docs", "bench", "validation", "examples")
-ENDINGS = {".c", ".h", ".def", ".py", ".pyi", ".pyx", ".pxd", ".pxi", ".md"}
+ENDINGS = {".c", ".h", ".def", ".py", ".pyi", ".pyx", ".pxi", ".pxd", ".md"}
 RULES = "docs/kernel-rules.md"
 PAGES = ("README.md", "CONTRIBUTING.md")
 GENERATED = {"rmapfast/_core.c"}

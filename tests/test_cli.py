@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from classic_model import ClassicModel
 from waiting import DEADLINE
 
 import rmapfast as rf
@@ -30,7 +31,8 @@ RUN_KEYS = {
 }  # fmt: skip
 ADDED_RUN_KEYS = {
     "entry", "target_pages", "target_reached", "came_back_pages", "swap_used", "ret", "referenced_events",
-    "cost_vector", "policy_parameters", "arch_parameters", "interval_level", "without_price",
+    "cost_vector", "policy_parameters", "arch_parameters", "interval_level", "without_price", "lru", "isolated",
+    "looked_around",
 }  # fmt: skip
 
 
@@ -203,8 +205,9 @@ def test_options_reach_the_population(document):
     plain = run()
     assert plain["events"]["active_passes"] == 0 and plain["events"]["young_clears"] == 1024
     assert run("--young", "0")["events"]["young_clears"] == 0
-    # 32 base pages per pass
-    assert run("--active")["events"]["active_passes"] == 1024 // 32
+    # 64 folios of 16 pages
+    passes = ClassicModel(64, 4, young=True, active=True).reclaim(1024)["active_passes"]
+    assert run("--active")["events"]["active_passes"] == passes > 0
     assert run("--mapped", "0")["events"]["unmap_calls"] == 0
     assert run("--sharing", "2")["events"]["ptes_cleared"] == 2048
     assert run("--holes", "every:16")["events"]["ptes_cleared"] == 1024 - 64

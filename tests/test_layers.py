@@ -19,7 +19,7 @@ _version _core
 support
 parallel
 pte flags events policy editions cost arch
-layout lru spec swap
+layout spec swap
 captures unseen
 population
 reference
@@ -38,7 +38,7 @@ __main__
 """
 LONGEST = 900
 MAY_BE_LONGER = {"reference.py"}  # the twin of csrc, read from top to bottom in the kernel's order
-SOURCES = {".py", ".pyx", ".pxd", ".pxi", ".pyi", ".c", ".h", ".def"}
+SOURCES = {".py", ".pyx", ".pxi", ".pxd", ".pyi", ".c", ".h", ".def"}
 
 
 # The package
@@ -106,7 +106,7 @@ def faults_of_package(package: Path, layers: str = LAYERS) -> list[str]:
                 faults.append(f"{at}, past the __init__ of {other}")
             if height.get(other, -1) > height.get(mine, len(height)):
                 faults.append(f"{at}, which is above it")
-    for path in sorted([*package.rglob("*.pyx"), *package.rglob("*.pxd"), *package.rglob("*.pxi")]):
+    for path in sorted([*package.rglob("*.pyx"), *package.rglob("*.pxi"), *package.rglob("*.pxd")]):
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if re.match(rf"\s*(from|c?import)\s+(\.|{package.name}\b)(?!\.?_c(ore|src)\b)", text):
                 faults.append(f"{path.relative_to(package.parent)}:{number}: imports from the package")

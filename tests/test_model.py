@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from classic_model import ClassicModel
 from random_populations import random_arch, random_population, random_swap, with_unseen
 from test_twins import assert_same_state, pairs
 
@@ -97,36 +98,39 @@ def test_holes(order, every):
 def test_young_file_folios_are_checked_twice(order):
     """The first check clears the young bits and keeps the folio; only the second time around is it unmapped."""
     pages, target = 4096, 1024
-    folios, wanted = pages >> order, max(target >> order, 1)
+    folios = pages >> order
+    model = ClassicModel(folios, order, young=True)
+    model.reclaim(target)
+    wanted = len(model.freed)
     population = synthetic(pages, orders=order)
     result = rf.reclaim(population, target * PAGE, policy="v7.0")
     events = result.events
-    assert result.reclaimed_pages == target == events["pages_freed"]
-    assert events["pages_scanned"] == pages + target
+    assert target <= result.reclaimed_pages == events["pages_freed"] == wanted << order
+    assert events["pages_scanned"] == pages + result.reclaimed_pages
     assert events["folios_scanned"] == events["referenced_calls"] == folios + wanted
     assert events["folios_kept"] == folios and events["folios_activated"] == 0
     assert events["unmap_calls"] == events["folios_freed"] == wanted
     assert events["young_clears"] == pages
+    assert model.counts["isolations"] == events["isolation_calls"]
     # First in, first out: the first folios went.
-    assert np.all(pte.kind(result.after.ptes[:target]) == 0) and np.all(pte.kind(result.after.ptes[target:]) == 7)
+    kinds = pte.kind(result.after.ptes)
+    assert np.all(kinds[: wanted << order] == 0) and np.all(kinds[wanted << order :] == 7)
 
 
 @pytest.mark.parametrize("order", range(10))
 def test_isolation(order):
-    """An isolation stops at 32 base pages or more: ceil(32 / F) folios, and one shrink_folio_list for them."""
+    """Isolations of up to 32 base pages, as priorities cut them, and one shrink_folio_list for each."""
     pages = 2048
-    group = math.ceil(32 / (1 << order))
-    calls = math.ceil((pages >> order) / group)
-    events = unmap_all(pages, "v7.0", orders=order).events
-    assert events["isolation_calls"] == events["shrink_calls"] == calls
-    # The 31st freed folio empties the free batch and flushes; so does the end of each call.
-    assert events["tlb_flushes"] == calls * (2 if group > 31 else 1)
-    assert events["pages_scanned"] == pages and events["folios_scanned"] == pages >> order
-    # The run stops with the isolation that reaches the target.
-    result = rf.reclaim(synthetic(pages, orders=order, young=0), 33 * PAGE, policy="v7.0")
-    isolated = group << order
-    assert result.reclaimed_pages == math.ceil(33 / isolated) * isolated
-    assert result.events["isolation_calls"] == math.ceil(33 / isolated)
+    for target in (pages, 33):
+        model = ClassicModel(pages >> order, order)
+        counts = model.reclaim(target)
+        result = rf.reclaim(synthetic(pages, orders=order, young=0), target * PAGE, policy="v7.0")
+        events = result.events
+        assert events["isolation_calls"] == counts["isolations"] and events["shrink_calls"] == counts["groups"]
+        assert (events["reclaim_rounds"], events["priority_passes"]) == (counts["rounds"], counts["passes"])
+        assert events["tlb_flushes"] == counts["flushes"]
+        assert result.reclaimed_pages == len(model.freed) << order >= target
+        assert events["pages_scanned"] == result.reclaimed_pages and events["folios_scanned"] == len(model.freed)
 
 
 @pytest.mark.parametrize("order", range(14))
@@ -240,11 +244,11 @@ def test_deferral_on_x86(cpumask, deferred, ipis):
     population.mm_cpumask[:] = cpumask
     events = rf.reclaim(population, pages * PAGE, policy="v7.0").events
     assert (events["tlb_deferred"], events["tlb_immediate"]) == ((32, 0) if deferred else (0, 32))
-    # Two folios of 16 pages in each shrink_folio_list.
-    assert events["tlb_flushes"] == (16 if deferred else 0)
-    assert events["ipis"] == 16 * ipis
+    calls = ClassicModel(32, 4).reclaim(pages)["groups"]
+    assert events["tlb_flushes"] == (calls if deferred else 0)
+    assert events["ipis"] == calls * ipis
     # INVLPG for each page of a range that is not deferred; a whole flush of its own TLB if CPU 0 is in the mask.
-    assert events["tlbi_ops"] == (pages if not deferred else 16 if cpumask & 1 else 0)
+    assert events["tlbi_ops"] == (pages if not deferred else calls if cpumask & 1 else 0)
 
 
 def test_flush_ceiling_on_x86():
@@ -324,7 +328,7 @@ def test_young_folios_are_flushed_for_by_the_check():
 def test_active_folios_are_deactivated_first():
     pages = 1024
     result = unmap_all(pages, "v7.0", active=True)
-    assert result.events["active_passes"] == pages // 32
+    assert result.events["active_passes"] == ClassicModel(64, 4, active=True).reclaim(pages)["active_passes"]
     assert result.events["folios_deactivated"] == result.events["folios_freed"] == pages // 16
     # Checked on the active list, then on the inactive one: measured-vm.toml, fr against tuo.
     assert result.events["referenced_calls"] == 2 * result.events["unmap_calls"]
@@ -496,7 +500,9 @@ def test_event_identities(policy):
         )
         announced = events["notifier_ranges"] - events["unmap_calls"]  # by splits: one for each VMA
         assert announced == 0 if not events["folio_splits"] else announced >= 0
-        assert events["isolation_calls"] <= events["shrink_calls"]
+        # one shrink_folio_list for each isolation that took anything
+        assert events["isolation_calls"] == sum(result.isolated.values())
+        assert events["isolation_calls"] - result.isolated.get(0, 0) <= events["shrink_calls"]
         assert events["young_clears"] <= events["young_tests"]
         assert events["tlbi_range_ops"] <= events["tlbi_ops"] * (arch.tlb == "arm64" and arch.range_tlbi)
         assert arch.tlb == "arm64" or not events["tlbi_local"] + events["dsb_nsh"]
@@ -886,6 +892,8 @@ def test_every_event_occurs_in_random_populations():
             for one, swap in ((population, True), (unseen, random_swap(rng))):
                 result = rf.reclaim(one, 1 << 20, policy=policy, arch=arch, entry=entry, swap=swap)
                 seen += result.events.counts
+        if rf.policy.get(policy).mglru != "none":
+            seen += rf.reclaim(population, 1 << 20, policy=policy, arch=arch, lru="mglru").events.counts
         for number, (folio, vma) in enumerate(pairs(population)):
             # v6.15 is the one that runs out of its page table and VMA.
             for each in (policy, "v6.15"):
@@ -902,11 +910,20 @@ def test_every_event_of_a_check_occurs_in_random_populations():
     for seed in range(300):
         population, arch = odd_population(seed)
         # One preset alone counts local TLBIs, and few of the populations have any.
-        for policy in (list(rf.policy.PRESETS)[seed % len(rf.policy.PRESETS)], "local-tlbi"):
-            result = rf.reclaim(population, 1 << 20, policy=policy, arch=arch)
+        # And the events of look-arounds belong to MGLRU.
+        preset = list(rf.policy.PRESETS)[seed % len(rf.policy.PRESETS)]
+        for policy, lru in (
+            (preset, "classic"),
+            ("local-tlbi", "classic"),
+            (("v6.12", "v7.0", "v7.2")[seed % 3], "mglru"),
+        ):
+            result = rf.reclaim(population, 1 << 20, policy=policy, arch=arch, lru=lru)
             part = result.referenced_events
             assert all(part[name] <= count for name, count in result.events.items())
-            for name in ("referenced_calls", "young_calls", "young_tests", "young_clears", "young_flushes"):
+            for name in (
+                *("referenced_calls", "young_calls", "young_tests", "young_clears", "young_flushes", "look_arounds"),
+                *("look_arounds_young", "window_pte_reads", "window_updates", "window_promotions"),
+            ):
                 assert part[name] == result.events[name]
             seen |= {name for name, count in part.items() if count}
     assert seen == rf.events.IN_REFERENCE_CHECK

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmapfast import arch, pte, reference
+import rmapfast as rf
+from rmapfast import _core, arch, pte, reference
 from rmapfast.arch import PRESETS
 from rmapfast.flags import FolioFlag, TableState, VmaFlag
 from rmapfast.layout import FolioIndex, permute
@@ -367,7 +368,7 @@ def test_every_array_is_declared_with_its_dtype():
 
 @pytest.mark.parametrize("arch", ["arm64-4k", "arm64-16k", "arm64-64k"])
 def test_blocks_are_folded_as_the_mapping_came_about(arch):
-    """Recorded on 16K pages: windows of 64K fold nothing, those of 2M and whole folios do; none if shifted."""
+    """Recorded on 16K pages: windows of 64K fold nothing, of 2M and whole folios do; none if shifted by a page."""
     block, page = PRESETS[arch].cont_ptes, PRESETS[arch].page_size
     order = block.bit_length()  # two blocks
 
@@ -395,3 +396,41 @@ def test_blocks_are_folded_as_the_mapping_came_about(arch):
 def test_a_window_is_a_power_of_two_of_pages(window):
     with pytest.raises((TypeError, ValueError), match="fault_around"):
         Population.synthetic("1MiB", fault_around=window)
+
+
+def test_memory_of_a_result_is_not_used_again_while_an_array_of_it_lives():
+    population = Population.synthetic("64MiB", orders=2, young=0.5)
+    before = {name: getattr(population, name).copy() for name in ARRAYS}
+    kept = []
+    for target in ("16MiB", "32MiB", "48MiB", "24MiB"):
+        after = rf.reclaim(population, target).after
+        view = after.ptes[100:-100:3]
+        kept.append((view, view.copy(), after.folio_flags, after.folio_flags.copy(), after.lru_inactive.copy()))
+        kept[-1] += (after.lru_inactive,)
+        del after, view
+    for view, ptes, flags, wanted, lru, listed in kept:
+        assert np.array_equal(view, ptes) and np.array_equal(flags, wanted) and np.array_equal(lru, listed)
+    for name, array in before.items():
+        assert np.array_equal(getattr(population, name), array), name
+
+
+def test_empty_arrays_are_apart_and_aligned():
+    arrays = _core.empty_arrays({"a": ((3,), np.uint8), "b": ((5, 4), np.int64), "c": ((0,), np.uint32)})
+    for value, array in enumerate(arrays.values()):
+        array[...] = value
+    assert {name: array.shape for name, array in arrays.items()} == {"a": (3,), "b": (5, 4), "c": (0,)}
+    assert all(array.ctypes.data % 64 == 0 and array.flags.writeable for array in arrays.values())
+    assert (arrays["a"] == 0).all() and (arrays["b"] == 1).all()
+    with pytest.raises(ValueError, match="dimensions"):
+        _core.empty_arrays({"a": ((1, 2, 3), np.uint8)})
+
+
+@pytest.mark.parametrize("kind", ["file", "shmem", "anon", "lazyfree"])
+def test_the_description_counts_what_the_arrays_hold(kind):
+    population = Population.synthetic("9MiB", orders="0:1,3:2,9:3", kind=kind, holes=0.1, seed=3)
+    described = population.describe()
+    orders, folios = np.unique(population.folio_order, return_counts=True)
+    assert described["orders"] == {str(order): nr for order, nr in zip(orders.tolist(), folios.tolist(), strict=True)}
+    assert described["kinds"] == {kind: population.nr_folios}
+    assert described["ptes_present"] == np.count_nonzero(population.ptes & pte.PRESENT)
+    assert described["nbytes"] == population.nbytes

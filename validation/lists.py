@@ -50,7 +50,7 @@ def _vector(recorded: Recorded) -> str:
 
 def _name(recorded: Recorded, later: bool = False) -> str:
     """A name whose last word is the build: rows of one design differ in it alone."""
-    machine, kernel, rest = recorded.name.split("_", 2)
+    _, kernel, rest = recorded.name.split("_", 2)
     return f"mglru {rest}{' later' if later else ''} {kernel[0]}.{kernel[1:]}"
 
 

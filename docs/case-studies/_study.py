@@ -24,7 +24,17 @@ from rmapfast.support import format_size, parse_size
 HERE = Path(__file__).resolve().parent
 THREAD = "[PATCH v5 5/5] mm: rmap: support batched unmapping for file large folios"
 # In the order of the index.
-NAMES = ("folio_order", "batch_length", "rescan", "uffd_wp", "anon_swap", "page_size", "tlb_flush", "pageout_no_swap")
+NAMES = (
+    "folio_order",
+    "batch_length",
+    "rescan",
+    "uffd_wp",
+    "anon_swap",
+    "page_size",
+    "tlb_flush",
+    "pageout_no_swap",
+    "look_around",
+)
 # Cost vectors by architecture: nanoseconds of a machine, instructions of a kernel build.
 NS = {"x86-64": "x86-64", "arm64-4k": "arm64-4k"}
 INSTRUCTIONS = {"x86-64": "ab-7.2.13", "arm64-4k": "arm64-7.2"}

@@ -112,7 +112,7 @@ def population_arrays(
     Returns
     -------
     dict
-        The arguments of :class:`rmapfast.Population`.
+        The arguments of :class:`rmapfast.Population`, and ``lru``, its attribute.
 
     Raises
     ------

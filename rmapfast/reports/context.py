@@ -10,6 +10,7 @@ from typing import Any
 
 from rmapfast.arch import Arch
 from rmapfast.cost import LEVEL
+from rmapfast.policy import Policy, is_known
 from rmapfast.result import Result
 from rmapfast.runs import Runs
 from rmapfast.support import format_size, listed
@@ -56,6 +57,7 @@ def _memory(run: Result) -> str:
     return (
         f"{population['source']}: {format_size(population['bytes'])} of {kinds or 'no'} folios ({orders}); "
         f"{format_size(run.target_pages << run.arch.page_shift)} {asked} {run.entry}"
+        f"{', multi-gen LRU' if run.lru == 'mglru' else ''}"
     )
 
 
@@ -73,6 +75,8 @@ def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
         label = comparison.label(run)
         if differ := _differing(run.arch, runs[0].arch):
             lines.append(f"{label} is on {arch} with {differ}")
+        if run.lru == "mglru" and isinstance(run.policy, Policy) and not is_known(run.policy):
+            lines.append(f"{label}: no kernel has these rules together with the multi-gen LRU of {run.policy.mglru}")
         if run.ret in _RETURNED:
             lines.append(f"{label}: {_RETURNED[run.ret]}")
         if not run.target_reached and run.entry not in ("MADV_COLD", "MADV_FREE"):

@@ -1,4 +1,4 @@
-"""Replay of the calls that were counted in real kernels: the tables of counts of measured-vm.toml and measured-mglru.toml.
+"""Replay of the calls that were counted in real kernels: the tables of counts of measured-vm.toml, measured-mglru.toml.
 
 Every figure of every row is judged by itself. A figure must come out exactly but for what the recordings name as
 foreign, which is a stated tolerance (:data:`TOLERANCES`).
@@ -219,7 +219,7 @@ def _tolerance(row: Row, what: str, recorded: Figure, model: Figure, counted: Co
         return "damon"
     if row.kind == "anon" and _is_late(what, recorded, model):
         return "swap-out"
-    if what == "stp" and "two" in row.parts and recorded * 2 == model:
+    if what == "stp" and "two" in row.parts and isinstance(recorded, int) and recorded * 2 == model:
         return "cpu"
     return ""
 
@@ -233,7 +233,7 @@ def _singles(figure: Figure) -> int:
 
 
 def _is_sampled(row: Row, what: str, recorded: Figure, model: Figure, counted: Counted) -> bool:
-    """Whether a few more reference checks of old folios, and as many entries less that were young, explain a difference."""
+    """Whether a few more reference checks of old folios, and as many young entries less, explain a difference."""
     if what == "la_nr":
         return (
             isinstance(recorded, dict)

@@ -274,8 +274,12 @@ def _reclaimed(row: Row, population: Population, lru_stats: str, engine: str) ->
             lru="classic" if row.classic else "mglru",
             lru_stats=lru_stats,
         )
-        both = (Events([events[name] for name in EVENT_NAMES]) for events in (record.events, record.referenced_events))
-        return Counted(*both, dict(record.batch_lengths), dict(record.looked_around), record.trace, [])
+        events, referenced = (
+            Events([counts[name] for name in EVENT_NAMES]) for counts in (record.events, record.referenced_events)
+        )
+        return Counted(
+            events, referenced, dict(record.batch_lengths), dict(record.looked_around), record.trace, generations=[]
+        )
     run = _core.Run(population, row.policy, row.arch, swap=row.swap, room="reclaim", trace=True)
     rings = [np.zeros(run.folio_capacity, np.uint32) for _ in range(2)]
     lists = population.lru_inactive, population.lru_active

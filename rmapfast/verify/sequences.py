@@ -1,4 +1,4 @@
-"""Replay of recorded sequences of isolations: the tables ``[isolations]`` and ``[classic_isolations]`` of measured-mglru.toml.
+"""Replay of recorded sequences of isolations: ``[isolations]`` and ``[classic_isolations]`` of measured-mglru.toml.
 
 A line stands for a round: ``request | priority: isolation; isolation x N | priority: ...``. An isolation is what it was
 asked for, the pages that it looked at, those that it took and, if fewer, those that were freed. ``A`` stands before one

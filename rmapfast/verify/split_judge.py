@@ -158,7 +158,7 @@ def run_reference(population: Population, state: SplitState, policy: Policy | Ba
     kernel = reference.Kernel(population, policy, arch, state.device)
     kernel.load_lists()
     if state.action == "reclaim":
-        kernel.reclaim(len(state.slots))
+        reference.memory_reclaim(kernel, reference.TwoLists(kernel, "unflushed"), len(state.slots))
     else:
         kernel.madvise(*_call(population, state))
     kernel.store_lists()

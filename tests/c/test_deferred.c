@@ -91,6 +91,7 @@ static void test_without_swap(void)
 {
 	struct world world = make_queued(4, 2);
 	uint32_t *lists = calloc(2 * world.pop->folio_capacity, sizeof(*lists));
+	const struct rmf_lru_options classic = { .mglru = false };
 	struct rmf_reclaim reclaim;
 	struct rmf_fault fault;
 
@@ -99,17 +100,19 @@ static void test_without_swap(void)
 	for (uint32_t i = 0; i < 4; i++)
 		lists[i] = i;
 	expect_eq(rmf_reclaim_start(&reclaim, world.run, lists, 4,
-				    lists + world.pop->folio_capacity, 0, 1000, &fault),
+				    lists + world.pop->folio_capacity, 0, 1000, &classic, &fault),
 		  0, "start");
 	while (rmf_reclaim_step(&reclaim, 1))
 		;
+	rmf_reclaim_free(&reclaim);
 	expect_sound(&world);
 	expect_event(&world, RMF_FOLIO_SPLITS, 4);
 	expect_event(&world, RMF_PAGES_CAME_BACK, 4 * 14);
 	expect_event(&world, RMF_PAGES_FREED, 0);
 	expect_event(&world, RMF_FOLIOS_SCANNED, 0);
-	expect_event(&world, RMF_RECLAIM_ROUNDS, 1);
-	expect_event(&world, RMF_PRIORITY_PASSES, 13);
+	/* 16 rounds in vain, each through the priorities and once more with all memory cgroups */
+	expect_event(&world, RMF_RECLAIM_ROUNDS, 16);
+	expect_event(&world, RMF_PRIORITY_PASSES, 16 * 2 * 13);
 	expect_eq((int64_t)nr_present(&world, 0), 8, "mapped pages stay");
 	free(lists);
 	free_world(&world);

@@ -160,13 +160,17 @@ static void test_page_table_size(void)
 static int start(struct world *world, const uint32_t *inactive, uint64_t nr_inactive,
 		 const uint32_t *active, uint64_t nr_active, struct rmf_fault *fault)
 {
+	const struct rmf_lru_options classic = { .mglru = false };
 	uint32_t lists[2][4] = { { 0 }, { 0 } };
 	struct rmf_reclaim reclaim;
+	int error;
 
 	memcpy(lists[0], inactive, nr_inactive * sizeof(*inactive));
 	memcpy(lists[1], active, nr_active * sizeof(*active));
-	return rmf_reclaim_start(&reclaim, world->run, lists[0], nr_inactive, lists[1], nr_active,
-				 UINT64_MAX, fault);
+	error = rmf_reclaim_start(&reclaim, world->run, lists[0], nr_inactive, lists[1], nr_active,
+				  UINT64_MAX, &classic, fault);
+	rmf_reclaim_free(&reclaim);
+	return error;
 }
 
 static void test_lru_lists(void)
@@ -194,6 +198,34 @@ static void test_lru_lists(void)
 	free_world(&world);
 }
 
+/* Options at random: the classic LRU, or generations. Then each folio gets one that its type has,
+ * and none is active. */
+static struct rmf_lru_options random_lru(struct world *world, uint64_t *seed)
+{
+	struct rmf_lru_options options = { .mglru = next_random(seed) & 1,
+					   .stats_flushed = next_random(seed) & 1,
+					   .page_shift = 12,
+					   .max_seq = next_random(seed) % 9 + 1 };
+
+	world->run->policy.mglru = RMF_MGLRU_V6_12 + next_random(seed) % 4;
+	for (int type = 0; type < RMF_NR_LRU_TYPES; type++) {
+		const uint64_t most = options.max_seq < 3 ? options.max_seq : 3;
+
+		options.min_seq[type] = options.max_seq - 1 - next_random(seed) % most;
+	}
+	for (uint32_t folio = 0; options.mglru && folio < 3; folio++) {
+		uint32_t *flags = &world->pop->folio_flags[folio];
+		const enum rmf_lru_type type = rmf_lru_type_of(*flags);
+		const uint64_t gens = options.max_seq + 1 - options.min_seq[type],
+			       seq = options.min_seq[type] + next_random(seed) % gens;
+
+		*flags &= ~(uint32_t)RMF_FOLIO_ACTIVE;
+		*flags |= (uint32_t)(next_random(seed) & 7) << 17; /* the marks */
+		*flags = rmf_with_gen(*flags, (uint32_t)(seq % RMF_MAX_NR_GENS) + 1);
+	}
+	return options;
+}
+
 /* Unmap every folio from every VMA, then reclaim. A budget that would overflow means no limit. */
 static void run_everything(struct world *world, uint64_t *seed)
 {
@@ -202,6 +234,7 @@ static void run_everything(struct world *world, uint64_t *seed)
 		policy_v7_0(),	   policy_v7_3(),  policy_anon_swap()
 	};
 	uint32_t inactive[3] = { 2, 0, 1 }, active[3] = { 0 };
+	struct rmf_lru_options options;
 	struct rmf_reclaim reclaim;
 	struct rmf_fault fault;
 
@@ -215,10 +248,12 @@ static void run_everything(struct world *world, uint64_t *seed)
 				rmf_try_to_unmap_one(world->run, folio, vma,
 						     (uint32_t)next_random(seed) & 31);
 	}
+	options = random_lru(world, seed);
 	expect_eq(rmf_reclaim_start(&reclaim, world->run, inactive, 3, active, 0, UINT64_MAX,
-				    &fault),
+				    &options, &fault),
 		  0, "start");
 	expect(!rmf_reclaim_step(&reclaim, UINT64_MAX), "reclaim ends");
+	rmf_reclaim_free(&reclaim);
 	expect(event(world, RMF_WALK_SLOTS) <= event(world, RMF_WALK_PTE_READS),
 	       "no slot without a read");
 	expect(event(world, RMF_WALK_YIELDS) <= event(world, RMF_WALK_CALLS),

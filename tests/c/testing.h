@@ -173,6 +173,17 @@ static inline struct rmf_policy policy_anon_swap(void)
 	return policy;
 }
 
+/* The policy of an edition that has an MGLRU (v6.12, v7.0, v7.2, v7.3). */
+static inline struct rmf_policy policy_mglru(enum rmf_mglru_rule rule)
+{
+	struct rmf_policy policy = rule == RMF_MGLRU_V6_12  ? policy_v6_14()
+				   : rule == RMF_MGLRU_V7_3 ? policy_v7_3()
+							    : policy_v7_0_12();
+
+	policy.mglru = rule;
+	return policy;
+}
+
 struct world {
 	struct rmf_run *run;
 	struct rmf_population *pop; /* &run->pop */

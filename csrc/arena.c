@@ -1,0 +1,80 @@
+#define _DEFAULT_SOURCE /* madvise() */
+#include "arena.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+enum { NR_SPARE = 4 };
+
+static const size_t HUGE_PAGE = (size_t)1 << 21;
+/* so much is kept in all for the next time */
+static const size_t MOST_SPARE = (size_t)1 << 30;
+
+static struct {
+	void *block;
+	size_t size;
+} spare[NR_SPARE];
+
+static void *new_block(size_t size)
+{
+#ifdef __linux__
+	if (size >= 2 * HUGE_PAGE) {
+		void *block = aligned_alloc(HUGE_PAGE, size);
+
+		if (block)
+			madvise(block, size, MADV_HUGEPAGE);
+		return block;
+	}
+#endif
+	return malloc(size);
+}
+
+void *rmf_arena_take(size_t size, size_t *got)
+{
+	const size_t unit = size >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
+	int best = -1;
+
+	if (size > SIZE_MAX / 2)
+		return NULL;
+	size = (size + unit) / unit * unit;
+	for (int i = 0; i < NR_SPARE; i++)
+		if (spare[i].block && spare[i].size >= size && spare[i].size / 2 <= size &&
+		    (best < 0 || spare[i].size < spare[best].size))
+			best = i;
+	if (best < 0) {
+		*got = size;
+		return new_block(size);
+	}
+	void *block = spare[best].block;
+
+	*got = spare[best].size;
+	spare[best].block = NULL;
+	return block;
+}
+
+void rmf_arena_give(void *block, size_t got)
+{
+	size_t kept = got;
+	int at = 0;
+
+	for (int i = 0; i < NR_SPARE; i++)
+		kept += spare[i].block ? spare[i].size : 0;
+	/* the smallest makes room */
+	for (int i = 0; i < NR_SPARE; i++) {
+		const size_t size = spare[i].block ? spare[i].size : 0,
+			     least = spare[at].block ? spare[at].size : 0;
+
+		if (size < least)
+			at = i;
+	}
+	if (kept > MOST_SPARE || (spare[at].block && spare[at].size > got)) {
+		free(block);
+		return;
+	}
+	free(spare[at].block);
+	spare[at].block = block;
+	spare[at].size = got;
+}
