@@ -151,8 +151,8 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.swap_single_empty = policy.swap_single == "empty"
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.local_tlbi = policy.local_tlbi
-    p.riscv_lazyfree_split = policy.riscv_lazyfree_split
     p.shmem_fallback, p.mglru = policy.shmem_fallback, _MGLRU[policy.mglru]
+    p.riscv_lazyfree_split = policy.riscv_lazyfree_split
 
 
 cdef _fill_arch(rmf_arch *a, arch):

@@ -225,8 +225,8 @@ cdef extern from "policy.h" nogil:
         bint dirty_flush_batch
         bint local_tlbi
         bint shmem_fallback
-        bint riscv_lazyfree_split
         rmf_mglru_rule mglru
+        bint riscv_lazyfree_split
 
 cdef extern from "events.h" nogil:
     enum rmf_event:

@@ -84,12 +84,12 @@ class Policy:
         mm and that CPU did: if ``mm_cpumask`` is 1. No edition does, and other architectures have no such rule.
     shmem_fallback : bool
         From v7.0 a shmem folio that is split for want of swap slots counts in ``swpout_fallbacks``.
-    riscv_lazyfree_split : bool
-        Whether riscv splits the PMD that maps a lazyfree folio and unmaps it page by page, in place of discarding it
-        whole. Recorded: v6.12 does, v7.2 does not; the editions between were not tried. No other architecture does.
     mglru : {'none', 'v6.12', 'v7.0', 'v7.2', 'v7.3'}
         Edition whose rules the multi-gen LRU follows (docs/kernel-rules.md, section 9); ``none`` if they are not known.
         The look-around goes by batches from v7.2 on with ``young = batched``, else by entries.
+    riscv_lazyfree_split : bool
+        Whether riscv splits the PMD that maps a lazyfree folio and unmaps it page by page, in place of discarding it
+        whole. Recorded: v6.12 does, v7.2 does not; the editions between were not tried. No other architecture does.
     doc : str
         What the edition is; not compared.
     """
@@ -118,8 +118,8 @@ class Policy:
     dirty_flush: str = "folio"
     local_tlbi: bool = False
     shmem_fallback: bool = True
-    riscv_lazyfree_split: bool = False
     mglru: str = "none"
+    riscv_lazyfree_split: bool = False
     doc: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
