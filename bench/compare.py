@@ -42,8 +42,9 @@ def main() -> None:
     parser.add_argument("commit")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--size", default="2GiB")
+    parser.add_argument("--rounds", default="5")
     arguments = parser.parse_args()
-    rest = ["--size", arguments.size]
+    rest = ["--size", arguments.size, "--rounds", arguments.rounds]
     with tempfile.TemporaryDirectory() as folder:
         build(arguments.commit, Path(folder))
         before, after = measured(Path(folder), rest), measured(HERE, rest)

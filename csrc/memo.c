@@ -13,6 +13,7 @@ struct rmf_memo *rmf_memo_new(const struct rmf_isa *isa)
 	if (!memo)
 		return NULL;
 	memo->isa = isa;
+	memo->blocks.size = 1;
 	memo->table = calloc(TABLE, sizeof(*memo->table));
 	memo->table_mask = TABLE - 1;
 	if (memo->table)

@@ -105,8 +105,14 @@ struct rmf_vma_class {
 
 enum { RMF_MEMO_AHEAD = 8, RMF_MEMO_SHAPES = 1 << 13, RMF_MEMO_CLASSES = 64 };
 
+/* How many folios are looked at as a block next time, and after how many others. */
+struct rmf_blocks {
+	uint32_t size, skip, in_vain;
+};
+
 struct rmf_memo {
 	const struct rmf_isa *isa;
+	struct rmf_blocks blocks;
 	struct rmf_known *known;
 	uint64_t nr, room;
 	uint32_t used; /* list of the shapes with nr > 0 */

@@ -547,6 +547,29 @@ static uint64_t visit_block(struct rmf_run *run, struct rmf_shape *shape, const 
 	return i;
 }
 
+/* Whether to look for a block behind a folio. After looks in vain it is tried less often. */
+static inline bool block_is_due(struct rmf_blocks *blocks)
+{
+	if (!blocks->skip)
+		return true;
+	blocks->skip--;
+	return false;
+}
+
+/* What a look for a block of blocks->size folios, or of `left` if that is less, teaches. */
+static inline void after_block(struct rmf_blocks *blocks, uint64_t nr, uint64_t left)
+{
+	if (nr >= blocks->size && blocks->size < MAX_BLOCK)
+		blocks->size *= 2;
+	else if (nr < blocks->size && nr < left)
+		blocks->size = nr < MIN_BLOCK ? MIN_BLOCK : (uint32_t)nr;
+	if (nr)
+		blocks->in_vain = 0;
+	else if (blocks->in_vain < 5)
+		blocks->in_vain++;
+	blocks->skip = (1u << blocks->in_vain) - 1;
+}
+
 /* Fetch what the visits to come will read, in three steps of which each needs the one before: the
  * numbers of a folio, its VMA, its entries. Where folios follow each other the processor does that
  * by itself. In a shuffled list of 2 GiB it makes a run 1.7 times as fast. gcc would drop the call
@@ -592,7 +615,7 @@ uint64_t RMF_VISIT_KNOWN(struct rmf_run *run, enum rmf_visit_kind kind, const ui
 {
 	struct rmf_memo *memo = run->memo;
 	struct made made = { .memo = memo, .out = out, .room = room, .used = *used };
-	uint64_t done = 0, block = 0;
+	uint64_t done = 0;
 
 	shape->nr_words = 0;
 	while (done < n) {
@@ -619,11 +642,12 @@ uint64_t RMF_VISIT_KNOWN(struct rmf_run *run, enum rmf_visit_kind kind, const ui
 				made.out[made.used - 1].nr += nr;
 				done += nr;
 			}
-			if (!nr && !known->takes_swap) {
-				block = block < 8 ? 8 : block;
+			if (!nr && !known->takes_swap && block_is_due(&memo->blocks)) {
+				const uint64_t left = n - done, most = memo->blocks.size;
+
 				nr = visit_block(run, shape, folios + done,
-						 n - done < block ? n - done : block, &made);
-				block = nr == block && block < 64 ? 2 * block : nr;
+						 left < most ? left : most, &made);
+				after_block(&memo->blocks, nr, left);
 				done += nr;
 				shape->nr_words = 0; /* it is that of another folio now */
 			}

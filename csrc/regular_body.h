@@ -13,6 +13,9 @@ typedef rmf_pte vector __attribute__((vector_size(RMF_VECTOR), aligned(8), may_a
 /* After so many folios of one shape in a row, more are looked for at once. */
 enum { ROW = 3 };
 
+/* So many folios that may differ in their entries share one look at their numbers. */
+enum { MIN_BLOCK = 8, MAX_BLOCK = 64 };
+
 enum { MAX_FOLIOS = 128, MAX_ENTRIES = 2048 };
 
 /* `first` and its successors. */

@@ -151,7 +151,7 @@ class Comparison(Runs):
     --------
     >>> before, after = compare(Population.synthetic("1MiB"), "512KiB", arches=["x86-64"]).runs
     >>> before.events["batches"], after.events["batches"]
-    (128, 8)
+    (144, 9)
     """
 
     @classmethod

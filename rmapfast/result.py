@@ -123,7 +123,7 @@ class Result:
     >>> import rmapfast as rf
     >>> result = rf.reclaim(rf.Population.synthetic("1MiB", orders=4), "512KiB", policy="v7.0", arch="arm64-4k")
     >>> result.events["ptes_cleared"], result.batch_lengths
-    (128, {16: 8})
+    (144, {16: 9})
     >>> result.prediction.unit
     'ns'
     """
