@@ -41,6 +41,10 @@ validate: $(VENV)/test-tools
 	$(if $(MACHINE),$(BIN)/python -m validation.machine "$(MACHINE)")
 	$(BIN)/python -m validation.page
 
+# Predictions for changes that are not merged: writes docs/forecasts.md.
+forecasts: $(VENV)/test-tools
+	$(BIN)/python -m validation.forecasts
+
 # The cost vectors anew, from the measured rows.
 fit: $(VENV)/test-tools
 	$(BIN)/python -m validation.fit
@@ -117,4 +121,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts lint dist ci-full sanitize clean

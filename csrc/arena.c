@@ -18,6 +18,7 @@ static struct {
 	size_t size;
 } spare[NR_SPARE];
 
+/* Memory that begins at a cache line. `size` is a multiple of one. */
 static void *new_block(size_t size)
 {
 #ifdef __linux__
@@ -29,7 +30,7 @@ static void *new_block(size_t size)
 		return block;
 	}
 #endif
-	return malloc(size);
+	return aligned_alloc(64, size);
 }
 
 void *rmf_arena_take(size_t size, size_t *got)

@@ -58,6 +58,7 @@ struct rmf_policy {
 	bool local_tlbi; /* arm64: no broadcast if only the CPU that reclaims ran the mm */
 	bool shmem_fallback; /* the split of a shmem folio counts as swpout_fallbacks */
 	enum rmf_mglru_rule mglru;
+	bool riscv_lazyfree_split; /* riscv splits the PMD of a lazyfree folio */
 };
 
 #endif

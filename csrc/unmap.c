@@ -453,8 +453,10 @@ static bool unmap_pmd(struct unmap *unmap, bool *ret)
 {
 	uint64_t table = rmf_walk_table_start(&unmap->walk);
 	rmf_pte pmd = *rmf_slots_at(&unmap->walk.slots, table);
+	bool splits = unmap->run->policy.riscv_lazyfree_split &&
+		      unmap->run->arch.tlb == RMF_TLB_RISCV;
 
-	if (is_anon(unmap) && !is_swapbacked(unmap)) {
+	if (is_anon(unmap) && !is_swapbacked(unmap) && !splits) {
 		*ret = unmap_lazyfree_pmd(unmap, table, pmd);
 		return false;
 	}

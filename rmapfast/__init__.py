@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rmapfast.captures import Captured, CaptureError, capture
     from rmapfast.comparison import Comparison, compare
     from rmapfast.contents import describe
+    from rmapfast.reference import YoungRule
     from rmapfast.saved import Difference, Rerun, load, rerun, save
     from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
     from rmapfast.verify import CheckReport, ConformanceReport, PolicyCheck, VectorError, Violation, check, conformance
@@ -32,6 +33,7 @@ _ROOM_OF = {
     **dict.fromkeys(("CaptureError", "Captured", "capture"), "captures"),
     **dict.fromkeys(("Comparison", "compare"), "comparison"),
     "describe": "contents",
+    "YoungRule": "reference",
     **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
     **dict.fromkeys(
         ("Axis", "Dimension", "Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"
@@ -91,6 +93,7 @@ __all__ = [
     "SweepError",
     "VectorError",
     "Violation",
+    "YoungRule",
     "__version__",
     "arch",
     "assume_pages",

@@ -152,6 +152,7 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.local_tlbi = policy.local_tlbi
     p.shmem_fallback, p.mglru = policy.shmem_fallback, _MGLRU[policy.mglru]
+    p.riscv_lazyfree_split = policy.riscv_lazyfree_split
 
 
 cdef _fill_arch(rmf_arch *a, arch):
@@ -442,6 +443,16 @@ cdef class Run:
         with nogil:
             ret = rmf_folio_referenced_one(self.run, f, v, &reference)
         return bool(ret), reference.mapcount, reference.referenced, reference.vm_flags
+
+    def folio_referenced(self, folio):
+        """Call rmf_folio_referenced(), after reclaim_start() on its lists; returns (referenced, vm_flags)."""
+        self._check_pair(folio, 0)
+        cdef uint64_t f = folio
+        cdef int64_t referenced
+        cdef uint32_t vm_flags
+        with nogil:
+            referenced = rmf_folio_referenced(self.run, f, &vm_flags)
+        return referenced, vm_flags
 
     def page_vma_mapped_walk(self, folio, vma, *, sync=False, migration=False):
         """Call rmf_walk_folio(): walk to the end; each yield goes into the trace."""

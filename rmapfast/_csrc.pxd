@@ -226,6 +226,7 @@ cdef extern from "policy.h" nogil:
         bint local_tlbi
         bint shmem_fallback
         rmf_mglru_rule mglru
+        bint riscv_lazyfree_split
 
 cdef extern from "events.h" nogil:
     enum rmf_event:
@@ -354,6 +355,9 @@ cdef extern from "referenced.h" nogil:
         int64_t referenced
         uint32_t vm_flags
     bint rmf_folio_referenced_one(rmf_run *run, uint64_t folio, uint32_t vma, rmf_reference *reference)
+
+cdef extern from "rmap.h" nogil:
+    int64_t rmf_folio_referenced(rmf_run *run, uint64_t folio, uint32_t *vm_flags)
 
 cdef extern from "shrink.h" nogil:
     struct rmf_visits:

@@ -151,7 +151,7 @@ class Comparison(Runs):
     --------
     >>> before, after = compare(Population.synthetic("1MiB"), "512KiB", arches=["x86-64"]).runs
     >>> before.events["batches"], after.events["batches"]
-    (128, 8)
+    (144, 9)
     """
 
     @classmethod
@@ -351,7 +351,11 @@ def compare(
         "arches": [arch.name for arch in machines],
         **({"target": target} if call is None else call.arguments()),
         **({"costs": vector.name} if vector else {}),
-        **{name: value for name, value in options.items() if name not in ("lru", "executor", "workers") and value is not None},
+        **{
+            name: value
+            for name, value in options.items()
+            if name not in ("lru", "executor", "workers") and value is not None
+        },
     }
     return Comparison(
         runs=tuple(runs),

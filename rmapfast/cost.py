@@ -275,9 +275,20 @@ class CostVector:
         """The draws that intervals are made from, of the costs that are events of a run."""
         return np.ascontiguousarray(self._draw(_DRAWS, np.random.default_rng(0))[:, self._columns[1]])
 
-    def _prices(self, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """What each draw predicts for counts in the order of EVENT_NAMES (last axis)."""
-        return np.asarray(self._draws @ counts[..., self._columns[0]].T)
+    def draws(self, counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return what each draw predicts for a run; the same draws for every run, so that runs can be compared.
+
+        Parameters
+        ----------
+        counts : array_like, shape (len(EVENT_NAMES),)
+            Events of the run.
+
+        Returns
+        -------
+        ndarray of float64, one per draw
+            In the unit of the vector.
+        """
+        return np.asarray(self._draws @ np.asarray(counts, float)[self._columns[0]])
 
     def sample(self, size: int, seed: int | np.random.Generator = 0) -> npt.NDArray[np.float64]:
         """Draw cost vectors, as float64 of shape (size, len(EVENT_NAMES)).
@@ -351,7 +362,7 @@ class CostVector:
             If `level` is not between 0 and 1.
         """
         events = np.asarray(counts, float)
-        found = _interval(float(events @ self.values), self._prices(events), level)
+        found = _interval(float(events @ self.values), self.draws(events), level)
         shares = self._by_component(self.values, events, referenced)
         return Prediction(
             value=found.value,
@@ -382,7 +393,7 @@ class CostVector:
         if not first:
             return Range(math.nan, math.nan, math.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = self._prices(new) / self._prices(old) - 1
+            drawn = self.draws(new) / self.draws(old) - 1
         return _interval(float(new @ self.values) / first - 1, drawn, level)
 
     def difference(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
@@ -401,7 +412,7 @@ class CostVector:
             In the unit of the vector.
         """
         saved = np.asarray(before, float) - np.asarray(after, float)
-        return _interval(float(saved @ self.values), self._prices(saved), level)
+        return _interval(float(saved @ self.values), self.draws(saved), level)
 
     def unpriced(self, *runs: npt.ArrayLike) -> list[str]:
         """Return the events in which runs differ and that have no price: the predictions are silent about them.
@@ -451,7 +462,7 @@ class CostVector:
             return {}
         parts = self._merged(self._by_component(self.values, events, referenced))
         drawn = self._merged(self._by_component(self._spread_draws, events, referenced))
-        whole = np.maximum(self._prices(events), 1e-300)
+        whole = np.maximum(self.draws(events), 1e-300)
         return {
             name: _interval(float(part) / value, np.asarray(drawn.get(name, 0.0)) / whole, level)
             for name, part in parts.items()

@@ -56,6 +56,25 @@ REFERENCED_VECTORS = {edition.referenced: edition.policy for edition in EDITIONS
 _RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:[-+. ].*)?")
 
 
+# Since when a page fault on a file maps a whole large folio, not only a window around it: 6.12 does not, 7.2 does, as
+# recorded; the release between is by the date of the change.
+FOLIO_FAULTS_SINCE = (6, 18)
+# The window of the others in bytes, unless debugfs says otherwise.
+FAULT_AROUND = 64 << 10
+
+
+def maps_whole_folios(release: str) -> bool:
+    """Return whether a page fault of a kernel release maps a whole large folio of a file.
+
+    Parameters
+    ----------
+    release : str
+        As ``uname -r`` prints it. Any other text stands for a new kernel.
+    """
+    match = _RELEASE.fullmatch(release)
+    return match is None or tuple(int(part or 0) for part in match.groups()) >= FOLIO_FAULTS_SINCE
+
+
 def preset_of(release: str) -> str:
     """Return the preset that has the rules of a kernel release.
 

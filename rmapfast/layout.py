@@ -137,6 +137,15 @@ def ranges(start: npt.NDArray[Any], length: npt.NDArray[Any]) -> npt.NDArray[np.
     return np.repeat(np.asarray(start, np.int64) - (end - length), length) + np.arange(total)
 
 
+def window_folds(window: int, cont_ptes: int) -> bool:
+    """Return whether page faults that map so many pages at a time, aligned, fold contpte blocks of so many.
+
+    docs/kernel-rules.md, section 2.6: set_ptes() of several entries sets CONT in blocks that it covers whole; of one
+    entry it folds a block with its last entry.
+    """
+    return window == 1 or window >= cont_ptes
+
+
 def fold_contpte(ptes: npt.NDArray[np.uint64], vpn: int, cont_ptes: int, folios: FolioIndex) -> None:
     """Set CONT in those contpte blocks of one VMA that the kernel folds; `vpn` is the virtual page of ``ptes[0]``.
 

@@ -142,7 +142,7 @@ def reclaim(
     --------
     >>> result = reclaim(Population.synthetic("1MiB", orders=4), "512KiB", policy="v7.0")
     >>> result.reclaimed_pages, result.batch_lengths
-    (128, {16: 8})
+    (144, {16: 9})
     """
     if entry not in ENTRIES:
         raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")

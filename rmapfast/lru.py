@@ -87,7 +87,8 @@ class _Folios:
 
     def has(self, flag: FolioFlag) -> _BOOL:
         """Which folios have a flag."""
-        return (self.flags & np.uint32(flag)) != 0
+        found: _BOOL = (self.flags & np.uint32(flag)) != 0
+        return found
 
     def put(self, flag: FolioFlag, where: _BOOL, value: bool = True) -> None:
         """Set or clear a flag of some folios."""
@@ -186,7 +187,11 @@ def settle_generations(
     """
     flags = flags.copy()
     new = listed[(folio_generation(flags[listed]) == 0) & ((flags[listed] & np.uint32(FolioFlag.FREED)) == 0)]
-    groups = [(new, history)] if history else [(new[kinds[new] == kind], steps) for kind, steps in enumerate(DEFAULT_HISTORY)]
+    groups = (
+        [(new, history)]
+        if history
+        else [(new[kinds[new] == kind], steps) for kind, steps in enumerate(DEFAULT_HISTORY)]
+    )
     for folios, steps in groups:
         one = _Folios(flags[folios], mapcounts[folios].astype(np.int64), edition, state)
         for step in steps:

@@ -87,6 +87,9 @@ class Policy:
     mglru : {'none', 'v6.12', 'v7.0', 'v7.2', 'v7.3'}
         Edition whose rules the multi-gen LRU follows (docs/kernel-rules.md, section 9); ``none`` if they are not known.
         The look-around goes by batches from v7.2 on with ``young = batched``, else by entries.
+    riscv_lazyfree_split : bool
+        Whether riscv splits the PMD that maps a lazyfree folio and unmaps it page by page, in place of discarding it
+        whole. Recorded: v6.12 does, v7.2 does not; the editions between were not tried. No other architecture does.
     doc : str
         What the edition is; not compared.
     """
@@ -116,6 +119,7 @@ class Policy:
     local_tlbi: bool = False
     shmem_fallback: bool = True
     mglru: str = "none"
+    riscv_lazyfree_split: bool = False
     doc: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -245,7 +249,10 @@ def _presets() -> dict[str, Policy]:
         for policy in (
             per_page,
             v6_14.replace(
-                name="v6.12", mglru="v6.12", doc="v6.12.95: per page; equal to v6.14 in every recorded case (V612)."
+                name="v6.12",
+                riscv_lazyfree_split=True,
+                mglru="v6.12",
+                doc="v6.12.95: per page; equal to v6.14 in every recorded case (V612).",
             ),
             v6_14,
             v6_15,
@@ -327,6 +334,21 @@ def _presets() -> dict[str, Policy]:
 PRESETS = _presets()
 # The preset whose rules hold around a policy that is a Python function.
 AROUND_A_FUNCTION = "v7.0"
+
+
+def is_known(policy: Policy) -> bool:
+    """Return whether a preset has the rules of a policy, whatever its name.
+
+    Parameters
+    ----------
+    policy : Policy
+
+    Returns
+    -------
+    bool
+        False for a combination of rules that no kernel had and nobody proposed.
+    """
+    return any(policy.replace(name=preset.name) == preset for preset in PRESETS.values())
 
 
 def get(policy: str | Policy) -> Policy:

@@ -32,7 +32,7 @@ from rmapfast.layout import (
     permute,
     settle,
 )
-from rmapfast.lru import LRUS, LruGen, checked_history, settle_generations
+from rmapfast.lru import LruGen, checked_history, settle_generations
 from rmapfast.spec import KINDS, PopulationSpec
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 from rmapfast.unseen import UNSEEN, assume_pages
@@ -118,15 +118,18 @@ class Population:
         Origin that results name: ``synthetic``, ``arrays``, or the names of the captures.
     input_hash : str, optional
         SHA-256 (hex) of the capture.
-    lru : {'classic', 'mglru'}, optional
-        Which LRU the kernel of the capture had, if it is known.
-    lru_gen : LruGen, optional
-        Sequence numbers of MGLRU's generations.
-    history : str
-        What happened to the folios before the run, for those on a list without a generation
-        (:data:`rmapfast.lru.HISTORY`); by default what is usual for each kind.
     **arrays : ndarray
         Every array, with the dtypes that are declared below.
+
+    Attributes
+    ----------
+    lru : {'classic', 'mglru'} or None
+        Which LRU the kernel of the capture had; None if it is not known.
+    lru_gen : LruGen
+        Sequence numbers of MGLRU's generations; at first those of a new memory cgroup.
+    history : str
+        What happened to the folios before the run, for those on a list without a generation
+        (:data:`rmapfast.lru.HISTORY`); empty: what is usual for each kind.
 
     Raises
     ------
@@ -175,9 +178,6 @@ class Population:
         assumptions: Mapping[str, Any] | None = None,
         source: str = "arrays",
         input_hash: str | None = None,
-        lru: str | None = None,
-        lru_gen: LruGen | None = None,
-        history: str = "",
         **arrays: npt.NDArray[Any],
     ) -> None:
         for name in ARRAYS:
@@ -195,9 +195,9 @@ class Population:
         self.assumptions = dict(assumptions or {})
         self.source = source
         self.input_hash = input_hash
-        self.lru = lru if lru is None else checked_choice("lru", lru, LRUS)
-        self.lru_gen = lru_gen or LruGen()
-        self.history = ",".join(checked_history(history))
+        self.lru: str | None = None
+        self.lru_gen = LruGen()
+        self.history = ""
 
     # What it holds
 
@@ -375,7 +375,7 @@ class Population:
         Population
         """
         arrays = {name: arrays.get(name, getattr(self, name)) for name in ARRAYS}
-        return Population(
+        other = Population(
             ptrs_per_pte=self.ptrs_per_pte,
             page_shift=self.page_shift,
             cont_ptes=self.cont_ptes,
@@ -383,11 +383,10 @@ class Population:
             assumptions=self.assumptions,
             source=self.source,
             input_hash=self.input_hash,
-            lru=self.lru,
-            lru_gen=self.lru_gen,
-            history=self.history,
             **arrays,
         )
+        other.lru, other.lru_gen, other.history = self.lru, self.lru_gen, self.history
+        return other
 
     def refold(self, cont_ptes: int) -> None:
         """Set the CONT bits anew in every contpte block of `cont_ptes` entries that qualifies; 1 clears all of them.
@@ -535,7 +534,7 @@ class Population:
             lru = lru[made["folio_flags"][lru] & FolioFlag.MLOCKED == 0]
         vpn, pgoff = spec.vpn, spec.pgoff
         tables = (vpn + pages - 1) // arch.ptrs_per_pte - vpn // arch.ptrs_per_pte + 1
-        return cls(
+        population = cls(
             ptrs_per_pte=arch.ptrs_per_pte,
             cont_ptes=arch.cont_ptes,
             arch=arch,
@@ -543,7 +542,6 @@ class Population:
             assumptions=spec.assumptions,
             source=spec.source,
             input_hash=spec.input_hash,
-            history=spec.history,
             **made,
             **_one_window_vmas(mms, vpn, pages, pgoff, spec.vma_flags, tables),
             folio_entire_mapcount=np.zeros(kept, np.int32),
@@ -554,6 +552,8 @@ class Population:
             lru_inactive=np.zeros(0, np.uint32) if spec.active else lru.copy(),
             lru_active=lru.copy() if spec.active else np.zeros(0, np.uint32),
         )
+        population.history = spec.history
+        return population
 
     @classmethod
     def from_arrays(
@@ -725,7 +725,10 @@ class Population:
         }
         assumptions = Assumptions(**options)
         try:
-            population = cls(**population_arrays(captures, assumptions, arch=arch))
+            made = population_arrays(captures, assumptions, arch=arch)
+            lru = made.pop("lru")
+            population = cls(**made)
+            population.lru = lru
         except MemoryError:
             pages = sum(capture.nr_pages for capture in captures)
             raise CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None

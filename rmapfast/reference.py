@@ -65,6 +65,8 @@ DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
 MIN_NR_GENS, MAX_NR_GENS = 2, 4
 MIN_LRU_BATCH, MAX_LRU_BATCH = 64, 4096
+# Entries of the largest page table there is: a window of one's own ends somewhere.
+_LONGEST = 8192
 SHRINK_BATCH = 128
 # GUP_PIN_COUNTING_BIAS: so many references of an order-0 folio look like a pin.
 PIN_REFERENCES = 1024
@@ -74,6 +76,62 @@ EINVAL, ENOMEM = 22, 12
 
 # A policy as a Python function: how many entries this step unmaps.
 BatchRule: TypeAlias = "Callable[[Folio, Vma, Walk, Pte], int]"
+
+
+@dataclass(frozen=True)
+class YoungRule:
+    """A reference check in Python: what is tested for young, and where MGLRU looks around a young entry.
+
+    Where a function is left out, the rule of the policy `around` holds, as all other rules do.
+
+    Parameters
+    ----------
+    batch : callable, optional
+        ``(folio, vma, walk) -> nr``: how many entries the check takes at once, from the walk's position on. It is asked
+        at every present entry that the walk yields, which is ``walk.pte``. ``walk.batch(max_nr)`` scans from there as
+        ``folio_pte_batch()`` does, ``walk.room()`` is the number of entries left in the page table and the VMA.
+    tested : callable, optional
+        ``(folio, vma, walk, nr) -> int``: how many of these nr entries, from the first on, are tested and cleared. By
+        default all are.
+    window : callable, optional
+        ``(vma, vpn) -> (start, end)``: the virtual pages that ``lru_gen_look_around()`` reads if an entry tested at vpn
+        was young, end exclusive. A page table has ``vma.tables.ptrs_per_pte`` entries.
+    around : str or Policy
+        A preset's name, or a policy.
+    """
+
+    batch: Callable[[Folio, Vma, Walk], int] | None = None
+    tested: Callable[[Folio, Vma, Walk, int], int] | None = None
+    window: Callable[[Vma, int], tuple[int, int]] | None = None
+    around: str | Policy = "v7.2"
+
+    def __post_init__(self) -> None:
+        """Check that there is a function, and a policy."""
+        functions = (self.batch, self.tested, self.window)
+        for name, function in zip(("batch", "tested", "window"), functions, strict=True):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}: expected a function, got {function!r}")
+        if functions == (None, None, None):
+            raise ValueError("batch, tested, window: expected a function for at least one of them, got none")
+        _policy.get(self.around)
+
+    @property
+    def name(self) -> str:
+        """The names of its functions."""
+        given = (one for one in (self.batch, self.tested, self.window) if one is not None)
+        return ", ".join(_name_of(one) for one in given)
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    return getattr(function, "__name__", repr(function))
+
+
+def _length_given(got: object, most: int, who: str, what: str) -> int:
+    """Return a batch length that a function gave; ``ValueError`` unless it is an int from 1 to `most`."""
+    is_int = isinstance(got, int | np.integer) and not isinstance(got, bool)
+    if not is_int or not 1 <= got <= most:  # type: ignore[operator]
+        raise ValueError(f"{who}() must return an int from 1 to {most}, {what}, got {got!r}")
+    return int(got)  # type: ignore[call-overload,no-any-return]
 
 
 def _names(argument: str, got: Iterable[str] | str, known: Sequence[str]) -> frozenset[str]:
@@ -724,7 +782,7 @@ class PageTables:
     """The page tables of a VMA.
 
     An entry is addressed by its table (``vpn // ptrs_per_pte``) and its slot. A slot of ``ptrs_per_pte`` or more lies
-    in the memory behind the table.
+    in the memory behind the table, and one below 0 in the memory in front of it, which holds zeros.
     """
 
     def __init__(self, kernel: Kernel, vma: Vma, guard: str):
@@ -736,7 +794,7 @@ class PageTables:
         self._first_pte = int(population.vma_pte_base[index]) - vma.start
         self._first_table = int(population.vma_table_base[index]) - vma.start // self.ptrs_per_pte
         self._last_entries: dict[int, Pte] = {}  # by table, as the call found them; with guard "contiguous" only
-        self._behind: dict[tuple[int, int], Pte] = {}  # what was written behind a table
+        self._outside: dict[tuple[int, int], Pte] = {}  # what was written in front of a table or behind it
         if guard == "contiguous":
             for table in range(vma.start // self.ptrs_per_pte, (vma.end - 1) // self.ptrs_per_pte + 1):
                 self._last_entries[table] = self.get(table, self.ptrs_per_pte - 1)
@@ -762,10 +820,10 @@ class PageTables:
 
     def get(self, table: int, slot: int) -> Pte:
         """Return the entry as it lies in memory."""
-        if slot >= self.ptrs_per_pte:
-            if (table, slot) in self._behind:
-                return self._behind[table, slot]
-            last = self._last_entries.get(table, Pte(0))
+        if not 0 <= slot < self.ptrs_per_pte:
+            if (table, slot) in self._outside:
+                return self._outside[table, slot]
+            last = self._last_entries.get(table, Pte(0)) if slot > 0 else Pte(0)
             return last.advance(slot - self.ptrs_per_pte + 1) if last.present else Pte(0)
         vpn = table * self.ptrs_per_pte + slot
         return Pte(self.population.ptes[self._first_pte + vpn]) if vpn in self.window else Pte(0)
@@ -773,13 +831,13 @@ class PageTables:
     def put(self, table: int, slot: int, pte: Pte) -> None:
         """Write an entry."""
         vpn = table * self.ptrs_per_pte + slot
-        if slot >= self.ptrs_per_pte:
-            self._behind[table, slot] = pte
+        if not 0 <= slot < self.ptrs_per_pte:
+            self._outside[table, slot] = pte
         elif vpn in self.window:
             self.population.ptes[self._first_pte + vpn] = int(pte)
 
     def _count_outside(self, table: int, slot: int, access: str) -> None:
-        if slot >= self.ptrs_per_pte:
+        if not 0 <= slot < self.ptrs_per_pte:
             self.record.count(f"oob_{access}s")
         elif not self.vma.start <= table * self.ptrs_per_pte + slot < self.vma.end:
             self.record.count(f"vma_overrun_{access}s")
@@ -787,8 +845,8 @@ class PageTables:
     # contpte blocks.
 
     def has_cont(self, table: int, slot: int) -> bool:
-        """Whether the entry belongs to a folded block. Memory behind a table has no blocks."""
-        return self.cont_ptes > 1 and slot < self.ptrs_per_pte and self.get(table, slot).cont
+        """Whether the entry belongs to a folded block. Memory outside a table has no blocks."""
+        return self.cont_ptes > 1 and 0 <= slot < self.ptrs_per_pte and self.get(table, slot).cont
 
     def block(self, table: int, slot: int) -> list[int]:
         """Return the slots of the contpte block around a slot that lie in the window."""
@@ -838,7 +896,7 @@ class PageTables:
     # Counted accesses.
 
     def ptep_get(self, table: int, slot: int, reader: str, locked: bool = True) -> Pte:
-        """Logical read, counted for ``reader`` (walk, batch, entry, window, aging): a block's young and dirty gather."""
+        """Logical read, counted for ``reader`` (walk, batch, entry, window, aging): a block gathers."""
         pte = self.get(table, slot)
         loads = 1
         if self.has_cont(table, slot):
@@ -1433,8 +1491,9 @@ class Kernel:
     ----------
     population : Population
         The arrays of docs/model.md, section 2; changed in place.
-    policy : Policy, str or callable
-        A batching policy, or a function in place of its batch rule (see the module's docstring).
+    policy : Policy, str, callable or YoungRule
+        A batching policy, a function in place of its batch rule (see the module's docstring), or functions in place of
+        its reference check.
     arch : Arch
         The architecture; its ``ptrs_per_pte`` must be the population's.
     swap : Swap, optional
@@ -1446,7 +1505,9 @@ class Kernel:
         If the table size of the architecture is not the population's, or no preset has the policy's name.
     """
 
-    def __init__(self, population: Population, policy: Policy | str | BatchRule, arch: Arch, swap: Swap | None = None):
+    def __init__(
+        self, population: Population, policy: Policy | str | BatchRule | YoungRule, arch: Arch, swap: Swap | None = None
+    ):
         if int(population.ptrs_per_pte) != arch.ptrs_per_pte:
             raise ValueError(
                 f"arch: expected ptrs_per_pte {population.ptrs_per_pte} as the population has, got {arch.ptrs_per_pte};"
@@ -1454,8 +1515,11 @@ class Kernel:
             )
         self.population, self.arch = population, arch
         self.rule: BatchRule | None = None
+        self.young_rule: YoungRule | None = None
         if isinstance(policy, Policy | str):
             self.policy = _policy.get(policy)
+        elif isinstance(policy, YoungRule):
+            self.policy, self.young_rule = _policy.get(policy.around), policy
         else:
             self.policy, self.rule = _policy.get(_policy.AROUND_A_FUNCTION), policy
         self.swap = SwapSpace(swap, arch.ptrs_per_pte, self.policy.swap_single)
@@ -1541,16 +1605,9 @@ class Kernel:
         return walk.exclusive_run(nr) if folio.kind == "anon" else nr
 
     def _ask_rule(self, rule: BatchRule, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
-        got = rule(folio, vma, walk, pte)
         left = folio.nr_pages - folio.page(pte)
-        is_int = isinstance(got, int | np.integer) and not isinstance(got, bool)
-        if not is_int or not 1 <= got <= left:
-            name = getattr(rule, "__name__", repr(rule))
-            raise ValueError(
-                f"policy: {name}() must return an int from 1 to {left}, the pages left in folio {folio.index} at"
-                f" vpn {walk.vpn}, got {got!r}"
-            )
-        return int(got)
+        what = f"the pages left in folio {folio.index} at vpn {walk.vpn}"
+        return _length_given(rule(folio, vma, walk, pte), left, f"policy: {_name_of(rule)}", what)
 
     def try_to_unmap_one(self, folio: Folio, vma: Vma, ttu: frozenset[str]) -> bool:
         """Unmap the folio from one VMA; the caller settles the folio."""
@@ -1579,7 +1636,8 @@ class Kernel:
                     folio.mlock(record)
                 break
             if walk.pmd:  # S3
-                if folio.lazyfree:
+                splits = policy.riscv_lazyfree_split and self.arch.tlb == "riscv"
+                if folio.lazyfree and not splits:
                     ret = self.discard_pmd(folio, vma, walk)
                     break
                 if "SPLIT_HUGE_PMD" not in walk.ttu:
@@ -1731,6 +1789,7 @@ class Kernel:
     def _folio_referenced_one(self, folio: Folio, vma: Vma) -> bool:
         record, tables = self.record, vma.tables
         batched = self.policy.young == "batched"
+        by_batches = batched and not (self.generations and self.generations.per_entry)
         record.count("referenced_calls")
         walk = Walk(self, folio, vma, sync=False)
         referenced = False
@@ -1749,17 +1808,14 @@ class Kernel:
             nr = 1
             if walk.pmd:
                 referenced |= self._clear_young_pmd(vma, walk)
-            elif batched and folio.large and not (self.generations and self.generations.per_entry):
-                pte = walk.pte = tables.ptep_get(walk.table, walk.slot, "entry")
-                if pte.present:
-                    nr = walk.batch(walk.room())
+            else:
+                nr = self.young_batch(folio, vma, walk, by_batches)
+                if tables.get(walk.table, walk.slot).present:  # bug 12: a device entry has no young bit
                     referenced |= self._clear_young(folio, vma, walk, nr)
                 walk.skip(nr - 1)
-            elif tables.get(walk.table, walk.slot).present:  # bug 12: a device entry has no young bit
-                referenced |= self._clear_young(folio, vma, walk, 1)
             ptes += nr
             record.mapcount_left -= nr
-            if batched and ptes == folio.nr_pages and not (self.generations and self.generations.per_entry):
+            if by_batches and ptes == folio.nr_pages:
                 break
         if vma.locked and not batched and ptes == folio.nr_pages and not walk.crossed:
             return self._mlocked(folio, walk)  # up to v6.14 decided after the whole walk
@@ -1780,7 +1836,24 @@ class Kernel:
         self.record.ret = False
         return False
 
+    def young_batch(self, folio: Folio, vma: Vma, walk: Walk, by_batches: bool) -> int:
+        """How many entries this step of the reference check takes."""
+        rule = self.young_rule.batch if self.young_rule else None
+        if not rule and not (by_batches and folio.large):
+            return 1
+        pte = walk.pte = vma.tables.ptep_get(walk.table, walk.slot, "entry")
+        if not pte.present:
+            return 1
+        if not rule:
+            return walk.batch(walk.room())
+        most = min(walk.room(), folio.nr_pages - folio.page(pte))
+        what = f"the entries left of page table, VMA and folio {folio.index} at vpn {walk.vpn}"
+        return _length_given(rule(folio, vma, walk), most, f"batch: {_name_of(rule)}", what)
+
     def _clear_young(self, folio: Folio, vma: Vma, walk: Walk, nr: int) -> bool:
+        if self.young_rule and (rule := self.young_rule.tested):
+            what = f"the entries of the batch of folio {folio.index} at vpn {walk.vpn}"
+            nr = _length_given(rule(folio, vma, walk, nr), nr, f"tested: {_name_of(rule)}", what)
         if self.generations:
             return self.generations.look_around(folio, vma, walk, nr)
         self.record.trace.append(("young", walk.vpn, nr))
@@ -2644,12 +2717,23 @@ class Generations:
         self.nr_pages = {kind: [0] * MAX_NR_GENS for kind in self.min_seq}
         self.moved: list[tuple[str, int, int, int]] = []  # promotions that nr_pages does not show yet
         self.walked = False
-        for index in (*kernel.inactive, *kernel.active):
-            folio = kernel.folio(index)
-            if folio.gen:
-                self.lists[self.type_of(folio)][folio.gen - 1].append(index)
-                self.nr_pages[self.type_of(folio)][folio.gen - 1] += folio.nr_pages
+        for name, lru in (("lru_inactive", kernel.inactive), ("lru_active", kernel.active)):
+            for place, index in enumerate(lru):
+                self._load(kernel.folio(index), f"population.{name}[{place}]")
         kernel.generations = self
+
+    def _load(self, folio: Folio, where: str) -> None:
+        """Put a folio on the list of its generation, which has to be one of its type's."""
+        if folio.freed:
+            return
+        kind = self.type_of(folio)
+        above = (folio.gen - 1 - self.min_seq[kind]) % MAX_NR_GENS
+        if not 1 <= folio.gen <= MAX_NR_GENS or above >= self.nr_gens(kind):
+            raise ValueError(f"{where}: the folio's generation must be one of its type's")
+        if folio.active:
+            raise ValueError(f"{where}: a folio in a generation must not be ACTIVE")
+        self.lists[kind][folio.gen - 1].append(folio.index)
+        self.nr_pages[kind][folio.gen - 1] += folio.nr_pages
 
     @property
     def per_entry(self) -> bool:
@@ -2901,7 +2985,8 @@ class Generations:
         types = self.evictable_types()[::-1]  # file first: nothing refaults in a run
         if self.edition == "v6.12" and len(types) > 1 and self.min_seq[self.ANON] < self.min_seq[self.FILE]:
             types.reverse()
-        looked, group, used_up = 0, [], False
+        looked, used_up = 0, False
+        group: list[int] = []
         for kind in types:
             looked, group, used_up = self.scan(limit, kind)
             if group or used_up or (looked and self.new):
@@ -2988,8 +3073,10 @@ class Generations:
             folio = self.kernel.folio(index)
             if outcome in ("dropped", "freed") or folio.freed or not folio.evictable:
                 continue
-            if first and not (folio.active or folio.mapcount > 0 or folio.dirty) and not (
-                self.edition == "v6.12" and (folio.referenced or folio.locked)
+            if (
+                first
+                and not (folio.active or folio.mapcount > 0 or folio.dirty)
+                and not (self.edition == "v6.12" and (folio.referenced or folio.locked))
             ):
                 retry.append(index)
                 continue
@@ -3018,10 +3105,18 @@ class Generations:
         if not vma.tables.test_and_clear_young_ptes(walk.table, walk.slot, nr, flush=False):
             return False
         record.count("look_arounds_young")
+        start, end = self.window(folio, vma, walk)
+        if end - start > 1:
+            self.clear_young_entries(vma, walk.table, start, end, folio)
+        return True
+
+    def window(self, folio: Folio, vma: Vma, walk: Walk) -> tuple[int, int]:
+        """Return the virtual pages around a young entry that a look-around reads."""
+        rule = self.kernel.young_rule and self.kernel.young_rule.window
+        if rule:
+            return self._ask_rule(rule, folio, vma, walk)
         first = walk.table * vma.tables.ptrs_per_pte
         start, end = max(first, vma.start), min(first + vma.tables.ptrs_per_pte, vma.end)
-        if end - start == 1:
-            return True
         if end - start > MIN_LRU_BATCH:
             half = MIN_LRU_BATCH // 2
             if walk.vpn - start < half:
@@ -3030,8 +3125,19 @@ class Generations:
                 start = end - MIN_LRU_BATCH
             else:
                 start, end = walk.vpn - half, walk.vpn + half
-        self.clear_young_entries(vma, walk.table, start, end, folio)
-        return True
+        return start, end
+
+    def _ask_rule(
+        self, rule: Callable[[Vma, int], tuple[int, int]], folio: Folio, vma: Vma, walk: Walk
+    ) -> tuple[int, int]:
+        got = rule(vma, walk.vpn)
+        is_pair = isinstance(got, tuple) and len(got) == 2 and all(isinstance(one, int | np.integer) for one in got)
+        if not is_pair or not got[0] <= walk.vpn < got[1] <= got[0] + _LONGEST:
+            raise ValueError(
+                f"window: {_name_of(rule)}() must return (start, end) of at most {_LONGEST} entries around vpn"
+                f" {walk.vpn}, which maps folio {folio.index}, got {got!r}"
+            )
+        return int(got[0]), int(got[1])
 
     def clear_young_entries(self, vma: Vma, table: int, start: int, end: int, under_test: Folio | None) -> None:
         """Clear young of the entries from start to end of a table, and mark or promote their folios.
@@ -3217,7 +3323,7 @@ def try_to_unmap_one(
 
 
 def folio_referenced_one(
-    population: Population, folio: int, vma: int, *, policy: Policy | str | BatchRule, arch: Arch
+    population: Population, folio: int, vma: int, *, policy: Policy | str | BatchRule | YoungRule, arch: Arch
 ) -> Call:
     """Test and clear the young bits of a folio in one VMA.
 

@@ -24,15 +24,18 @@ from rmapfast.support import format_size
 if TYPE_CHECKING:
     from xarray import Dataset
 
+    from rmapfast.reference import YoungRule
+
 # A policy of one's own for the reference engine: (folio, vma, walk, pte) -> nr.
 PolicyFunction: TypeAlias = Callable[..., int]
 
 
-def policy_name(policy: str | Policy | PolicyFunction) -> str:
-    """Return the name of a policy, or of the function that stands for it."""
+def policy_name(policy: str | Policy | PolicyFunction | YoungRule) -> str:
+    """Return the name of a policy, or of the functions that stand for it."""
     if isinstance(policy, str):
         return policy
-    return policy.name if isinstance(policy, Policy) else getattr(policy, "__name__", "callable")
+    name: str = getattr(policy, "name", getattr(policy, "__name__", "callable"))
+    return name
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Result:
     >>> import rmapfast as rf
     >>> result = rf.reclaim(rf.Population.synthetic("1MiB", orders=4), "512KiB", policy="v7.0", arch="arm64-4k")
     >>> result.events["ptes_cleared"], result.batch_lengths
-    (128, {16: 8})
+    (144, {16: 9})
     >>> result.prediction.unit
     'ns'
     """

@@ -14,7 +14,7 @@ from typing import Any
 import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast.flags import FolioFlag, VmaFlag
-from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES
+from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES, window_folds
 from rmapfast.lru import checked_history
 from rmapfast.support import (
     checked_boolean,
@@ -323,10 +323,7 @@ class PopulationSpec:
             return 1
         if self.anon or self.fault_around == "folio":
             return self.cont_ptes
-        # set_ptes() of several entries sets CONT in the blocks that it covers whole; of one entry it folds a block with
-        # its last entry (docs/kernel-rules.md, section 2.6).
-        window = int(self.fault_around) >> self.page_shift
-        return self.cont_ptes if window == 1 or window >= self.cont_ptes else 1
+        return self.cont_ptes if window_folds(int(self.fault_around) >> self.page_shift, self.cont_ptes) else 1
 
     @cached_property
     def weights(self) -> dict[int, int]:

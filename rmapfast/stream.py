@@ -212,7 +212,15 @@ def reclaim_stream(
                     break
     swap_used = 0 if spec.kind in _FILE_LRU else loop.freed_pages
     wall_s = time.perf_counter() - start
-    return Outcome(None, total.events + loop.events, total.referenced, total.lengths, wall_s, swap_used=swap_used, isolated=loop.isolated)
+    return Outcome(
+        None,
+        total.events + loop.events,
+        total.referenced,
+        total.lengths,
+        wall_s,
+        swap_used=swap_used,
+        isolated=loop.isolated,
+    )
 
 
 class _Total:

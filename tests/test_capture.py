@@ -449,3 +449,16 @@ def test_any_change_is_refused_or_consistent(tmp_path_factory, path, data):
     if population.nr_folios:
         last = population.folio_page_base + (np.uint64(1) << population.folio_order.astype(np.uint64))
         assert last.max() <= len(population.page_mapcount)
+
+
+@pytest.mark.shared
+def test_contpte_blocks_of_a_capture_follow_from_its_kernel():
+    """6.12 maps a file with 16K pages four entries at a time, and folds no block; 7.2 maps whole folios."""
+    found = {}
+    for kernel in ("7.2.13", "6.12.117", "6.17.0"):
+        capture = Capture.load(SHARED / "arch" / "arm16k72-file-o7.before.npz")
+        capture.meta["kernel"] = kernel
+        population = Population.from_captures([capture])
+        assert population.arch.name == "arm64-16k"
+        found[kernel] = int(np.count_nonzero(population.ptes & pte.CONT))
+    assert found == {"7.2.13": 4096, "6.12.117": 0, "6.17.0": 0}

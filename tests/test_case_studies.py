@@ -237,7 +237,11 @@ def test_rescan(run):
 def test_uffd_wp(run):
     facts = run("uffd_wp")
     for (arch, order, layout), change in facts["changes"].items():
-        assert change.value == 0 if order == 0 else change.high < 0
+        if order == 0:
+            assert change == (0, 0, 0)
+        else:
+            # at random half of the batches of two pages are cut; there it is not sure that any gain is left
+            assert change.high < 0 or (layout == "half protected, at random" and change.low < 0 and order == 1)
         before, after = facts["runs"][arch, order, layout]
         markers = rf.EVENT_NAMES.index("markers_set")
         assert before[markers] == after[markers]
@@ -350,8 +354,8 @@ def test_look_around(run):
 
 def test_look_around_without_prices(study, tmp_path, monkeypatch):
     module = importlib.import_module("look_around")
-    # nanoseconds of x86-64 have no price of a look-around
-    monkeypatch.setattr(module, "VECTORS", {"x86-64": ("x86-64",), "arm64-4k": ("x86-64",)})
+    silent = cost.get("x86-64").replace(**dict.fromkeys(module.NEEDED, 0.0))
+    monkeypatch.setattr(module, "VECTORS", {"x86-64": (silent,), "arm64-4k": (silent,)})
     monkeypatch.setattr(module, "ORDERS", module.SHOWN)
     facts = module.main(["--size", "16MiB", "--out", str(tmp_path)])
     page = (tmp_path / "look_around.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ _version _core
 support
 parallel
 pte flags events policy editions cost arch
-layout spec swap
+layout lru spec swap
 captures unseen
 population
 reference

@@ -368,7 +368,7 @@ def test_every_array_is_declared_with_its_dtype():
 
 @pytest.mark.parametrize("arch", ["arm64-4k", "arm64-16k", "arm64-64k"])
 def test_blocks_are_folded_as_the_mapping_came_about(arch):
-    """Recorded on 16K pages: windows of 64K fold nothing, those of 2M and whole folios do; none if shifted by a page."""
+    """Recorded on 16K pages: windows of 64K fold nothing, those of 2M and whole folios do; none if shifted."""
     block, page = PRESETS[arch].cont_ptes, PRESETS[arch].page_size
     order = block.bit_length()  # two blocks
 

@@ -656,3 +656,15 @@ def test_side_by_side_refuses(comparison):
         rf.Comparison.of({})
     with pytest.raises(TypeError, match="expected a Result or Comparison, got str"):
         rf.Comparison.of("a.json")
+
+
+def test_the_multi_gen_lru_is_named_and_a_combination_without_a_kernel_too():
+    known = rf.compare(
+        rf.Population.synthetic("1MiB", young=0), "512KiB", policies=["v7.2"], arches=["x86-64"], lru="mglru"
+    )
+    assert "memory.reclaim, multi-gen LRU" in repr(known) and "no kernel has" not in repr(known)
+    mixed = rf.policy.get("v6.16").replace(name="mixed", mglru="v7.2")
+    text = rf.compare(
+        rf.Population.synthetic("1MiB", young=0), "512KiB", policies=[mixed], arches=["x86-64"], lru="mglru"
+    )
+    assert "mixed: no kernel has these rules together with the multi-gen LRU of v7.2" in repr(text)

@@ -748,6 +748,17 @@ def test_rank_finds_what_matters():
     middle = gain[2, 1, 1]
     assert ranking.base_value == middle and ranking.effects[0].swing == pytest.approx(np.ptp(gain[:, 1, 1]))
     assert found.rank() == ranking and found.rank(seed=1) != ranking
+    # the interval of the gain is that of the change of the two runs; a seed alone moves nothing
+    low, high = ranking.base_interval
+    runs = [
+        rf.reclaim(rf.Population.synthetic("2MiB", orders=4, seed=2, arch="x86-64"), "80%", policy=policy)
+        for policy in ("v6.16+young", "v7.0")
+    ]
+    change = rf.cost.get("x86-64").change(*(run.events.counts / run.reclaimed_pages for run in runs))
+    assert (-high, -low) == pytest.approx((change.low, change.high)) and -middle == pytest.approx(change.value)
+    for effect in ranking.effects:
+        assert effect.swing_interval[0] <= effect.swing <= effect.swing_interval[1]
+    assert ranking.effects[2].swing_interval == pytest.approx((0, 0), abs=1e-12)
     with pytest.raises(ValueError, match="axis"):
         rf.sweep({"population.size": "1MiB", "policy": ["v6.16", "v7.0"]}).rank()
     with pytest.raises(ValueError, match="price"):

@@ -27,8 +27,10 @@ WELL_TESTED = ("ab-7.2.13", "arm64-7.2")
 
 
 def errors(name):
+    """Relative error of each row under the classic LRU."""
     vector = cost.get(name)
-    return {row: row.predicted(vector) / row.measured - 1 for row in fits().problems[name].rows}
+    rows_of = [row for row in fits().problems[name].rows if row.lists == "classic"]
+    return {row: row.predicted(vector) / row.measured - 1 for row in rows_of}
 
 
 @pytest.mark.parametrize("build", WELL_TESTED)
@@ -45,7 +47,11 @@ def test_the_measured_build_has_a_median_error_below_1_percent():
 def test_what_the_seeds_two_lines_buy_lies_in_the_interval_of_the_change():
     vector = cost.get("ab-7.2.13")
     named = {(row.section, row.name): row for row in fits().problems["ab-7.2.13"].rows if row.kind == "total"}
-    pairs = [(row, named[section, name[:-1] + "B"]) for (section, name), row in named.items() if name.endswith(" A")]
+    pairs = [
+        (row, named[section, name[:-1] + "B"])
+        for (section, name), row in named.items()
+        if name.endswith(" A") and row.lists == "classic"
+    ]
     assert len(pairs) == 12
     held = 0
     for after, before in pairs:
@@ -57,18 +63,19 @@ def test_what_the_seeds_two_lines_buy_lies_in_the_interval_of_the_change():
     assert held == len(pairs)
 
 
-@pytest.mark.parametrize("unit", cost.UNITS)
-def test_intervals_hold_what_was_left_out(unit):
-    """Of the rows of designs that were left out, with residuals from the other designs: 90%, give or take 5 points."""
-    left = [row for name, one in fits().left_out.items() for row in one if fits().problems[name].unit == unit]
-    found = [
-        inside
-        for name, one in fits().left_out.items()
-        if fits().problems[name].unit == unit
-        for inside, _ in coverage.held(one, fits().peers(name))
-    ]
-    assert len(found) == len(left)
-    assert 0.85 <= np.mean(found) <= 0.95
+@pytest.mark.parametrize(("unit", "lists", "least"), [("ns", "classic", 0.85), ("instructions", "classic", 0.85),
+                                                      ("instructions", "mglru", 0.8)])  # fmt: skip
+def test_intervals_hold_what_was_left_out(unit, lists, least):
+    """Of the rows of designs that were left out, with residuals from the other designs: 90%, give or take 5 points.
+
+    Rows under MGLRU decide no residual, so they may fall outside somewhat more often.
+    """
+    found = []
+    for name, one in fits().left_out.items():
+        wanted = [row for row in one if (row.row.unit, row.row.lists) == (unit, lists)]
+        found += [inside for inside, _ in coverage.held(wanted, fits().peers(name), fits().residuals["ab-7.2.13"])]
+    assert len(found) >= 26
+    assert least <= np.mean(found) <= 0.95
 
 
 def test_intervals_are_not_too_wide():
@@ -76,7 +83,8 @@ def test_intervals_are_not_too_wide():
     for names, kind, most in ((WELL_TESTED, "total", 0.08), (("x86-64",), "ns", 0.45)):
         widths = []
         for name in names:
-            found = [row.range(cost.get(name)) for row in fits().problems[name].rows if row.kind == kind]
+            rows_of = [row for row in fits().problems[name].rows if (row.kind, row.lists) == (kind, "classic")]
+            found = [row.range(cost.get(name)) for row in rows_of]
             widths += [(one.high - one.low) / one.value for one in found]
         assert np.median(widths) <= most, names
 
@@ -118,7 +126,10 @@ def test_the_committed_vector_is_what_the_fit_gives(name):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", ["measured-vm.toml", "measured-arch.toml", "measured-x86-6.18.toml", "published.toml"])
+@pytest.mark.parametrize(
+    "name",
+    ["measured-vm.toml", "measured-arch.toml", "measured-mglru.toml", "measured-x86-6.18.toml", "published.toml"],
+)
 def test_the_measured_rows_are_those_recorded(name):
     assert (rows.DATA / name).read_bytes() == (shared.DATA / name).read_bytes()
 

@@ -110,3 +110,11 @@ def test_the_architecture_of_a_machine(machine, page_size, preset):
 def test_a_machine_that_nothing_describes():
     with pytest.raises(ValueError, match=r"machine: no architecture describes 'm68k' with pages of 4096 bytes; known"):
         arch.of_machine("m68k")
+
+
+def test_releases_that_map_whole_folios():
+    """Recorded with 16K pages: 6.12 maps windows of a file, 7.2 and 7.3 whole large folios."""
+    assert not editions.maps_whole_folios("6.12.117-arm64")
+    for release in ("7.2.13", "7.3.0-rc7", "7.3-rc7", "7.3", "unknown"):
+        assert editions.maps_whole_folios(release)
+    assert editions.preset_of("7.3") == editions.preset_of("7.3-rc7") == "v7.3"

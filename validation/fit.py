@@ -219,8 +219,9 @@ class Fits:
     def peers(self, name: str) -> list[LeftOut]:
         """The rows from which the residual of a vector comes."""
         if self.tested(name):
-            return self.left_out[name]
-        return [row for other, rows in self.left_out.items() if not self.tested(other) for row in rows]
+            return [row for row in self.left_out[name] if row.row.lists == "classic"]
+        untested = (rows for other, rows in self.left_out.items() if not self.tested(other))
+        return [row for rows in untested for row in rows if row.row.lists == "classic"]
 
     def tested(self, name: str) -> bool:
         """Whether a vector has rows of enough designs to test itself."""

@@ -55,6 +55,8 @@ MGLRU = (
     *("look_arounds", "window_pte_reads", "window_young_ptes", "aging_pte_reads", "aging_updates"),
     *("folios_from_generations", "folios_sorted"),
 )
+# How far their costs vary from one design to the next: ages, windows and walks depend on how a run came about.
+MGLRU_SPREAD = 0.5
 CONTPTE = ("batch_pte_reads", "raw_pte_loads", "contpte_unfolds", "tlbi_range_ops")
 
 # Where the first level starts, in instructions: round figures of the smallest and best measured build, x86-64 with a
@@ -140,6 +142,7 @@ class Builds:
             prior_weight=tuple(weight),
             joint=JOINT,
             known=known,
+            spread=dict.fromkeys((*MGLRU, *(event for event in YOUNG_TEST if event.startswith("aging"))), MGLRU_SPREAD),
         )
 
     def _system(self, name: str) -> Rows:
@@ -185,8 +188,8 @@ def _prior() -> np.ndarray:
 
 def _speed(system: Rows, costs: np.ndarray) -> float:
     """How much a build takes as a whole, relative to costs of another."""
-    predicted = system.relative @ costs
-    return float(predicted @ system.wanted / (predicted @ predicted)) if len(predicted) else 1.0
+    predicted, weights = system.relative @ costs, system.weights**2
+    return float((weights * predicted) @ system.wanted / ((weights * predicted) @ predicted)) if len(predicted) else 1.0
 
 
 def _common(systems: Sequence[Rows], prior: np.ndarray, weight: float) -> np.ndarray:
@@ -195,10 +198,9 @@ def _common(systems: Sequence[Rows], prior: np.ndarray, weight: float) -> np.nda
     found = prior
     # Costs and speeds are found in turns; they settle within a few.
     for _ in range(5):
-        parts = [(_speed(system, found) * system.relative, system.wanted) for system in systems]
-        relative, wanted = (np.concatenate(part) for part in zip(*parts, strict=True))
-        rows = Rows(
-            relative, np.ones(len(wanted)), given=1 - wanted, prior=prior, prior_weight=weights(chosen, VAGUE, weight)
-        )
+        parts = [(_speed(system, found) * system.relative, system.wanted, system.weights) for system in systems]
+        relative, wanted, of_rows = (np.concatenate(part) for part in zip(*parts, strict=True))
+        expects = {"prior": prior, "prior_weight": weights(chosen, VAGUE, weight)}
+        rows = Rows(relative, np.ones(len(wanted)), given=1 - wanted, weights=of_rows, **expects)
         found = rows.fit().parameters
     return found

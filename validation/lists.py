@@ -50,11 +50,13 @@ def _vector(recorded: Recorded) -> str:
 
 def _name(recorded: Recorded, later: bool = False) -> str:
     """A name whose last word is the build: rows of one design differ in it alone."""
-    machine, kernel, rest = recorded.name.split("_", 2)
+    _, kernel, rest = recorded.name.split("_", 2)
     return f"mglru {rest}{' later' if later else ''} {kernel[0]}.{kernel[1:]}"
 
 
-def _total(section: str, recorded: Recorded, vector: str, name: str, measured: float, size: int, later: bool, policy=None):
+def _total(
+    section: str, recorded: Recorded, vector: str, name: str, measured: float, size: int, later: bool, policy=None
+):
     """A whole reclaim of 80% of so many MiB, per page."""
     population = mapping(recorded, size * MIB)
     result = _reclaimed(population, policy or recorded.policy, recorded.arch, size * 4 // 5, later)

@@ -25,7 +25,7 @@ def main(name: str) -> None:
         Of the machine, as the table shows it.
     """
     found = rf.calibrate(hold_back=_HELD_BACK, progress=lambda text: print(text, file=sys.stderr))
-    ranges = [(one, found.costs.price(one.counts).interval) for one in found.held_back]
+    ranges = [(one, one.interval) for one in found.held_back]
     errors = np.abs([one.error for one, _ in ranges])
     row = [
         datetime.date.today().isoformat(),

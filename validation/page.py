@@ -44,8 +44,11 @@ def _coverage(fits: fit.Fits) -> list[str]:
         rows_of, least = fits.left_out[name], fits.residuals["ab-7.2.13"]
         found = list(zip(rows_of, coverage.held(rows_of, fits.peers(name), least), strict=True))
         vector = fits.vectors_by_name[name]
-        for kind in dict.fromkeys(one.row.kind for one in rows_of):
-            of_kind = [(one, inside, width) for one, (inside, width) in found if one.row.kind == kind]
+        for kind, lists in dict.fromkeys((one.row.kind, one.row.lists) for one in rows_of):
+            wanted = kind, lists
+            of_kind = [
+                (one, inside, width) for one, (inside, width) in found if (one.row.kind, one.row.lists) == wanted
+            ]
             errors = np.abs([one.error for one, _, _ in of_kind])
             fitted = [abs(one.row.predicted(vector) / one.row.measured - 1) for one, _, _ in of_kind]
             used = [
@@ -54,7 +57,7 @@ def _coverage(fits: fit.Fits) -> list[str]:
             body.append(
                 [
                     f"`{name}`",
-                    _KINDS[kind],
+                    _KINDS[kind] + (", MGLRU" if lists == "mglru" else ""),
                     str(len(of_kind)),
                     f"{100 * np.mean([inside for _, inside, _ in of_kind]):.0f}%",
                     f"{100 * np.median([width for _, _, width in of_kind]):.0f}%",
@@ -427,7 +430,9 @@ def write(fits: fit.Fits) -> None:
         *_machines(),
         "## What was fitted",
         "",
-        "A fit is non-negative least squares of relative errors, all rows with the same weight. A vector's draws are "
+        "A fit is non-negative least squares of relative errors. All rows have the same weight, but those under MGLRU, "
+        f"whose scatter is larger, {rows.MGLRU_WEIGHT:g}; the residual is that of the classic lists, and the prices of "
+        "MGLRU's own events vary by half besides. A vector's draws are "
         "fits "
         "of their own: the designs get new weights (a Bayesian bootstrap), each figure moves by the error of the rows, "
         "each prior value by its spread, and each cost by the *residual*: what a constant cost cannot explain. The "

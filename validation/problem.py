@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +42,8 @@ class Problem:
         Costs that are given.
     scatter : float
         Relative error of a row that is no error of the model.
+    spread : dict of str to float
+        Relative error of single costs, besides the residual that all have.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Problem:
     known: tuple[Cost, ...] = ()
     note: str = ""
     scatter: float = SCATTER
+    spread: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def events(self) -> list[str]:
@@ -82,6 +85,7 @@ class Problem:
             given=self._given(np.array([[one.value for one in self.known]]))[0],
             prior=self.prior,
             prior_weight=self.prior_weight,
+            weights=[row.weight for row in self.rows],
         )
 
     @cached_property
@@ -112,7 +116,8 @@ class Problem:
         system, rng = self.system(), np.random.default_rng(SEED)
         known = drawn(self.known, draws, rng)
         members = system.draw(self.designs, scatter=self.scatter, given=self._given(known), draws=draws, seed=SEED)
-        members = np.column_stack([members, known])
+        errors = [self.spread.get(event, 0.0) for event in self.all_events]
+        members = np.column_stack([members * np.exp(errors * rng.normal(size=members.shape)), known])
         exact = [*system.fit().costs, *(one.value for one in self.known)]
         low, high = np.quantile(members, (0.05, 0.95), axis=0)
         low, high = np.minimum(low, exact), np.maximum(high, exact)

@@ -20,6 +20,8 @@ from rmapfast.flags import FolioFlag, MmFlag, TableState
 DATA = Path(__file__).resolve().parent / "data"
 
 MIB = 1 << 20
+# Weight of a row under MGLRU, whose scatter is three times that of the others.
+MGLRU_WEIGHT = 0.3
 # Builds of one source: unchanged, with file folios unmapped per page, and with the young check per page too.
 _A = _policy.get("v7.2")
 _B = _A.replace(name="v7.2, file per page", file=False)
@@ -74,6 +76,16 @@ class Row:
     def design(self) -> str:
         """What was reclaimed, whatever the build and the figure: rows of one design test the same thing."""
         return self.name.rsplit(" ", 1)[0].removeprefix("file_") if self.unit == "instructions" else self._ns_design
+
+    @property
+    def lists(self) -> str:
+        """Which LRU the kernel had: ``classic`` or ``mglru``."""
+        return "mglru" if self.file == "measured-mglru.toml" else "classic"
+
+    @property
+    def weight(self) -> float:
+        """Of the relative error in a fit. In which order runs under MGLRU were made is not known for all."""
+        return MGLRU_WEIGHT if self.lists == "mglru" else 1.0
 
     @property
     def unit(self) -> str:

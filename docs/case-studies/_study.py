@@ -10,7 +10,6 @@ import argparse
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 import rmapfast as rf
 from rmapfast import arch as _arch
 from rmapfast import cost, plot
-from rmapfast.cost import CostVector
+from rmapfast.cost import LEVEL, CostVector, Range
 from rmapfast.events import COMPONENTS, EVENT_NAMES
 from rmapfast.support import format_size, parse_size
 
@@ -79,17 +78,9 @@ def at(counts: np.ndarray, *events: str) -> float:
 # Prices
 
 
-@dataclass(frozen=True)
-class Range:
-    """A figure and the interval of it that the costs allow."""
-
-    value: float
-    low: float
-    high: float
-
-    def text(self, form: str = ".0f") -> str:
-        """``value (low to high)``."""
-        return f"{self.value:{form}} ({self.low:{form}} to {self.high:{form}})"
+def text(found: Range, form: str = ".0f") -> str:
+    """``value (low to high)``."""
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
 def price(counts: np.ndarray, vector: CostVector) -> Range:
@@ -98,29 +89,25 @@ def price(counts: np.ndarray, vector: CostVector) -> Range:
     return Range(prediction.value, *prediction.interval)
 
 
-def vectors_like(vector: CostVector) -> np.ndarray:
-    """The vector, those that explain the data as well, and mixtures of them: shape (k, len(EVENT_NAMES))."""
-    rows = [vector.values[None], vector.sample(SAMPLES, SEED)]
-    if vector.members:
-        members = np.zeros((len(vector.members), len(EVENT_NAMES)))
-        for column, one in enumerate(vector.costs):
-            if one.event in EVENT_NAMES:
-                members[:, EVENT_NAMES.index(one.event)] = [member[column] for member in vector.members]
-        rows.append(members)
-    return np.vstack(rows)
-
-
 def change(before: np.ndarray, after: np.ndarray, vector: CostVector) -> Range:
-    """Return the change of the price as a fraction of the price before, over all vectors that fit as well."""
-    many = vectors_like(vector)
-    changes = (many @ after) / (many @ before) - 1
-    return Range(float(changes[0]), float(changes.min()), float(changes.max()))
+    """Return the change of the price as a fraction of the price before; both are drawn together."""
+    return vector.change(before, after)
 
 
 def difference(before: np.ndarray, after: np.ndarray, vector: CostVector) -> Range:
-    """Return what is saved, in the unit of the vector, over all vectors that fit as well."""
-    saved = vectors_like(vector) @ (before - after)
-    return Range(float(saved[0]), float(saved.min()), float(saved.max()))
+    """Return what is saved, in the unit of the vector; both are drawn together."""
+    return vector.difference(before, after)
+
+
+def of_draws(value: float, drawn: np.ndarray) -> Range:
+    """A figure with the middle of what the draws of :func:`draws` give for it."""
+    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Range(value, min(value, float(low)), max(value, float(high)))
+
+
+def draws(vector: CostVector) -> np.ndarray:
+    """Draws of a vector: shape (k, len(EVENT_NAMES))."""
+    return vector.sample(SAMPLES, SEED)
 
 
 def percent(change: Range | float) -> str:
@@ -189,8 +176,8 @@ def flip_cost(margin: np.ndarray, vector: CostVector, event: str) -> float | Non
 
 
 def support(margin: np.ndarray, vector: CostVector) -> float:
-    """The share of the vectors that explain the data as well for which margin . costs > 0."""
-    return float(np.mean(vectors_like(vector) @ margin > 0))
+    """The share of the draws of a vector for which margin . costs > 0."""
+    return float(np.mean(draws(vector) @ margin > 0))
 
 
 def gain_margin(before: np.ndarray, after: np.ndarray, gain: float) -> np.ndarray:
@@ -223,10 +210,11 @@ FLIP_HEAD = ["costs of", "share before", "share after", "the other way round"]
 
 
 def support_words(margin: np.ndarray, vector: CostVector) -> str:
-    """Return how many of the vectors that fit as well agree, in words."""
-    share, how_many = support(margin, vector), len(vectors_like(vector))
-    agree = "all" if share == 1 else "none" if share == 0 else f"{100 * share:.1f}%"
-    return f"{agree} of {how_many:,} vectors that explain the data as well as `{vector.name}`"
+    """Return in how many of the draws a conclusion holds, in words; a share that says nothing is not printed."""
+    share = support(margin, vector)
+    if 0.01 <= share <= 0.99:
+        return f"{100 * share:.0f}% of the draws of `{vector.name}`"
+    return f"{'nearly all' if share > 0.5 else 'hardly any'} draws of `{vector.name}`"
 
 
 # The page
@@ -300,9 +288,10 @@ class Page:
         lines[-1] += " Events are counts of the model (`docs/model.md`)."
         if self.vectors:
             lines[-1] += (
-                f" Prices are predicted, not measured; an interval is what the ranges of the costs allow. "
-                f"Ranges of changes are over {SAMPLES:,} sampled vectors and the members of the fit "
-                "(`docs/validation.md` says how sure the vectors are)."
+                f" Prices are predicted, not measured. An interval holds the middle {100 * LEVEL:.0f}% of what the "
+                f"draws "
+                "of the costs predict; changes and differences are drawn together (`docs/validation.md` says how often "
+                "such intervals held what was measured)."
             )
             lines += ["", "Cost vectors:", ""]
             for vector in self.vectors.values():

@@ -39,11 +39,14 @@ def main(argv=None) -> dict:
         f"{study.format_size(given.size)} of anonymous, exclusive, writable, dirty folios of one order, all of it "
         "through MADV_PAGEOUT (no reference check), with swap that completes at once: the setting of the published "
         f"figures, which have order {PUBLISHED_ORDER}. {BEFORE} is per page, {AFTER} the proposal.",
-        "What the vectors do not hold: swap slots, writing to swap and its compression, the swap cache, the system "
-        "call's own walk over the page tables. They are the same for both policies (one per folio or per page, "
-        "whatever the batches), but for the swap references, of which there are as many as steps. So a predicted price "
-        "is a lower bound, and a predicted saving per page can be compared with a published difference; a ratio "
-        "cannot.",
+        "What is left out here: swap slots, writing to swap and its compression, the swap cache. The vectors in ns "
+        "have a "
+        "price for all of it, but it comes from the published times below: what these leave when the rest is "
+        "predicted. It "
+        "is the same for both policies (one per folio or per page, whatever the batches), but for the swap "
+        "references, of "
+        "which there are as many as steps. So a price here is a lower bound, and a predicted saving per page can be "
+        "compared with a published difference; a ratio cannot.",
     )
     runs = _tables(page, given.size)
     left = _published(page, runs)
@@ -54,10 +57,15 @@ def main(argv=None) -> dict:
     return {"runs": runs, "published": left}
 
 
+def _without_swap(page, arch: str):
+    """The vector in ns without the price of a write-out, which the published times decided."""
+    return page.vector(study.NS[arch]).replace(pages_written=0.0)
+
+
 def _tables(page, size: int) -> dict:
     runs = {}
     for arch in ARCHES:
-        ns, instructions = page.vector(study.NS[arch]), page.vector(study.INSTRUCTIONS[arch])
+        ns, instructions = _without_swap(page, arch), page.vector(study.INSTRUCTIONS[arch])
         body = []
         for order in ORDERS:
             population = study.synthetic(arch, size, order, kind="anon")
@@ -72,9 +80,9 @@ def _tables(page, size: int) -> dict:
                     study.number(study.at(after, "batches")),
                     study.number(study.at(before, "contpte_unfolds")),
                     *(study.number(study.at(counts, "tlbi_ops")) for counts in (before, after)),
-                    *(study.price(counts, ns).text() for counts in (before, after)),
-                    study.difference(before, after, ns).text(),
-                    study.difference(before, after, instructions).text(),
+                    *(study.text(study.price(counts, ns)) for counts in (before, after)),
+                    study.text(study.difference(before, after, ns)),
+                    study.text(study.difference(before, after, instructions)),
                     study.percent(study.change(before, after, instructions)),
                 ]
             )
@@ -104,7 +112,7 @@ def _published(page, runs: dict) -> dict:
     body, left = [], {}
     for machine, arch, before_s, after_s, scatter in PUBLISHED:
         before, after = runs[arch, PUBLISHED_ORDER]
-        vector = page.vector(study.NS[arch])
+        vector = _without_swap(page, arch)
         per_page = [1e9 * seconds / PUBLISHED_PAGES for seconds in (before_s, after_s)]
         saved = study.difference(before, after, vector)
         rest = per_page[0] - float(before @ vector.values)
@@ -119,7 +127,7 @@ def _published(page, runs: dict) -> dict:
                 *(f"{one:.0f}" for one in per_page),
                 scatter,
                 f"{per_page[0] - per_page[1]:.0f}",
-                saved.text(),
+                study.text(saved),
                 study.signed_percent(published),
                 study.percent(implied),
                 f"{rest:.0f}",
@@ -144,7 +152,7 @@ def _published(page, runs: dict) -> dict:
     page.text(
         "The machines are not those of the vectors: `arm64-4k` is a 32-core server whose TLB invalidations reach all "
         "of them, `x86-64` one Zen 4 guest. *not in the vector* is the published time before less the predicted one: "
-        "swap and compression, the call's walk, and whatever the machine does faster or slower."
+        "swap and compression, and whatever the machine does faster or slower."
     )
     return left
 
@@ -152,7 +160,7 @@ def _published(page, runs: dict) -> dict:
 def _answer(page, runs: dict, left: dict) -> None:
     words = []
     for arch in ARCHES:
-        vector = page.vector(study.NS[arch])
+        vector = _without_swap(page, arch)
         four, eight = (study.difference(*runs[arch, order], vector) for order in (4, 8))
         words.append(f"{four.value:.0f} ns per page at order 4 and {eight.value:.0f} at order 8 (1 MiB) on {arch}")
     x86 = next(one for machine, one in left.items() if "x86" in machine)
@@ -160,8 +168,9 @@ def _answer(page, runs: dict, left: dict) -> None:
     page.answer(
         f"Batches are predicted to save {'; '.join(words)}: most of it by order 4, so larger folios add little per "
         "page.",
-        f"On x86 {x86['saved'].text()} ns per page are predicted where {x86['published']:.0f} were measured, out of "
-        f"a time of which {x86['rest']:.0f} ns are not in the vector; on arm64 {arm['saved'].text()} against "
+        f"On x86 {study.text(x86['saved'])} ns per page are predicted where {x86['published']:.0f} were measured, "
+        f"out of "
+        f"a time of which {x86['rest']:.0f} ns are not in the vector; on arm64 {study.text(arm['saved'])} against "
         f"{arm['published']:.0f} on the M3."
         + (
             " The x86 measurement is below the interval: the published series does per page what the model's policy "
@@ -188,14 +197,14 @@ def _flips(page, runs: dict, left: dict) -> None:
     )
     body = []
     for arch in ARCHES:
-        vector = page.vector(study.NS[arch])
+        vector = _without_swap(page, arch)
         for order in (2, 4, 8, 9):
             before, after = runs[arch, order]
             saved = study.difference(before, after, vector)
             base = float(before @ vector.values)
             limits = study.Range(*((one / NOTICED - base) for one in (saved.value, saved.low, saved.high)))
             dups = study.at(before - after, "swap_dups")
-            body.append([f"{arch}, order {order}", limits.text(), f"{saved.value / dups:.0f}"])
+            body.append([f"{arch}, order {order}", study.text(limits), f"{saved.value / dups:.0f}"])
     page.table(
         ["folios", f"rest per page for {100 * NOTICED:.0f}%, ns", "swap reference for twice the saving, ns"], body
     )
@@ -204,7 +213,7 @@ def _flips(page, runs: dict, left: dict) -> None:
         "is half, *twice* that at which it is twice as large:"
     )
     for arch in ARCHES:
-        vector = page.vector(study.NS[arch])
+        vector = _without_swap(page, arch)
         before, after = runs[arch, PUBLISHED_ORDER]
         saved = before - after
         total = float(saved @ vector.values)
@@ -222,7 +231,7 @@ def _flips(page, runs: dict, left: dict) -> None:
                         f"{twice:.2f} times" if twice >= 0 else "no multiple",
                     ]
                 )
-        page.text(f"{arch}, `{vector.name}`, {study.difference(before, after, vector).text()} ns saved per page:")
+        page.text(f"{arch}, `{vector.name}`, {study.text(study.difference(before, after, vector))} ns saved per page:")
         page.table(["costs of", "ns saved", "share", "half", "twice"], body)
     x86 = [(machine, one) for machine, one in left.items() if "x86" in machine]
     for machine, one in x86:

@@ -217,17 +217,24 @@ def main(argv=None) -> dict:
         for order in (4, 9)
     }
     clean = all(_shares(broken[a, o, "intact"]["found"])["whole"] == 100 for a, o, _ in broken)
+    own = [found for name, found in real["rows"].items() if name.startswith("wild")]
+    unmodified = {kind: sum(found["pages"][kind] for found in own) for kind in ("one", "part", "whole")}
+    whole = 100 * unmodified["whole"] / max(sum(unmodified.values()), 1)
+    made = 100 * (1 - sum(unmodified.values()) / sum(total.values()))
     page.answer(
-        f"In the captures yes: {share['whole']:.1f}% of the unmapped pages of large folios lie in batches of the whole "
-        f"folio, {share['one']:.1f}% in batches of one page and {share['part']:.1f}% in between; "
-        f"but holes, copied or written pages scattered over 1% to 5% of a mapping leave {_span(kept[4])} of the pages "
-        "in "
-        f"whole-folio batches at order 4 and {_span(kept[9])} at order 9.",
+        f"In unmodified programs {wild:.0f}% of the unmapped pages have order 0, where nr is 1; of the "
+        f"{sum(unmodified.values()):,} pages of their large folios {whole:.1f}% lie in batches of the whole folio. "
+        f"Holes, "
+        f"copied or written pages scattered over 1% to 5% of a mapping leave {_span(kept[4])} of the pages in "
+        f"whole-folio "
+        f"batches at order 4 and {_span(kept[9])} at order 9.",
+        f"Of the large folios of all captures {share['whole']:.1f}% of the pages lie in whole batches, "
+        f"{share['one']:.1f}% in "
+        f"batches of one page and {share['part']:.1f}% in between; but {made:.1f}% of these pages are of mappings "
+        f"that were "
+        "made for the purpose.",
         f"Lengths in between occur in {len(no_whole)} of the {len(real['rows'])} captures with large folios "
         f"({'; '.join(no_whole) or 'none'}).",
-        f"Of the unmapped pages of the unmodified programs {wild:.0f}% have order 0, where nr is always 1."
-        if pages
-        else "",
         "Intact synthetic folios are unmapped whole in every case." if clean else "",
         _lost_words(broken),
     )
@@ -312,9 +319,9 @@ def _left(page, broken: dict) -> dict:
         if name == "intact":
             intact = saved
             continue
-        many = study.vectors_like(vector)
-        shares = (many @ saved) / (many @ intact)
-        shown = left[arch, order, name] = study.Range(float(shares[0]), float(shares.min()), float(shares.max()))
+        many = study.draws(vector)
+        share = float((saved @ vector.values) / (intact @ vector.values))
+        shown = left[arch, order, name] = study.of_draws(share, (many @ saved) / (many @ intact))
         interval = f"{100 * shown.value:.0f}% ({100 * shown.low:.0f}% to {100 * shown.high:.0f}%)"
         body.append([name, str(order), arch, interval])
         for group, events in study.groups(vector).items():

@@ -108,7 +108,7 @@ def _runs(page, size: int) -> dict:
                         study.format_size(run.came_back_pages << 12),
                         *(study.number(study.at(per, name)) for name in ("ptes_cleared", "remap_walks")),
                         study.number(study.at(per, FLUSHES[arch])),
-                        study.price(per, vector).text(),
+                        study.text(study.price(per, vector)),
                     ]
                 )
         page.head(f"{arch}: no page is zero-filled; per page of the range, `{vector.name}`")
@@ -215,7 +215,7 @@ def _answer(page, size: int, runs: dict, back: dict, slots: dict) -> None:
         for policy in ("noswap-split-any", "noswap-split-all")
     )
     assert same and kept, "the answer says so"
-    prices = [f"{_split_ns(runs, arch, ORDER).text()} ns on {arch}" for arch in ARCHES]
+    prices = [f"{study.text(_split_ns(runs, arch, ORDER))} ns on {arch}" for arch in ARCHES]
     few = {policy: slots[policy, SLOTS[0]].events["folio_splits"] for policy in (NOW, *PROPOSALS)}
     freed = back[ORDER, NOW, SHARE].came_back_pages
     page.answer(
@@ -247,7 +247,7 @@ def _change(page, size: int, runs: dict, back: dict) -> None:
         mib = found[0].came_back_pages / 256
         price = study.price(found[0].events.counts / mib / 1000, page.vector("x86-64"))
         splits = (study.number(run.events["folio_splits"] / (run.came_back_pages / 256)) for run in found)
-        body.append([f"{100 * share:g}%", *splits, price.text(",.0f")])
+        body.append([f"{100 * share:g}%", *splits, study.text(price, ",.0f")])
     page.table(
         ["zero-filled", *(f"splits, order {order}" for order in ORDERS), "microseconds with a price, x86-64"], body
     )
@@ -264,7 +264,13 @@ def _change(page, size: int, runs: dict, back: dict) -> None:
             entries = (events["migration_entries"] + events["ptes_remapped"]) / split
             walks = events["remap_walks"] / split
             body.append(
-                [arch, str(order), known.text(",.0f"), f"{known.value / entries:.0f}", f"{known.value / walks:.0f}"]
+                [
+                    arch,
+                    str(order),
+                    study.text(known, ",.0f"),
+                    f"{known.value / entries:.0f}",
+                    f"{known.value / walks:.0f}",
+                ]
             )
     page.table(
         [

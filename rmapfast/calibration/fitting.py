@@ -57,6 +57,8 @@ class Rows:
         Expected value of each parameter, 0 where there is none. It decides where the rows do not.
     prior_weight : float or array_like, shape (parameters,)
         Weight of a parameter's relative deviation from it.
+    weights : array_like, shape (rows,), optional
+        Weight of each row's relative error.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class Rows:
         given: npt.ArrayLike | None = None,
         prior: npt.ArrayLike | None = None,
         prior_weight: npt.ArrayLike = PRIOR_WEIGHT,
+        weights: npt.ArrayLike | None = None,
     ) -> None:
         events, self.measured = np.asarray(counts, np.float64), np.asarray(measured, np.float64)
         self.shares = np.eye(events.shape[1]) if shares is None else np.asarray(shares, np.float64)
@@ -81,6 +84,7 @@ class Rows:
             raise ValueError(f"counts: expected {rows} rows of {len(self.shares)} events, got shape {events.shape}")
         self.given = np.zeros(rows) if given is None else np.asarray(given, np.float64)
         self.prior = np.zeros(parameters) if prior is None else np.asarray(prior, np.float64)
+        self.weights = np.ones(rows) if weights is None else np.asarray(weights, np.float64)
         self.prior_weight = np.broadcast_to(np.asarray(prior_weight, np.float64), parameters)
         # How much of each row's figure one unit of each parameter predicts, and how much they are to predict.
         self.relative = events @ self.shares / self.measured[:, None]
@@ -98,7 +102,7 @@ class Rows:
         ImportError
             If SciPy is not installed; the message has the pip command.
         """
-        parameters = self._solve(self.wanted, np.ones(len(self.wanted)), self.prior)
+        parameters = self._solve(self.wanted, self.weights, self.prior)
         return Fit(parameters, self.shares @ parameters, self.relative @ parameters - self.wanted)
 
     def draw(
@@ -140,8 +144,8 @@ class Rows:
         error = self.row_error(scatter)
         found = []
         for known in given:
-            weights = np.sqrt(rng.exponential(size=len(names)))[member]
-            wanted = 1 - known / self.measured + error * rng.normal(size=len(member))
+            weights = self.weights * np.sqrt(rng.exponential(size=len(names)))[member]
+            wanted = 1 - known / self.measured + error / self.weights * rng.normal(size=len(member))
             prior = self.prior * np.exp(spread * rng.normal(size=len(self.prior)) - spread**2 / 2)
             found.append(self.shares @ self._solve(wanted, weights, prior))
         return np.array(found)
@@ -154,8 +158,8 @@ class Rows:
         scatter : float
         """
         # What is far outside says little of the others.
-        errors = np.minimum(np.abs(self.fit().errors), 0.1)
-        rows = len(errors)
+        errors = self.weights * np.minimum(np.abs(self.fit().errors), 0.1)
+        rows = float(np.sum(self.weights**2))
         # About half of the parameters are decided by the rows; where there are few rows no more than two in three.
         free = max(rows - len(self.prior) / 2, rows / 3)
         return max(scatter, float(np.sqrt(np.sum(errors**2) / free)))

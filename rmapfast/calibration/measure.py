@@ -77,6 +77,8 @@ class Measurement:
         Folios by order, as the capture shows them.
     predicted : float
         ns per page that the fitted vector gives; NaN before the fit.
+    interval : tuple of float
+        Bounds of the 90% interval of that.
     """
 
     case: ReclaimCase
@@ -85,6 +87,7 @@ class Measurement:
     counts: npt.NDArray[np.float64] = field(repr=False)
     orders: dict[str, int] = field(default_factory=dict)
     predicted: float = math.nan
+    interval: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def error(self) -> float:

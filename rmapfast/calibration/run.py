@@ -12,6 +12,7 @@ from typing import Any
 
 from rmapfast.arch import Arch
 from rmapfast.calibration.cases import FILES, LAZYFREE, SEVERAL, UNMAPPED, held_back_cases
+from rmapfast.calibration.ipi import measure_ipi
 from rmapfast.calibration.machine import running_arch
 from rmapfast.calibration.measure import Measurement, measure_cases, set_up
 from rmapfast.calibration.userfaultfd import why_no_userfaultfd
@@ -72,6 +73,7 @@ def _row(one: Measurement) -> dict[str, Any]:
         "ns_per_page": one.ns,
         "repeats": one.ns_all,
         "predicted_ns_per_page": one.predicted,
+        "predicted_interval_ns_per_page": list(one.interval),
         "error": one.error,
     }
 
@@ -125,14 +127,18 @@ def calibrate(
         else:
             cases += LAZYFREE
         measured = measure_cases(setup, [*cases, *held], base, progress or (lambda text: None))
-    vector = fit_vector([measured[case] for case in cases], base)
+    ipi = measure_ipi() if base.tlb == "x86" else None
+    vector = fit_vector([measured[case] for case in cases], base, ipi)
 
     def predicted(one: Measurement) -> Measurement:
-        return replace(one, predicted=float(one.counts @ vector.values))
+        price = vector.price(one.counts)
+        return replace(one, predicted=price.value, interval=price.interval)
 
     not_measured += [
         "reference checks (the mapping process is outside the cgroup): costs as they were",
-        "TLB flushes of other CPUs (IPIs): the mapping process runs on one CPU",
+        "TLB flushes of other CPUs: one CPU is signalled, and more than one is not measured"
+        if ipi
+        else "TLB flushes of other CPUs: costs as they were",
         "swap-out: nothing is swapped",
     ]
     return Calibration(

@@ -23,15 +23,17 @@ def calibration_table(found: Calibration) -> str:
     for title, measurements in (("fitted", found.fitted), ("held back: predicted, not fitted", found.held_back)):
         if not measurements:
             continue
-        rows += ["", f"{title + ', ns per page':<46}{'measured':>10}{'predicted':>11}{'error':>9}"]
+        rows += ["", f"{title + ', ns per page':<46}{'measured':>10}{'predicted':>11}{'error':>9}{'90%':>16}"]
         rows += [
-            f"{one.case!s:<46}{one.ns:>10.1f}{one.predicted:>11.1f}{100 * one.error:>+8.1f}%" for one in measurements
+            f"{one.case!s:<46}{one.ns:>10.1f}{one.predicted:>11.1f}{100 * one.error:>+8.1f}%"
+            f"{f'{one.interval[0]:.1f} to {one.interval[1]:.1f}':>16}"
+            for one in measurements
         ]
-    within = sum(abs(one.error) <= 0.2 for one in found.held_back)
+    inside = sum(one.interval[0] <= one.ns <= one.interval[1] for one in found.held_back)
     if found.held_back:
-        rows.append(f"{within} of {len(found.held_back)} held-back predictions within 20% of the measured minimum")
+        rows.append(f"{inside} of {len(found.held_back)} held-back minima inside the 90% interval of their prediction")
     vector = found.costs
-    rows += ["", f"{'cost, ns':<28}{'fitted':>10}{'as good from':>14}{'to':>10}"]
+    rows += ["", f"{'cost, ns':<28}{'fitted':>10}{'90% from':>14}{'to':>10}"]
     rows += [
         f"{one.event:<28}{one.value:>10.1f}{one.low:>14.1f}{one.high:>10.1f}"
         + (f"  {one.kind}" * (one.kind != "fitted"))

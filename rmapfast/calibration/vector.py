@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 from rmapfast.arch import Arch
 from rmapfast.calibration.fitting import Rows
+from rmapfast.calibration.ipi import Ipi
 from rmapfast.calibration.measure import Measurement
 from rmapfast.cost import Cost, CostVector
 from rmapfast.events import EVENT_NAMES
 
 # Relative error of a case: the minima of a few repeats.
 _SCATTER = 0.05
-# Relative deviation of a known cost from its profile, as the half-width of an interval of 90%, and as a deviation.
-_KNOWN_WIDTH = 0.2
-_KNOWN_SPREAD = _KNOWN_WIDTH / 1.645
 _DRAWS = 100
+# Standard deviations from the middle to the bounds of the middle 90%.
+_SIGMAS = 1.645
 
 # No case separates these two, so they share one parameter.
 _TIED = ("page_mapcount_atomics", "ptes_cleared")
@@ -32,7 +32,7 @@ _KEPT = ("walk_yields", "young_tests")
 _LOCAL_FLUSH_NS = {"tlb_immediate": 25.0, "tlbi_ops": 70.0}
 
 
-def fit_vector(rows: Sequence[Measurement], base: Arch) -> CostVector:
+def fit_vector(rows: Sequence[Measurement], base: Arch, ipi: Ipi | None = None) -> CostVector:
     """Fit the costs of the events that the cases cause.
 
     Parameters
@@ -40,6 +40,8 @@ def fit_vector(rows: Sequence[Measurement], base: Arch) -> CostVector:
     rows : sequence of Measurement
     base : Arch
         Its cost vector is the prior of the fitted costs; all other costs are taken from it.
+    ipi : Ipi, optional
+        What a signal to another CPU takes, in place of the cost that `base` has.
 
     Returns
     -------
@@ -61,12 +63,17 @@ def fit_vector(rows: Sequence[Measurement], base: Arch) -> CostVector:
     expected = {one.event: one.value for one in old.costs if one.event in caused and one.event not in _KEPT}
     expected |= {event: ns for event, ns in _LOCAL_FLUSH_NS.items() if event in caused and not old[event]}
     kept = [one for one in old.costs if one.event not in expected]
+    if ipi is not None and "ipis" not in expected:
+        source = f"calibrated on {platform.node()}, Linux {platform.release()}: two CPUs"
+        measured_ipi = Cost("ipis", ipi.middle, ipi.low, ipi.high, "measured", source)
+        kept = [*(one for one in kept if one.event != "ipis"), measured_ipi]
     tied = [event for event in expected if event in _TIED]
     parameters = [[event] for event in expected if event not in _TIED] + ([tied] if tied else [])
     rng = np.random.default_rng(0)
     known = np.array([one.value for one in kept])
-    unsure = np.array([_KNOWN_SPREAD * (one.event in _KEPT) for one in kept])
-    drawn = known * np.maximum(1 + unsure * rng.normal(size=(_DRAWS, len(kept))), 0.0)
+    low, high = (np.array([getattr(one, name) for one in kept]) for name in ("low", "high"))
+    normal = rng.normal(size=(_DRAWS, len(kept))) / _SIGMAS
+    drawn = np.maximum(known + np.where(normal < 0, known - low, high - known) * normal, 0.0)
     explained = counts @ np.array([_unit(one.event) for one in kept]).reshape(-1, len(EVENT_NAMES)).T
     system = Rows(
         counts[:, [EVENT_NAMES.index(event) for event in expected]],
@@ -77,14 +84,12 @@ def fit_vector(rows: Sequence[Measurement], base: Arch) -> CostVector:
     )
     fitted = system.fit()
     members = system.draw([str(row.case) for row in rows], scatter=_SCATTER, given=drawn @ explained.T, draws=_DRAWS)
-    low, high = np.quantile(members, (0.05, 0.95), axis=0)
-    low, high = np.minimum(low, fitted.costs), np.maximum(high, fitted.costs)
+    bounds = np.quantile(members, (0.05, 0.95), axis=0)
+    bounds = np.array([np.minimum(bounds[0], fitted.costs), np.maximum(bounds[1], fitted.costs)])
     source = f"calibrated on {platform.node()}, Linux {platform.release()}"
     costs = [
         Cost(event, float(value), float(below), float(above), "fitted", source)
-        for event, value, below, above in zip(
-            expected, *(np.round(bound, 4) for bound in (fitted.costs, low, high)), strict=True
-        )
+        for event, value, below, above in zip(expected, *np.round([fitted.costs, *bounds], 4), strict=True)
     ]
     return CostVector(
         name=f"{platform.node() or 'this-machine'}-{platform.release()}",

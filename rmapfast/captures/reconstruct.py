@@ -51,6 +51,7 @@ from rmapfast.captures.format import (
     Capture,
     has_flags,
 )
+from rmapfast.editions import FAULT_AROUND, maps_whole_folios
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.layout import (
     DEFAULT_CPUMASK,
@@ -61,6 +62,7 @@ from rmapfast.layout import (
     ranges,
     rate_mask,
     sorted_unique,
+    window_folds,
 )
 
 # Columns of the same length, by name.
@@ -110,7 +112,7 @@ def population_arrays(
     Returns
     -------
     dict
-        The arguments of :class:`rmapfast.Population`.
+        The arguments of :class:`rmapfast.Population`, and ``lru``, its attribute.
 
     Raises
     ------
@@ -138,7 +140,7 @@ def population_arrays(
     swap = _make_swap_offsets(folio, ptes, notes)
     rmap = _make_rmap(vmas, folio, _seen_pairs(folio, part, interval, seen, vmas), captures[0])
     if assumed.cont and arch.cont_ptes > 1:
-        _fold_vmas(ptes, vmas, folio, arch, notes)
+        _fold_vmas(ptes, vmas, folio, arch, str(captures[0].meta.get("kernel")), notes)
     hashes = [capture.input_hash for capture in captures]
     lru = _lru_of(captures)
     if lru is None:
@@ -615,12 +617,18 @@ def _nonpresent_words(
     return np.where(swapped, swap_word, np.where(marker & wp, pte.MARKER, pte.NONE))
 
 
-def _fold_vmas(ptes: npt.NDArray[np.uint64], vmas: _Vmas, folio: Table, arch: Arch, notes: dict[str, str]) -> None:
+def _fold_vmas(
+    ptes: npt.NDArray[np.uint64], vmas: _Vmas, folio: Table, arch: Arch, kernel: str, notes: dict[str, str]
+) -> None:
     """Set CONT in every contpte block that the kernel would fold."""
     index = _index(folio)
-    for base, start, end in zip(vmas.pte_base, vmas.start, vmas.end, strict=True):
-        fold_contpte(ptes[base : base + end - start], int(start), arch.cont_ptes, index)
-    notes["cont"] = f"every contpte block of {arch.cont_ptes} that qualifies is folded"
+    files = maps_whole_folios(kernel) or window_folds(FAULT_AROUND >> arch.page_shift, arch.cont_ptes)
+    for base, start, end, anon in zip(vmas.pte_base, vmas.start, vmas.end, vmas.anon, strict=True):
+        if files or anon:
+            fold_contpte(ptes[base : base + end - start], int(start), arch.cont_ptes, index)
+    notes["cont"] = f"every contpte block of {arch.cont_ptes} that qualifies is folded" + (
+        "" if files else f", but none of files, which {kernel} maps {FAULT_AROUND >> arch.page_shift} pages at a time"
+    )
 
 
 def _make_table_states(piece: Table, leaf: npt.NDArray[np.int64], vmas: _Vmas, arch: Arch) -> npt.NDArray[np.uint8]:

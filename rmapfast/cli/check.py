@@ -37,6 +37,11 @@ def add(verbs: Verbs) -> None:
         action="store_true",
         help="instead: try the states in which folios are split: two folios, and calls on ranges of them",
     )
+    verb.add_argument(
+        "--young",
+        action="store_true",
+        help="instead: try reference checks: which young bits are cleared, under the classic LRU and MGLRU",
+    )
     verb.add_argument("--resume", metavar="FILE", help="keep what was tried in FILE, and continue from it")
     verb.add_argument("--threads", type=int, metavar="N", help="threads that try states (one per CPU)")
     verb.add_argument(
@@ -79,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
             all_bits=arguments.all_bits,
             unreachable=arguments.unreachable,
             splits=arguments.splits,
+            young=arguments.young,
             threads=arguments.threads,
             resume=arguments.resume,
             **shared,

@@ -20,7 +20,7 @@ from rmapfast.cli.shared import (
 )
 from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES, MadviseCall
 from rmapfast.loop import ENGINES, SEED_TARGET, ReclaimOptions, target_bytes
-from rmapfast.lru import HISTORY, LRU_STATS, LRUS
+from rmapfast.lru import HISTORY, LRU_STATS, LRUS, checked_history
 from rmapfast.support import check_writable
 
 
@@ -192,10 +192,15 @@ def _madvise_call(arguments: argparse.Namespace) -> MadviseCall | None:
     )
 
 
-def _reclaim_options(arguments: argparse.Namespace) -> ReclaimOptions:
-    """Return the options that a madvise call does not have."""
-    options: ReclaimOptions = {"entry": arguments.entry, "threads": arguments.threads, "lru": arguments.lru}
-    return options if arguments.lru_stats is None else {**options, "lru_stats": arguments.lru_stats}
+def _options(arguments: argparse.Namespace, reclaims: bool) -> ReclaimOptions:
+    """Return the options of the runs; a madvise call has less of them."""
+    swap = False if arguments.no_swap else True if arguments.swap is None else arguments.swap
+    options: ReclaimOptions = {"swap": swap, "engine": arguments.engine}
+    if reclaims:
+        options |= {"entry": arguments.entry, "threads": arguments.threads, "lru": arguments.lru}
+        if arguments.lru_stats is not None:
+            options["lru_stats"] = arguments.lru_stats
+    return options
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -216,12 +221,15 @@ def run(arguments: argparse.Namespace) -> int:
     population: rf.Population | Callable[[rf.Arch], rf.Population | rf.PopulationSpec]
     example: rf.Population | rf.PopulationSpec
     if arguments.capture:
+        history = given.pop("history", "")
         if given:
             raise ValueError(f"{_option(next(iter(given)))}: not with --capture, which says itself what is mapped")
         chosen = names(arguments.arch)
         arch = _arches(chosen, changes)[0] if len(chosen) == 1 else None
         loaded = rf.Population.load(arguments.capture, arch=arch, **both, **assumed)
         assert loaded.arch is not None  # that of the machine that the capture names
+        loaded.history = ",".join(checked_history(history))
+        both |= {"history": history} if history else {}
         population = example = with_pages(loaded, pages)
         arches = _arches(chosen or [loaded.arch.name], changes)
     else:
@@ -240,9 +248,7 @@ def run(arguments: argparse.Namespace) -> int:
         policies=names(arguments.policy, SEED_POLICIES),
         arches=arches,
         call=call,
-        **({} if call is not None else _reclaim_options(arguments)),
-        swap=False if arguments.no_swap else True if arguments.swap is None else arguments.swap,
-        engine=arguments.engine,
+        **_options(arguments, call is None),
         progress=lambda label, freed: progress(f"{label}: {freed} pages reclaimed"),
         arguments=(
             given

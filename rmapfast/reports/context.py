@@ -10,6 +10,7 @@ from typing import Any
 
 from rmapfast.arch import Arch
 from rmapfast.cost import LEVEL
+from rmapfast.policy import Policy, is_known
 from rmapfast.result import Result
 from rmapfast.runs import Runs
 from rmapfast.support import format_size, listed
@@ -19,6 +20,14 @@ INTERVAL = (
     f"An interval holds the middle {100 * LEVEL:.0f}% of what the draws of the costs predict; changes and shares are "
     "drawn together."
 )
+
+# Where costs of a kind come from. Those from published times are many more than the times.
+_KIND_WORDS = {
+    "measured": "measured",
+    "published": "derived from published times",
+    "fitted": "fitted",
+    "assumed": "assumed",
+}
 
 # What it means that madvise returns an error.
 _RETURNED = {
@@ -48,6 +57,7 @@ def _memory(run: Result) -> str:
     return (
         f"{population['source']}: {format_size(population['bytes'])} of {kinds or 'no'} folios ({orders}); "
         f"{format_size(run.target_pages << run.arch.page_shift)} {asked} {run.entry}"
+        f"{', multi-gen LRU' if run.lru == 'mglru' else ''}"
     )
 
 
@@ -65,6 +75,8 @@ def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
         label = comparison.label(run)
         if differ := _differing(run.arch, runs[0].arch):
             lines.append(f"{label} is on {arch} with {differ}")
+        if run.lru == "mglru" and isinstance(run.policy, Policy) and not is_known(run.policy):
+            lines.append(f"{label}: no kernel has these rules together with the multi-gen LRU of {run.policy.mglru}")
         if run.ret in _RETURNED:
             lines.append(f"{label}: {_RETURNED[run.ret]}")
         if not run.target_reached and run.entry not in ("MADV_COLD", "MADV_FREE"):
@@ -132,7 +144,7 @@ def costs_used(comparison: Runs) -> list[str]:
         kinds = Counter(cost.kind for cost in vector.costs)
         foreign = {run.arch.name for run in comparison.runs if run.costs == vector} - {vector.arch}
         words = [vector.unit, *filter(None, [vector.build])]
-        words += [f"{count} cost{'s' if count > 1 else ''} {kind}" for kind, count in kinds.items()]
+        words += [f"{count} cost{'s' if count > 1 else ''} {_KIND_WORDS[kind]}" for kind, count in kinds.items()]
         words += [f"made for {vector.arch}, prices {', '.join(sorted(foreign))} here"] if foreign else []
         note = f" {vector.note.rstrip('.')}." if vector.note else ""
         lines.append(f"Cost vector {name}: {', '.join(words)}.{note}")

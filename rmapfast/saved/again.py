@@ -11,7 +11,7 @@ from typing import Any
 from rmapfast._version import __version__
 from rmapfast.comparison import Comparison, MadviseCall
 from rmapfast.loop import MADVISE_ACTIONS, reclaim
-from rmapfast.lru import LRU_STATS
+from rmapfast.lru import LRU_STATS, checked_history
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.saved.changed import Difference, differences, run_differences
@@ -170,6 +170,7 @@ def _loaded(run: Result, arguments: dict[str, Any]) -> Population | PopulationSp
     given = ("young", "seed", "dirty", "write", "soft_dirty", "uffd_wp", "lru", "folio_order")
     options = {name: arguments[name] for name in given if name in arguments}
     population = Population.load(paths, arch=run.arch, **options)
+    population.history = ",".join(checked_history(arguments.get("history", "")))
     if population.input_hash != described["input_hash"]:
         raise ValueError(f"{' '.join(paths)}: changed since the runs were made")
     return population

@@ -52,6 +52,7 @@ def to_xarray(sweep: SweepData) -> Any:
             "predicted_interval": ((*dims, "bound"), np.stack([prices.low, prices.high], -1), priced),
             "breakdown": ((*dims, "component"), np.stack(list(prices.breakdown.values()), -1), priced),
             "per_page": (dims, prices.per_page, {"units": f"{prices.unit} per reclaimed page"}),
+            "without_price": (dims, prices.unpriced),
         }
         if prices.gain is not None:
             variables["gain"] = (dims, prices.gain, {"units": "1", "baseline": "the first policy"})
@@ -163,6 +164,7 @@ def columns(sweep: SweepData, *, counts: bool = True) -> dict[str, npt.NDArray[A
         if prices.gain is not None:
             found["gain"] = of(prices.gain)
         found |= {f"{_BREAKDOWN}{name}_{unit}": of(share) for name, share in prices.breakdown.items()}
+        found["without_price"] = np.atleast_1d(prices.unpriced[tuple(rows.T)])
     if not counts:
         return found
     records = simulated.done

@@ -37,6 +37,8 @@ class Prices:
     gain : ndarray of float64, or None
         1 - (``per_page`` / that of the first policy of the sweep): 0.75 means a quarter of the time. None without an
         axis of policies.
+    unpriced : ndarray of str
+        Events of each point that its costs have no price for, with blanks between; empty where it has no price.
     """
 
     unit: str
@@ -46,6 +48,7 @@ class Prices:
     breakdown: dict[str, npt.NDArray[np.float64]]
     per_page: npt.NDArray[np.float64]
     gain: npt.NDArray[np.float64] | None
+    unpriced: npt.NDArray[np.str_]
 
 
 def price_points(space: Space, simulations: Mapping[tuple[int, ...], str], records: Mapping[str, Record]) -> Prices:
@@ -68,6 +71,7 @@ def price_points(space: Space, simulations: Mapping[tuple[int, ...], str], recor
     ]
     inner = tuple(shape[number] for number in linear)
     predicted, low, high, pages = (np.full(shape, np.nan) for _ in range(4))
+    unpriced = np.full(shape, "", object)
     breakdown: dict[str, npt.NDArray[np.float64]] = {}
     unit = ""
     vectors = _Vectors([event for event, _, _ in costs])
@@ -84,6 +88,8 @@ def price_points(space: Space, simulations: Mapping[tuple[int, ...], str], recor
         events = np.array(counts_of(record, "events"), float)
         referenced = np.array(counts_of(record, "referenced_events"), float)
         base = vector.price(events, referenced)
+        given = {event for event, _, _ in costs}
+        unpriced[place] = " ".join(event for event in vector.unpriced(events) if event not in given)
         value, shares = np.zeros(inner), {name: np.full(inner, share) for name, share in base.breakdown.items()}
         for event, figures, at in costs:
             steps = figures.reshape([-1 if number == at else 1 for number in range(len(inner))])
@@ -106,9 +112,9 @@ def price_points(space: Space, simulations: Mapping[tuple[int, ...], str], recor
     order = [*COMPONENTS]
     names = sorted(breakdown, key=lambda name: order.index(name.split(" + ")[0]))
     per_page = predicted / pages
-    return Prices(
-        unit, predicted, low, high, {name: breakdown[name] for name in names}, per_page, _gain(space, per_page)
-    )
+    shares = {name: breakdown[name] for name in names}
+    gain = _gain(space, per_page)
+    return Prices(unit, predicted, low, high, shares, per_page, gain, unpriced.astype(np.str_))
 
 
 def _gain(space: Space, per_page: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
@@ -117,6 +123,36 @@ def _gain(space: Space, per_page: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
         return None
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(1 - per_page / np.take(per_page, [0], axis=along))
+
+
+def draws_per_page(
+    space: Space,
+    simulations: Mapping[tuple[int, ...], str],
+    records: Mapping[str, Record],
+    index: tuple[int, ...],
+) -> npt.NDArray[np.float64]:
+    """Return what each draw of the costs predicts per reclaimed page at a point that has a price.
+
+    Parameters
+    ----------
+    space, simulations, records
+        As for :func:`price_points`.
+    index : tuple of int
+    """
+    structural = tuple(at if dimension.structural else 0 for at, dimension in zip(index, space.dimensions, strict=True))
+    record = records[simulations[structural]]
+    costs = {
+        axis.parameter.removeprefix("arch.cost."): float(np.array(axis.values, float)[at])
+        for at, dimension in zip(index, space.dimensions, strict=True)
+        if dimension.linear
+        for axis in dimension.axes
+    }
+    vector, _ = _Vectors(list(costs)).of(space.values(index), record["arch"])
+    assert vector is not None, "the point has a price"
+    events = np.array(counts_of(record, "events"), float)
+    # Costs that are axes are given exactly.
+    exact = sum(cost * events[EVENT_NAMES.index(event)] for event, cost in costs.items())
+    return np.asarray((vector.draws(events) + exact) / record["reclaimed_pages"])
 
 
 class _Vectors:

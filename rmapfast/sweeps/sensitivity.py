@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rmapfast.cost import LEVEL
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.packages import imported
+from rmapfast.sweeps.prices import draws_per_page
 from rmapfast.sweeps.views import axis_name, steps, value_of
 
 # Saltelli samples: (axes + 2) times as many lookups in the sweep, none of which is a simulation.
@@ -26,6 +28,8 @@ class Effect:
         Its name; names of axes that step together are joined by ``/``.
     lowest, highest : tuple of (str, float)
         Its step with the lowest and with the highest output, the other axes at the base, and the output there.
+    swing_interval : tuple of float
+        Bounds of the 90% interval of :attr:`swing`; both steps are drawn together where they share their costs.
     total : float or None
         Total-order Sobol index, 0 to 1: share of the output's variance over the whole sweep that this axis has a part
         in. None if there are no Sobol indices (:attr:`Ranking.note`).
@@ -36,6 +40,7 @@ class Effect:
     axis: str
     lowest: tuple[str, float]
     highest: tuple[str, float]
+    swing_interval: tuple[float, float]
     total: float | None
     confidence: float | None
 
@@ -57,6 +62,8 @@ class Ranking:
         The point from which one axis is moved at a time: a step by axis.
     base_value : float
         The output there.
+    base_interval : tuple of float
+        Bounds of its 90% interval.
     effects : tuple of Effect
     note : str
         Why there are no Sobol indices, or an empty text.
@@ -65,6 +72,7 @@ class Ranking:
     output: str
     base: dict[str, str]
     base_value: float
+    base_interval: tuple[float, float]
     effects: tuple[Effect, ...]
     note: str
 
@@ -79,6 +87,7 @@ class Ranking:
             {
                 "axis": one.axis,
                 "swing": one.swing,
+                "swing_interval": list(one.swing_interval),
                 "lowest": list(one.lowest),
                 "highest": list(one.highest),
                 "total_order": one.total,
@@ -90,6 +99,7 @@ class Ranking:
             "output": self.output,
             "base": self.base,
             "base_value": self.base_value,
+            "base_interval": list(self.base_interval),
             "effects": effects,
             "note": self.note,
         }
@@ -114,24 +124,56 @@ def rank(sweep: SweepData, *, seed: int = 0) -> Ranking:
         raise ValueError("rank: no point has a value")
     distance = np.abs(known - np.array(values.shape) // 2).sum(axis=1)
     middle = tuple(int(at) for at in known[np.argmin(distance)])
+
+    def drawn(index: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        return _drawn(sweep, index, along if name == "gain" else None)
+
     totals, confidences, note = _sobol(values, moved, seed)
     effects = []
     for at, number in enumerate(moved):
         line = values[tuple(slice(None) if one == number else middle[one] for one in range(values.ndim))]
         words = steps(space.dimensions[number])
         low, high = int(np.nanargmin(line)), int(np.nanargmax(line))
+        ends = [drawn(tuple(end if one == number else at for one, at in enumerate(middle))) for end in (low, high)]
         effects.append(
             Effect(
                 axis_name(space.dimensions[number]),
                 (words[low], float(line[low])),
                 (words[high], float(line[high])),
+                _bounds(ends[1] - ends[0], float(line[high] - line[low])),
                 totals[at] if totals else None,
                 confidences[at] if confidences else None,
             )
         )
     effects.sort(key=lambda one: (-(one.total or 0.0), -one.swing))
     base = {axis_name(space.dimensions[number]): steps(space.dimensions[number])[middle[number]] for number in moved}
-    return Ranking(label, base, float(values[middle]), tuple(effects), note)
+    value = float(values[middle])
+    return Ranking(label, base, value, _bounds(drawn(middle), value), tuple(effects), note)
+
+
+def _drawn(sweep: SweepData, index: tuple[int, ...], policies: int | None) -> npt.NDArray[np.float64]:
+    """Return the output at a point by draw: the gain of the last policy over the first, or the price per page.
+
+    Parameters
+    ----------
+    sweep : SweepData
+    index : tuple of int
+    policies : int or None
+        The dimension of the policies if the output is the gain.
+    """
+
+    def per_page(step: int | None) -> npt.NDArray[np.float64]:
+        place = tuple(step if n == policies and step is not None else at for n, at in enumerate(index))
+        return draws_per_page(sweep.space, sweep.simulations, sweep.records, place)
+
+    if policies is None:
+        return per_page(None)
+    return 1 - per_page(sweep.space.shape[policies] - 1) / per_page(0)
+
+
+def _bounds(drawn: npt.NDArray[np.float64], value: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return min(value, float(low)), max(value, float(high))
 
 
 def _sobol(

@@ -122,17 +122,33 @@ def one_point(sweep: SweepData) -> str:
     return f"predicted {value:.4g} {unit} ({low:.4g} to {high:.4g}), {page:.4g} {unit} per reclaimed page"
 
 
+def _between(interval: tuple[float, float]) -> str:
+    return " to ".join(map(_signed, interval))
+
+
 def ranking_table(ranking: Ranking) -> str:
     """Return a ranking as a plain table."""
-    words = [("axis", "lowest at", "value", "highest at", "value", "swing", "total order")]
+    words = [("axis", "lowest at", "value", "highest at", "value", "swing", "90%", "total order")]
     for one in ranking.effects:
         total = "-" if one.total is None else f"{one.total:.3f} +- {one.confidence:.3f}"
         (lowest, low), (highest, high) = one.lowest, one.highest
-        words.append((one.axis, lowest, _signed(low), highest, _signed(high), _signed(one.swing), total))
+        words.append(
+            (
+                one.axis,
+                lowest,
+                _signed(low),
+                highest,
+                _signed(high),
+                _signed(one.swing),
+                _between(one.swing_interval),
+                total,
+            )
+        )
     widths = [max(len(row[at]) for row in words) for at in range(len(words[0]))]
     base = ", ".join(f"{name} {step}" for name, step in ranking.base.items())
     lines = [f"what moves the {ranking.output}"]
-    lines += textwrap.wrap(f"one axis at a time, from {base}, where it is {_signed(ranking.base_value)}", _WIDTH)
+    at_base = f"{_signed(ranking.base_value)} (90%: {_between(ranking.base_interval)})"
+    lines += textwrap.wrap(f"one axis at a time, from {base}, where it is {at_base}", _WIDTH)
     lines.append("total order: share of the variance over all points that the axis has a part in (Sobol)")
     lines.append("")
     for row in words:

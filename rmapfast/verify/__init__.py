@@ -13,11 +13,14 @@ from rmapfast.verify.sequences import Sequence, replay_sequences, sequence_lines
 from rmapfast.verify.split_judge import SPLIT_INVARIANTS, SplitOutcome, judge_split
 from rmapfast.verify.split_states import SplitState, split_population
 from rmapfast.verify.vectors import ENGINES, ConformanceReport, conformance
+from rmapfast.verify.young_judge import YOUNG_INVARIANTS, YoungOutcome, judge_young
+from rmapfast.verify.young_states import YoungState, young_population
 
 __all__ = [
     "ENGINES",
     "INVARIANTS",
     "SPLIT_INVARIANTS",
+    "YOUNG_INVARIANTS",
     "CaptureCase",
     "Case",
     "CheckReport",
@@ -31,6 +34,8 @@ __all__ = [
     "UnmapOutcome",
     "VectorError",
     "Violation",
+    "YoungOutcome",
+    "YoungState",
     "capture_cases",
     "capture_lines",
     "case_drawing",
@@ -44,6 +49,7 @@ __all__ = [
     "history_of",
     "judge",
     "judge_split",
+    "judge_young",
     "load_case",
     "random_cases",
     "replay_captures",
@@ -54,4 +60,5 @@ __all__ = [
     "sequence_lines",
     "split_population",
     "unmap_case",
+    "young_population",
 ]

@@ -22,6 +22,7 @@ from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
 from rmapfast.verify.split_states import SplitState
 from rmapfast.verify.states import State
+from rmapfast.verify.young_states import YoungState
 
 # A JSON document; its fields are those of docs/conformance-format.md.
 Case: TypeAlias = dict[str, Any]
@@ -292,7 +293,7 @@ def load_case(path: str | os.PathLike[str]) -> Case:
     Returns
     -------
     dict
-        The case; its fields are those of docs/conformance-format.md, or ``split_state`` alone.
+        The case; its fields are those of docs/conformance-format.md, or ``split_state`` or ``young_state`` alone.
 
     Raises
     ------
@@ -306,6 +307,8 @@ def load_case(path: str | os.PathLike[str]) -> Case:
         case: Case = document.get("example", document) if isinstance(document, dict) else document
         if "split_state" in case:
             SplitState.of_case(case)
+        elif "young_state" in case:
+            YoungState.of_case(case)
         else:
             case_population(case)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -20,15 +20,19 @@ from rmapfast.arch import Arch
 from rmapfast.parallel import Journal, opened
 from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
-from rmapfast.reference import BatchRule, batches
+from rmapfast.reference import BatchRule, YoungRule, batches
 from rmapfast.result import policy_name
 from rmapfast.verify.cases import Case, case_of_state
 from rmapfast.verify.invariants import INVARIANTS, judge
 from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation
+from rmapfast.verify.search import Rule, Search
 from rmapfast.verify.split_check import SPLIT_FIELDS, split_search
 from rmapfast.verify.split_judge import SPLIT_INVARIANTS, judge_split
 from rmapfast.verify.split_states import SplitState, toy_arch
 from rmapfast.verify.states import Class, Family, Found, Scope, Tried
+from rmapfast.verify.young_check import young_search
+from rmapfast.verify.young_judge import YOUNG_INVARIANTS, judge_young
+from rmapfast.verify.young_states import YoungState
 
 _PAGES = (1, 2, 4, 8)
 # States of one job: a few tenths of a second, so that a budget and Ctrl-C are kept.
@@ -58,7 +62,7 @@ def history_of(policy: Policy, invariant: str) -> str:
 
 
 def check(
-    policies: Iterable[str | Policy] | BatchRule | None = None,
+    policies: Iterable[str | Policy] | BatchRule | YoungRule | None = None,
     *,
     pages: int = 4,
     budget: float = 60.0,
@@ -67,6 +71,7 @@ def check(
     all_bits: bool = False,
     unreachable: bool = False,
     splits: bool = False,
+    young: bool = False,
     threads: int | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -75,8 +80,9 @@ def check(
 
     Parameters
     ----------
-    policies : iterable of str or Policy, or a callable
-        Default: every preset. A Python function ``(folio, vma, walk, pte) -> nr`` is checked on the reference model.
+    policies : iterable of str or Policy, a callable, or YoungRule
+        Default: every preset. A Python function ``(folio, vma, walk, pte) -> nr`` is checked on the reference model. A
+        :class:`YoungRule` is a reference check in Python; it implies `young`.
     pages : {1, 2, 4, 8}
         Largest folio.
     budget : float
@@ -93,9 +99,12 @@ def check(
         Try the states in which folios are split, in place of those of a single unmap: two folios, calls on ranges of
         them, and swap space that runs out. `pages` is 1, 2 or 4; 8 adds a folio that a PMD leaf maps. Not together
         with `all_bits`, `unreachable` or `resume`.
+    young : bool
+        Try reference checks in place of unmaps: a folio and its neighbours, young and old, under the classic LRU and
+        the multi-gen LRU. The same limits hold as for `splits`.
     threads : int, optional
-        Default: the CPUs of this machine. The outcome does not depend on it. States with splits are tried by as many
-        processes.
+        Default: the CPUs of this machine. The outcome does not depend on it. With `splits` or `young` as many
+        processes try the states.
     resume : path, optional
         A file that keeps what was done; an earlier run with the same arguments is continued.
     progress : callable, optional
@@ -116,17 +125,26 @@ def check(
     --------
     >>> check(["v7.0.12"], pages=1).clean
     True
+    >>> def first_only(folio, vma, walk, nr):
+    ...     return 1
+    >>> check(YoungRule(tested=first_only), pages=2, budget=2).clean
+    False
     """
     if pages not in _PAGES:
         raise ValueError(f"pages: expected one of {', '.join(map(str, _PAGES))}, got {pages!r}")
     if not budget > 0:
         raise ValueError(f"budget: expected seconds above 0, got {budget!r}")
     oracle, arch = _policy.get(against), _arch.get(arch)
-    if splits:
+    young = young or isinstance(policies, YoungRule)
+    if splits or young:
+        mode = "splits" if splits else "young"
         for name, value in (("all_bits", all_bits), ("unreachable", unreachable), ("resume", resume)):
             if value:
-                raise ValueError(f"{name}: not together with splits, got {value!r}")
-        return _check_splits(policies, pages, budget, oracle, arch, threads, progress)
+                raise ValueError(f"{name}: not together with {mode}, got {value!r}")
+        if splits and young:
+            raise ValueError("young: not together with splits; they are different states")
+        return _check_families(mode, policies, pages, budget, oracle, arch, threads, progress)
+    assert not isinstance(policies, YoungRule)
     if callable(policies):
         return _check_callable(policies, pages, budget, oracle, arch, unreachable, progress)
     chosen = _chosen(policies)
@@ -166,8 +184,9 @@ def _chosen(policies: Iterable[str | Policy] | None) -> list[Policy]:
     return chosen
 
 
-def _check_splits(
-    policies: Iterable[str | Policy] | BatchRule | None,
+def _check_families(
+    mode: str,
+    policies: Iterable[str | Policy] | BatchRule | YoungRule | None,
     pages: int,
     budget: float,
     oracle: Policy,
@@ -175,35 +194,46 @@ def _check_splits(
     threads: int | None,
     progress: Callable[[str], None] | None,
 ) -> CheckReport:
-    """Try the states in which folios are split."""
-    chosen = policies if callable(policies) else _chosen(policies)
-    search = split_search(
-        chosen,
-        lambda policy, kind: unmap_rules(policy, kind, kind in ("anon", "lazyfree"), False),
-        pages=pages,
-        budget=budget,
-        oracle=oracle,
-        arch=arch,
-        threads=threads or os.cpu_count() or 1,
-        progress=progress,
-    )
-    names: list[Policy | BatchRule] = [chosen] if callable(chosen) else list(chosen)
+    """Try the states in which folios are split, or those of reference checks."""
+    arguments: dict[str, Any] = {
+        "pages": pages,
+        "budget": budget,
+        "oracle": oracle,
+        "arch": arch,
+        "threads": threads or os.cpu_count() or 1,
+        "progress": progress,
+    }
+    names: list[Rule]
+    search: Search
+    if mode == "young":
+        if callable(policies):
+            raise TypeError("policies: expected policies or a YoungRule with young=True, got a function")
+        rules = policies if isinstance(policies, YoungRule) else _chosen(policies)
+        names = [rules] if isinstance(rules, YoungRule) else list(rules)
+        search = young_search(rules, **arguments)
+    else:
+        assert not isinstance(policies, YoungRule)
+        chosen = policies if callable(policies) else _chosen(policies)
+        names = [chosen] if callable(chosen) else list(chosen)
+        search = split_search(
+            chosen,
+            lambda policy, kind: unmap_rules(policy, kind, kind in ("anon", "lazyfree"), False),
+            **arguments,
+        )
     return CheckReport(
         policies=tuple(
-            PolicyCheck(
-                one, search.tried, _violations(one, counts, {name: it.to_case() for name, it in examples.items()})
-            )
-            for one, counts, examples in zip(names, search.counts, search.examples, strict=True)
+            PolicyCheck(one, tried, _violations(one, counts, examples))
+            for one, tried, counts, examples in zip(names, search.tried, search.counts, search.examples, strict=True)
         ),
         oracle=oracle.name,
-        states=search.tried,
+        states=search.states,
         complete=not search.left_out,
-        left_out=tuple(f"{family}: {states:,} states" for family, states in search.left_out.items()),
+        left_out=search.left_out,
         seconds=search.seconds,
         provenance=provenance(
             policies=[policy_name(one) for one in names],
             pages=pages,
-            splits=True,
+            **{mode: True},
             against=oracle.name,
             arch=arch.name,
             budget=budget,
@@ -241,7 +271,8 @@ def unmap_rules(policy: Policy, kind: str, anon_vma: bool, uffd_wp: bool) -> Pol
         rules = rules.replace(uffd_wp="whole-batch")
     if kind != "lazyfree":
         rules = rules.replace(failure_swapbacked=False)
-    rules = rules.replace(local_tlbi=False)  # the checker's mm ran on another CPU
+    # the checker's mm ran on another CPU; an unmap knows nothing of the LRU
+    rules = rules.replace(local_tlbi=False, mglru="none")
     # one unmap neither splits a folio nor writes it
     other = _policy.PRESETS["per-page"]
     return rules.replace(**{name: getattr(other, name) for name in SPLIT_FIELDS if name != "young"})
@@ -373,16 +404,23 @@ def _rules(policy: Policy, family: Family) -> Policy:
     return unmap_rules(policy, family.kind, family.anon_vma, family.uffd_wp)
 
 
-def _violations(policy: Policy | BatchRule, counts: dict[str, int], examples: dict[str, Case]) -> tuple[Violation, ...]:
-    """What was found for one policy, given by invariant, in the order of INVARIANTS."""
+# A name that several kinds of states have means the same in all of them.
+_ALL_INVARIANTS = tuple(dict.fromkeys((*INVARIANTS, *SPLIT_INVARIANTS, *YOUNG_INVARIANTS)))
+
+
+def _violations(policy: Rule, counts: dict[str, int], examples: dict[str, Case]) -> tuple[Violation, ...]:
+    """What was found for one policy, given by invariant, in the order of the invariants."""
     return tuple(
         Violation(
             invariant,
             counts[invariant],
             examples[invariant],
-            history_of(policy, invariant) if isinstance(policy, Policy) else "",
+            # the history is that of unmaps
+            history_of(policy, invariant)
+            if isinstance(policy, Policy) and "young_state" not in examples[invariant]
+            else "",
         )
-        for invariant in (*INVARIANTS, *(name for name in SPLIT_INVARIANTS if name not in INVARIANTS))
+        for invariant in _ALL_INVARIANTS
         if invariant in counts
     )
 
@@ -448,9 +486,11 @@ def check_cases(
 
 
 def _violated(case: Case, policy: Policy, oracle: Policy, arch: str | Arch) -> list[str]:
-    """Judge a case of one unmap, or a state with splits."""
+    """Judge a case of one unmap, a state with splits, or one of a reference check."""
     if "split_state" in case:
         return judge_split(SplitState.of_case(case), policy, oracle, toy_arch(arch))
+    if "young_state" in case:
+        return judge_young(YoungState.of_case(case), policy, oracle, _arch.get(arch))
     return judge(case, policy, against=oracle, arch=arch)
 
 
@@ -458,6 +498,8 @@ def _pages(case: Case) -> int:
     """Pages of a case."""
     if "split_state" in case:
         return len(SplitState.of_case(case).slots)
+    if "young_state" in case:
+        return len(YoungState.of_case(case).slots)
     pages: int = 1 << case["folio"]["order"]
     return pages
 

@@ -7,18 +7,21 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.reference import BatchRule
+from rmapfast.reference import BatchRule, YoungRule
 from rmapfast.result import policy_name
 from rmapfast.verify.cases import FOLIO_FLAGS, Case
 from rmapfast.verify.invariants import OUTSIDE, Step, UnmapOutcome, judge, unmap_case
 from rmapfast.verify.split_judge import SplitJudge, fresh, run_c, run_reference
 from rmapfast.verify.split_states import SplitState, split_population, toy_arch
+from rmapfast.verify.young_judge import YoungJudge, YoungOutcome
+from rmapfast.verify.young_states import YoungState
 
 # Entries that a strip shows.
 _SHOWN = 20
@@ -42,6 +45,8 @@ def case_in_words(case: Case) -> str:
     """Return the folio, the VMA and the tags of a case in words."""
     if "split_state" in case:
         return str(SplitState.of_case(case))
+    if "young_state" in case:
+        return str(YoungState.of_case(case))
     folio, vma = case["folio"], case["vma"]
     pages = 1 << folio["order"]
     flags = sum(FOLIO_FLAGS[name] for name in ("anon", "swapbacked") if folio[name])
@@ -69,7 +74,7 @@ def _steps(outcome: UnmapOutcome) -> str:
 
 def case_drawing(
     case: Case,
-    policy: str | Policy | BatchRule,
+    policy: str | Policy | BatchRule | YoungRule,
     *,
     against: str | Policy = "per-page",
     arch: str | Arch = "x86-64",
@@ -84,8 +89,8 @@ def case_drawing(
     ----------
     case : dict
         As a violation's ``example`` holds it.
-    policy : str, Policy or callable
-        A Python function runs on the reference.
+    policy : str, Policy, callable or YoungRule
+        Python functions run on the reference.
     against : str or Policy
         The oracle.
     arch : str or Arch
@@ -99,7 +104,11 @@ def case_drawing(
     if isinstance(policy, str):
         policy = _policy.get(policy)
     if "split_state" in case:
+        assert not isinstance(policy, YoungRule)
         return _split_drawing(SplitState.of_case(case), policy, _policy.get(against), toy_arch(arch))
+    if "young_state" in case:
+        return _young_drawing(YoungJudge(YoungState.of_case(case), _policy.get(against), _arch.get(arch)), policy)
+    assert not isinstance(policy, YoungRule)
     name, oracle_name = policy_name(policy), policy_name(against)
     oracle, outcome = unmap_case(case, _policy.get(against), arch), unmap_case(case, policy, arch)
     before = outcome.before
@@ -170,6 +179,51 @@ def _split_drawing(state: SplitState, policy: Policy | BatchRule, oracle: Policy
             row(oracle.name[:11], small),
             row(policy_name(policy)[:11], outcome.after),
             f"folios of {policy_name(policy)} (first page + pages): {', '.join(listed)}",
+        ]
+    )
+
+
+def _young_drawing(judge: YoungJudge, policy: Policy | BatchRule | YoungRule) -> str:
+    """A reference check: the entries before, under the oracle and under the policy, and what each tested."""
+    state, name, oracle = judge.state, policy_name(policy), judge.oracle
+    outcome, right = judge.outcome(policy), judge.outcome(oracle)
+    total, (first, _) = len(state.slots), state.folios[state.tested]
+    low = max(0, first - _SHOWN // 2) if total > _SHOWN else 0
+    shown = range(low, min(total, low + _SHOWN))
+    processes = range(len(judge.words) // total)
+
+    def strip(title: str, cells: list[str]) -> str:
+        text = ""
+        for process in processes:
+            spans = state.spans if process == 0 else [(0, total)]
+            for page in shown:
+                left = "|" if (state.first_vpn(process) + page) % state.table == 0 else " "
+                starts, ends = any(page == low for low, _ in spans), any(page == high - 1 for _, high in spans)
+                cell = cells[process * total + page]
+                text += f"{left}{'[' if starts else ' '}{cell:^8}{']' if ends else ' '}"
+        return f"{title:<12}{text}".rstrip()
+
+    def row(title: str, ptes: npt.NDArray[np.uint64]) -> str:
+        return strip(
+            title,
+            ["zero" if word >> pte.PFN_SHIFT == pte.ZERO_PFN else _cell(word, state.origin, total) for word in ptes],
+        )
+
+    def tests(outcome: YoungOutcome) -> str:
+        windows = [f", window {start} to {end}" for start, end in outcome.windows.values()]
+        return (", ".join(f"{vpn}+{nr}" for vpn, nr in outcome.tests) or "nothing") + "".join(windows)
+
+    return "\n".join(
+        [
+            f"{name} against {oracle.name}: {', '.join(judge.violated(policy)) or 'no violation'}",
+            str(state),
+            strip("vpn", [str(state.first_vpn(process) + page) for process in processes for page in range(total)]),
+            row("before", judge.before.ptes),
+            row(oracle.name[:11], right.after.ptes),
+            row(name[:11], outcome.after.ptes),
+            f"tests of {oracle.name}: {tests(right)}; VMAs that referenced the folio: {right.referenced}",
+            f"tests of {name}: {tests(outcome)}; VMAs that referenced the folio: {outcome.referenced}",
+            *(f"  {event}: {outcome.counts[event]}" for event in OUTSIDE if outcome.counts[event]),
         ]
     )
 

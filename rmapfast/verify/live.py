@@ -15,6 +15,7 @@ import numpy.typing as npt
 from rmapfast import pte
 from rmapfast.captures import Capture, CaptureError
 from rmapfast.editions import preset_of
+from rmapfast.layout import FolioIndex
 from rmapfast.loop import reclaim
 from rmapfast.population import Population
 
@@ -72,7 +73,7 @@ def replay_captures(
     directory : path
         Holds ``NAME.before.npz`` and ``NAME.after.npz``; ``NAME.p0``, ``NAME.p1`` ... are processes of one case. A name
         that ends in ``_pageout`` is replayed as MADV_PAGEOUT, one in ``_memcg`` as memory.reclaim of everything, one
-        in ``_partfree`` as no reclaim, any other as memory.reclaim of as many pages as the pair lost. There is no swap.
+        in ``_partfree`` as no reclaim, any other as memory.reclaim of as many folios as the pair lost. No swap.
     engine : {'c', 'general', 'reference'}
         As for :func:`rmapfast.reclaim`.
     without : container of str
@@ -115,8 +116,7 @@ def _replay(name: str, paths: list[Path], engine: str) -> CaptureCase:
     start = np.concatenate([_states(Population.from_captures([capture])) for capture in before])
     if len(start) != len(real):
         raise CaptureError(f"{afters[0]}: {len(real)} pages, but the capture before has {len(start)}")
-    unmapped = int(np.sum((start == _MAPPED) & (real != _MAPPED)))
-    action, result = _act(name, population, edition, unmapped, engine)
+    action, result = _act(name, population, edition, _went(population, (start == _MAPPED) & (real != _MAPPED)), engine)
     model = _states(result) if result else start
     return CaptureCase(
         name=name,
@@ -129,7 +129,17 @@ def _replay(name: str, paths: list[Path], engine: str) -> CaptureCase:
     )
 
 
-def _act(name: str, population: Population, policy: str, unmapped: int, engine: str) -> tuple[str, Population | None]:
+def _went(population: Population, gone: npt.NDArray[np.bool_]) -> int:
+    """Return how many folios lost their last mapping, where `gone` says which slots lost theirs."""
+    mapped = np.flatnonzero(pte.maps_page(population.ptes))
+    index = FolioIndex(population.folio_pfn, population.folio_order)
+    folio = index.find(population.ptes[mapped] >> pte.PFN_SHIFT)
+    left = np.bincount(folio[~gone[mapped]], minlength=len(population.folio_pfn))
+    had = np.bincount(folio, minlength=len(population.folio_pfn))
+    return int(np.sum((had > 0) & (left == 0)))
+
+
+def _act(name: str, population: Population, policy: str, went: int, engine: str) -> tuple[str, Population | None]:
     """Replay what the case's name says; return the action, and the population after it (None: nothing is reclaimed)."""
     page = 1 << population.page_shift
     if name.endswith("_pageout"):
@@ -139,11 +149,10 @@ def _act(name: str, population: Population, policy: str, unmapped: int, engine: 
         return "force_empty", reclaim(population, everything, policy=policy, swap=False, engine=engine).after
     if name.endswith("_partfree"):
         return "MADV_FREE, no reclaim", None
-    # Other page cache took part of the request there, also inside the isolations. So the number of pages comes from the
-    # pair, and reclaim gets to see the folios at the heads of the lists that have that many mapped pages.
+    # Other page cache took part of the request there, also inside the isolations. So the number of folios comes from
+    # the pair, and reclaim gets to see as many at the heads of the lists.
     lru = np.concatenate([population.lru_inactive, population.lru_active])
-    large = population.folio_order[lru] > 0
-    seen = np.cumsum(np.where(large, population.folio_nr_pages_mapped[lru], 1), dtype=np.int64) <= unmapped
+    seen = np.cumsum(population.folio_mapcount[lru] > 0) <= went
     nr_inactive = len(population.lru_inactive)
     population.lru_inactive, population.lru_active = (
         lru[:nr_inactive][seen[:nr_inactive]],
@@ -151,7 +160,7 @@ def _act(name: str, population: Population, policy: str, unmapped: int, engine: 
     )
     everything = population.nr_pages * page
     result = reclaim(population, everything, policy=policy, swap=False, engine=engine)
-    return f"memory.reclaim of {unmapped} pages", result.after
+    return f"memory.reclaim of {went} folios", result.after
 
 
 def _states(population: Population) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from typing import Any
 from rmapfast._version import __version__
 from rmapfast.arch import Arch
 from rmapfast.policy import Policy
-from rmapfast.reference import BatchRule
+from rmapfast.reference import BatchRule, YoungRule
 from rmapfast.result import policy_name
 from rmapfast.support import listed, paragraph
 from rmapfast.verify.cases import Case
@@ -26,12 +26,14 @@ class Violation:
     Parameters
     ----------
     invariant : str
-        One of :data:`rmapfast.verify.INVARIANTS` or :data:`rmapfast.verify.SPLIT_INVARIANTS`.
+        One of :data:`rmapfast.verify.INVARIANTS`, :data:`rmapfast.verify.SPLIT_INVARIANTS` or
+        :data:`rmapfast.verify.YOUNG_INVARIANTS`.
     count : int
         How many states.
     example : dict
         The smallest of them as a case; its fields are those of docs/conformance-format.md. A state with splits has one
-        field, ``split_state``, with those of :class:`rmapfast.verify.SplitState`.
+        field, ``split_state``, with those of :class:`rmapfast.verify.SplitState`, and a state of a reference check
+        ``young_state`` with those of :class:`rmapfast.verify.YoungState`.
     history : str
         Commit or CVE of the bug that the class belongs to; empty where it has none.
     """
@@ -48,20 +50,20 @@ class PolicyCheck:
 
     Parameters
     ----------
-    policy : Policy or callable
+    policy : Policy, callable or YoungRule
     states : int
         Distinct states tried.
     violations : tuple of Violation
         In the order of :data:`rmapfast.verify.INVARIANTS`.
     """
 
-    policy: Policy | BatchRule
+    policy: Policy | BatchRule | YoungRule
     states: int
     violations: tuple[Violation, ...]
 
     @property
     def policy_name(self) -> str:
-        """Name of the policy, or of the function that stands for it."""
+        """Name of the policy, or of the functions that stand for it."""
         return policy_name(self.policy)
 
     @property

@@ -33,13 +33,17 @@ _SWAP = Swap(1 << 20)
 # nr_pages_mapped of a folio that a PMD maps.
 _ENTIRELY_MAPPED = 0x800000
 
-_HEAD = re.compile(r"(?P<machine>x86|arm64)_(?P<major>[67])(?P<minor>\d{1,2})_(?P<rest>.+)")
+_HEAD = re.compile(
+    r"(?P<machine>x86|arm64_16k|arm64|ppc64_64k|s390x|riscv64)_(?P<major>[67])(?P<minor>\d{1,2})_(?P<rest>.+)"
+)
+_ARCHES = {"x86": "x86-64", "arm64": "arm64-4k"}
 # What the rest of a name is made of. The longer forms come first.
 _PARTS = re.compile(
     r"order_(?P<order>\d+)|holes_k_(?P<holes>\d+)|one_of_(?P<one_of>\d+)_pages_young|"
     r"page_(?P<page>\d+)_of_(?P<of>\d+)_young|(?P<two>two_processes)|(?P<both>both_young)|(?P<second>second_young)|"
-    r"(?P<kind>lazyfree|anon_swap)|(?P<pmd>pmd_mapped)|(?P<uffd>uffd_wp)|(?P<touched>touched)|(?P<swap>with_swap)|"
-    r"(?P<never>stats_never_flushed)|(?P<flushed>stats_flushed)|(?P<young>young)"
+    r"(?P<kind>lazyfree|anon_swap)|(?P<pmd>pmd_mapped)|(?P<uffd>uffd_wp)(?:_vma)?|(?P<touched>touched)|"
+    r"(?P<swap>with_swap)|(?P<never>stats_never_flushed)|(?P<flushed>stats_flushed)|(?P<young>young|allyoung)|"
+    r"shifted_(?P<shift>\d+)|fault_around_(?P<around>2M)"
 )
 _KINDS = {"lazyfree": "lazyfree", "anon_swap": "anon"}
 
@@ -129,10 +133,11 @@ def parse_row(name: str, *, classic: bool = False) -> Row:
         parts |= {group: text for group, text in match.groupdict().items() if text is not None}
         rest = rest[match.end() :].removeprefix("_")
     order = int(parts.pop("order", "9"))
-    if order > 9:
-        raise ValueError(f"expected an order up to 9, got {order}")
+    if order > 11:
+        raise ValueError(f"expected an order up to 11, got {order}")
     policy = _policy.get(preset_of(f"{head['major']}.{head['minor']}"))
-    return Row(name, _arch.of_machine(head["machine"]), policy, order, parts, classic)
+    arch = _arch.get(_ARCHES.get(head["machine"], head["machine"].replace("_", "-")))
+    return Row(name, arch, policy, order, parts, classic)
 
 
 def mapping(row: Row, size: int = _MAPPED) -> Population:
@@ -141,6 +146,10 @@ def mapping(row: Row, size: int = _MAPPED) -> Population:
     options: dict[str, Any] = {"holes": f"every:{parts['holes']}"} if "holes" in parts else {}
     if "uffd" in parts:
         options["uffd_wp_vma"] = True
+    if "shift" in parts:
+        options["phase"] = int(parts["shift"]) >> row.arch.page_shift
+    if row.policy.name == "v6.12":  # a fault there maps a window of the file, later ones a whole large folio
+        options["fault_around"] = "2MiB" if "around" in parts else "64KiB"
     population = Population.synthetic(
         size,
         arch=row.arch,
@@ -162,7 +171,7 @@ def mapping(row: Row, size: int = _MAPPED) -> Population:
     if "second" in parts:
         entries[1, entries[1] != 0] |= np.uint64(pte.YOUNG)
     if "pmd" in parts:
-        _map_by_pmds(population)
+        _map_by_pmds(row, population)
     if row.classic and row.kind == "file":
         _list_as_populated(row, population)
     if "swap" in parts:
@@ -170,14 +179,14 @@ def mapping(row: Row, size: int = _MAPPED) -> Population:
     return population
 
 
-def _map_by_pmds(population: Population) -> None:
+def _map_by_pmds(row: Row, population: Population) -> None:
     """Put a PMD leaf in place of each page table."""
     size = population.ptrs_per_pte
     population.table_state[:] = TableState.PMD_LEAF
     for first in range(0, len(population.ptes), size):
         population.ptes[first + 1 : first + size] = 0
         population.ptes[first] &= ~np.uint64(pte.CONT)
-    population.folio_refcount[:] = size + 1
+    population.folio_refcount[:] = 1 + (size if row.kind == "file" else 0)  # the page cache's
     population.folio_mapcount[:] = population.folio_entire_mapcount[:] = 1
     population.folio_nr_pages_mapped[:] = _ENTIRELY_MAPPED
 
@@ -274,8 +283,12 @@ def _reclaimed(row: Row, population: Population, lru_stats: str, engine: str) ->
             lru="classic" if row.classic else "mglru",
             lru_stats=lru_stats,
         )
-        both = (Events([events[name] for name in EVENT_NAMES]) for events in (record.events, record.referenced_events))
-        return Counted(*both, dict(record.batch_lengths), dict(record.looked_around), record.trace, [])
+        events, referenced = (
+            Events([counts[name] for name in EVENT_NAMES]) for counts in (record.events, record.referenced_events)
+        )
+        return Counted(
+            events, referenced, dict(record.batch_lengths), dict(record.looked_around), record.trace, generations=[]
+        )
     run = _core.Run(population, row.policy, row.arch, swap=row.swap, room="reclaim", trace=True)
     rings = [np.zeros(run.folio_capacity, np.uint32) for _ in range(2)]
     lists = population.lru_inactive, population.lru_active
@@ -294,6 +307,4 @@ def _reclaimed(row: Row, population: Population, lru_stats: str, engine: str) ->
     while run.reclaim_step(1 << 30):
         pass
     trace = [(_core.TRACE_KINDS[kind], a, b) for kind, a, b in run.trace_entries]
-    return Counted(
-        Events(run.events), Events(run.referenced_events), run.batch_lengths, run.looked_around, trace, []
-    )
+    return Counted(Events(run.events), Events(run.referenced_events), run.batch_lengths, run.looked_around, trace, [])

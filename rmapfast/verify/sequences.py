@@ -1,4 +1,4 @@
-"""Replay of recorded sequences of isolations: the tables ``[isolations]`` and ``[classic_isolations]`` of measured-mglru.toml.
+"""Replay of recorded sequences of isolations: ``[isolations]`` and ``[classic_isolations]`` of measured-mglru.toml.
 
 A line stands for a round: ``request | priority: isolation; isolation x N | priority: ...``. An isolation is what it was
 asked for, the pages that it looked at, those that it took and, if fewer, those that were freed. ``A`` stands before one
@@ -176,7 +176,9 @@ def rounds_of(counted: Counted) -> list[Round]:
             rounds[-1][1][-1][1].append(f"A{a},{b},{b}")
         elif kind == "age":
             rounds[-1][1][-1][1].append("age")
-    return [Round(request, tuple((priority, tuple(entries)) for priority, entries in passes)) for request, passes in rounds]
+    return [
+        Round(request, tuple((priority, tuple(entries)) for priority, entries in passes)) for request, passes in rounds
+    ]
 
 
 def sequence_lines(found: list[Sequence]) -> list[str]:

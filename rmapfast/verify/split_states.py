@@ -338,21 +338,29 @@ def _population_of(state: SplitState) -> Population:
         if not flags & FolioFlag.FREED:
             arrays["lru_inactive"].append(number)
     arrays["mm_cpumask"], arrays["mm_flags"] = [2] * processes, [0] * processes
+    rss = np.zeros((processes, 4), np.int64)
+    for process in range(processes):
+        rss[process, kind.counter] = sum(mapped[process])
+    rss[0, 2] = state.slots.count(SWAPPED)
+    return population_of(arrays, rss, TABLE)
+
+
+def population_of(
+    arrays: dict[str, list[int]], mm_rss: npt.NDArray[np.int64], ptrs_per_pte: int, cont_ptes: int = 1
+) -> Population:
+    """Return the population of a state from its arrays (those of :data:`rmapfast.population.ARRAYS` but mm_rss)."""
     made: dict[str, npt.NDArray[Any]] = {
         name: np.array(arrays[name], dtype) for name, dtype in ARRAYS.items() if name != "mm_rss"
     }
-    made["mm_rss"] = np.zeros((processes, 4), np.int64)
-    for process in range(processes):
-        made["mm_rss"][process, kind.counter] = sum(mapped[process])
-    made["mm_rss"][0, 2] = state.slots.count(SWAPPED)
     return Population(
-        ptrs_per_pte=TABLE,
+        ptrs_per_pte=ptrs_per_pte,
         page_shift=12,
-        cont_ptes=1,
+        cont_ptes=cont_ptes,
         arch=None,
         assumptions=None,
         source="check",
         input_hash=None,
+        mm_rss=mm_rss,
         **made,
     )
 
