@@ -69,6 +69,7 @@ def _outcome(population, groups: int, count: dict, lengths) -> Outcome:
         "folios_freed": count["freed"],
         "pages_freed": count["freed_pages"],
         "pages_came_back": count["freed_pages"],
+        "page_cache_folios": count["freed"],
         "page_cache_slots": count["slots"],
         "folios_activated": count["activated"],
         "pages_activated": count["activated_pages"],
