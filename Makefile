@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What the compiled module is made from.
-COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxi rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def)
+COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxi rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def rmapfast/include/*.h)
 # Tools find each other there: cython-lint calls pycodestyle, pyright is asked which Python it checks for.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 BUILD_TOOLS := "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
@@ -58,7 +58,7 @@ lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/cython-lint $(wildcard rmapfast/*.pyx rmapfast/*.pxi rmapfast/*.pxd)
-	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.c csrc/*.h rmapfast/include/*.h tests/c/*.c tests/c/*.h)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest rmapfast._core --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt
 
@@ -89,7 +89,7 @@ sanitize: $(VENV)/test-tools
 	$(MAKE) -C csrc BUILD=build-sanitize CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" test
 	RMAPFAST_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib build/sanitize --build-temp build/sanitize-temp
 	find build/sanitize -name '*.py' -delete
-	find rmapfast -name '*.py' -o -name '*.toml' | xargs cp --parents -t build/sanitize
+	find rmapfast -name '*.py' -o -name '*.toml' -o -name '*.h' | xargs cp --parents -t build/sanitize
 	ASAN_OPTIONS=detect_leaks=0 RMAPFAST_UNDER_TEST=build/sanitize \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim"

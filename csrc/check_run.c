@@ -174,6 +174,11 @@ static void record(struct rmf_check_policy *policy, uint32_t violated, uint64_t 
 	}
 }
 
+const struct rmf_run *rmf_check_current(const struct rmf_check *check)
+{
+	return &check->run;
+}
+
 uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family,
 			 uint64_t first, uint64_t end, const struct rmf_policy *oracle,
 			 struct rmf_check_policy *policies, uint32_t nr_policies)
@@ -195,6 +200,8 @@ uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family 
 			bool ret = run_state(check, &state, &policies[i].policy);
 			uint32_t violated = rmf_check_invariants(&check->run, &state, &check->now);
 
+			if (check->run.error)
+				return tried;
 			record(&policies[i],
 			       violated | rmf_check_compare(&check->oracle->now, expected_ret,
 							    &check->now, ret),

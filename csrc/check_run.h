@@ -24,10 +24,14 @@ struct rmf_check *rmf_check_new(const struct rmf_arch *arch);
 void rmf_check_free(struct rmf_check *check);
 
 /* Unmap the states [first, end) of a family under the oracle and under each policy, and add up the
- * violations. Returns how many distinct states were tried. */
+ * violations. Returns how many distinct states were tried. It ends early, with an error of the run,
+ * if a rule of the user returned nonsense. */
 uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family,
 			 uint64_t first, uint64_t end, const struct rmf_policy *oracle,
 			 struct rmf_check_policy *policies, uint32_t nr_policies);
+
+/* The run of `check`. */
+const struct rmf_run *rmf_check_current(const struct rmf_check *check);
 
 /* Make a state the one that the run of `check` works on, under a policy, and give the run back. */
 struct rmf_run *rmf_check_load(struct rmf_check *check, const struct rmf_check_state *state,

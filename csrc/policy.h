@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "rmf_rule.h"
+
 enum rmf_uffd_rule {
 	RMF_UFFD_FIRST_ENTRY = 0,
 	RMF_UFFD_PER_PAGE = 1,
@@ -59,6 +61,7 @@ struct rmf_policy {
 	bool shmem_fallback; /* the split of a shmem folio counts as swpout_fallbacks */
 	enum rmf_mglru_rule mglru;
 	bool riscv_lazyfree_split; /* riscv splits the PMD of a lazyfree folio */
+	rmf_rule *rule; /* in place of folio_unmap_pte_batch(), or NULL; see rule.h */
 };
 
 #endif

@@ -106,6 +106,15 @@ enum rmf_run_error {
 	RMF_RUN_OK = 0,
 	RMF_RUN_NO_MEMORY,
 	RMF_RUN_NO_ROOM, /* a folio was to be split, and the arrays have no room for its pieces */
+	RMF_RUN_BAD_RULE, /* the rule of the policy returned nonsense, bad_rule says where */
+};
+
+/* What a rule of the user returned that is not from 1 to `left`. */
+struct rmf_bad_rule {
+	uint64_t folio;
+	uint64_t vpn;
+	uint32_t nr;
+	uint32_t left;
 };
 
 struct rmf_run {
@@ -149,6 +158,7 @@ struct rmf_run {
 	struct rmf_turns turns;
 	struct rmf_deferred deferred;
 	enum rmf_run_error error;
+	struct rmf_bad_rule bad_rule;
 
 	/* the pages of the folio at hand while they differ, and the pages behind it (folio.h) */
 	int32_t page_mapcount[2 * RMF_MAX_FOLIO_PAGES];

@@ -45,7 +45,7 @@ static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch 
 	run->arch = *arch;
 	run->policy = *policy;
 	run->swap_end = stream->swap ? UNLIMITED : 0;
-	if (fast) {
+	if (fast && !policy->rule) { /* a rule goes by the general path */
 		run->memo = rmf_memo_new(stream->isa);
 		*missing |= !run->memo;
 	}
@@ -266,6 +266,21 @@ static uint64_t end_of_block(uint64_t page, uint64_t end)
 	return end - page < RMF_LAYOUT_BLOCK ? end : page + RMF_LAYOUT_BLOCK;
 }
 
+/* Whether a rule of the user returned nonsense in the block that begins with `page`. The folio gets
+ * the number that it has in the whole population. */
+static bool take_error(struct rmf_stream *stream, uint64_t page)
+{
+	struct rmf_run *run = stream->run;
+
+	if (stream->earlier->error) {
+		run->error = stream->earlier->error;
+		run->bad_rule = stream->earlier->bad_rule;
+	}
+	if (run->error)
+		run->bad_rule.folio += rmf_described_folios(&stream->what, page);
+	return run->error;
+}
+
 uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t end, uint32_t pass,
 			  uint64_t limit)
 {
@@ -275,6 +290,7 @@ uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t en
 	memset(run->ev, 0, sizeof(run->ev));
 	memset(run->referenced_ev, 0, sizeof(run->referenced_ev));
 	memset(run->batch_lengths, 0, sizeof(run->batch_lengths));
+	run->error = stream->earlier->error = RMF_RUN_OK;
 	stream->nr_log = 0;
 	for (uint64_t page = first; page < end && visited < limit; page = end_of_block(page, end)) {
 		make_block(stream, page, end_of_block(page, end));
@@ -293,6 +309,8 @@ uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t en
 				if (!log_visits(stream, &visits[i]))
 					return UINT64_MAX;
 		}
+		if (take_error(stream, page))
+			break;
 	}
 	rmf_memo_settle(run);
 	return visited;

@@ -4,6 +4,7 @@
 #include "entries.h"
 #include "folio.h"
 #include "folio_batch.h"
+#include "rule.h"
 #include "tlb.h"
 #include "walk.h"
 
@@ -132,21 +133,6 @@ static bool policy_batches(const struct unmap *unmap)
 	return is_swapbacked(unmap) ? policy->anon_swap : policy->lazyfree;
 }
 
-/* A batch that is swapped out must have pages that are all anon-exclusive, or all not. Models
- * page_anon_exclusive_batch() of the anon-swap proposal (policy g). */
-static uint64_t anon_exclusive_batch(const struct unmap *unmap, uint64_t nr)
-{
-	uint8_t exclusive = rmf_pages_flags(&unmap->pages, unmap->page) & RMF_PAGE_EXCLUSIVE;
-	uint64_t i = 1;
-
-	if (!unmap->pages.flags_expanded && unmap->page + nr <= unmap->pages.nr)
-		return nr;
-	while (i < nr &&
-	       (rmf_pages_flags(&unmap->pages, unmap->page + i) & RMF_PAGE_EXCLUSIVE) == exclusive)
-		i++;
-	return i;
-}
-
 /* Models folio_unmap_pte_batch(), mm/rmap.c, Linux v7.0 (a67fe41e214f), and
  * can_batch_unmap_folio_ptes() of v6.15 (354dffd29575). */
 static uint64_t folio_unmap_pte_batch(const struct unmap *unmap, rmf_pte pte)
@@ -154,6 +140,9 @@ static uint64_t folio_unmap_pte_batch(const struct unmap *unmap, rmf_pte pte)
 	const struct rmf_policy *policy = &unmap->run->policy;
 	uint64_t folio_nr = unmap->walk.nr_pages, max_nr = folio_nr, nr;
 
+	if (policy->rule)
+		return rmf_rule_unmap_batch(unmap->run, &unmap->walk, &unmap->pages, pte,
+					    unmap->ttu & RMF_TTU_HWPOISON);
 	if (unmap->ttu & RMF_TTU_HWPOISON || folio_nr == 1 || !policy_batches(unmap) ||
 	    (pte & RMF_PTE_UNUSED))
 		return 1;
@@ -167,8 +156,9 @@ static uint64_t folio_unmap_pte_batch(const struct unmap *unmap, rmf_pte pte)
 				       unmap->walk.folio_pfn, folio_nr, policy->respect, NULL);
 	if (policy->all_or_nothing && nr != folio_nr)
 		return 1;
+	/* a batch that is swapped out must have pages that are all anon-exclusive, or all not */
 	if (is_anon(unmap) && is_swapbacked(unmap))
-		nr = anon_exclusive_batch(unmap, nr);
+		nr = rmf_anon_exclusive_batch(&unmap->pages, unmap->page, nr);
 	return nr;
 }
 
@@ -325,6 +315,8 @@ static bool unmap_anon(struct unmap *unmap)
  * needs one. Returns false if the call aborts. */
 static bool account(struct unmap *unmap)
 {
+	bool batches;
+
 	if (is_poisoned(unmap)) {
 		add_mm_counter(unmap, mm_counter(unmap), -1);
 		set_ptes(unmap,
@@ -340,8 +332,8 @@ static bool account(struct unmap *unmap)
 	}
 	if (is_anon(unmap))
 		return unmap_anon(unmap);
-	add_mm_counter(unmap, mm_counter(unmap),
-		       unmap->run->policy.file ? -(int64_t)unmap->nr : -1);
+	batches = unmap->run->policy.file || unmap->run->policy.rule;
+	add_mm_counter(unmap, mm_counter(unmap), batches ? -(int64_t)unmap->nr : -1);
 	return true;
 }
 
