@@ -12,6 +12,7 @@ from rmapfast.loop import madvise, reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.result import Result
+from rmapfast.rule import get_include
 from rmapfast.spec import PopulationSpec
 from rmapfast.swap import Swap
 from rmapfast.unseen import assume_pages
@@ -107,6 +108,7 @@ __all__ = [
     "flags",
     "folio_pte_batch",
     "folio_referenced_one",
+    "get_include",
     "load",
     "madvise",
     "page_vma_mapped_walk",

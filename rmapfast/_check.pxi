@@ -113,6 +113,7 @@ cdef class CheckScope:
                 _fill_policy(&found[i].policy, policies[i])
             with nogil:
                 tried = rmf_check_range(check, f, a, b, &c_oracle, found, n)
+            _raise_bad_rule(rmf_check_current(check), f" of a state of folios with {1 << f.order} pages")
             return tried, [
                 (
                     found[i].nr_violating,

@@ -152,7 +152,7 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.local_tlbi = policy.local_tlbi
     p.shmem_fallback, p.mglru = policy.shmem_fallback, _MGLRU[policy.mglru]
-    p.riscv_lazyfree_split = policy.riscv_lazyfree_split
+    p.riscv_lazyfree_split, p.rule = policy.riscv_lazyfree_split, <void *><size_t>policy.rule_address
 
 
 cdef _fill_arch(rmf_arch *a, arch):
@@ -202,6 +202,7 @@ def described_fill(spec):
 
 
 include "_memory.pxi"
+include "_rule.pxi"
 
 
 cdef void *_made(dict arrays, str name, int typenum, uint64_t size, int ndim=1) except? NULL:
@@ -301,7 +302,7 @@ cdef class Run:
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
-        if fast:
+        if fast and self.run.policy.rule == NULL:  # a rule goes by the general path
             self.run.memo = rmf_memo_new(_isa())
             if self.run.memo == NULL:
                 raise MemoryError
@@ -428,6 +429,7 @@ cdef class Run:
         cdef bint ret
         with nogil:
             ret = rmf_try_to_unmap_one(self.run, f, v, t)
+        _raise_bad_rule(self.run, "")
         return bool(ret)
 
     def folio_referenced_one(self, folio, vma):
@@ -494,6 +496,7 @@ cdef class Run:
     cdef int _raise_run_error(self) except -1:
         if self.run.error == RMF_RUN_NO_MEMORY:
             raise MemoryError
+        _raise_bad_rule(self.run, "")
         if self.run.error:
             raise ValueError("room: a folio was to be split, and the arrays have no room for its pieces")
         return 0

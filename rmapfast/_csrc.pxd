@@ -227,6 +227,7 @@ cdef extern from "policy.h" nogil:
         bint shmem_fallback
         rmf_mglru_rule mglru
         bint riscv_lazyfree_split
+        void *rule
 
 cdef extern from "events.h" nogil:
     enum rmf_event:
@@ -274,6 +275,12 @@ cdef extern from "run.h" nogil:
         RMF_RUN_OK
         RMF_RUN_NO_MEMORY
         RMF_RUN_NO_ROOM
+        RMF_RUN_BAD_RULE
+    struct rmf_bad_rule:
+        uint64_t folio
+        uint64_t vpn
+        uint32_t nr
+        uint32_t left
     struct rmf_run:
         rmf_population pop
         rmf_arch arch
@@ -299,6 +306,7 @@ cdef extern from "run.h" nogil:
         uint64_t nr_given
         rmf_deferred deferred
         rmf_run_error error
+        rmf_bad_rule bad_rule
 
 cdef extern from "swap.h" nogil:
     int rmf_swap_map_set(rmf_run *run, const uint8_t *free_slots, uint64_t nr_slots, rmf_fault *fault)
@@ -497,5 +505,6 @@ cdef extern from "check_run.h" nogil:
         RMF_NR_CLAIMS
     uint64_t rmf_check_counted_bits(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
                                     const rmf_policy *policy, rmf_claim claim, rmf_check_found *found)
+    const rmf_run *rmf_check_current(const rmf_check *check)
     uint64_t rmf_check_range(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
                              const rmf_policy *oracle, rmf_check_policy *policies, uint32_t nr_policies)

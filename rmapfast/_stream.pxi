@@ -44,6 +44,7 @@ cdef class Stream:
             visited = rmf_stream_visit(self.stream, a, b, k, n)
         if visited == UINT64_MAX:
             raise MemoryError
+        _raise_bad_rule(rmf_stream_run(self.stream), "")
         entries = rmf_stream_log(self.stream, &nr)
         run = rmf_stream_run(self.stream)
         log = np.empty(nr * sizeof(rmf_visits), np.uint8)

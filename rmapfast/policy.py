@@ -13,6 +13,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from rmapfast import rule as _rule
 from rmapfast.support import closest
 
 CHOICES = {
@@ -90,6 +91,10 @@ class Policy:
     riscv_lazyfree_split : bool
         Whether riscv splits the PMD that maps a lazyfree folio and unmaps it page by page, in place of discarding it
         whole. Recorded: v6.12 does, v7.2 does not; the editions between were not tried. No other architecture does.
+    rule : str or function pointer
+        A batching rule in C in place of that of the edition (docs/howto-policy.md): ``FILE.c:NAME``, which is compiled
+        with the compiler that ``CC`` names, else ``cc``; or a function pointer of ctypes, cffi or ``numba.cfunc``. It
+        is kept as text: ``FILE.c:NAME#HASH``, or ``pointer:0x...``, which no other process can use.
     doc : str
         What the edition is; not compared.
     """
@@ -120,18 +125,32 @@ class Policy:
     shmem_fallback: bool = True
     mglru: str = "none"
     riscv_lazyfree_split: bool = False
+    rule: Any = ""
     doc: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check every field."""
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
+            if entry.name == "rule":
+                object.__setattr__(self, "rule", _rule.as_text(value))
+                continue
             want = {"bool": bool, "str": str}[str(entry.type)]
             if type(value) is not want:
                 raise TypeError(f"policy.{entry.name}: expected {entry.type}, got {value!r}")
             if entry.name in CHOICES and value not in CHOICES[entry.name]:
                 choices = ", ".join(CHOICES[entry.name])
                 raise ValueError(f"policy.{entry.name}: expected one of {choices}, got {value!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to be pickled with a function pointer."""
+        _rule.check_picklable(self.rule)
+        return dict(self.__dict__)
+
+    @property
+    def rule_address(self) -> int:
+        """Address of the function of `rule`, 0 without one; ``ValueError`` if its file has changed."""
+        return _rule.address(self.rule)
 
     def replace(self, **changes: Any) -> Policy:
         """Return a copy with some parameters changed.
@@ -332,7 +351,7 @@ def _presets() -> dict[str, Policy]:
 
 
 PRESETS = _presets()
-# The preset whose rules hold around a policy that is a Python function.
+# The preset whose rules hold around a policy that is a function.
 AROUND_A_FUNCTION = "v7.0"
 
 
@@ -352,11 +371,12 @@ def is_known(policy: Policy) -> bool:
 
 
 def get(policy: str | Policy) -> Policy:
-    """Return the policy itself, or the preset of that name.
+    """Return the policy itself, the preset of that name, or the rules around a batching rule in C.
 
     Parameters
     ----------
     policy : str or Policy
+        ``FILE.c:NAME`` is ``v7.0`` with that rule.
 
     Returns
     -------
@@ -365,10 +385,12 @@ def get(policy: str | Policy) -> Policy:
     Raises
     ------
     ValueError
-        If no preset has that name; the message lists the valid ones.
+        If no preset has that name; the message lists the valid ones. If the rule does not compile.
     """
     if isinstance(policy, Policy):
         return policy
+    if _rule.names_a_rule(policy):
+        return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), rule=policy, doc="A rule in C.")
     if policy in PRESETS:
         return PRESETS[policy]
     raise ValueError(f"policy: no preset {policy!r}{closest(policy, PRESETS)}; known are {', '.join(PRESETS)}")

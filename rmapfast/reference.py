@@ -27,19 +27,21 @@ counted (``oob_*``, ``vma_overrun_*``), not prevented.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import operator
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 import rmapfast._core as _core
 from rmapfast import policy as _policy
+from rmapfast import rule as _rule
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES, Call, Events
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
@@ -73,6 +75,14 @@ PIN_REFERENCES = 1024
 
 MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 EINVAL, ENOMEM = 22, 12
+
+# What a rule in C sees of the flags: those that rmf_rule.h names.
+_RULE_FOLIO_FLAGS = (
+    *("swapcache", "dirty", "mlocked", "referenced", "active", "pinned", "partially_mapped", "maybe_shared"),
+)
+_RULE_PTE_FLAGS = (_core.PTE_WRITE | _core.PTE_YOUNG | _core.PTE_DIRTY | _core.PTE_SOFT_DIRTY) | (
+    _core.PTE_UFFD_WP | _core.PTE_UNUSED | _core.PTE_PROT
+)
 
 # A policy as a Python function: how many entries this step unmaps.
 BatchRule: TypeAlias = "Callable[[Folio, Vma, Walk, Pte], int]"
@@ -124,6 +134,47 @@ class YoungRule:
 
 def _name_of(function: Callable[..., object]) -> str:
     return getattr(function, "__name__", repr(function))
+
+
+def _rule_in_c(text: str) -> BatchRule:
+    """Return the rule of a policy as a function that fills ``struct rmf_rule_call`` and calls the C function."""
+    function = _rule.function(text)
+
+    def rule(folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
+        page = folio.page(pte)
+
+        def folio_pte_batch(_: Any, max_nr: int, flags: int) -> int:
+            respect = [name for name in ("DIRTY", "SOFT_DIRTY", "WRITE") if flags & _core.FPB_FLAGS[f"RESPECT_{name}"]]
+            return walk.batch(max_nr, respect) if max_nr else 0
+
+        def exclusive_batch(_: Any, nr: int) -> int:
+            nr = min(nr, folio.nr_pages - page)
+            return walk.exclusive_run(nr) if nr else 0
+
+        left = folio.nr_pages - page
+        call = _rule.Call(
+            folio_nr_pages=folio.nr_pages,
+            folio_kind=("file", "shmem", "lazyfree", "anon").index(folio.kind),
+            folio_flags=sum(getattr(_core, f"FOLIO_{n.upper()}") for n in _RULE_FOLIO_FLAGS if getattr(folio, n)),
+            folio_mapcount=folio.mapcount,
+            page=page,
+            pte=pte & _RULE_PTE_FLAGS,
+            vma_flags=vma.flags,
+            hwpoison="HWPOISON" in walk.ttu,
+            vma_before=walk.vpn - vma.start,
+            vma_left=vma.end - walk.vpn,
+            table_before=walk.slot,
+            table_left=walk.tables.ptrs_per_pte - walk.slot,
+            folio_left=left,
+            room=min(walk.room(), left),
+            folio_pte_batch=_rule.Scan(folio_pte_batch),
+            exclusive_batch=_rule.Exclusive(exclusive_batch),
+        )
+        nr: int = function(ctypes.byref(call))
+        return nr
+
+    rule.__name__ = _rule.short_name(text)
+    return rule
 
 
 def _length_given(got: object, most: int, who: str, what: str) -> int:
@@ -1518,6 +1569,7 @@ class Kernel:
         self.young_rule: YoungRule | None = None
         if isinstance(policy, Policy | str):
             self.policy = _policy.get(policy)
+            self.rule = _rule_in_c(self.policy.rule) if self.policy.rule else None
         elif isinstance(policy, YoungRule):
             self.policy, self.young_rule = _policy.get(policy.around), policy
         else:
@@ -1700,7 +1752,7 @@ class Kernel:
             mm.add_mm_counter(folio.mm_counter, -1)
             return True
         if not folio.anon:  # 8d
-            mm.add_mm_counter(folio.mm_counter, -nr if policy.file else -1)
+            mm.add_mm_counter(folio.mm_counter, -nr if policy.file or policy.rule else -1)
             return True
         if folio.swapbacked != folio.swapcache:  # 8c
             record.count("warns")

@@ -18,6 +18,7 @@ LAYERS = """
 _version _core
 support
 parallel
+rule
 pte flags events policy editions cost arch
 layout lru spec swap
 captures unseen

@@ -200,7 +200,7 @@ def parameters() -> dict[str, Parameter]:
     units = {"page_shift": "log2(bytes)", "cont_ptes": "PTEs", "ptrs_per_pte": "PTEs", "flush_ceiling": "pages"}
     for kind, where in ((Arch, "arch"), (Policy, "policy")):
         for field in dataclasses.fields(kind):
-            if field.name not in ("name", "doc", "costs"):
+            if field.name not in ("name", "doc", "costs", "rule"):
                 known[f"{where}.{field.name}"] = Parameter(_of_field(kind, field.name), units.get(field.name, "1"))
     for event in EVENT_NAMES:
         known[f"arch.cost.{event}"] = Parameter(_checked_cost, "cost per event")

@@ -253,6 +253,8 @@ def unmap_rules(policy: Policy, kind: str, anon_vma: bool, uffd_wp: bool) -> Pol
     Fields that ``try_to_unmap_one`` cannot come to there get one value: the reference check, the lists, the classes of
     other folios, what happens in a batch if there is none, and the uffd-wp rule where it cannot matter.
     """
+    if policy.rule:  # it may tell all kinds of folios and VMAs apart
+        return policy.replace(name="", doc="")
     batched = batches(policy, kind)
     rules = policy.replace(
         name="",

@@ -1,0 +1,236 @@
+"""Batching rules in C: a function in a file that the user's compiler takes, or a function pointer.
+
+Where a :class:`rmapfast.Policy` keeps a rule it is text: ``FILE.c:NAME#HASH``, or ``pointer:0x...`` for a function of
+this process. :func:`as_text` makes the text of what a user gives, and :func:`address` finds the function.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_FILE = re.compile(r"(?P<path>.+\.c):(?P<name>[A-Za-z_]\w*)(#(?P<digest>[0-9a-f]{64}))?", re.DOTALL)
+_POINTER = "pointer:"
+# Errors in place of warnings: what would crash when it is called.
+_STRICT = (
+    "-Werror=implicit-function-declaration",
+    "-Werror=incompatible-pointer-types",
+    "-Werror=int-conversion",
+    "-Werror=return-type",
+)
+_ENTRY = "rmf_rule_entry"
+# What a rule as ctypes type is; of every function pointer there, the base.
+_CTYPES_FUNCTION: Any = ctypes.CFUNCTYPE(None).__base__
+# The objects behind the pointers in use: a pointer is valid as long as its object lives.
+_kept: dict[str, object] = {}
+
+
+class Call(ctypes.Structure):
+    """``struct rmf_rule_call`` of ``rmf_rule.h``."""
+
+
+Scan = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.POINTER(Call), ctypes.c_uint32, ctypes.c_uint32)
+Exclusive = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.POINTER(Call), ctypes.c_uint32)
+Rule = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.POINTER(Call))
+Call._fields_ = [
+    ("folio_nr_pages", ctypes.c_uint32),
+    ("folio_kind", ctypes.c_uint32),
+    ("folio_flags", ctypes.c_uint32),
+    ("folio_mapcount", ctypes.c_int32),
+    ("page", ctypes.c_uint32),
+    ("pte", ctypes.c_uint32),
+    ("vma_flags", ctypes.c_uint32),
+    ("hwpoison", ctypes.c_uint32),
+    ("vma_before", ctypes.c_uint64),
+    ("vma_left", ctypes.c_uint64),
+    ("table_before", ctypes.c_uint32),
+    ("table_left", ctypes.c_uint32),
+    ("folio_left", ctypes.c_uint32),
+    ("room", ctypes.c_uint32),
+    ("folio_pte_batch", Scan),
+    ("exclusive_batch", Exclusive),
+    ("behind", ctypes.c_void_p),
+]
+
+
+def get_include() -> str:
+    """Return the directory of ``rmf_rule.h``, against which a batching rule in C is compiled.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> sorted(os.listdir(get_include()))
+    ['rmf_rule.h']
+    """
+    return str(Path(__file__).parent / "include")
+
+
+def names_a_rule(text: str) -> bool:
+    """Return whether a text is ``FILE.c:NAME``, with or without the hash of the file."""
+    return _FILE.fullmatch(text) is not None
+
+
+def short_name(text: str) -> str:
+    """Return ``FILE.c:NAME`` without the folder and the hash."""
+    found = _FILE.fullmatch(text)
+    return f"{Path(found['path']).name}:{found['name']}" if found else text
+
+
+def as_text(rule: object) -> str:
+    """Return the text under which a policy keeps a rule.
+
+    Parameters
+    ----------
+    rule : str or function pointer
+        ``FILE.c:NAME``, which is read and compiled; the text of a rule, which is returned as it is; or a pointer of
+        ctypes, cffi, or anything with the attribute ``address``, such as a ``numba.cfunc``.
+
+    Returns
+    -------
+    str
+        ``""`` for no rule.
+
+    Raises
+    ------
+    ValueError
+        If the file is not there or does not compile, or if there is no compiler; one line says which.
+    TypeError
+        For an object that is no function pointer.
+    """
+    if isinstance(rule, str):
+        if rule == "" or re.fullmatch(rf"{_POINTER}0x[0-9a-f]+", rule):
+            return rule
+        found = _FILE.fullmatch(rule)
+        if not found:
+            raise ValueError(f"policy.rule: expected FILE.c:NAME or a function pointer, got {rule!r}")
+        if found["digest"]:
+            return rule
+        path = Path(found["path"]).absolute()
+        digest = _digest(path)
+        _compiled(path, found["name"], digest, _compiler())
+        return f"{path}:{found['name']}#{digest}"
+    text = f"{_POINTER}{_pointer(rule):#x}"
+    _kept[text] = rule
+    return text
+
+
+def check_picklable(text: str) -> None:
+    """Raise TypeError for a rule that another process cannot have."""
+    if text.startswith(_POINTER):
+        raise TypeError(
+            "policy.rule: a function pointer cannot be pickled or used in other processes; give FILE.c:NAME instead"
+        )
+
+
+def address(text: str) -> int:
+    """Return the address of the function behind the text of a rule; 0 for no rule.
+
+    Raises
+    ------
+    ValueError
+        If the file is not there any more, has changed, or does not compile here, and for a pointer of another process.
+    """
+    if text == "":
+        return 0
+    if text.startswith(_POINTER):
+        if text not in _kept:
+            raise ValueError(f"policy.rule: {text} is known only in the process that had the function; make it again")
+        return int(text.removeprefix(_POINTER), 16)
+    found = _FILE.fullmatch(text)
+    assert found and found["digest"]
+    return _of_file(found["path"], found["name"], found["digest"])
+
+
+def function(text: str) -> Any:
+    """Return the function behind the text of a rule, to be called with a pointer to :class:`Call`."""
+    return Rule(address(text))
+
+
+@cache
+def _of_file(path: str, name: str, digest: str) -> int:
+    if _digest(Path(path)) != digest:
+        raise ValueError(f"policy.rule: {path} has changed since the policy was made")
+    return _compiled(Path(path), name, digest, _compiler())
+
+
+def _digest(path: Path) -> str:
+    """Return the hash of a file and of the header that it is compiled against."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"policy.rule: {path}: {error.strerror or error}") from None
+    return hashlib.sha256(source + (Path(get_include()) / "rmf_rule.h").read_bytes()).hexdigest()
+
+
+def _compiler() -> str:
+    return os.environ.get("CC") or "cc"
+
+
+@cache
+def _compiled(path: Path, name: str, digest: str, compiler: str) -> int:
+    """Compile a file and load it; return the address of a function that calls `name`.
+
+    The library is in a temporary folder and is deleted once it is loaded. So nobody else's library can be loaded in its
+    place, and a file that it includes is never out of date.
+    """
+    if any(one in str(path) for one in '"\\\n'):
+        raise ValueError(f"policy.rule: expected a path without quotes, backslashes and newlines, got {str(path)!r}")
+    with tempfile.TemporaryDirectory(prefix="rmapfast-rule-") as folder:
+        entry, library = Path(folder) / f"{_ENTRY}.c", Path(folder) / f"{_ENTRY}.so"
+        # A call in place of the address: then the compiler checks the types, and may inline the rule.
+        entry.write_text(
+            f'#include "rmf_rule.h"\n#include "{path}"\n'
+            f"uint32_t {_ENTRY}(const struct rmf_rule_call *call)\n{{\n\treturn {name}(call);\n}}\n"
+        )
+        command = [*shlex.split(compiler), "-O2", "-shared", "-fPIC", *_STRICT, f"-I{get_include()}", str(entry)]
+        try:
+            done = subprocess.run(
+                [*command, "-o", str(library)], capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}
+            )
+        except OSError as error:
+            raise ValueError(
+                f"policy.rule: the C compiler {compiler!r} cannot be run ({error.strerror}); install one, or name it in"
+                " CC"
+            ) from None
+        if done.returncode:
+            lines = done.stderr.splitlines() or [f"{compiler} ended with status {done.returncode}"]
+            first = next((line for line in lines if "error" in line), lines[0])
+            if first.startswith(str(entry)):
+                reason = first.partition("error: ")[2]
+                raise ValueError(f"policy.rule: {path} has no function uint32_t {name}(call): {reason}")
+            raise ValueError(f"policy.rule: {first}")
+        try:
+            loaded = ctypes.CDLL(str(library))
+        except OSError as error:
+            raise ValueError(f"policy.rule: {path} cannot be loaded: {error}") from None
+    return _pointer(getattr(loaded, _ENTRY))
+
+
+def _pointer(rule: object) -> int:
+    """Return the address of a function pointer."""
+    found: object = getattr(rule, "address", None)
+    if isinstance(rule, _CTYPES_FUNCTION):
+        found = ctypes.cast(rule, ctypes.c_void_p).value
+    elif type(rule).__module__ == "_cffi_backend":
+        cffi: Any = sys.modules["_cffi_backend"]
+        found = int(cffi.FFI().cast("uintptr_t", rule))
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise TypeError(
+            "policy.rule: expected FILE.c:NAME, or a function pointer of ctypes, cffi or numba.cfunc, got"
+            f" {type(rule).__name__}"
+        )
+    if found == 0:
+        raise ValueError("policy.rule: expected a function pointer, got NULL")
+    return found
