@@ -1,0 +1,381 @@
+"""Batching rules in C: the built-in policies restated give the same, wrong rules are found or refused."""
+
+import ctypes
+import json
+import pickle
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_populations import random_arch, random_population
+from test_fast_paths import irregular_population
+from test_twins import assert_same_state
+
+import rmapfast as rf
+from rmapfast import rule as rules
+from rmapfast.verify import check_cases, random_cases
+
+FILE = Path(__file__).parent / "data" / "rules" / "restated.c"
+# The preset that a function of the file restates, and whose other rules hold around it.
+RESTATED = {"one": "per-page", "v7_0": "v7.0", "v6_15": "v6.15", "anon_swap": "anon-swap"}
+PAIRS = list(RESTATED.items())
+NONSENSE = {"none": "got 0", "one_too_many": "got 17"}
+
+
+def policy_of(name, around="v7.0"):
+    return rf.policy.get(around).replace(name=name, rule=f"{FILE}:{name}")
+
+
+def assert_same(one, other):
+    """Two results count the same and, where both have populations, leave the same."""
+    np.testing.assert_array_equal(one.events.counts, other.events.counts)
+    np.testing.assert_array_equal(one.referenced_events.counts, other.referenced_events.counts)
+    assert one.batch_lengths == other.batch_lengths
+    assert (one.after is None) == (other.after is None)
+    if one.after is not None:
+        assert_same_state(one.after, other.after)
+
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds, st.sampled_from(PAIRS))
+def test_restated_on_irregular_populations(seed, pair):
+    rng = np.random.default_rng(seed)
+    arch = rf.arch.get(str(rng.choice(list(rf.arch.PRESETS))))
+    population = irregular_population(rng, arch)
+    shared = {
+        "arch": arch,
+        "entry": str(rng.choice(["memory.reclaim", "memory.reclaim", "pageout"])),
+        "swap": bool(rng.random() < 0.8),
+    }
+    target = int(rng.integers(1, 2 * population.nr_pages + 2)) << arch.page_shift
+    built_in = rf.reclaim(population, target, policy=pair[1], **shared)
+    for engine in ("c", "general"):
+        assert_same(rf.reclaim(population, target, policy=policy_of(*pair), engine=engine, **shared), built_in)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds, st.sampled_from(PAIRS), st.integers(1, 200))
+def test_restated_on_odd_states(seed, pair, target):
+    arch = random_arch(np.random.default_rng(seed))
+    population = random_population(seed, arch)
+    built_in, own = (
+        rf.reclaim(population, target << arch.page_shift, policy=policy, arch=arch, swap=1000 << arch.page_shift)
+        for policy in (pair[1], policy_of(*pair))
+    )
+    assert_same(own, built_in)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds, st.sampled_from([*PAIRS, ("looks", "v7.0"), ("looks", "v7.3"), ("unclipped", "v6.16")]))
+def test_the_reference_asks_the_same(seed, pair):
+    arch = random_arch(np.random.default_rng(seed))
+    population = random_population(seed, arch)
+    compiled, reference = (
+        rf.reclaim(population, 50 << arch.page_shift, policy=policy_of(*pair), arch=arch, engine=engine)
+        for engine in ("c", "reference")
+    )
+    assert_same(compiled, reference)
+
+
+@pytest.mark.parametrize(("name", "preset"), PAIRS)
+def test_single_unmaps(name, preset):
+    """With each set of TTU flags, poisoned pages among them."""
+    for case in random_cases(5, 150):
+        report = check_cases([case], [policy_of(name, preset), preset])
+        own, built_in = (sorted(one.invariant for one in policy.violations) for policy in report.policies)
+        assert own == built_in
+
+
+@pytest.mark.parametrize(("name", "preset"), PAIRS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_block_by_block_and_on_threads(name, preset, threads):
+    population = rf.Population.described("48MiB", orders="0:10,4:70,9:20", young=0.03, sharing=2)
+    own = rf.reclaim(population, "20MiB", policy=policy_of(name, preset), threads=threads)
+    assert own.after is None
+    assert_same(own, rf.reclaim(population, "20MiB", policy=preset))
+
+
+def test_in_worker_processes():
+    population = rf.Population.described("24MiB", orders=4)
+    own = rf.reclaim(population, "20MiB", policy=f"{FILE}:v7_0", executor="processes", workers=2)
+    assert_same(own, rf.reclaim(population, "20MiB", policy="v7.0"))
+
+
+def test_madvise():
+    population = rf.Population.synthetic("8MiB", kind="lazyfree", orders="0,4")
+    own, built_in = (rf.madvise(population, "MADV_PAGEOUT", policy=policy) for policy in (policy_of("v7_0"), "v7.0"))
+    assert_same(own, built_in)
+
+
+def test_a_python_function_that_says_the_same():
+    def v7_0(folio, vma, walk, pte):
+        if not folio.large or "HWPOISON" in walk.ttu or pte.unused or vma.uffd_wp or folio.kind == "anon":
+            return 1
+        return walk.batch(walk.room(), ["WRITE", "SOFT_DIRTY"])
+
+    for seed in range(20):
+        population = random_population(seed, rf.arch.get("x86-64"))
+        in_python = rf.reclaim(population, "200KiB", policy=v7_0, engine="reference", arch="x86-64")
+        assert_same(rf.reclaim(population, "200KiB", policy=policy_of("v7_0"), arch="x86-64"), in_python)
+
+
+# The checker
+
+
+@pytest.mark.parametrize(("name", "preset"), PAIRS)
+def test_every_small_state(name, preset):
+    report = rf.check([policy_of(name, preset), preset], pages=2, budget=600)
+    own, built_in = ({one.invariant: one.count for one in policy.violations} for policy in report.policies)
+    assert report.complete and own == built_in
+
+
+def test_an_unclipped_rule_is_found():
+    report = rf.check([policy_of("unclipped")], pages=2, budget=600)
+    assert "out-of-bounds" in {one.invariant for one in report.policies[0].violations}
+
+
+def test_an_unclipped_rule_for_16_pages_is_found_where_there_are_16():
+    report = check_cases(random_cases(1, 3000), [policy_of("unclipped_16")], budget=600)
+    found = {one.invariant: one.example for one in report.policies[0].violations}
+    assert 1 << found["out-of-bounds"]["folio"]["order"] >= 16
+
+
+def test_nonsense_ends_the_check():
+    with pytest.raises(ValueError, match=r"policy.rule: must return from 1 to 1, the pages left in folio 0 at vpn"):
+        rf.check([policy_of("none")], pages=1)
+
+
+# Nonsense
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+@pytest.mark.parametrize("engine", ["c", "general", "reference"])
+def test_nonsense_ends_the_run(name, engine):
+    population = rf.Population.synthetic("1MiB", orders=4)
+    first = int(population.vma_start[0])
+    said = rf"from 1 to 16, the pages left in folio 0 at vpn {first}, {NONSENSE[name]}"
+    with pytest.raises(ValueError, match=said):
+        rf.reclaim(population, "1MiB", policy=policy_of(name), engine=engine)
+    with pytest.raises(ValueError, match=said):
+        rf.madvise(population, "MADV_PAGEOUT", policy=policy_of(name), engine=engine)
+
+
+def test_nonsense_is_named_by_its_folio_and_entry():
+    population = rf.Population.described("24MiB", orders="2:1,3:1", young=0.0)
+    order = rf.Population.of(population).folio_order
+    folio = int(np.argmax(order == 3))
+    vpn = population.vpn + int((1 << order[:folio].astype(int)).sum()) + 5
+    for threads in (1, 2):
+        with pytest.raises(ValueError, match=rf"left in folio \d+ at vpn {vpn}, got 0") as error:
+            rf.reclaim(population, "24MiB", policy=policy_of("late_nonsense"), threads=threads)
+        assert f"folio {folio} " in str(error.value)
+
+
+def test_nonsense_of_a_single_call():
+    population = rf.Population.synthetic("64KiB", orders=4)
+    with pytest.raises(ValueError, match="from 1 to 16, the pages left in folio 0"):
+        rf.try_to_unmap_one(population, 0, 0, policy=policy_of("none"))
+
+
+# Function pointers
+
+
+def test_a_function_of_ctypes():
+    population = rf.Population.synthetic("1MiB", orders=4)
+    asked = []
+
+    @rules.Rule
+    def clipped(call):
+        asked.append(call.contents.page)
+        return call.contents.folio_pte_batch(call, call.contents.room, 4 | 2)
+
+    policy = rf.policy.get("v7.0").replace(name="mine", rule=clipped)
+    assert_same(rf.reclaim(population, "512KiB", policy=policy), rf.reclaim(population, "512KiB", policy="v7.0"))
+    assert asked and set(asked) == {0}
+    assert policy.replace(name="other").rule == policy.rule and hash(policy) == hash(policy)
+
+
+@pytest.fixture
+def library(tmp_path):
+    """The file as a library of the user's own."""
+    path = tmp_path / "own.so"
+    subprocess.run(["cc", "-shared", "-fPIC", f"-I{rf.get_include()}", FILE, "-o", path], check=True)
+    return path
+
+
+def test_a_pointer_stays_in_its_process(library):
+    loaded = ctypes.CDLL(str(library))
+    policy = rf.policy.get("v7.0").replace(name="mine", rule=loaded.v7_0)
+    with pytest.raises(TypeError, match=r"cannot be pickled or used in other processes; give FILE\.c:NAME"):
+        pickle.dumps(policy)
+    population = rf.Population.described("24MiB", orders=4)
+    with pytest.raises(TypeError, match="cannot be pickled or used in other processes"):
+        rf.reclaim(population, "20MiB", policy=policy, executor="processes", workers=2)
+    with pytest.raises(ValueError, match="pointer:0x10 is known only in the process that had the function"):
+        rf.reclaim(rf.Population.synthetic("1MiB"), "1MiB", policy=rf.Policy("mine", rule="pointer:0x10"))
+
+
+def test_an_object_with_an_address(library):
+    class Compiled:
+        address = ctypes.cast(ctypes.CDLL(str(library)).v7_0, ctypes.c_void_p).value
+
+    population = rf.Population.synthetic("1MiB", orders=4)
+    policy = rf.policy.get("v7.0").replace(name="mine", rule=Compiled())
+    assert_same(rf.reclaim(population, "512KiB", policy=policy), rf.reclaim(population, "512KiB", policy="v7.0"))
+
+
+def test_a_pointer_of_cffi(library):
+    cffi = pytest.importorskip("cffi")
+    ffi = cffi.FFI()
+    ffi.cdef("uint32_t v7_0(const void *call);")
+    policy = rf.policy.get("v7.0").replace(name="mine", rule=ffi.dlopen(str(library)).v7_0)
+    population = rf.Population.synthetic("1MiB", orders=4)
+    assert_same(rf.reclaim(population, "512KiB", policy=policy), rf.reclaim(population, "512KiB", policy="v7.0"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_function_of_numba():
+    numba = pytest.importorskip("numba")
+
+    @numba.cfunc(numba.uint32(numba.types.CPointer(numba.uint32)))
+    def one(call):
+        return 1
+
+    policy = rf.policy.get("per-page").replace(name="mine", rule=one)
+    population = rf.Population.synthetic("1MiB", orders=4)
+    assert_same(rf.reclaim(population, "512KiB", policy=policy), rf.reclaim(population, "512KiB", policy="per-page"))
+
+
+@pytest.mark.parametrize("rule", [3, None, True, print, [1]])
+def test_what_is_no_pointer(rule):
+    with pytest.raises(TypeError, match=r"policy.rule: expected FILE.c:NAME, or a function pointer of ctypes, cffi or"):
+        rf.Policy("mine", rule=rule)
+
+
+# Files
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "own.c"
+    path.write_text(FILE.read_text())
+    return path
+
+
+def test_a_policy_of_a_file_is_a_value(source):
+    policy = rf.policy.get(f"{source}:v7_0")
+    assert policy.name == "own.c:v7_0" and policy == rf.policy.get(f"{source}:v7_0")
+    assert pickle.loads(pickle.dumps(policy)) == policy and hash(policy) == hash(pickle.loads(pickle.dumps(policy)))
+    source.write_text(source.read_text() + "\n")
+    assert policy != rf.policy.get(f"{source}:v7_0")
+
+
+def test_a_file_that_changed_is_refused(source):
+    text = pickle.dumps(rf.policy.get(f"{source}:v7_0"))
+    source.write_text(source.read_text() + "/* another hash */\n")
+    rules._of_file.cache_clear()  # as in another process
+    with pytest.raises(ValueError, match=r"own\.c has changed since the policy was made"):
+        rf.reclaim(rf.Population.synthetic("1MiB"), "1MiB", policy=pickle.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "#include <rmf_rule.h>\nuint32_t own(const struct rmf_rule_call *call)\n{ return cal; }\n",
+            r"own\.c:3:.*error",
+        ),
+        ("int other;\n", r"own\.c has no function uint32_t own\(call\)"),
+        ("#include <rmf_rule.h>\nuint32_t own(int *call)\n{ return *call; }\n", r"own\.c has no function uint32_t own"),
+        ("#include <nothing.h>\n", r"own\.c:1:.*nothing\.h"),
+    ],
+)
+def test_what_does_not_compile(source, text, said):
+    source.write_text(text)
+    with pytest.raises(ValueError, match=rf"^policy.rule: .*{said}") as error:
+        rf.policy.get(f"{source}:own")
+    assert "\n" not in str(error.value)
+
+
+def test_no_compiler(source, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-cc -O1")
+    with pytest.raises(ValueError, match=r"the C compiler 'no-such-cc -O1' cannot be run .*; install one, or name it"):
+        rf.policy.get(f"{source}:v7_0")
+
+
+@pytest.mark.parametrize("rule", ["own", "own.c", "own.c:", "own.c:1st", "own.py:one"])
+def test_what_names_no_rule(rule):
+    with pytest.raises(ValueError, match=r"policy.rule: expected FILE.c:NAME or a function pointer"):
+        rf.Policy("mine", rule=rule)
+    with pytest.raises(ValueError, match="policy: no preset"):
+        rf.policy.get(rule)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.c: No such file or directory"):
+        rf.policy.get(f"{tmp_path}/gone.c:own")
+
+
+@pytest.mark.parametrize("standard", ["c99", "c11"])
+def test_the_header_stands_alone(standard, tmp_path):
+    path = tmp_path / "alone.c"
+    path.write_text("#include <rmf_rule.h>\nrmf_rule alone;\n")
+    flags = ["-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", f"-I{rf.get_include()}"]
+    subprocess.run(["cc", f"-std={standard}", *flags, "-fsyntax-only", path], check=True)
+
+
+def test_what_a_rule_sees_has_the_layout_of_the_header(tmp_path):
+    names = [name for name, *_ in rules.Call._fields_]
+    path, program = tmp_path / "layout.c", tmp_path / "layout"
+    offsets = " ".join(f'printf("%zu ", offsetof(struct rmf_rule_call, {name}));' for name in names)
+    path.write_text(
+        "#include <rmf_rule.h>\n#include <stddef.h>\n#include <stdio.h>\n"
+        f'int main(void) {{ {offsets} printf("%zu", sizeof(struct rmf_rule_call)); return 0; }}\n'
+    )
+    subprocess.run(["cc", f"-I{rf.get_include()}", path, "-o", program], check=True)
+    said = [int(word) for word in subprocess.check_output([program], text=True).split()]
+    assert said == [*(getattr(rules.Call, name).offset for name in names), ctypes.sizeof(rules.Call)]
+
+
+# What is kept, and the command line
+
+
+def test_a_saved_run_is_run_again(tmp_path, source):
+    result = rf.reclaim(rf.Population.synthetic("1MiB", orders=4), "512KiB", policy=f"{source}:v7_0")
+    rf.save(result, tmp_path / "run.json")
+    assert rf.load(tmp_path / "run.json").runs[0].policy == result.policy
+    assert rf.rerun(tmp_path / "run.json").differences == ()
+    # what was saved can be looked at without the file
+    source.unlink()
+    assert rf.load(tmp_path / "run.json").runs[0].policy == result.policy
+
+
+def test_a_sweep(source):
+    swept = rf.sweep({"policy": ["v7.0", f"{source}:v7_0"], "population.size": "1MiB", "target": "512KiB"})
+    built_in, own = swept.records.values()
+    assert built_in["events"] == own["events"] and not swept.failures
+
+
+def test_the_command_line(run, source):
+    memory = ("--size", "1MiB", "--target", "512KiB", "--json")
+    status, out, err = run("reclaim", "--policy", f"v7.0,{source}:v7_0", *memory)
+    assert status == 0, err
+    first, second = json.loads(out)["runs"][:2]
+    assert second["policy"] == "own.c:v7_0" and first["events"] == second["events"]
+
+
+def test_the_command_line_checks(run, source):
+    status, out, _ = run("check", "--policy", f"{source}:unclipped", "--pages", "2", "--json")
+    found = json.loads(out)["policies"][0]
+    assert status == 1 and found["policy"] == "own.c:unclipped"
+    assert "out-of-bounds" in {one["invariant"] for one in found["violations"]}
+    status, _, err = run("check", "--policy", f"{source}:none", "--pages", "1")
+    assert status == 2 and "policy.rule: must return from 1 to 1" in err
+    status, _, err = run("reclaim", "--policy", f"{source}:gone")
+    assert status == 2 and "has no function uint32_t gone(call)" in err and err.count("\n") == 1
