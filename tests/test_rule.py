@@ -3,7 +3,9 @@
 import ctypes
 import json
 import pickle
+import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -343,7 +345,27 @@ def test_what_a_rule_sees_has_the_layout_of_the_header(tmp_path):
     assert said == [*(getattr(rules.Call, name).offset for name in names), ctypes.sizeof(rules.Call)]
 
 
-# What is kept, and the command line
+# What is kept, the command line, and the how-to
+
+
+def test_the_how_to_as_typed(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "howto-policy.md").read_text(encoding="utf-8")
+    path = tmp_path / "mine.c"
+    path.write_text(textwrap.dedent(text[text.index("    #include <rmf_rule.h>") : text.index("`FILE.c:NAME` is the")]))
+    wrong = rf.check([f"{path}:file_batch"], pages=2, budget=600)
+    assert "out-of-bounds" in {one.invariant for one in wrong.policies[0].violations}
+    (clipped,) = re.findall(r"return call->folio_pte_batch\(call, call->room, 0\);", text)
+    path.write_text(re.sub(r"return call->folio_pte_batch\(.*\);", clipped, path.read_text()))
+    assert rf.check([f"{path}:file_batch"], pages=2, budget=600).clean
+
+    def file_batch(folio, vma, walk, pte):
+        if folio.anon or folio.nr_pages == 1 or vma.uffd_wp or pte.unused or "HWPOISON" in walk.ttu:
+            return 1
+        return walk.batch(min(folio.nr_pages, walk.room()))
+
+    population = rf.Population.synthetic("2MiB", orders="0,2,4", holes=0.1, young=0.3)
+    in_python = rf.reclaim(population, "1MiB", policy=file_batch, engine="reference")
+    assert_same(rf.reclaim(population, "1MiB", policy=f"{path}:file_batch"), in_python)
 
 
 def test_a_saved_run_is_run_again(tmp_path, source):

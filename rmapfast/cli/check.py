@@ -13,7 +13,9 @@ from rmapfast.verify import capture_cases, check_cases, check_drawings, check_ta
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "check", run, "Try every small state: does a policy end where unmapping page by page ends?")
-    verb.add_argument("--policy", metavar="NAME,...", help="the policies to check (every preset)")
+    verb.add_argument(
+        "--policy", metavar="NAME,...", help="the policies to check, a preset or FILE.c:NAME (every preset)"
+    )
     verb.add_argument(
         "--against", metavar="NAME", default="per-page", help="the policy whose outcome is right (per-page)"
     )

@@ -88,7 +88,9 @@ def add(verbs: Verbs) -> None:
     how = verb.add_argument_group("how it is reclaimed")
     how.add_argument("--target", metavar="SIZE", help="memory to reclaim, such as 8GiB or 50%% (80%%: 8GiB of 10GiB)")
     how.add_argument(
-        "--policy", metavar="NAME,...", help=f"policies; the first is the baseline ({','.join(SEED_POLICIES)})"
+        "--policy",
+        metavar="NAME,...",
+        help=f"policies, presets or rules in C as FILE.c:NAME; the first is the baseline ({','.join(SEED_POLICIES)})",
     )
     how.add_argument(
         "--arch",
