@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def)
 # Tools find each other there: cython-lint calls pycodestyle, pyright is asked which Python it checks for.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# CI is a function of the commit: property-based tests draw the same examples each time (tests/conftest.py).
+test test-shared dist: export HYPOTHESIS_PROFILE := ci
 BUILD_TOOLS := "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
 
 run: $(VENV)/built
