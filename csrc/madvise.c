@@ -42,15 +42,19 @@ static bool in_pfn_order(const struct rmf_run *run, uint64_t nr)
 static bool sort_by_pfn(struct rmf_madvise *madvise, uint64_t nr)
 {
 	enum { BITS = 16, VALUES = 1 << BITS };
-	const uint64_t *pfn = madvise->run->pop.folio_pfn;
+	const uint64_t *given = madvise->run->pop.folio_pfn;
+	/* sorted by a copy: numbers that change meanwhile would be counted otherwise than placed */
+	uint64_t *pfn = malloc((nr + 1) * sizeof(*pfn));
 	uint32_t *from = malloc((nr + 1) * sizeof(*from)), *to = malloc((nr + 1) * sizeof(*to));
 	uint64_t *place = malloc(VALUES * sizeof(*place)), highest = 0;
 
-	for (uint64_t i = 0; from && i < nr; i++) {
+	for (uint64_t i = 0; from && pfn && i < nr; i++) {
 		from[i] = (uint32_t)i;
+		pfn[i] = given[i];
 		highest |= pfn[i];
 	}
-	for (int shift = 0; from && to && place && shift < 64 && highest >> shift; shift += BITS) {
+	for (int shift = 0; from && to && pfn && place && shift < 64 && highest >> shift;
+	     shift += BITS) {
 		uint64_t sum = 0;
 		uint32_t *swapped = from;
 
@@ -70,8 +74,9 @@ static bool sort_by_pfn(struct rmf_madvise *madvise, uint64_t nr)
 	}
 	madvise->by_pfn = from;
 	free(to);
+	free(pfn);
 	free(place);
-	return from && to && place;
+	return from && to && pfn && place;
 }
 
 static uint64_t folio_at(const struct rmf_madvise *madvise, uint64_t i)
@@ -273,7 +278,7 @@ static bool is_shared(const struct rmf_run *run, uint32_t folio)
 	if (entire > 0 || mapcount > (int32_t)nr)
 		return true;
 	if (flags & RMF_FOLIO_PAGE_MAPCOUNTS)
-		return pop->page_mapcount[pop->folio_page_base[folio]] > 1;
+		return pop->page_mapcount[rmf_folio_page_base(pop, folio)] > 1;
 	return mapcount / (int32_t)nr > 1;
 }
 
@@ -471,10 +476,11 @@ static void walk_table(struct rmf_madvise *madvise, uint32_t vma, uint64_t vpn, 
 	uint8_t *state = &run->pop.table_state[run->pop.vma_table_base[vma] + table -
 					       run->pop.vma_start[vma] / size];
 
-	if (*state == RMF_TABLE_ABSENT)
-		return;
-	if (*state == RMF_TABLE_PTE ||
-	    walk_pmd(madvise, vma, table * size, vpn == table * size && end == vpn + size, state))
+	const uint8_t was = *state;
+
+	if (was == RMF_TABLE_PTE ||
+	    (rmf_is_pmd_leaf(&run->pop, vma, table * size, was) &&
+	     walk_pmd(madvise, vma, table * size, vpn == table * size && end == vpn + size, state)))
 		walk_ptes(madvise, vma, vpn, end);
 	if (!madvise->nr_group)
 		return;

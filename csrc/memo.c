@@ -55,11 +55,12 @@ static bool regular_of(const struct rmf_population *pop, uint32_t folio,
 	const uint64_t row = pop->rmap_start[folio];
 	const rmf_pte *pte;
 	uint64_t vpn;
+	uint32_t vma;
 
-	if (pop->rmap_start[folio + 1] != row + 1)
+	if (pop->rmap_start[folio + 1] != row + 1 || !rmf_rmap_vma(pop, row, &vma))
 		return false;
 	*regular = (struct rmf_regular){
-		.vma = pop->rmap_vma[row],
+		.vma = vma,
 		.flags = pop->folio_flags[folio],
 		.refcount = pop->folio_refcount[folio],
 		.order = pop->folio_order[folio],

@@ -2,46 +2,46 @@
 
 #include <stdlib.h>
 
-#define ARRAY(name, type, written, nr, times, more) \
-	{ #name,                                    \
-	  type,                                     \
-	  written,                                  \
-	  offsetof(struct rmf_population, name),    \
-	  offsetof(struct rmf_population, nr),      \
-	  times,                                    \
+#define ARRAY(name, type, use, nr, times, more)  \
+	{ #name,                                 \
+	  type,                                  \
+	  use,                                   \
+	  offsetof(struct rmf_population, name), \
+	  offsetof(struct rmf_population, nr),   \
+	  times,                                 \
 	  more }
 
 const struct rmf_array *rmf_population_array(unsigned int i)
 {
 	static const struct rmf_array arrays[] = {
-		ARRAY(ptes, 'Q', true, nr_ptes, 1, 0),
-		ARRAY(vma_start, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_end, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_pgoff, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_flags, 'I', false, nr_vmas, 1, 0),
-		ARRAY(vma_mm, 'I', false, nr_vmas, 1, 0),
-		ARRAY(vma_pte_base, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_window_start, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_window_end, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_table_base, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(table_state, 'B', true, nr_tables, 1, 0),
-		ARRAY(folio_pfn, 'Q', false, nr_folios, 1, 0),
-		ARRAY(folio_index, 'Q', false, nr_folios, 1, 0),
-		ARRAY(folio_order, 'B', false, nr_folios, 1, 0),
-		ARRAY(folio_flags, 'I', true, nr_folios, 1, 0),
-		ARRAY(folio_refcount, 'i', true, nr_folios, 1, 0),
-		ARRAY(folio_mapcount, 'i', true, nr_folios, 1, 0),
-		ARRAY(folio_entire_mapcount, 'i', true, nr_folios, 1, 0),
-		ARRAY(folio_nr_pages_mapped, 'i', true, nr_folios, 1, 0),
-		ARRAY(folio_swap, 'Q', true, nr_folios, 1, 0),
-		ARRAY(folio_page_base, 'Q', false, nr_folios, 1, 0),
-		ARRAY(page_mapcount, 'i', true, nr_pages, 1, 0),
-		ARRAY(page_flags, 'B', true, nr_pages, 1, 0),
-		ARRAY(rmap_start, 'Q', false, nr_folios, 1, 1),
-		ARRAY(rmap_vma, 'I', false, nr_rmap, 1, 0),
-		ARRAY(mm_cpumask, 'Q', false, nr_mms, 1, 0),
-		ARRAY(mm_flags, 'I', false, nr_mms, 1, 0),
-		ARRAY(mm_rss, 'q', true, nr_mms, RMF_NR_MM_COUNTERS, 0),
+		ARRAY(ptes, 'Q', RMF_ARRAY_WRITTEN, nr_ptes, 1, 0),
+		ARRAY(vma_start, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_end, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_pgoff, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_flags, 'I', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_mm, 'I', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_pte_base, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_window_start, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_window_end, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_table_base, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(table_state, 'B', RMF_ARRAY_WRITTEN, nr_tables, 1, 0),
+		ARRAY(folio_pfn, 'Q', RMF_ARRAY_READ, nr_folios, 1, 0),
+		ARRAY(folio_index, 'Q', RMF_ARRAY_READ, nr_folios, 1, 0),
+		ARRAY(folio_order, 'B', RMF_ARRAY_TRUSTED, nr_folios, 1, 0),
+		ARRAY(folio_flags, 'I', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_refcount, 'i', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_mapcount, 'i', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_entire_mapcount, 'i', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_nr_pages_mapped, 'i', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_swap, 'Q', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_page_base, 'Q', RMF_ARRAY_READ, nr_folios, 1, 0),
+		ARRAY(page_mapcount, 'i', RMF_ARRAY_WRITTEN, nr_pages, 1, 0),
+		ARRAY(page_flags, 'B', RMF_ARRAY_WRITTEN, nr_pages, 1, 0),
+		ARRAY(rmap_start, 'Q', RMF_ARRAY_READ, nr_folios, 1, 1),
+		ARRAY(rmap_vma, 'I', RMF_ARRAY_READ, nr_rmap, 1, 0),
+		ARRAY(mm_cpumask, 'Q', RMF_ARRAY_TRUSTED, nr_mms, 1, 0),
+		ARRAY(mm_flags, 'I', RMF_ARRAY_TRUSTED, nr_mms, 1, 0),
+		ARRAY(mm_rss, 'q', RMF_ARRAY_WRITTEN, nr_mms, RMF_NR_MM_COUNTERS, 0),
 	};
 
 	return i < sizeof(arrays) / sizeof(arrays[0]) ? &arrays[i] : NULL;

@@ -77,10 +77,14 @@ cdef extern from "population.h" nogil:
         uint64_t nr_rmap
         uint64_t rmap_capacity
 
+    enum rmf_array_use:
+        RMF_ARRAY_READ
+        RMF_ARRAY_WRITTEN
+        RMF_ARRAY_TRUSTED
     struct rmf_array:
         const char *name
         char type
-        bint written
+        rmf_array_use use
         size_t at
         size_t nr
         uint32_t times
