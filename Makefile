@@ -74,6 +74,10 @@ dist: $(VENV)/dist-tools
 	cd build/dist/outside && RMAPFAST_DIST=.. RMAPFAST_UNDER_TEST=../venv RMAPFAST_SHARED= \
 		../venv/bin/python -m pytest $(OUTSIDE:%=tests/%.py)
 
+# The lanes that hunt (docs/reliability.md). Each runs the same cases each time, or others for FUZZ_S seconds.
+fuzz-twins: $(VENV)/test-tools
+	$(BIN)/python tests/fuzz_twins.py
+
 # What takes longer than CI's lane may.
 ci-full: sanitize
 
@@ -115,4 +119,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz-twins ci-full sanitize clean

@@ -88,6 +88,14 @@ static void settle_flags(struct rmf_pages *pages)
 
 void rmf_pages_close(struct rmf_pages *pages)
 {
+	const struct rmf_population *pop = &pages->run->pop;
+	const int64_t sum = (int64_t)pop->folio_mapcount[pages->folio] -
+			    pop->folio_entire_mapcount[pages->folio];
+
+	/* a PMD leaf of a part of the folio was split: the mapcount of all its pages rose by one,
+	 * that of the folio only by the entries of the leaf */
+	if (pages->mapcount * (int64_t)pages->nr != sum)
+		expand_mapcounts(pages);
 	if (pages->mapcounts_expanded)
 		settle_mapcounts(pages);
 	if (pages->flags_expanded)
