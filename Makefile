@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What the compiled module is made from.
-COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def)
+COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxd rmapfast/*.pxi csrc/*.c csrc/*.h csrc/*.def)
 # Tools find each other there: cython-lint calls pycodestyle, pyright is asked which Python it checks for.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # CI is a function of the commit: property-based tests draw the same examples each time (tests/conftest.py).
@@ -51,7 +51,7 @@ studies: $(VENV)/test-tools
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint $(wildcard rmapfast/*.pyx rmapfast/*.pxd)
+	$(BIN)/cython-lint $(wildcard rmapfast/*.pyx rmapfast/*.pxd rmapfast/*.pxi)
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest rmapfast._core --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt
