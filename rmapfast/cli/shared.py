@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeAlias
 
 import rmapfast as rf
-from rmapfast.support import closest
+from rmapfast.support import closest, one_line
 from rmapfast.unseen import UNSEEN, assume_pages, parse_pages
 
 # What add_subparsers() returns: argparse has no public name for it.
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
 class Progress:

@@ -13,9 +13,20 @@ from rmapfast.support.arguments import (
     format_size,
     parse_size,
 )
-from rmapfast.support.files import check_writable, write_atomically, write_together
+from rmapfast.support.files import check_writable, lock_file, replace_file, write_atomically, write_together
 from rmapfast.support.json_object import JsonObject, json_text, read_json
-from rmapfast.support.text import change, decimals, hanging, listed, number, paragraph, price_scale, ratio
+from rmapfast.support.text import (
+    change,
+    decimals,
+    hanging,
+    listed,
+    number,
+    one_line,
+    paragraph,
+    price_scale,
+    printable,
+    ratio,
+)
 from rmapfast.support.undo import undone
 
 __all__ = [
@@ -33,12 +44,16 @@ __all__ = [
     "hanging",
     "json_text",
     "listed",
+    "lock_file",
     "number",
+    "one_line",
     "paragraph",
     "parse_size",
     "price_scale",
+    "printable",
     "ratio",
     "read_json",
+    "replace_file",
     "undone",
     "write_atomically",
     "write_together",

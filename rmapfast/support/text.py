@@ -14,6 +14,26 @@ _SCALES = {
 }
 
 
+def printable(text: str) -> str:
+    r"""Return a text of a file or of another process with its control characters, line breaks too, as escapes.
+
+    A terminal acts on such characters, and an SVG with them is no XML.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2Jb\n"))
+    a\x1b[2Jb\n
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "replace").decode() for char in text)
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that a terminal may show; white space becomes a space."""
+    return printable(" ".join(text.split()))
+
+
 def number(value: float) -> str:
     """Return a number with four significant digits, or ``-`` for NaN."""
     if math.isnan(value):

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from rmapfast.events import EVENT_NAMES
-from rmapfast.support import JsonObject, closest, read_json, write_atomically
+from rmapfast.support import JsonObject, read_json, write_atomically
 from rmapfast.sweeps.data import SweepData
-from rmapfast.sweeps.dataset import REFERENCED, SIZES, Simulated, columns, document, plain, to_xarray
+from rmapfast.sweeps.dataset import REFERENCED, Simulated, columns, document, plain, to_xarray
 from rmapfast.sweeps.packages import imported
-from rmapfast.sweeps.points import Record
+from rmapfast.sweeps.points import Record, checked_record
 from rmapfast.sweeps.space import Space
 
 # By ending: the modules that it needs, and the extra that brings them.
@@ -142,19 +142,7 @@ def from_document(found: JsonObject) -> SweepData:
     for key in ("space", "inputs"):
         arguments.object(key)
     for key in records.value:
-        record = records.object(key)
-        if "error" in record:
-            record.text("error")
-            continue
-        record.text("arch")
-        for size in SIZES:
-            record.count(size)
-        record.seconds("wall_s")
-        for kind in ("events", "referenced_events"):
-            for event in record.counts(kind):
-                if event not in EVENT_NAMES:
-                    raise ValueError(f"{record.where}{kind}: no event {event!r}{closest(event, EVENT_NAMES)}")
-        record.counts("batch_lengths")
+        checked_record(records.object(key))
     try:
         return _sweep(provenance.value, records.value)
     except (TypeError, ValueError) as error:
