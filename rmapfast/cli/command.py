@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 
 import rmapfast as rf
-from rmapfast.cli.shared import Parser
+from rmapfast.cli.files import check_files
+from rmapfast.cli.shared import Parser, Printable
 from rmapfast.support import one_line
 
 # Each is a module of this room, in the order of the help.
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _one_line_warnings():
             words = sys.argv[1:] if argv is None else list(argv)
             arguments = _parsed(words)
-            return int(arguments.run(arguments))
+            check_files(arguments)
+            with contextlib.redirect_stdout(Printable(sys.stdout)):
+                return int(arguments.run(arguments))
     except BrokenPipeError:
         # the reader of a pipe may close it at any time
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

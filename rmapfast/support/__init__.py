@@ -13,7 +13,16 @@ from rmapfast.support.arguments import (
     format_size,
     parse_size,
 )
-from rmapfast.support.files import check_writable, lock_file, replace_file, write_atomically, write_together
+from rmapfast.support.files import (
+    check_apart,
+    check_writable,
+    lock_file,
+    open_regular,
+    read_regular,
+    replace_file,
+    write_atomically,
+    write_together,
+)
 from rmapfast.support.json_object import JsonObject, json_text, read_json
 from rmapfast.support.text import (
     change,
@@ -26,12 +35,14 @@ from rmapfast.support.text import (
     price_scale,
     printable,
     ratio,
+    with_printable_texts,
 )
 from rmapfast.support.undo import undone
 
 __all__ = [
     "JsonObject",
     "change",
+    "check_apart",
     "check_writable",
     "checked_boolean",
     "checked_choice",
@@ -47,14 +58,17 @@ __all__ = [
     "lock_file",
     "number",
     "one_line",
+    "open_regular",
     "paragraph",
     "parse_size",
     "price_scale",
     "printable",
     "ratio",
     "read_json",
+    "read_regular",
     "replace_file",
     "undone",
+    "with_printable_texts",
     "write_atomically",
     "write_together",
 ]

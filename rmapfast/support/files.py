@@ -4,11 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a regular file for reading.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is something else: a pipe or a device may block, and never end.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "Is a directory", os.fspath(path))
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return os.fdopen(number, "rb")
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a regular file; errors are those of :func:`open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def check_apart(outputs: Mapping[str, str | os.PathLike[str]], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Check that no output would replace an input, nor another output.
+
+    Parameters
+    ----------
+    outputs : mapping
+        Paths by what they are called in the error, such as ``--plot``.
+    inputs : iterable of paths
+        Those that do not exist are passed over.
+
+    Raises
+    ------
+    ValueError
+        If two are the same file; the message names both.
+    """
+    seen: dict[object, str] = {}
+    for path in inputs:
+        with contextlib.suppress(OSError, ValueError):
+            found = os.stat(path)
+            seen[found.st_dev, found.st_ino] = f"the input {os.fspath(path)}"
+    for name, path in outputs.items():
+        where = os.path.realpath(path)
+        keys: list[object] = [where]
+        with contextlib.suppress(OSError):
+            keys.append(((found := os.stat(where)).st_dev, found.st_ino))
+        if other := next((seen[key] for key in keys if key in seen), None):
+            raise ValueError(f"{name}: {os.fspath(path)}: expected a file of its own, got {other}")
+        seen |= dict.fromkeys(keys, name)
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> Path:

@@ -25,6 +25,7 @@ from rmapfast.flags import FolioFlag
 from rmapfast.loop import reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.support import read_regular
 from rmapfast.swap import Swap
 
 # Unrelated rmap removals of single pages that a row may hold.
@@ -83,7 +84,7 @@ def replay_counts(path: str | os.PathLike[str]) -> list[Count]:
     """
     path = Path(path)
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))["counts"]
+        rows = tomllib.loads(read_regular(path).decode())["counts"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
     except KeyError:
