@@ -75,6 +75,13 @@ dist: $(VENV)/dist-tools
 		../venv/bin/python -m pytest $(OUTSIDE:%=tests/%.py)
 
 # The lanes that hunt (docs/reliability.md). Each runs the same cases each time, or others for FUZZ_S seconds.
+# The C lane runs as CI builds it, and under the sanitizers.
+FUZZ_FIRST := $(if $(FUZZ_S),$(shell od -An -N5 -tu8 /dev/urandom | tr -d ' '),1)
+SANITIZED := BUILD=build-sanitize CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+fuzz:
+	$(MAKE) --no-print-directory -C csrc fuzz CASES=$(if $(FUZZ_S),$(FUZZ_S)s,400000) FIRST=$(FUZZ_FIRST)
+	$(MAKE) --no-print-directory -C csrc $(SANITIZED) fuzz CASES=$(if $(FUZZ_S),$(FUZZ_S)s,60000) FIRST=$(FUZZ_FIRST)
+
 fuzz-twins: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_twins.py
 
@@ -84,7 +91,7 @@ ci-full: sanitize
 # The C tests and the twin tests under the address and undefined-behaviour sanitizers, which need libstdc++ at the start if a
 # module that is written in C++ (of matplotlib) is to raise an exception later.
 sanitize: $(VENV)/test-tools
-	$(MAKE) -C csrc BUILD=build-sanitize CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" test
+	$(MAKE) -C csrc $(SANITIZED) test
 	RMAPFAST_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib build/sanitize --build-temp build/sanitize-temp
 	find build/sanitize -name '*.py' -delete
 	find rmapfast -name '*.py' -o -name '*.toml' | xargs cp --parents -t build/sanitize
@@ -119,4 +126,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz-twins ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz fuzz-twins ci-full sanitize clean

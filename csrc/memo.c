@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deferred.h"
+
 enum { MAX_RESULTS = 64, MAX_LENGTHS = 4 };
 
 struct result {
@@ -149,10 +151,13 @@ static bool lengths_since(const struct rmf_run *run, const struct rmf_memo *memo
 	return true;
 }
 
-/* Whether the visit left the deferred-split queue alone. A folio that is freed has left it again.
- */
-static bool left_queue_alone(const struct rmf_regular *regular)
+/* Whether the visit left the deferred-split queue alone. A folio that is freed has left it again,
+ * but one that was on it from the start, as the shrinker looks for underused THPs, leaves it. */
+static bool left_queue_alone(const struct rmf_run *run, const struct rmf_regular *regular)
 {
+	if (rmf_looks_for_underused(run) && (regular->flags & RMF_FOLIO_ANON) &&
+	    (uint32_t)1 << regular->order == run->pop.ptrs_per_pte)
+		return false;
 	return !(regular->flags & RMF_FOLIO_PARTIALLY_MAPPED) &&
 	       (!(regular->flags_after & RMF_FOLIO_PARTIALLY_MAPPED) ||
 		(regular->flags_after & RMF_FOLIO_FREED));
@@ -200,7 +205,7 @@ static uint32_t add_result(struct rmf_run *run, enum rmf_visit_kind kind, uint32
 		nr == 1 && (!run->swap_map || run->swap_used == used_before) &&
 		/* slots may be given back, so that the next folio finds some */
 		run->swap_refusals == refusals_before && visits->outcome != RMF_OUTCOME_DROPPED &&
-		left_queue_alone(after) &&
+		left_queue_alone(run, after) &&
 		entries_after(pop, folio, run->swap_next - swap_before, after) &&
 		lengths_since(run, memo, result) &&
 		!(after->flags_after & (RMF_FOLIO_PAGE_MAPCOUNTS | RMF_FOLIO_PAGE_FLAGS)) &&
