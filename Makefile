@@ -82,6 +82,13 @@ fuzz:
 	$(MAKE) --no-print-directory -C csrc fuzz CASES=$(if $(FUZZ_S),$(FUZZ_S)s,400000) FIRST=$(FUZZ_FIRST)
 	$(MAKE) --no-print-directory -C csrc $(SANITIZED) fuzz CASES=$(if $(FUZZ_S),$(FUZZ_S)s,60000) FIRST=$(FUZZ_FIRST)
 
+fuzz-files: $(VENV)/test-tools
+	$(BIN)/python tests/fuzz_files.py
+
+# Faults planted in csrc one by one, and a table of which check notices which. MUTANTS="3 17" tries two of them.
+mutants: $(VENV)/test-tools
+	$(BIN)/python tests/mutants.py $(MUTANTS)
+
 fuzz-twins: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_twins.py
 
@@ -126,4 +133,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz fuzz-twins ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz fuzz-twins fuzz-files mutants ci-full sanitize clean

@@ -14,10 +14,11 @@ MOST_FINDINGS = 10
 def run_lane(name: str, case: Callable[[int, Counter], None], *, short_run: int) -> int:
     """Run cases by their seeds and return the exit status: 1 with a finding.
 
-    The seeds are those of the command line; or others for FUZZ_S seconds; or 1 to `short_run`, the same each time.
+    The seeds are those of the command line; or others for FUZZ_S seconds; or 1 to FUZZ_N, by default
+    `short_run`, the same each time.
     """
     seconds, given = os.environ.get("FUZZ_S"), [int(seed) for seed in sys.argv[1:]]
-    begun = time.monotonic()
+    begun, short_run = time.monotonic(), int(os.environ.get("FUZZ_N", short_run))
     first = int.from_bytes(os.urandom(6), "big") << 8 if seconds else 0
     done: Counter[str] = Counter()
     findings, number = 0, 0
@@ -33,7 +34,9 @@ def run_lane(name: str, case: Callable[[int, Counter], None], *, short_run: int)
         number += 1
         try:
             case(seed, done)
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
             findings += 1
             at = traceback.extract_tb(error.__traceback__)[-1]
             what = " ".join(str(error).split())[:500]

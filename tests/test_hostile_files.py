@@ -1,5 +1,6 @@
 """Files and words that a hostile or careless user gives: one line that says what is wrong, and no file is harmed."""
 
+import contextlib
 import io
 import json
 import os
@@ -148,6 +149,33 @@ def test_a_space_that_is_none_is_refused(run, tmp_path, text):
     path = tmp_path / "space.toml"
     path.write_text(text)
     refused(run, "sweep", path)
+
+
+def test_a_damaged_netcdf_file_is_refused_without_a_word_of_its_package(tmp_path):
+    """What h5netcdf prints when such a file is closed does not come through pytest's capture: a process is needed."""
+    path = tmp_path / "swept.nc"
+    rf.sweep({"population.size": "256KiB", "policy": ["v7.0", "v7.3"]}, path)
+    content = path.read_bytes()
+    for at in range(96, len(content), 1999):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
+        with contextlib.suppress(ValueError):
+            rf.load(path)
+    script = "import sys; from rmapfast import cli; sys.exit(max(cli.main(['compare', one]) for one in sys.argv[1:]))"
+    names = []
+    for number, at in enumerate(range(96, len(content), len(content) // 24)):
+        names.append(tmp_path / f"{number}.nc")
+        names[-1].write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
+    child = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True, timeout=DEADLINE)
+    assert child.returncode == 2 and all(line.startswith("rmapfast: error: ") for line in child.stderr.splitlines())
+
+
+@pytest.mark.parametrize("change", [{"ttu": None}, {"ttu": ["X"]}, {"guard": "x"}, {"guard": []}])
+def test_a_case_whose_call_is_none_is_refused(run, tmp_path, change):
+    path = tmp_path / "case.json"
+    report = rf.check(["v6.16"], pages=2, budget=60, threads=1)
+    case = report.policies[0].violations[0].example | change
+    path.write_text(json.dumps({name: value for name, value in case.items() if value is not None}))
+    assert "not a case" in refused(run, "check", "--replay", path)
 
 
 # Control characters

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -211,11 +212,28 @@ def _check_inflated(content: bytes, size: int) -> None:
         raise ValueError(f"it claims {size} bytes of data, and has {len(content)} in all")
 
 
-def _from_netcdf(content: bytes) -> SweepData:
+def _loaded_netcdf(content: bytes) -> Any:
+    """Return the dataset of a file.
+
+    h5netcdf prints a traceback when a file that it could not open is closed, which happens when its error goes.
+    """
     xarray, _ = _packages(".nc")
-    with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as opened:
-        _check_inflated(content, sum(variable.nbytes for variable in opened.variables.values()))
-        found = opened.load()
+    reason = ""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        try:
+            with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as opened:
+                _check_inflated(content, sum(variable.nbytes for variable in opened.variables.values()))
+                return opened.load()
+        except Exception as error:
+            reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        raise ValueError(reason)
+    finally:
+        sys.unraisablehook = before
+
+
+def _from_netcdf(content: bytes) -> SweepData:
+    found = _loaded_netcdf(content)
     sweep = _sweep(json.loads(str(found["provenance"].values)), {})
     names = [str(name) for name in found["event"].values]
     lengths = [str(nr) for nr in found["nr"].values]

@@ -19,7 +19,7 @@ from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
-from rmapfast.support import read_regular
+from rmapfast.support import checked_choice, flag_mask, read_regular
 from rmapfast.verify.split_states import SplitState
 from rmapfast.verify.states import State
 
@@ -308,6 +308,8 @@ def load_case(path: str | os.PathLike[str]) -> Case:
             SplitState.of_case(case)
         else:
             case_population(case)
+            flag_mask("ttu", case["ttu"], _core.TTU_FLAGS)
+            checked_choice("guard", case["guard"], ("none", "contiguous"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     except VectorError as error:
