@@ -85,6 +85,9 @@ fuzz:
 fuzz-files: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_files.py
 
+fuzz-kill: $(VENV)/test-tools
+	$(BIN)/python tests/fuzz_kill.py
+
 # Faults planted in csrc one by one, and a table of which check notices which. MUTANTS="3 17" tries two of them.
 mutants: $(VENV)/test-tools
 	$(BIN)/python tests/mutants.py $(MUTANTS)
@@ -92,8 +95,8 @@ mutants: $(VENV)/test-tools
 fuzz-twins: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_twins.py
 
-# What takes longer than CI's lane may.
-ci-full: sanitize
+# What takes longer than CI's lane may. FUZZ_S=3600 gives each lane an hour.
+ci-full: sanitize fuzz fuzz-twins fuzz-files fuzz-kill mutants
 
 # The C tests and the twin tests under the address and undefined-behaviour sanitizers, which need libstdc++ at the start if a
 # module that is written in C++ (of matplotlib) is to raise an exception later.
@@ -133,4 +136,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz fuzz-twins fuzz-files mutants ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz fuzz-twins fuzz-files fuzz-kill mutants ci-full sanitize clean
