@@ -88,6 +88,10 @@ fuzz-files: $(VENV)/test-tools
 fuzz-kill: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_kill.py
 
+# Streams with 1, 2, 4 and 8 threads under the thread sanitizer.
+tsan:
+	$(MAKE) --no-print-directory -C csrc BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" streams
+
 # Faults planted in csrc one by one, and a table of which check notices which. MUTANTS="3 17" tries two of them.
 mutants: $(VENV)/test-tools
 	$(BIN)/python tests/mutants.py $(MUTANTS)
@@ -96,7 +100,7 @@ fuzz-twins: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_twins.py
 
 # What takes longer than CI's lane may. FUZZ_S=3600 gives each lane an hour.
-ci-full: sanitize fuzz fuzz-twins fuzz-files fuzz-kill mutants
+ci-full: sanitize tsan fuzz fuzz-twins fuzz-files fuzz-kill mutants
 
 # The C tests and the twin tests under the address and undefined-behaviour sanitizers, which need libstdc++ at the start if a
 # module that is written in C++ (of matplotlib) is to raise an exception later.
@@ -107,10 +111,10 @@ sanitize: $(VENV)/test-tools
 	find rmapfast -name '*.py' -o -name '*.toml' | xargs cp --parents -t build/sanitize
 	ASAN_OPTIONS=detect_leaks=0 RMAPFAST_UNDER_TEST=build/sanitize \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
-		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim"
+		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim or hostile_arrays"
 
 clean:
-	rm -rf $(VENV) build rmapfast/*.so rmapfast/_core.c csrc/build csrc/build-sanitize
+	rm -rf $(VENV) build rmapfast/*.so rmapfast/_core.c csrc/build csrc/build-sanitize csrc/build-tsan
 
 $(VENV)/built: $(COMPILED) pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -136,4 +140,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz fuzz-twins fuzz-files fuzz-kill mutants ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean
