@@ -293,7 +293,8 @@ static bool split_cut(struct rmf_madvise *madvise, uint32_t folio)
 	struct rmf_run *run = madvise->run;
 	const struct rmf_pieces *pieces;
 
-	if (is_shared(run, folio) || filtered(madvise, folio) ||
+	/* a leaf that a split did not find may map a single page */
+	if (!run->pop.folio_order[folio] || is_shared(run, folio) || filtered(madvise, folio) ||
 	    (run->pop.folio_flags[folio] & RMF_FOLIO_LOCKED))
 		return false;
 	/* its pieces follow it where it is now */

@@ -2233,6 +2233,8 @@ class Kernel:
         if folio is None or self.is_shared(folio) or (step.anon_only and not folio.anon):
             return False
         if not whole:
+            if not folio.large:  # a leaf that a split did not find may map a single page
+                return False
             return not folio.locked and self.split(folio, isolated=False) is not None and folio.anon
         if step.action == "MADV_FREE":
             if folio.mapcount == 1:

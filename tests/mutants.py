@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant("mapped statistic off by one", "folio.c", "run->mapped_stat -= nr;\n\t\tpartial", "run->mapped_stat -= nr + (nr > 1);\n\t\tpartial"),
     Mutant("deferred split asked for a whole folio", "folio.c", "partial = nr > 0 && pop->folio_nr_pages_mapped[pages->folio] != 0;", "partial = nr > 0;"),
     Mutant("the memo clears one folio too many", "memo_body.h", "for (uint64_t i = 0; i < m; i++)\n\t\t\tpop->folio_flags[folio + i] = regular->flags_after;", "for (uint64_t i = 0; i + 1 < m; i++)\n\t\t\tpop->folio_flags[folio + i] = regular->flags_after;"),
-    Mutant("the memo does not look at refcounts", "memo.c", "a->flags == b->flags && a->refcount == b->refcount &&", "a->flags == b->flags &&"),
+    Mutant("the memo does not look at refcounts", "memo_body.h", "(uint32_t)(refcount[i] ^ regular->refcount) |", ""),
     Mutant("the memo takes a folio that crosses a table", "memo.h", "if ((*vpn + nr - 1) >> shift != table ||", "if (0 ||"),
     Mutant("young batch of one", "referenced.c", "nr = young_batch(&walk, walk.folio_pfn);", "nr = 1 + 0 * young_batch(&walk, walk.folio_pfn);"),
 )  # fmt: skip
