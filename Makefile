@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 COMPILED := setup.py $(wildcard rmapfast/*.pyx rmapfast/*.pxi rmapfast/*.pxd csrc/*.c csrc/*.h csrc/*.def rmapfast/include/*.h)
 # Tools find each other there: cython-lint calls pycodestyle, pyright is asked which Python it checks for.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# CI is a function of the commit: property-based tests draw the same examples each time (tests/conftest.py).
+test test-shared dist: export HYPOTHESIS_PROFILE := ci
 BUILD_TOOLS := "setuptools>=77" "Cython>=3.1" "numpy>=2.0"
 
 run: $(VENV)/built
@@ -80,22 +82,47 @@ dist: $(VENV)/dist-tools
 	cd build/dist/outside && RMAPFAST_DIST=.. RMAPFAST_UNDER_TEST=../venv RMAPFAST_SHARED= \
 		../venv/bin/python -m pytest $(OUTSIDE:%=tests/%.py)
 
-# What takes longer than CI's lane may.
-ci-full: sanitize
+# The lanes that hunt (docs/reliability.md). Each runs the same cases each time, or others for FUZZ_S seconds.
+# The C lane runs as CI builds it, and under the sanitizers.
+FUZZ_FIRST := $(if $(FUZZ_S),$(shell od -An -N5 -tu8 /dev/urandom | tr -d ' '),1)
+SANITIZED := BUILD=build-sanitize CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+fuzz:
+	$(MAKE) --no-print-directory -C csrc fuzz CASES=$(if $(FUZZ_S),$(FUZZ_S)s,400000) FIRST=$(FUZZ_FIRST)
+	$(MAKE) --no-print-directory -C csrc $(SANITIZED) fuzz CASES=$(if $(FUZZ_S),$(FUZZ_S)s,60000) FIRST=$(FUZZ_FIRST)
+
+fuzz-files: $(VENV)/test-tools
+	$(BIN)/python tests/fuzz_files.py
+
+fuzz-kill: $(VENV)/test-tools
+	$(BIN)/python tests/fuzz_kill.py
+
+# Streams with 1, 2, 4 and 8 threads under the thread sanitizer.
+tsan:
+	$(MAKE) --no-print-directory -C csrc BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" streams
+
+# Faults planted in csrc one by one, and a table of which check notices which. MUTANTS="3 17" tries two of them.
+mutants: $(VENV)/test-tools
+	$(BIN)/python tests/mutants.py $(MUTANTS)
+
+fuzz-twins: $(VENV)/test-tools
+	$(BIN)/python tests/fuzz_twins.py
+
+# What takes longer than CI's lane may. FUZZ_S=3600 gives each lane an hour.
+ci-full: sanitize tsan fuzz fuzz-twins fuzz-files fuzz-kill mutants
 
 # The C tests and the twin tests under the address and undefined-behaviour sanitizers, which need libstdc++ at the start if a
 # module that is written in C++ (of matplotlib) is to raise an exception later.
 sanitize: $(VENV)/test-tools
-	$(MAKE) -C csrc BUILD=build-sanitize CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" test
+	$(MAKE) -C csrc $(SANITIZED) test
 	RMAPFAST_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib build/sanitize --build-temp build/sanitize-temp
 	find build/sanitize -name '*.py' -delete
 	find rmapfast -name '*.py' -o -name '*.toml' -o -name '*.h' | xargs cp --parents -t build/sanitize
 	ASAN_OPTIONS=detect_leaks=0 RMAPFAST_UNDER_TEST=build/sanitize \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
-		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim"
+		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim or hostile_arrays"
 
 clean:
-	rm -rf $(VENV) build rmapfast/*.so rmapfast/_core.c csrc/build csrc/build-sanitize
+	rm -rf $(VENV) build rmapfast/*.so rmapfast/_core.c csrc/build csrc/build-sanitize csrc/build-tsan
 
 $(VENV)/built: $(COMPILED) pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -121,4 +148,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts lint dist ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean

@@ -56,15 +56,9 @@ class BuildExt(build_ext):
 extension = Extension(
     "rmapfast._core",
     sources=["rmapfast/_core.pyx", *sorted(set(glob("csrc/*.c")) - set(ISA_FLAGS))],
-    depends=[
-        "rmapfast/_csrc.pxd",
-        "rmapfast/_check.pxi",
-        "rmapfast/_memory.pxi",
-        "rmapfast/_rule.pxi",
-        "rmapfast/include/rmf_rule.h",
-        "rmapfast/_stream.pxi",
-        *sorted([*glob("csrc/*.h"), *glob("csrc/*.def"), *ISA_FLAGS]),
-    ],
+    depends=sorted(
+        [*glob("rmapfast/*.px[di]"), *glob("rmapfast/include/*.h"), *glob("csrc/*.h"), *glob("csrc/*.def"), *ISA_FLAGS]
+    ),
     include_dirs=["csrc", "rmapfast/include", np.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     extra_compile_args=compile_args,

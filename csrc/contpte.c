@@ -33,7 +33,7 @@ rmf_pte rmf_contpte_gather(const struct rmf_slots *slots, uint64_t vpn, rmf_pte 
 	if (seen == both) {
 		rmf_pte so_far = 0;
 
-		for (loads = 0; so_far != both; loads++)
+		for (loads = 0; so_far != both && loads < end - start; loads++)
 			so_far |= block[loads] & both;
 	}
 	rmf_count(slots->run, RMF_RAW_PTE_LOADS, loads);

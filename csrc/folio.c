@@ -8,7 +8,7 @@ void rmf_pages_open(struct rmf_pages *pages, struct rmf_run *run, uint64_t folio
 {
 	const struct rmf_population *pop = &run->pop;
 	uint32_t flags = pop->folio_flags[folio], nr = rmf_folio_nr_pages(pop, folio);
-	uint64_t base = pop->folio_page_base[folio];
+	uint64_t base = rmf_folio_page_base(pop, folio);
 
 	*pages = (struct rmf_pages){
 		.run = run,
@@ -63,7 +63,7 @@ static void settle_mapcounts(struct rmf_pages *pages)
 		return;
 	}
 	pop->folio_flags[pages->folio] |= RMF_FOLIO_PAGE_MAPCOUNTS;
-	memcpy(pop->page_mapcount + pop->folio_page_base[pages->folio], mapcount,
+	memcpy(pop->page_mapcount + rmf_folio_page_base(pop, pages->folio), mapcount,
 	       pages->nr * sizeof(*mapcount));
 }
 
@@ -83,11 +83,19 @@ static void settle_flags(struct rmf_pages *pages)
 		return;
 	}
 	*folio_flags |= RMF_FOLIO_PAGE_FLAGS;
-	memcpy(pop->page_flags + pop->folio_page_base[pages->folio], flags, pages->nr);
+	memcpy(pop->page_flags + rmf_folio_page_base(pop, pages->folio), flags, pages->nr);
 }
 
 void rmf_pages_close(struct rmf_pages *pages)
 {
+	const struct rmf_population *pop = &pages->run->pop;
+	const int64_t sum = (int64_t)pop->folio_mapcount[pages->folio] -
+			    pop->folio_entire_mapcount[pages->folio];
+
+	/* a PMD leaf of a part of the folio was split: the mapcount of all its pages rose by one,
+	 * that of the folio only by the entries of the leaf */
+	if (pages->mapcount * (int64_t)pages->nr != sum)
+		expand_mapcounts(pages);
 	if (pages->mapcounts_expanded)
 		settle_mapcounts(pages);
 	if (pages->flags_expanded)

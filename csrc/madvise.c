@@ -178,7 +178,7 @@ static bool is_shared(const struct rmf_run *run, uint32_t folio)
 	if (entire > 0 || mapcount > (int32_t)nr)
 		return true;
 	if (flags & RMF_FOLIO_PAGE_MAPCOUNTS)
-		return pop->page_mapcount[pop->folio_page_base[folio]] > 1;
+		return pop->page_mapcount[rmf_folio_page_base(pop, folio)] > 1;
 	return mapcount / (int32_t)nr > 1;
 }
 
@@ -193,7 +193,8 @@ static bool split_cut(struct rmf_madvise *madvise, uint32_t folio)
 	struct rmf_run *run = madvise->run;
 	const struct rmf_pieces *pieces;
 
-	if (is_shared(run, folio) || filtered(madvise, folio) ||
+	/* a leaf that a split did not find may map a single page */
+	if (!run->pop.folio_order[folio] || is_shared(run, folio) || filtered(madvise, folio) ||
 	    (run->pop.folio_flags[folio] & RMF_FOLIO_LOCKED))
 		return false;
 	/* its pieces follow it where it is now */
@@ -376,10 +377,11 @@ static void walk_table(struct rmf_madvise *madvise, uint32_t vma, uint64_t vpn, 
 	uint8_t *state = &run->pop.table_state[run->pop.vma_table_base[vma] + table -
 					       run->pop.vma_start[vma] / size];
 
-	if (*state == RMF_TABLE_ABSENT)
-		return;
-	if (*state == RMF_TABLE_PTE ||
-	    walk_pmd(madvise, vma, table * size, vpn == table * size && end == vpn + size, state))
+	const uint8_t was = *state;
+
+	if (was == RMF_TABLE_PTE ||
+	    (rmf_is_pmd_leaf(&run->pop, vma, table * size, was) &&
+	     walk_pmd(madvise, vma, table * size, vpn == table * size && end == vpn + size, state)))
 		walk_ptes(madvise, vma, vpn, end);
 	if (!madvise->nr_group)
 		return;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deferred.h"
 #include "isa.h"
 
 struct rmf_memo *rmf_memo_new(const struct rmf_isa *isa)
@@ -107,7 +108,7 @@ static bool keep_before(struct rmf_run *run, uint32_t folio, const struct rmf_sh
 	for (uint32_t row = 0; row < shape->nr_rows; row++)
 		memcpy(memo->entries + row * nr, shape->ptes[row], nr * sizeof(rmf_pte));
 	if (pop->folio_flags[folio] & RMF_FOLIO_PAGE_MAPCOUNTS)
-		memcpy(memo->page_mapcount, pop->page_mapcount + pop->folio_page_base[folio],
+		memcpy(memo->page_mapcount, pop->page_mapcount + rmf_folio_page_base(pop, folio),
 		       nr * sizeof(*memo->page_mapcount));
 	return true;
 }
@@ -177,7 +178,8 @@ static bool state_after(const struct rmf_run *run, uint32_t folio, const struct 
 	/* while nothing is stored for the pages they are equal, and nobody reads the array */
 	return !(known->flags_after & RMF_FOLIO_PAGE_MAPCOUNTS) ||
 	       (((uint32_t)shape->words[0] & RMF_FOLIO_PAGE_MAPCOUNTS) &&
-		!memcmp(run->memo->page_mapcount, pop->page_mapcount + pop->folio_page_base[folio],
+		!memcmp(run->memo->page_mapcount,
+			pop->page_mapcount + rmf_folio_page_base(pop, folio),
 			rmf_folio_nr_pages(pop, folio) * sizeof(*run->memo->page_mapcount)));
 }
 
@@ -215,10 +217,14 @@ static bool keep_counts(struct rmf_run *run, struct rmf_known *known)
 	return true;
 }
 
-/* Whether the visit left the deferred-split queue alone. A folio that is freed has left it again.
- */
-static bool left_queue_alone(uint32_t flags_before, uint32_t flags_after)
+/* Whether the visit left the deferred-split queue alone. A folio that is freed has left it again,
+ * but one that was on it from the start, as the shrinker looks for underused THPs, leaves it. */
+static bool left_queue_alone(const struct rmf_run *run, uint32_t order, uint32_t flags_before,
+			     uint32_t flags_after)
 {
+	if (rmf_looks_for_underused(run) && (flags_before & RMF_FOLIO_ANON) &&
+	    (uint32_t)1 << order == run->pop.ptrs_per_pte)
+		return false;
 	return !(flags_before & RMF_FOLIO_PARTIALLY_MAPPED) &&
 	       (!(flags_after & RMF_FOLIO_PARTIALLY_MAPPED) || (flags_after & RMF_FOLIO_FREED));
 }
@@ -240,7 +246,7 @@ static bool depends_on_shape(const struct rmf_run *run, const struct rmf_shape *
 	if (run->arch.cont_ptes > 1 && !known->takes_swap &&
 	    run->ev[RMF_PTES_SET] != ev_before[RMF_PTES_SET])
 		return false;
-	return left_queue_alone((uint32_t)shape->words[0], known->flags_after);
+	return left_queue_alone(run, known->order, (uint32_t)shape->words[0], known->flags_after);
 }
 
 /* Whether the VMAs of a shape belong to different processes, so that each row's part of what the
@@ -402,6 +408,11 @@ void rmf_memo_forget(struct rmf_run *run)
 	memo->nr = 0;
 	memo->nr_words = memo->nr_counts = 0;
 	memset(memo->recent, 0, sizeof(memo->recent));
+	memo->blocks = (struct rmf_blocks){ .size = 1 };
+	/* the next population may have other VMAs */
+	free(memo->vma_class);
+	memo->vma_class = NULL;
+	memo->nr_vmas = memo->nr_classes = 0;
 }
 
 void rmf_memo_settle(struct rmf_run *run)

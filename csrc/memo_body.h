@@ -275,7 +275,7 @@ static inline bool mapcounts_agree(const struct rmf_population *pop, uint32_t fo
 				   const struct rmf_shape *shape)
 {
 	const uint64_t nr = rmf_folio_nr_pages(pop, folio);
-	const int32_t *mapcount = pop->page_mapcount + pop->folio_page_base[folio];
+	const int32_t *mapcount = pop->page_mapcount + rmf_folio_page_base(pop, folio);
 	uint32_t differ = 0;
 
 	for (uint64_t i = 0; i < nr; i++) {
@@ -297,8 +297,11 @@ static inline void shape_of(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 {
 	const struct rmf_population *pop = &run->pop;
 	const uint32_t flags = pop->folio_flags[folio], order = pop->folio_order[folio];
-	const uint64_t rows = pop->rmap_start[folio + 1] - pop->rmap_start[folio];
-	const uint32_t *vma = pop->rmap_vma + pop->rmap_start[folio];
+	/* read once: an index that is changed meanwhile must not be used otherwise than it was
+	 * checked */
+	const uint64_t first = *(const volatile uint64_t *)&pop->rmap_start[folio],
+		       rows = pop->rmap_start[folio + 1] - first;
+	uint32_t vma;
 
 	shape->nr_words = 0;
 	if (rows > RMF_SHAPE_ROWS || (flags & RMF_FOLIO_PAGE_FLAGS) ||
@@ -314,7 +317,7 @@ static inline void shape_of(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 	shape->nr_words = RMF_SHAPE_HEAD;
 	shape->nr_rows = 0;
 	for (uint64_t i = 0; i < rows; i++) {
-		if (!row_of(run, folio, vma[i], shape)) {
+		if (!rmf_rmap_vma(pop, first + i, &vma) || !row_of(run, folio, vma, shape)) {
 			shape->nr_words = 0;
 			return;
 		}

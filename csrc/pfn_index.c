@@ -23,15 +23,19 @@ static bool in_pfn_order(const struct rmf_run *run, uint64_t nr)
 static bool sort_by_pfn(struct rmf_pfn_index *index, uint64_t nr)
 {
 	enum { BITS = 16, VALUES = 1 << BITS };
-	const uint64_t *pfn = index->run->pop.folio_pfn;
+	const uint64_t *given = index->run->pop.folio_pfn;
+	/* sorted by a copy: numbers that change meanwhile would be counted otherwise than placed */
+	uint64_t *pfn = malloc((nr + 1) * sizeof(*pfn));
 	uint32_t *from = malloc((nr + 1) * sizeof(*from)), *to = malloc((nr + 1) * sizeof(*to));
 	uint64_t *place = malloc(VALUES * sizeof(*place)), highest = 0;
 
-	for (uint64_t i = 0; from && i < nr; i++) {
+	for (uint64_t i = 0; from && pfn && i < nr; i++) {
 		from[i] = (uint32_t)i;
+		pfn[i] = given[i];
 		highest |= pfn[i];
 	}
-	for (int shift = 0; from && to && place && shift < 64 && highest >> shift; shift += BITS) {
+	for (int shift = 0; from && to && pfn && place && shift < 64 && highest >> shift;
+	     shift += BITS) {
 		uint64_t sum = 0;
 		uint32_t *swapped = from;
 
@@ -51,8 +55,9 @@ static bool sort_by_pfn(struct rmf_pfn_index *index, uint64_t nr)
 	}
 	index->by_pfn = from;
 	free(to);
+	free(pfn);
 	free(place);
-	return from && to && place;
+	return from && to && pfn && place;
 }
 
 static uint64_t folio_at(const struct rmf_pfn_index *index, uint64_t i)

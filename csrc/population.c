@@ -2,46 +2,46 @@
 
 #include <stdlib.h>
 
-#define ARRAY(name, type, written, nr, times, more) \
-	{ #name,                                    \
-	  type,                                     \
-	  written,                                  \
-	  offsetof(struct rmf_population, name),    \
-	  offsetof(struct rmf_population, nr),      \
-	  times,                                    \
+#define ARRAY(name, type, use, nr, times, more)  \
+	{ #name,                                 \
+	  type,                                  \
+	  use,                                   \
+	  offsetof(struct rmf_population, name), \
+	  offsetof(struct rmf_population, nr),   \
+	  times,                                 \
 	  more }
 
 const struct rmf_array *rmf_population_array(unsigned int i)
 {
 	static const struct rmf_array arrays[] = {
-		ARRAY(ptes, 'Q', true, nr_ptes, 1, 0),
-		ARRAY(vma_start, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_end, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_pgoff, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_flags, 'I', false, nr_vmas, 1, 0),
-		ARRAY(vma_mm, 'I', false, nr_vmas, 1, 0),
-		ARRAY(vma_pte_base, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_window_start, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_window_end, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(vma_table_base, 'Q', false, nr_vmas, 1, 0),
-		ARRAY(table_state, 'B', true, nr_tables, 1, 0),
-		ARRAY(folio_pfn, 'Q', false, nr_folios, 1, 0),
-		ARRAY(folio_index, 'Q', false, nr_folios, 1, 0),
-		ARRAY(folio_order, 'B', false, nr_folios, 1, 0),
-		ARRAY(folio_flags, 'I', true, nr_folios, 1, 0),
-		ARRAY(folio_refcount, 'i', true, nr_folios, 1, 0),
-		ARRAY(folio_mapcount, 'i', true, nr_folios, 1, 0),
-		ARRAY(folio_entire_mapcount, 'i', true, nr_folios, 1, 0),
-		ARRAY(folio_nr_pages_mapped, 'i', true, nr_folios, 1, 0),
-		ARRAY(folio_swap, 'Q', true, nr_folios, 1, 0),
-		ARRAY(folio_page_base, 'Q', false, nr_folios, 1, 0),
-		ARRAY(page_mapcount, 'i', true, nr_pages, 1, 0),
-		ARRAY(page_flags, 'B', true, nr_pages, 1, 0),
-		ARRAY(rmap_start, 'Q', false, nr_folios, 1, 1),
-		ARRAY(rmap_vma, 'I', false, nr_rmap, 1, 0),
-		ARRAY(mm_cpumask, 'Q', false, nr_mms, 1, 0),
-		ARRAY(mm_flags, 'I', false, nr_mms, 1, 0),
-		ARRAY(mm_rss, 'q', true, nr_mms, RMF_NR_MM_COUNTERS, 0),
+		ARRAY(ptes, 'Q', RMF_ARRAY_WRITTEN, nr_ptes, 1, 0),
+		ARRAY(vma_start, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_end, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_pgoff, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_flags, 'I', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_mm, 'I', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_pte_base, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_window_start, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_window_end, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(vma_table_base, 'Q', RMF_ARRAY_TRUSTED, nr_vmas, 1, 0),
+		ARRAY(table_state, 'B', RMF_ARRAY_WRITTEN, nr_tables, 1, 0),
+		ARRAY(folio_pfn, 'Q', RMF_ARRAY_READ, nr_folios, 1, 0),
+		ARRAY(folio_index, 'Q', RMF_ARRAY_READ, nr_folios, 1, 0),
+		ARRAY(folio_order, 'B', RMF_ARRAY_TRUSTED, nr_folios, 1, 0),
+		ARRAY(folio_flags, 'I', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_refcount, 'i', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_mapcount, 'i', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_entire_mapcount, 'i', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_nr_pages_mapped, 'i', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_swap, 'Q', RMF_ARRAY_WRITTEN, nr_folios, 1, 0),
+		ARRAY(folio_page_base, 'Q', RMF_ARRAY_READ, nr_folios, 1, 0),
+		ARRAY(page_mapcount, 'i', RMF_ARRAY_WRITTEN, nr_pages, 1, 0),
+		ARRAY(page_flags, 'B', RMF_ARRAY_WRITTEN, nr_pages, 1, 0),
+		ARRAY(rmap_start, 'Q', RMF_ARRAY_READ, nr_folios, 1, 1),
+		ARRAY(rmap_vma, 'I', RMF_ARRAY_READ, nr_rmap, 1, 0),
+		ARRAY(mm_cpumask, 'Q', RMF_ARRAY_TRUSTED, nr_mms, 1, 0),
+		ARRAY(mm_flags, 'I', RMF_ARRAY_TRUSTED, nr_mms, 1, 0),
+		ARRAY(mm_rss, 'q', RMF_ARRAY_WRITTEN, nr_mms, RMF_NR_MM_COUNTERS, 0),
 	};
 
 	return i < sizeof(arrays) / sizeof(arrays[0]) ? &arrays[i] : NULL;
@@ -142,9 +142,8 @@ static bool suspicious(const struct rmf_population *pop, uint64_t first, uint64_
 	return wrong;
 }
 
-int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fault)
+static int check_sizes_and_vmas(const struct rmf_population *pop, struct rmf_fault *fault)
 {
-	enum { BLOCK = 512 };
 	int error = 0;
 
 	if (pop->ptrs_per_pte < 2 || pop->ptrs_per_pte > 8192 ||
@@ -156,6 +155,28 @@ int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fau
 				    "at most 2^32 - 1 folios and VMAs");
 	for (uint64_t i = 0; i < pop->nr_vmas && !error; i++)
 		error = check_vma(pop, i, fault);
+	return error;
+}
+
+int rmf_population_check_trusted(const struct rmf_population *pop, struct rmf_fault *fault)
+{
+	int error = check_sizes_and_vmas(pop, fault);
+	uint8_t highest = 0;
+
+	for (uint64_t i = 0; i < pop->nr_folios; i++)
+		highest = pop->folio_order[i] > highest ? pop->folio_order[i] : highest;
+	if (!error &&
+	    (highest > RMF_MAX_ORDER || (pop->nr_folios && pop->nr_pages >> highest == 0)))
+		for (uint64_t i = 0; i < pop->nr_folios && !error; i++)
+			error = check_folio(pop, i, fault);
+	return error;
+}
+
+int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fault)
+{
+	enum { BLOCK = 512 };
+	int error = check_sizes_and_vmas(pop, fault);
+
 	for (uint64_t first = 0; first < pop->nr_folios && !error; first += BLOCK) {
 		uint64_t nr = pop->nr_folios - first < BLOCK ? pop->nr_folios - first : BLOCK;
 

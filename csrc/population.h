@@ -123,11 +123,17 @@ struct rmf_population {
 	uint64_t nr_mms;
 };
 
+/* What a run does with an array. Whoever else can write to the arrays while the run lives may do so
+ * at any moment. So a run checks what it reads wherever that says where it reads or writes next. It
+ * trusts some arrays without a look, because a look would cost too much or the array is small.
+ * These must be out of the reach of everybody else: the caller copies them. */
+enum rmf_array_use { RMF_ARRAY_READ, RMF_ARRAY_WRITTEN, RMF_ARRAY_TRUSTED };
+
 /* An array of a population: the attribute of that name of rmapfast.Population. */
 struct rmf_array {
 	const char *name;
 	char type; /* of its elements, as NumPy's character: Q, I, B are unsigned, q, i signed */
-	bool written; /* by a run */
+	enum rmf_array_use use;
 	size_t at; /* of the pointer in struct rmf_population */
 	size_t nr; /* of the number of its elements there, but for `times` and `more` */
 	uint32_t times;
@@ -137,9 +143,12 @@ struct rmf_array {
 /* Array number i, or NULL. The first array of a kind says how many elements the others have. */
 const struct rmf_array *rmf_population_array(unsigned int i);
 
-/* Check that the arrays fit together. Returns 0, or RMF_EINVAL with *fault filled in. Every index
- * is read once; the other functions rely on the indices. */
+/* Check that the arrays fit together. Returns 0, or RMF_EINVAL with *fault filled in. */
 int rmf_population_check(const struct rmf_population *pop, struct rmf_fault *fault);
+
+/* Check only what a run trusts (enum rmf_array_use): copies of arrays that rmf_population_check()
+ * has seen, which may have changed before they were copied. */
+int rmf_population_check_trusted(const struct rmf_population *pop, struct rmf_fault *fault);
 
 /* Check that the folios on the two LRU lists exist and that each is listed once. Returns 0,
  * RMF_ENOMEM, or RMF_EINVAL with *fault filled in. */
@@ -164,6 +173,33 @@ static inline uint32_t rmf_folio_nr_pages(const struct rmf_population *pop, uint
 static inline int rmf_table_shift(const struct rmf_population *pop)
 {
 	return __builtin_ctz(pop->ptrs_per_pte); /* a power of two */
+}
+
+/* Where the pages of a folio are in the page arrays: at place 0 if the number was changed since the
+ * check. */
+static inline uint64_t rmf_folio_page_base(const struct rmf_population *pop, uint64_t folio)
+{
+	const uint64_t base = *(const volatile uint64_t *)&pop->folio_page_base[folio];
+
+	return base <= pop->nr_pages - rmf_folio_nr_pages(pop, folio) ? base : 0;
+}
+
+/* The VMA in a row of the rmap. False if there is none: the rmap was changed since the check. */
+static inline bool rmf_rmap_vma(const struct rmf_population *pop, uint64_t row, uint32_t *vma)
+{
+	if (row >= pop->nr_rmap)
+		return false;
+	*vma = *(const volatile uint32_t *)&pop->rmap_vma[row];
+	return *vma < pop->nr_vmas;
+}
+
+/* Whether a table of a VMA is a PMD leaf. One that does not lie in its VMA as a whole is none: its
+ * state was changed since the check. */
+static inline bool rmf_is_pmd_leaf(const struct rmf_population *pop, uint32_t vma, uint64_t table,
+				   uint8_t state)
+{
+	return state == RMF_TABLE_PMD_LEAF && table >= pop->vma_start[vma] &&
+	       table + pop->ptrs_per_pte <= pop->vma_end[vma];
 }
 
 /* The first folio at or behind i that has more than one page; nr_folios if there is none. Single

@@ -112,10 +112,10 @@ static inline void flip(rmf_pte *ptes, uint64_t n, rmf_pte bits)
 }
 
 /* How many of m folios from `folio` on have the numbers of a regular one, and lie behind each other
- * in the VMA. */
+ * in the VMA. The first has the page offset `first`. */
 static inline uint64_t nr_equal_numbers(const struct rmf_population *pop,
 					const struct rmf_regular *regular, uint64_t folio,
-					uint64_t m)
+					uint64_t first, uint64_t m)
 {
 	const uint32_t *flags = pop->folio_flags + folio, *rmap_vma;
 	const int32_t *refcount = pop->folio_refcount + folio,
@@ -123,12 +123,16 @@ static inline uint64_t nr_equal_numbers(const struct rmf_population *pop,
 		      *mapped = pop->folio_nr_pages_mapped + folio,
 		      *entire = pop->folio_entire_mapcount + folio;
 	const uint64_t *index = pop->folio_index + folio, *rmap = pop->rmap_start + folio;
-	const uint64_t nr = (uint64_t)1 << regular->order, row = rmap[0], first = index[0];
+	const uint64_t nr = (uint64_t)1 << regular->order, row = *(const volatile uint64_t *)rmap;
 	/* an order-0 folio has no nr_pages_mapped */
 	const int32_t pages = (int32_t)nr, ignored = regular->order ? 0 : -1;
 	uint32_t differ = 0;
 	uint64_t differ64 = 0, equal;
 
+	if (row > pop->nr_rmap)
+		return 0;
+	if (m > pop->nr_rmap - row)
+		m = pop->nr_rmap - row;
 	for (uint64_t i = 0; i < m; i++)
 		differ64 |= (index[i] ^ (first + (i << regular->order))) |
 			    (rmap[i + 1] ^ (row + i + 1));
@@ -189,27 +193,29 @@ static inline uint64_t nr_of_block(const struct rmf_population *pop,
 				   const uint32_t *folios, uint64_t n, rmf_pte **ptes)
 {
 	const uint32_t order = regular->order;
-	const uint64_t nr = (uint64_t)1 << order, folio = folios[0];
+	/* the page offset is read once: all slots follow from it, so that they lie in the VMA
+	 * whoever else writes to the array */
+	const uint64_t nr = (uint64_t)1 << order, folio = folios[0],
+		       index = *(const volatile uint64_t *)&pop->folio_index[folio];
 	uint64_t m = 1, vpn, last_vpn;
 
 	if (pop->folio_order[folio] != order)
 		return 0;
 	while (m < n && folios[m] == folio + m && pop->folio_order[folio + m] == order)
 		m++;
-	m = nr_equal_numbers(pop, regular, folio, m);
+	m = nr_equal_numbers(pop, regular, folio, index, m);
 	if (!m)
 		return 0;
-	*ptes = rmf_slot_of_folio(pop, regular->vma, pop->folio_index[folio], nr, &vpn);
+	*ptes = rmf_slot_of_folio(pop, regular->vma, index, nr, &vpn);
 	if (!*ptes || ((regular->low & RMF_PTE_CONT) && (vpn & (cont_ptes - 1))))
 		return 0;
 	/* aligned folios cross no border of a table, so only their tables need a look */
 	if (m > 1 &&
 	    ((vpn & (nr - 1)) ||
-	     !rmf_slot_of_folio(pop, regular->vma, pop->folio_index[folio + m - 1], nr, &last_vpn)))
+	     !rmf_slot_of_folio(pop, regular->vma, index + ((m - 1) << order), nr, &last_vpn)))
 		m = 1;
 	for (uint64_t i = 1; i < m; i += pop->ptrs_per_pte >> order)
-		if (!rmf_slot_of_folio(pop, regular->vma, pop->folio_index[folio + i], nr,
-				       &last_vpn))
+		if (!rmf_slot_of_folio(pop, regular->vma, index + (i << order), nr, &last_vpn))
 			m = i;
 	return m;
 }

@@ -10,7 +10,7 @@ enum { SHRINK_BATCH = 128 }; /* folios of one scan */
 static bool underused(const struct rmf_run *run, uint32_t folio)
 {
 	const struct rmf_population *pop = &run->pop;
-	const uint8_t *flags = pop->page_flags + pop->folio_page_base[folio];
+	const uint8_t *flags = pop->page_flags + rmf_folio_page_base(pop, folio);
 	const uint32_t nr = rmf_folio_nr_pages(pop, folio);
 	uint32_t zero = 0;
 

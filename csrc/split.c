@@ -44,7 +44,7 @@ bool rmf_any_page_has(const struct rmf_population *pop, uint64_t folio, uint8_t 
 	if (!(pop->folio_flags[folio] & RMF_FOLIO_PAGE_FLAGS))
 		return false;
 	for (uint32_t i = 0; i < rmf_folio_nr_pages(pop, folio); i++)
-		any |= pop->page_flags[pop->folio_page_base[folio] + i];
+		any |= pop->page_flags[rmf_folio_page_base(pop, folio) + i];
 	return any & flag;
 }
 
@@ -55,7 +55,7 @@ bool rmf_all_pages_have(const struct rmf_population *pop, uint64_t folio, uint8_
 	if (!(pop->folio_flags[folio] & RMF_FOLIO_PAGE_FLAGS))
 		return false;
 	for (uint32_t i = 0; i < rmf_folio_nr_pages(pop, folio); i++)
-		all &= pop->page_flags[pop->folio_page_base[folio] + i];
+		all &= pop->page_flags[rmf_folio_page_base(pop, folio) + i];
 	return all == flag;
 }
 
@@ -206,8 +206,9 @@ static void migrate_pte(struct rmf_run *run, struct rmf_walk *walk, struct rmf_p
 
 	rmf_count(run, RMF_ENTRY_PTE_READS, 1);
 	page = rmf_pte_pfn(rmf_ptep_get(slots, walk->vpn)) - walk->folio_pfn;
-	if (!rmf_pte_present(*slot))
-		return; /* a device entry stays */
+	if (!rmf_pte_present(*slot) || page >= walk->nr_pages)
+		return; /* a device entry stays; so does one that was changed since the walk read it
+			 */
 	rmf_contpte_unfold_edges(slots, walk->vpn, 1);
 	pte = *slot;
 	rmf_count(run, RMF_PTES_CLEARED, 1);
@@ -315,7 +316,7 @@ static void make_pieces(struct rmf_run *run, uint32_t folio, bool held)
 	struct rmf_population *pop = &run->pop;
 	const uint32_t flags = pop->folio_flags[folio], nr = rmf_folio_nr_pages(pop, folio);
 	const int32_t entire = pop->folio_entire_mapcount[folio], cached = is_cached(flags);
-	const uint64_t base = pop->folio_page_base[folio];
+	const uint64_t base = rmf_folio_page_base(pop, folio);
 	const bool own = flags & RMF_FOLIO_PAGE_MAPCOUNTS;
 	const int32_t each = (pop->folio_mapcount[folio] - entire) / (int32_t)nr;
 

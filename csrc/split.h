@@ -33,7 +33,7 @@ static inline bool rmf_page_has(const struct rmf_population *pop, uint64_t folio
 				uint8_t flag)
 {
 	return (pop->folio_flags[folio] & RMF_FOLIO_PAGE_FLAGS) &&
-	       (pop->page_flags[pop->folio_page_base[folio] + page] & flag);
+	       (pop->page_flags[rmf_folio_page_base(pop, folio) + page] & flag);
 }
 
 /* Whether any page of the folio has the flag, or all have it. */

@@ -360,6 +360,11 @@ static bool unmap_entries(struct unmap *unmap, bool *done)
 	rmf_count(unmap->run, RMF_ENTRY_PTE_READS, 1);
 	pte = rmf_ptep_get(&unmap->walk.slots, unmap->walk.vpn);
 	unmap->page = rmf_pte_pfn(pte) - unmap->walk.folio_pfn;
+	if (unmap->page >= unmap->walk.nr_pages) { /* the entry was changed since the walk read it
+						    */
+		*done = true;
+		return true;
+	}
 	clear_entries(unmap, pte);
 	install_uffd_wp(unmap);
 	if (!account(unmap))

@@ -175,10 +175,10 @@ restart:
 
 		if (walk->vpn >= walk->end)
 			return not_found(walk);
-		state = *rmf_walk_table_state(walk);
+		state = *(volatile uint8_t *)rmf_walk_table_state(walk);
 		if (state == RMF_TABLE_PTE)
 			break;
-		if (state == RMF_TABLE_PMD_LEAF) {
+		if (rmf_is_pmd_leaf(&run->pop, walk->vma, rmf_walk_table_start(walk), state)) {
 			if (!check_pmd(walk))
 				return not_found(walk);
 			walk->pmd = true;

@@ -14,6 +14,8 @@ from libc.string cimport memcpy, memset
 
 from rmapfast._csrc cimport *
 
+include "_arrays.pxi"
+
 cnp.import_array()
 
 PTE_PRESENT, PTE_WRITE, PTE_YOUNG, PTE_DIRTY = RMF_PTE_PRESENT, RMF_PTE_WRITE, RMF_PTE_YOUNG, RMF_PTE_DIRTY
@@ -109,30 +111,6 @@ def isa():
 
 cdef const rmf_isa *_isa() except NULL:
     return rmf_isa_at(isas().index(isa()))
-
-
-cdef int _raise_error(int error, const rmf_fault *fault) except -1:
-    """Raise what an error code of C stands for; 0 raises nothing."""
-    if error == RMF_ENOMEM:
-        raise MemoryError
-    if error:
-        raise ValueError(f"{fault.array.decode()}[{fault.index}]: {fault.rule.decode()}")
-    return 0
-
-
-cdef object _checked(str name, object array, int typenum, bint writable, int ndim=1):
-    """Return the array if C can use it as it is. The error says how to convert it."""
-    cdef cnp.dtype want = cnp.PyArray_DescrFromType(typenum)
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array of {want}, got {type(array).__name__}")
-    if array.dtype != want or not cnp.PyArray_ISCARRAY_RO(array) or array.ndim != ndim:
-        raise TypeError(
-            f"{name}: expected a C-contiguous {want} array of {ndim} dimension(s), got {array.dtype.str} with shape"
-            f" {array.shape} and strides {array.strides}; convert with np.ascontiguousarray({name}, np.{want})"
-        )
-    if writable and not array.flags.writeable:
-        raise ValueError(f"{name}: expected a writable array, got a read-only one; pass {name}.copy()")
-    return array
 
 
 cdef _fill_policy(rmf_policy *p, policy):
@@ -250,8 +228,10 @@ def populate(spec, first, end, dict arrays):
 cdef class Run:
     """A population under one policy on one architecture, and what was counted in it.
 
-    The arrays of the population are changed in place. Their indices are checked when the run is made and must not
-    change while it lives. With `fast`, regular folios are visited many at a time; the result is the same.
+    The arrays of the population are changed in place. Whoever writes to them while the Run lives makes its results
+    worthless, but the Run never reads or writes outside of them: it works on copies of the arrays that it trusts
+    (csrc/population.h), looks at every other index when it uses it, and keeps NumPy from moving the memory. With
+    `fast`, regular folios are visited many at a time; the result is the same.
 
     `swap` is a Swap or None. `room` says which folios may be split: "reclaim", those that memory.reclaim splits;
     "madvise", all; None, none. With room the Run works on longer copies of the arrays per folio and of the rmap, which
@@ -264,6 +244,8 @@ cdef class Run:
     cdef rmf_reclaim reclaim
     cdef rmf_madvise madvised
     cdef list _arrays
+    cdef list _pinned
+    cdef dict _taken
     cdef dict _longer
     cdef bint _read_only
 
@@ -272,6 +254,8 @@ cdef class Run:
         if self.run == NULL:
             raise MemoryError
         self._arrays = []
+        self._pinned = []
+        self._taken = {}
         self._longer = {}
 
     def __dealloc__(self):
@@ -298,7 +282,7 @@ cdef class Run:
         self._set_swap(swap)
         self.run.max_ptes_none = population.ptrs_per_pte - 1 if max_ptes_none is None else max_ptes_none
         if room is not None:
-            self._make_room(population, RMF_SPLITTER_MADVISE if room == "madvise" else RMF_SPLITTER_RECLAIM)
+            self._make_room(RMF_SPLITTER_MADVISE if room == "madvise" else RMF_SPLITTER_RECLAIM)
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
@@ -317,26 +301,26 @@ cdef class Run:
         if swap.free is None:
             self.run.swap_end, self.run.swap_fragmented = swap.free_slots, swap.fragmented
             return
-        free_slots = np.ascontiguousarray(swap.free).view(np.uint8)
+        free_slots = np.array(swap.free, order="C").view(np.uint8)  # a copy: the array is the user's
         slots, nr = <const uint8_t *>cnp.PyArray_DATA(free_slots), len(free_slots)
         with nogil:
             error = rmf_swap_map_set(self.run, slots, nr, &fault)
         _raise_error(error, &fault)
 
-    cdef _lengthen(self, p, const rmf_array *one, uint64_t folios, uint64_t pairs):
+    cdef _lengthen(self, const rmf_array *one, uint64_t folios, uint64_t pairs):
         """Work on a copy of an array that is long enough, if it is an array per folio or of the rmap."""
         cdef char *pop = <char *>&self.run.pop
         cdef uint64_t *nr = <uint64_t *>(pop + one.nr)
         if nr != &self.run.pop.nr_folios and nr != &self.run.pop.nr_rmap:
             return
         name = one.name.decode()
-        old = getattr(p, name)
+        old = self._taken[name]
         array = np.empty((folios if nr == &self.run.pop.nr_folios else pairs) + one.more, old.dtype)
         array[: len(old)] = old
         self._longer[name] = array
         (<void **>(pop + one.at))[0] = cnp.PyArray_DATA(array)
 
-    cdef _make_room(self, p, rmf_splitter splitter):
+    cdef _make_room(self, rmf_splitter splitter):
         """Give the arrays room for the pieces of every folio that may be split."""
         cdef rmf_population *pop = &self.run.pop
         cdef uint64_t folios, pairs
@@ -350,13 +334,14 @@ cdef class Run:
         if folios > <uint64_t>0xffffffff:
             raise ValueError(f"population.folio_pfn: at most 2^32 - 1 folios, got {folios} with the pieces of splits")
         for i in range(_NR_ARRAYS):
-            self._lengthen(p, rmf_population_array(i), folios, pairs)
+            self._lengthen(rmf_population_array(i), folios, pairs)
+        self._check()  # the copies: the arrays may have changed since they were checked
         pieces = np.zeros(pop.nr_folios, np.uint64)
         self._arrays.append(pieces)
         self.run.pieces, self.run.nr_given = <rmf_pieces *>cnp.PyArray_DATA(pieces), pop.nr_folios
         pop.folio_capacity, pop.rmap_capacity = folios, pairs
 
-    cdef _take(self, p, const rmf_array *one, set kinds):
+    cdef _take(self, p, const rmf_array *one, set kinds, set written):
         """Take an array of a population. The first of a kind says how many elements the others must have."""
         cdef char *pop = <char *>&self.run.pop
         cdef uint64_t *nr = <uint64_t *>(pop + one.nr)
@@ -364,48 +349,65 @@ cdef class Run:
         name = one.name.decode()
         typenum = np.dtype(chr(one.type)).num
         ndim = 2 if one.times > 1 else 1
-        array = _checked("population." + name, getattr(p, name), typenum, one.written and not self._read_only, ndim)
+        if one.use == RMF_ARRAY_WRITTEN:
+            written.add(name)
+        array = _checked("population." + name, getattr(p, name), typenum,
+                         one.use == RMF_ARRAY_WRITTEN and not self._read_only, ndim)
         got = cnp.PyArray_SIZE(array)
         if one.nr not in kinds:
             kinds.add(one.nr)
             nr[0] = got
         elif got != nr[0] * one.times + one.more:
             raise ValueError(f"population.{name}: expected {nr[0] * one.times + one.more} elements, got {got}")
+        self._taken[name] = array
+        _pin(self._pinned, array)
+        if one.use == RMF_ARRAY_TRUSTED and not self._read_only:
+            array = array.copy()
         self._arrays.append(array)
         (<void **>(pop + one.at))[0] = cnp.PyArray_DATA(array)
+
+    cdef _check(self, bint trusted_only=False):
+        cdef rmf_fault fault
+        cdef int error
+        with nogil:
+            if trusted_only:
+                error = rmf_population_check_trusted(&self.run.pop, &fault)
+            else:
+                error = rmf_population_check(&self.run.pop, &fault)
+        _raise_error(error, &fault)
 
     cdef _set_population(self, p, arch, bint read_only, bint checked):
         """Take the arrays of a population that suits the architecture. `read_only`: nothing will be run."""
         cdef rmf_population *pop = &self.run.pop
         cdef unsigned int i
-        cdef rmf_fault fault
-        cdef int error
         self._read_only = read_only
         _fill_arch(&self.run.arch, arch)
         if not 2 <= operator.index(p.ptrs_per_pte) <= 8192:
             raise ValueError(f"population.ptrs_per_pte: expected a power of two from 2 to 8192, got {p.ptrs_per_pte}")
         pop.ptrs_per_pte = p.ptrs_per_pte
-        for name in ("lru_inactive", "lru_active"):
-            _checked("population." + name, getattr(p, name), cnp.NPY_UINT32, False)
-        kinds = set()
+        names = ["lru_inactive", "lru_active"]
+        lists = [_checked("population." + name, getattr(p, name), cnp.NPY_UINT32, False) for name in names]
+        kinds, written = set(), set()
         for i in range(_NR_ARRAYS):
-            self._take(p, rmf_population_array(i), kinds)
+            self._take(p, rmf_population_array(i), kinds, written)
+        _check_apart([*self._taken, *names], [*self._taken.values(), *lists], written)
         if arch.ptrs_per_pte != p.ptrs_per_pte:
             raise ValueError(
                 f"arch: {arch.name} has {arch.ptrs_per_pte} PTEs per table, the population was made for"
                 f" {p.ptrs_per_pte}"
             )
-        if checked:
-            return
-        with nogil:
-            error = rmf_population_check(pop, &fault)
-        _raise_error(error, &fault)
+        # the copies: the arrays may have changed since check_population() saw them
+        self._check(trusted_only=checked)
 
     cdef _check_lists(self, p):
         """Raise ValueError unless each folio on the LRU lists exists and is there once."""
-        cdef const uint32_t *inactive = <uint32_t *>cnp.PyArray_DATA(p.lru_inactive)
-        cdef const uint32_t *active = <uint32_t *>cnp.PyArray_DATA(p.lru_active)
-        cdef uint64_t nr_inactive = len(p.lru_inactive), nr_active = len(p.lru_active)
+        lists = p.lru_inactive, p.lru_active
+        for name, array in zip(("lru_inactive", "lru_active"), lists, strict=True):
+            _checked("population." + name, array, cnp.NPY_UINT32, False)
+            _pin(self._pinned, array)
+        cdef const uint32_t *inactive = <uint32_t *>cnp.PyArray_DATA(lists[0])
+        cdef const uint32_t *active = <uint32_t *>cnp.PyArray_DATA(lists[1])
+        cdef uint64_t nr_inactive = len(lists[0]), nr_active = len(lists[1])
         cdef rmf_fault fault
         cdef int error
         with nogil:
@@ -691,14 +693,16 @@ if _scan == NULL:
 
 
 def folio_pte_batch_flags(
-    cnp.ndarray ptes, Py_ssize_t start, uint64_t max_nr, uint64_t folio_pfn, uint64_t folio_pages, uint32_t flags,
-    uint32_t cont_ptes, bint mkdirty_soft_dirty
+    cnp.ndarray ptes not None, Py_ssize_t start, uint64_t max_nr, uint64_t folio_pfn, uint64_t folio_pages,
+    uint32_t flags, uint32_t cont_ptes, bint mkdirty_soft_dirty
 ):
     """Call rmf_folio_pte_batch_flags() on an array that is one page table; returns (nr, merged pte, reads, later bits).
 
     The GIL is kept: a scan of a page table is shorter than giving it back, and the scratch run is shared.
     """
-    if cnp.PyArray_TYPE(ptes) != cnp.NPY_UINT64 or not cnp.PyArray_ISCARRAY_RO(ptes) or cnp.PyArray_NDIM(ptes) != 1:
+    if not cnp.PyArray_CheckExact(ptes) or cnp.PyArray_TYPE(ptes) != cnp.NPY_UINT64 or (
+        not cnp.PyArray_ISCARRAY_RO(ptes) or cnp.PyArray_NDIM(ptes) != 1
+    ):
         _checked("ptes", ptes, cnp.NPY_UINT64, False)
     cdef uint64_t length = cnp.PyArray_SIZE(ptes), pte, later, nr
     cdef rmf_slots slots

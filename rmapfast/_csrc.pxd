@@ -87,10 +87,14 @@ cdef extern from "population.h" nogil:
         uint64_t nr_rmap
         uint64_t rmap_capacity
 
+    enum rmf_array_use:
+        RMF_ARRAY_READ
+        RMF_ARRAY_WRITTEN
+        RMF_ARRAY_TRUSTED
     struct rmf_array:
         const char *name
         char type
-        bint written
+        rmf_array_use use
         size_t at
         size_t nr
         uint32_t times
@@ -98,6 +102,7 @@ cdef extern from "population.h" nogil:
 
     const rmf_array *rmf_population_array(unsigned int i)
     int rmf_population_check(const rmf_population *pop, rmf_fault *fault)
+    int rmf_population_check_trusted(const rmf_population *pop, rmf_fault *fault)
     int rmf_lru_check(const rmf_population *pop, const uint32_t *inactive, uint64_t nr_inactive, const uint32_t *active,
                       uint64_t nr_active, rmf_fault *fault)
 

@@ -64,7 +64,7 @@ def folio_pte_batch(
     >>> folio_pte_batch(ptes, 3, folio_pfn=64, folio_pages=8)
     5
     """
-    if not isinstance(ptes, np.ndarray):
+    if type(ptes) is not np.ndarray:
         raise TypeError(f"ptes: expected a NumPy array of uint64, got {type(ptes).__name__}")
     if not 0 <= start < ptes.size:
         raise ValueError(f"start: expected 0 to {ptes.size - 1}, got {start}")

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.events import COMPONENTS, EVENT_NAMES, REFERENCE_CHECK
-from rmapfast.support import closest
+from rmapfast.support import closest, read_regular
 
 _FOLDER = Path(__file__).parent / "costs"
 
@@ -636,7 +636,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         If it cannot be read.
     """
     try:
-        return tomllib.loads(Path(path).read_bytes().decode())
+        return tomllib.loads(read_regular(path).decode())
     except (ValueError, RecursionError) as error:  # also not UTF-8, numbers too long to read, lists nested too deep
         raise ValueError(f"{path}: not TOML: {error}") from None
 

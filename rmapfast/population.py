@@ -784,9 +784,9 @@ def _one_window_vmas(
 def _check_array(name: str, array: Any, dtype: type[np.generic], ndim: int) -> None:
     """Raise TypeError unless `array` is a C-contiguous native array of this dtype and number of dimensions."""
     word = dtype.__name__
-    if not isinstance(array, np.ndarray):
+    if type(array) is not np.ndarray:  # what a subclass holds may be something else than its memory
         raise TypeError(
-            f"{name}: expected a C-contiguous {word} array, got {type(array).__name__}; convert with np.asarray"
+            f"{name}: expected a C-contiguous {word} array, got {type(array).__name__}; convert with np.array"
         )
     if array.dtype != dtype or not array.dtype.isnative or not array.flags.c_contiguous or array.ndim != ndim:
         layout = "" if array.flags.c_contiguous else ", not C-contiguous"

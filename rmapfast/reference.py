@@ -394,8 +394,12 @@ def _scan(
     flags: frozenset[str],
     cont_ptes: int,
     soft_dirty: bool,
+    table_end: float = math.inf,
 ) -> tuple[int, Pte]:
-    """Scan on from ``first`` at ``slot``; ``read(slot)`` is ``ptep_get()``. Return nr and the merged first entry."""
+    """Scan on from ``first`` at ``slot``; ``read(slot)`` is ``ptep_get()``. Return nr and the merged first entry.
+
+    Entries from ``table_end`` on lie behind the page table, where there are no contpte blocks.
+    """
     ignored = _ignored_bits(flags)
     merged = first
     nr = _hint(first, slot, cont_ptes)
@@ -411,7 +415,7 @@ def _scan(
                 merged = merged.set(_core.PTE_YOUNG)
             if pte.dirty:
                 merged = merged.mkdirty(soft_dirty)
-        step = _hint(pte, slot + nr, cont_ptes)
+        step = _hint(pte, slot + nr, cont_ptes) if slot + nr < table_end else 1
         expected = expected.advance(step)
         nr += step
     return min(nr, max_nr), merged  # A hint may overshoot (bug 15).
@@ -717,6 +721,7 @@ class Walk:
             flags,
             self.tables.cont_ptes,
             soft_dirty=False,
+            table_end=self.tables.ptrs_per_pte,
         )
         return nr
 
@@ -844,11 +849,7 @@ class PageTables:
         self.window = range(int(population.vma_window_start[index]), int(population.vma_window_end[index]))
         self._first_pte = int(population.vma_pte_base[index]) - vma.start
         self._first_table = int(population.vma_table_base[index]) - vma.start // self.ptrs_per_pte
-        self._last_entries: dict[int, Pte] = {}  # by table, as the call found them; with guard "contiguous" only
-        self._outside: dict[tuple[int, int], Pte] = {}  # what was written in front of a table or behind it
-        if guard == "contiguous":
-            for table in range(vma.start // self.ptrs_per_pte, (vma.end - 1) // self.ptrs_per_pte + 1):
-                self._last_entries[table] = self.get(table, self.ptrs_per_pte - 1)
+        self._continued = guard == "contiguous"
 
     # Tables.
 
@@ -871,20 +872,18 @@ class PageTables:
 
     def get(self, table: int, slot: int) -> Pte:
         """Return the entry as it lies in memory."""
-        if not 0 <= slot < self.ptrs_per_pte:
-            if (table, slot) in self._outside:
-                return self._outside[table, slot]
-            last = self._last_entries.get(table, Pte(0)) if slot > 0 else Pte(0)
+        if slot < 0:
+            return Pte(0)
+        if slot >= self.ptrs_per_pte:
+            last = self.get(table, self.ptrs_per_pte - 1) if self._continued else Pte(0)
             return last.advance(slot - self.ptrs_per_pte + 1) if last.present else Pte(0)
         vpn = table * self.ptrs_per_pte + slot
         return Pte(self.population.ptes[self._first_pte + vpn]) if vpn in self.window else Pte(0)
 
     def put(self, table: int, slot: int, pte: Pte) -> None:
-        """Write an entry."""
+        """Write an entry; outside the table and the window that has no effect."""
         vpn = table * self.ptrs_per_pte + slot
-        if not 0 <= slot < self.ptrs_per_pte:
-            self._outside[table, slot] = pte
-        elif vpn in self.window:
+        if 0 <= slot < self.ptrs_per_pte and vpn in self.window:
             self.population.ptes[self._first_pte + vpn] = int(pte)
 
     def _count_outside(self, table: int, slot: int, access: str) -> None:
@@ -972,6 +971,7 @@ class PageTables:
         The rule is in docs/conformance-format.md, section 1.
         """
         end = min(slot + nr, self.ptrs_per_pte)
+        behind = self.get(table, self.ptrs_per_pte)  # all entries there have its bits
         for edge in (slot, end - 1):
             # Only a block that is covered in part is unfolded.
             first = edge - edge % self.cont_ptes
@@ -979,7 +979,7 @@ class PageTables:
                 self.convert(table, edge, cont=False)
         collected = self.get(table, slot)
         for s in range(slot, slot + nr):
-            entry = self.get(table, s)
+            entry = self.get(table, s) if s < end else behind
             if s > slot and entry.dirty:
                 collected = collected.mkdirty(self.arch.mkdirty_soft_dirty)
             if s > slot and entry.young:
@@ -2390,6 +2390,8 @@ class Kernel:
         if folio is None or self.is_shared(folio) or (step.anon_only and not folio.anon):
             return False
         if not whole:
+            if not folio.large:  # a leaf that a split did not find may map a single page
+                return False
             return not folio.locked and self.split(folio, isolated=False) is not None and folio.anon
         if step.action == "MADV_FREE":
             if folio.mapcount == 1:

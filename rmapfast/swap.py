@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast.support import checked_boolean, parse_size
+from rmapfast.support import checked_boolean, parse_size, read_regular
 
 # Slots of unlimited swap space: more than the largest population has pages.
 UNLIMITED_SWAP = 1 << 48
@@ -144,7 +143,7 @@ class Swap:
 def _free_map(path: str) -> npt.NDArray[np.bool_]:
     """Read a map of free slots: a text of the digits 0 and 1."""
     try:
-        text = Path(path).read_text(errors="replace")
+        text = read_regular(path).decode(errors="replace")
     except FileNotFoundError:
         raise ValueError(f"swap: free: expected the file of a map, got {path!r}") from None
     digits = "".join(text.split())

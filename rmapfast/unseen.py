@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from rmapfast import pte
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.layout import FolioIndex
+from rmapfast.support import read_regular
 
 # What can be said of pages.
 UNSEEN = {
@@ -158,7 +158,7 @@ def parse_pages(name: str, text: str, population: Arrays, mm: int = 0) -> npt.ND
     words = text.replace(",", " ").split()
     if not words or not all(_WORD.fullmatch(word) for word in words):
         try:
-            words = Path(text).read_text(errors="replace").replace(",", " ").split()
+            words = read_regular(text).decode(errors="replace").replace(",", " ").split()
         except FileNotFoundError:
             raise ValueError(
                 f"{name}: expected pages such as 7, 0-15, every:4 or all, or a file of such words, got {text!r}"

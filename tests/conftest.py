@@ -1,13 +1,22 @@
-"""What all tests share: the marker of those that need the full recorded data, and which package is under test."""
+"""What all tests share: the marker of those that need the full recorded data, which package is under test, and how the
+examples of property-based tests are drawn.
+
+HYPOTHESIS_PROFILE=ci draws the same examples in each run of a commit, and uses none that earlier runs kept. Without it
+the examples are drawn at random, as a search for faults wants them.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
 import shared
+from hypothesis import settings
 
 import rmapfast
 from rmapfast import cli
+
+settings.register_profile("ci", derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_configure(config):

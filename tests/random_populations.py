@@ -1,5 +1,6 @@
 """Small populations full of odd states, from a seed: what the twin tests and the checks are tried on."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from rmapfast import pte
 from rmapfast.arch import PRESETS, Arch
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
+from rmapfast.policy import CHOICES, Policy
+from rmapfast.policy import PRESETS as POLICIES
 from rmapfast.population import Population
 from rmapfast.swap import Swap
 
@@ -16,12 +19,13 @@ def random_arch(rng) -> Arch:
     page_mapcount = bool(rng.random() < 0.6)
     if rng.random() < 0.4:
         return PRESETS[str(rng.choice(list(PRESETS)))].replace(page_mapcount=page_mapcount)
-    tables = int(rng.choice([8, 16, 64]))
+    tables = int(rng.choice([2, 4, 8, 16, 64]))
     tlb = str(rng.choice(["x86", "arm64", "riscv", "none"]))
+    blocks = [size for size in (2, 4, 8) if size <= tables]
     return Arch(
         name="toy",
         ptrs_per_pte=tables,
-        cont_ptes=int(rng.choice([4, 8])) if tlb in ("arm64", "riscv") else 1,
+        cont_ptes=int(rng.choice(blocks)) if tlb in ("arm64", "riscv") else 1,
         tlb=tlb,
         flush_ceiling=int(rng.choice([3, 33])),
         range_tlbi=bool(rng.random() < 0.5),
@@ -31,6 +35,18 @@ def random_arch(rng) -> Arch:
         mkdirty_soft_dirty=bool(rng.random() < 0.5),
         invlpgb=tlb == "x86" and bool(rng.random() < 0.3),
     )
+
+
+def random_policy(rng) -> Policy:
+    """A preset, or fields that no edition combines."""
+    if rng.random() < 0.4:
+        return POLICIES[str(rng.choice(list(POLICIES)))]
+    fields = {}
+    for entry in dataclasses.fields(Policy):
+        if entry.name not in ("name", "doc", "rule"):
+            values = CHOICES.get(entry.name, (False, True))
+            fields[entry.name] = values[int(rng.integers(len(values)))]
+    return Policy("random", **fields)
 
 
 def _flags(rng, known, rate):
@@ -48,9 +64,9 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
     per_table = arch.ptrs_per_pte
     table_order = per_table.bit_length() - 1
     nr_folios = int(rng.integers(1, 6))
-    # up to two tables, or two contpte blocks, or 32 pages
+    # up to four tables, or two contpte blocks, or 32 pages
     block_order = arch.cont_ptes.bit_length() - 1
-    order = rng.integers(0, min(max(6, block_order + 2), table_order + 2), nr_folios).astype(np.uint8)
+    order = rng.integers(0, min(max(6, block_order + 2), table_order + 3), nr_folios).astype(np.uint8)
     pages = 1 << order.astype(np.int64)
     pfn = np.zeros(nr_folios, np.uint64)
     index = np.zeros(nr_folios, np.uint64)
@@ -130,7 +146,7 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
             if states[table_base[vma] + table - first] == TableState.PMD_LEAF:
                 at = bases[vma] + table * per_table - starts[vma]
                 leaf_slots[at : at + per_table] = True
-                folio = int(np.flatnonzero(pfn == pte.pfn(ptes[at]))[0])
+                folio = owner(pfn, pages, int(pte.pfn(ptes[at])))
                 entire[folio] += 1
     kinds = pte.kind(ptes)
     for at in np.flatnonzero((kinds == 7) | (kinds == 3)):
@@ -276,11 +292,18 @@ def fill(rng, stretch, offset, pfn, index, pages, odd):
             stretch[at] = pte.make("present", 7 if what < 0.98 else int(pfn[0]), ["young"])
 
 
+def owner(pfn, pages, page):
+    """The folio that has the page of this PFN, or None."""
+    found = np.flatnonzero((pfn.astype(np.int64) <= page) & (page < pfn.astype(np.int64) + pages))
+    return int(found[0]) if len(found) else None
+
+
 def make_leaf(rng, ptes, at, per_table, pfn, pages, states):
-    """Turn a page table into a PMD leaf if it maps exactly one folio of its size."""
-    first = pte.pfn(ptes[at])
-    folio = np.flatnonzero(pfn == first)
-    if not len(folio) or pages[folio[0]] != per_table or not ptes[at] & pte.PRESENT or ptes[at] & pte.UNUSED:
+    """Turn a page table into a PMD leaf if its first entry maps a folio that has pages for a whole table."""
+    if not ptes[at] & pte.PRESENT or ptes[at] & pte.UNUSED:
+        return
+    folio = owner(pfn, pages, int(pte.pfn(ptes[at])))
+    if folio is None or int(pte.pfn(ptes[at])) + per_table > int(pfn[folio]) + int(pages[folio]):
         return
     ptes[at : at + per_table] = ptes[at] + (np.arange(per_table, dtype=np.uint64) << np.uint64(12))
     states[-1] = TableState.PMD_LEAF

@@ -568,7 +568,7 @@ BAD = [
     ([*SMALL, "--plot", ""], ".png"),
     ([*SMALL, "-o", "missing/out.json"], "missing/out.json"),
     ([*SMALL, "-o", "."], "."),
-    ([*SMALL, "-o", "bad.toml"], "--overwrite"),
+    ([*SMALL, "-o", "saved.json"], "--overwrite"),
     ([*SMALL, "-o", "/dev/null", "--overwrite"], "/dev/null"),
     ([*SMALL, "-o"], "-o"),
     (["compare"], "RESULT"),

@@ -219,3 +219,17 @@ def test_any_budget(budget, monkeypatch):
         part = rf.reclaim(population, "6MiB", engine=engine)
         assert dict(part.events) == dict(whole.events)
         assert_same_state(part.after, whole.after)
+
+
+@pytest.mark.parametrize("kind", ["anon", "lazyfree"])
+def test_a_thp_that_is_freed_leaves_the_deferred_split_queue(kind):
+    """Where the shrinker looks for underused THPs, each anonymous THP is on its queue from the start."""
+    arch = rf.arch.get("x86-64").replace(name="toy", ptrs_per_pte=16)
+    population = rf.Population.synthetic("2MiB", kind=kind, orders=4, arch=arch, dirty=0.0, young=0.0)
+    population.folio_flags[-1] |= FolioFlag.LOCKED  # so that the loop goes on through all priorities
+    results = [
+        rf.reclaim(population, "2MiB", arch=arch, engine=engine, max_ptes_none=3)
+        for engine in ("c", "general", "reference")
+    ]
+    assert results[0].events == results[1].events == results[2].events
+    assert results[0].events["folios_freed"] == 31

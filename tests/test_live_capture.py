@@ -1,6 +1,7 @@
 """Captures of processes that run on this machine: what they show is what was mapped; nothing is left behind."""
 
 import ctypes
+import io
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from rmapfast import pte
 from rmapfast.captures import process as reader
 from rmapfast.captures.anonymise import anonymise_images
 from rmapfast.captures.format import PM_PFN, PM_PRESENT, Capture, RunLengths, encode, runs
-from rmapfast.captures.image import Image, RunEncoder, Vma
+from rmapfast.captures.image import Image, Region, RunEncoder, Vma
 from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.support import write_together
 from rmapfast.verify import capture_lines, replay_captures
@@ -300,27 +302,31 @@ def test_load_of_encode_is_the_same(tmp_path_factory, vmas, chunk, seed):
 # Anonymising
 
 
-def image(starts, pfns, **vma) -> Image:
+def image(starts, pfns, large=False, **vma) -> Image:
     """An image of VMAs of 64 pages, each with all pages present from one PFN on."""
     vmas = [Vma(start * PAGE, (start + 64) * PAGE, 0, "fe:00", 7, "r--p", "secret.db", **vma) for start in starts]
     lengths = np.full(len(starts), 64)
     values = np.array(pfns, np.uint64) | PM_PRESENT
-    ones = RunLengths(np.ones(1, np.int64) * 64 * len(starts), np.zeros(1, np.uint64))
+    ones = RunLengths(np.ones(1, np.int64) * 64 * len(starts), np.full(1, large << 15, np.uint64))
     return Image(vmas, [], RunLengths(lengths, values), ones, ones, 12, 0.0)
 
 
-@given(st.lists(st.integers(0, 1 << 20), min_size=1, max_size=12), st.integers(0, 12))
-def test_anonymised_frames_keep_neighbours_alignment_and_sharing(pfns, cut):
-    images = [image(range(0, 64 * len(part), 64), part) for part in (pfns[:cut], pfns[cut:]) if part]
+@given(st.lists(st.integers(0, 1 << 20), min_size=1, max_size=12), st.integers(0, 12), st.booleans())
+def test_anonymised_frames_keep_neighbours_and_sharing_and_large_folios_their_alignment(pfns, cut, large):
+    images = [image(range(0, 64 * len(part), 64), part, large) for part in (pfns[:cut], pfns[cut:]) if part]
     before = np.concatenate([one.pm.first & PM_PFN for one in images])[:, None] + np.arange(64, dtype=np.uint64)
     anonymise_images(images)
     after = np.concatenate([one.pm.first & PM_PFN for one in images])[:, None] + np.arange(64, dtype=np.uint64)
-    assert np.array_equal(before % 8192, after % 8192)
-    before, after = before.ravel().astype(int), after.ravel().astype(int)
+    before, after = before.astype(int), after.astype(int)
+    if large:
+        blocks = 1 << np.clip(np.frexp((before[:, 0] ^ before[:, -1]).astype(float))[1], 1, 13)
+        assert np.array_equal(before[:, 0] % blocks, after[:, 0] % blocks)
+    before, after = before.ravel(), after.ravel()
     assert len(np.unique(before)) == len(np.unique(after))
     pairs = np.unique(np.stack([before, after]), axis=1)
-    assert np.all(np.diff(pairs[1]) > 0)  # the same frame is the same one everywhere
+    assert len(pairs[0]) == len(np.unique(before))  # the same frame is the same one everywhere
     assert np.array_equal(np.diff(pairs[0]) == 1, np.diff(pairs[1]) == 1)
+    assert len(set(after.tolist()) & {frame + 1 for frame in set(after.tolist())}) == np.sum(np.diff(pairs[0]) == 1)
     assert after.min() > 0
 
 
@@ -342,7 +348,81 @@ def test_anonymised_entries_that_are_not_present():
     swap, migration, marker = 1 << 62 | 77 << 5 | 2, 1 << 62 | 77 << 5 | 26, 0x420000000000003F
     one.pm = one.pm._replace(first=np.array([int(PM_PRESENT) | 5000, swap, migration, marker], np.uint64))
     anonymise_images([one])
-    assert one.pm.first.tolist()[1:] == [swap, 1 << 62 | 26, marker]  # a migration entry holds a page frame number
+    # slots are counted from 1, and a migration entry holds a page frame number
+    assert one.pm.first.tolist()[1:] == [1 << 62 | 1 << 5, 1 << 62 | 26, marker]
+
+
+def test_random_order_of_frames():
+    """Where a frame was before does not show in the order of the new ones."""
+    pfns = list(range(0, 100 * 1000, 1000))
+    orders = set()
+    for _ in range(4):
+        one = image(range(0, 6400, 64), pfns)
+        anonymise_images([one])
+        orders.add(tuple(np.argsort(one.pm.first).tolist()))
+    assert len(orders) == 4
+
+
+def test_what_an_anonymised_capture_keeps_of_addresses_and_offsets():
+    """Lengths, adjacency, the place in a page table; of offsets what a file shares, and the place against a table."""
+    base, page = 0x7F3A5B6C7000, PAGE
+    bounds = [(0, 3), (3, 9), (10, 11), (600, 1300), (1 << 20, (1 << 20) + 5)]
+    vmas = [Vma(base + a * page, base + b * page, (0x12345 + a) * (a != 3), "fe:00", 7, "r--p", "x") for a, b in bounds]
+    vmas.append(Vma(1 << 45, (1 << 45) + 4 * page, (1 << 45) // page, "", 0, "rw-p", ""))
+    nothing = RunLengths(np.array([sum(b - a for a, b in bounds) + 4]), np.zeros(1, np.uint64))
+    none = RunLengths(np.empty(0, np.int64), np.empty(0, np.uint64))
+    one = Image(vmas, [Region(base + 601 * page, base + 1113 * page)], nothing, none, none, 12, 3.5)
+    before = [(vma.start, vma.end, vma.pgoff) for vma in vmas]
+    anonymise_images([one])
+    after = [(vma.start, vma.end, vma.pgoff) for vma in one.vmas]
+    for (start, end, pgoff), (new, new_end, new_pgoff) in zip(before, after, strict=True):
+        assert new_end - new == end - start and (new - start) % (512 * page) == 0
+        assert (new_pgoff - pgoff) % 512 == 0
+        assert new < 16 << 21 and new_pgoff < 16 << 9  # nothing is left of the high digits
+    assert after[1][0] == after[0][1] and after[2][0] == after[1][1] + page
+    assert all(new[2] // 512 != old[2] // 512 for new, old in zip(after, before, strict=True) if old[2])
+    assert after[4][2] - after[2][2] < (1 << 20) and after[2][2] - after[0][2] == 10
+    assert one.huge == [Region(after[3][0] + page, after[3][0] + 513 * page)]
+    meta = Capture("x", dict(np.load(io.BytesIO(one.encode()))), "").meta
+    assert (meta["kernel"], meta["capture_ns"]) == ("", 0)
+
+
+SAMPLES = sorted((Path(__file__).parent / "data" / "captures").glob("*.npz"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_an_anonymised_capture_is_unmapped_as_the_raw_one(path, tmp_path):
+    raw = Capture.load(path)
+    shift = raw.page_shift
+    columns = zip(raw.vma_start, raw.vma_end, raw.vma_pgoff, raw.vma_ino, raw.meta["vma_text"], strict=True)
+    vmas = [
+        Vma(
+            int(start) << shift,
+            int(end) << shift,
+            int(pgoff),
+            "fe:00",
+            int(inode),
+            text["perms"],
+            text["name"],
+            text["flags"],
+        )
+        for start, end, pgoff, inode, text in columns
+    ]
+    ranges = zip(raw.huge_start, raw.huge_end, strict=True)
+    huge = [Region(int(start) << shift, int(end) << shift) for start, end in ranges]
+    one = Image(vmas, huge, raw.pm, raw.kf, raw.kc, shift, 1.0)
+    anonymise_images([one])
+    (tmp_path / "anonymised.npz").write_bytes(one.encode())
+    for arch, policy in product(("x86-64", "arm64-4k"), ("v6.15", "v7.0", "anon-swap")):
+        before, after = (rf.Population.load(one, arch=arch) for one in (path, tmp_path / "anonymised.npz"))
+        assert set(after.vma_start.tolist()).isdisjoint(before.vma_start.tolist())
+        for entry in ("memory.reclaim", "pageout"):
+            results = [
+                rf.reclaim(population, "100%" if entry == "memory.reclaim" else "1MiB", policy=policy, entry=entry)
+                for population in (before, after)
+            ]
+            assert results[0].events == results[1].events, (policy, entry)
+            assert results[0].batch_lengths == results[1].batch_lengths
 
 
 # Layouts
@@ -500,10 +580,14 @@ def test_processes_are_joined_by_page_frame(child, tmp_path, anonymise):
     done = rf.capture([one.pid for one in both], tmp_path / "pair.npz", anonymise=anonymise)
     assert [Path(one.path).name for one in done] == ["pair_p0.npz", "pair_p1.npz"]
     population = rf.Population.load([one.path for one in done])
-    vmas = [
-        int(np.flatnonzero((population.vma_start == start // PAGE) & (population.vma_mm == mm))[0])
-        for mm, start in enumerate(at)
-    ]
+    if anonymise:  # where the mapping was does not show any more
+        known = population.vma_end - population.vma_start == 2048
+        vmas = np.flatnonzero(known & (population.vma_flags & VmaFlag.SHARED > 0)).tolist()
+    else:
+        vmas = [
+            int(np.flatnonzero((population.vma_start == start // PAGE) & (population.vma_mm == mm))[0])
+            for mm, start in enumerate(at)
+        ]
     pfns = []
     for vma in vmas:
         base = int(population.vma_pte_base[vma])

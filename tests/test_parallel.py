@@ -3,6 +3,8 @@
 import json
 import os
 import time
+import warnings
+import zlib
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 import rmapfast as rf
 from rmapfast.parallel import EXECUTORS, Journal, Stopped, check_stop, opened
 from rmapfast.parallel.journal import JournalDiffers
+from rmapfast.support import replace_file, write_atomically
 
 
 def double(number):
@@ -204,6 +207,15 @@ def held(path):
     return records
 
 
+def line(record):
+    """A record as a line of a journal."""
+    text = json.dumps(record).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+HEADER = b'{"of": 1}\n'
+
+
 def test_a_journal_holds_what_was_added(tmp_path):
     path = tmp_path / "journal"
     journal = journal_of(path)
@@ -211,7 +223,7 @@ def test_a_journal_holds_what_was_added(tmp_path):
     for n in range(3):
         journal.add({"n": n})
     assert not journal.empty
-    assert path.read_text() == '{"of": 1}\n{"n": 0}\n{"n": 1}\n{"n": 2}\n'  # at once, not when it is closed
+    assert path.read_bytes() == HEADER + b"".join(line({"n": n}) for n in range(3))  # at once, not when it is closed
     journal.close()
     again = journal_of(path)
     assert again.open({"of": 1}) == [0, 1, 2] and not again.empty
@@ -227,12 +239,12 @@ def test_a_journal_holds_what_was_added(tmp_path):
 @pytest.mark.parametrize("torn", [b'{"n": 7', b"{", b"\xff"])
 def test_a_torn_record_is_dropped(tmp_path, torn):
     path = tmp_path / "journal"
-    path.write_bytes(b'{"of": 1}\n{"n": 0}\n' + torn)
+    path.write_bytes(HEADER + line({"n": 0}) + torn)
     journal = journal_of(path)
     assert journal.open({"of": 1}) == [0]
     journal.add({"n": 1})
     journal.close()
-    assert [json.loads(line) for line in path.read_bytes().splitlines()] == [{"of": 1}, {"n": 0}, {"n": 1}]
+    assert path.read_bytes() == HEADER + line({"n": 0}) + line({"n": 1})
     path.write_bytes(b'{"of"')  # before the header was whole
     journal = journal_of(path)
     assert journal.open({"of": 1}) == []
@@ -240,14 +252,75 @@ def test_a_torn_record_is_dropped(tmp_path, torn):
     assert path.read_bytes() == b'{"of": 1}\n'
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [b"x\n", b"\n", b'{"n": 1}\n',
+     line({"n": 1})[1:], line({"n": 1}).replace(b"1}", b"2}"), line({"m": 1}), line([[[]]]),
+     b"00000000 \xff\n", line(None), line({"n": 1})[:-1] + b"\r\n", b"[" * 100_000 + b"\n"],
+)  # fmt: skip
+def test_a_damaged_record_is_dropped_with_a_warning_and_the_intact_ones_stay(tmp_path, damaged):
+    path = tmp_path / "journal"
+    path.write_bytes(HEADER + line({"n": 0}) + damaged + line({"n": 2}))
+    journal = journal_of(path)
+    with pytest.warns(UserWarning, match="journal: 1 of 3 records are damaged; what they held is done again"):
+        assert journal.open({"of": 1}) == [0, 2]
+    with pytest.raises(OSError, match="Another count is writing it"):
+        journal_of(path).open({"of": 1})
+    journal.add({"n": 1})
+    journal.close()
+    assert path.read_bytes() == HEADER + line({"n": 0}) + line({"n": 2}) + line({"n": 1})
+    assert os.listdir(tmp_path) == ["journal"]
+
+
+def test_every_single_damaged_byte_is_noticed_or_does_not_matter(tmp_path):
+    path, content = tmp_path / "journal", HEADER + line({"n": 10}) + line({"n": 20})
+    for at in range(len(HEADER), len(content)):
+        for wrong in (content[at] ^ 1, content[at] ^ 0x80, 0, ord("\n")):
+            path.write_bytes(content[:at] + bytes([wrong]) + content[at + 1 :])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                assert set(held(path)) <= {10, 20}, (at, wrong)
+
+
+def test_what_is_at_the_place_was_on_the_disk_before_what_it_replaces_goes(tmp_path, monkeypatch):
+    """A power cut must find the journal or the output: the content, the name, and only then the removal."""
+    done = []
+    for name in ("fsync", "replace", "unlink"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, real=real, name=name: (done.append(name), real(*args))[1])
+    monkeypatch.setattr(type(tmp_path), "unlink", lambda self, missing_ok=False: done.append("unlink"))
+    journal = journal_of(tmp_path / "journal")
+    journal.open({"of": 1})
+    done.clear()
+    write_atomically(tmp_path / "output", b"result", overwrite=False)
+    journal.close(remove=True)
+    assert done[:3] == ["fsync", "replace", "fsync"] and "unlink" in done[3:]
+
+
+def test_a_leftover_of_a_killed_process_is_removed_and_one_in_use_is_not(tmp_path):
+    dead, other = tmp_path / ".out.csv.0123abcd", tmp_path / ".out.csv.backup"
+    for path in (dead, other):
+        path.write_bytes(b"half")
+    with replace_file(tmp_path / "out.csv") as (file, take_place):
+        assert not dead.exists() and other.exists()
+        file.write(b"first")
+        write_atomically(tmp_path / "out.csv", b"second", overwrite=False)
+        take_place()
+        file.close()
+    assert (tmp_path / "out.csv").read_bytes() == b"first"
+    assert sorted(os.listdir(tmp_path)) == [".out.csv.backup", "out.csv"]
+
+
 def test_a_journal_of_something_else_is_left_as_it_was(tmp_path):
     path = tmp_path / "journal"
     for content, error, words in (
-        (b'{"of": 2}\n{"n": 0}\n', JournalDiffers, r"journal: cannot be resumed: it counts 2; name another file"),
+        (
+            b'{"of": 2}\n' + line({"n": 0}),
+            JournalDiffers,
+            r"journal: cannot be resumed: it counts 2; name another file",
+        ),
         (b'{"to": 2}\n', ValueError, "no journal of a count: 'of'; name another file"),
         (b"x\n", ValueError, "no journal of a count"),
-        (b'{"of": 1}\nx\n', ValueError, "no journal of a count"),
-        (b'{"of": 1}\n{"m": 1}\n', ValueError, "no journal of a count"),
         (b"\xff\xfe\n", ValueError, "no journal of a count"),
     ):
         path.write_bytes(content)

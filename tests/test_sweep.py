@@ -19,6 +19,7 @@ import rmapfast as rf
 from rmapfast import plot
 from rmapfast.sweeps import dataset, heatmap_text, points, value_of, view
 from rmapfast.sweeps import run as sweep_run
+from rmapfast.sweeps.resuming import header, journal_of
 
 CAPTURE = str(Path(__file__).resolve().parent / "data" / "captures" / "file64k_cow_memcg.before.npz")
 SPACE = {
@@ -393,7 +394,7 @@ def test_kill_9_and_resume(tmp_path, run, monkeypatch, executor):
     assert not path.exists()
     with open(journal, "ab") as file:
         file.write(b'{"key": "torn')
-    done = {json.loads(line)["key"] for line in journal.read_bytes().splitlines()[1:-1]}
+    done = {json.loads(line[9:])["key"] for line in journal.read_bytes().splitlines()[1:-1]}
     status, out, err = run(*SLOW, "-o", path)
     assert (status, out) == (2, "") and "--resume" in err and journal.exists()
     ran = []
@@ -406,6 +407,49 @@ def test_kill_9_and_resume(tmp_path, run, monkeypatch, executor):
     same(found, rf.sweep(SLOW_SPACE))
     del ran[:]
     assert run(*SLOW, "-o", path, "--resume")[0] == 0 and not ran  # nor what is in the finished file
+
+
+def test_a_resumed_sweep_has_the_prices_of_an_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch):
+    space = {
+        "population.size": "2MiB",
+        "population.order": [0, 2, 4],
+        "population.holes": [0.0, 0.013],
+        "policy": ["v6.16+young", "v7.0", "v7.3"],
+        "arch.cost.tlbi_ops": [50.0, 77.7, 123.4],
+        "arch": ["arm64-4k", "x86-64"],
+    }
+    whole = rf.sweep(space)
+    records = [{"key": key, "record": record} for key, record in whole.records.items()]
+    path = tmp_path / "out.csv"
+    for done in (1, 7, 20):
+        journal = journal_of(path, header(whole.space.to_dict(), {}))
+        journal.open(header(whole.space.to_dict(), {}))
+        for record in records[:done]:
+            journal.add(record)
+        journal.close()
+        resumed = rf.sweep(space, path, resume=True)
+        assert sum(resumed.records[key]["wall_s"] == whole.records[key]["wall_s"] for key in whole.records) >= done
+        for name in ("predicted", "low", "high", "per_page", "gain"):
+            assert getattr(resumed.prices, name).tobytes() == getattr(whole.prices, name).tobytes(), name
+        path.unlink()
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_damaged_record_of_a_journal_is_run_again(tmp_path, run):
+    words = ["sweep", "population.order=0,2,4", "policy=v7.0", "population.size=256KiB", "-o", tmp_path / "out.csv"]
+    space = rf.sweep({"population.order": [0, 2, 4], "policy": "v7.0", "population.size": "256KiB"})
+    journal = journal_of(tmp_path / "out.csv", head := header(space.space.to_dict(), {}))
+    journal.open(head)
+    for key, record in space.records.items():
+        journal.add({"key": key, "record": record})
+    journal.add({"key": key, "record": {"arch": "x86-64"}})  # intact, and no record
+    journal.close()
+    content = journal.path.read_bytes()
+    journal.path.write_bytes(content.replace(b'"walk_calls": ', b'"walk_calls": 1', 1))
+    status, _, err = run(*words, "--resume")
+    assert status == 0 and "warning" in err and "2 of 4 records are damaged" in err and err.count("\n") == 1, err
+    same(rf.load(tmp_path / "out.csv"), space)
+    assert not journal.path.exists()
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from random_populations import random_arch, random_population, random_swap, with_unseen
+from random_populations import random_arch, random_policy, random_population, random_swap, with_unseen
 
 import rmapfast as rf
 from rmapfast import _core, calls, reference
-from rmapfast.flags import FolioFlag
-from rmapfast.loop import reclaim
+from rmapfast.flags import FolioFlag, TableState
+from rmapfast.loop import check_population, reclaim
 from rmapfast.population import ARRAYS
 from rmapfast.support import flag_mask
 
@@ -64,6 +64,8 @@ def assert_both_agree(seed, call):
     for folio, vma in pairs(one):
         assert_same_call(call(calls, one, folio, vma, arch), call(reference, other, folio, vma, arch))
         assert_same_state(one, other)
+        for population in (one, other):
+            check_population(population, arch)
 
 
 @settings(max_examples=600, deadline=None)
@@ -74,6 +76,52 @@ def test_try_to_unmap_one(seed, policy, ttu, guard):
     assert_both_agree(
         seed, lambda engine, *at: engine.try_to_unmap_one(*at[:3], policy=policy, arch=at[3], ttu=ttu, guard=guard)
     )
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds, seeds, ttus, st.sampled_from(["none", "contiguous"]))
+def test_try_to_unmap_one_under_policies_that_no_edition_has(seed, policy_seed, ttu, guard):
+    policy = random_policy(np.random.default_rng(policy_seed))
+    assert_both_agree(
+        seed, lambda engine, *at: engine.try_to_unmap_one(*at[:3], policy=policy, arch=at[3], ttu=ttu, guard=guard)
+    )
+
+
+def larger_than_a_table():
+    """An anonymous folio of two page tables, both of which are PMD leaves."""
+    population = rf.Population.synthetic("4MiB", kind="anon", orders=10)
+    population.table_state[:] = TableState.PMD_LEAF
+    population.folio_mapcount[0] = population.folio_entire_mapcount[0] = population.folio_refcount[0] = 2
+    return population
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("ttu", [set(), {"SPLIT_HUGE_PMD"}, {"SPLIT_HUGE_PMD", "SYNC", "BATCH_FLUSH"}])
+def test_a_folio_larger_than_a_table_with_pmd_leaves(policy, ttu):
+    """After the split of one leaf no number stands for the mapcounts of all pages any more."""
+    arch, policy = rf.arch.get("x86-64"), rf.policy.get(policy)
+    one, other = larger_than_a_table(), larger_than_a_table()
+    assert_same_call(
+        calls.try_to_unmap_one(one, 0, 0, policy=policy, arch=arch, ttu=ttu),
+        reference.try_to_unmap_one(other, 0, 0, policy=policy, arch=arch, ttu=ttu),
+    )
+    assert_same_state(one, other)
+    for population in (one, other):
+        check_population(population, arch)
+
+
+def test_behind_a_folded_block_each_entry_is_read():
+    """Memory behind a page table continues its last entry, CONT included, but has no contpte blocks."""
+    arch = rf.Arch(name="toy", ptrs_per_pte=8, cont_ptes=4, tlb="arm64")
+    worlds = [rf.Population.synthetic("64KiB", kind="lazyfree", orders=4, arch=arch) for _ in range(2)]
+    assert worlds[0].ptes[7] & rf.pte.CONT
+    made = [
+        engine.try_to_unmap_one(world, 0, 0, policy=rf.policy.get("v6.15"), arch=arch, ttu=set(), guard="contiguous")
+        for engine, world in zip((calls, reference), worlds, strict=True)
+    ]
+    assert_same_call(*made)
+    assert_same_state(*worlds)
+    assert made[0].events["oob_reads"] == 8, "the folio has eight pages behind the table"
 
 
 @settings(max_examples=300, deadline=None)

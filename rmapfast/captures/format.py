@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from rmapfast.layout import MAX_PAGES, ranges, sorted_unique
 from rmapfast.lru import LRUS
+from rmapfast.support import read_regular, with_printable_texts
 
 FORMAT = "rle3"
 # The arrays of a file.
@@ -36,8 +37,11 @@ _KEYS: dict[str, type[np.generic]] = {
     "kc_val": np.uint64,
     "meta": np.uint8,
 }
-# Most bytes of one array. In practice a capture of 2^33 pages does not have more.
-_MAX_MEMBER = 1 << 31
+# Most bytes of one array, and of the JSON document. In practice no capture of a process that can be simulated has more.
+_MAX_MEMBER = 1 << 28
+_MAX_META = 1 << 26
+# Most bytes of the header of an npy member.
+_MAX_HEADER = 1 << 14
 
 # Bits of an entry of /proc/PID/pagemap.
 PM_PFN = np.uint64((1 << 55) - 1)
@@ -111,7 +115,7 @@ class Capture:
 
     def __init__(self, path: str, arrays: Mapping[str, npt.NDArray[Any]], input_hash: str) -> None:
         self.path, self.input_hash = path, input_hash
-        self._meta(arrays["meta"])
+        self._take_meta(_meta_of(path, arrays["meta"]))
         self._vmas(arrays)
         self._runs(arrays)
         self._huge(arrays)
@@ -136,40 +140,20 @@ class Capture:
         OSError
             If the file cannot be read.
         """
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_regular(path)
         return cls(os.fspath(path), _read_npz(os.fspath(path), data), hashlib.sha256(data).hexdigest())
 
     def error(self, problem: str) -> CaptureError:
         """Return the error that names this file and a problem."""
         return CaptureError(f"{self.path}: {problem}")
 
-    def _meta(self, raw: npt.NDArray[Any]) -> None:
-        """Check and take the JSON document."""
-        try:
-            meta = json.loads(raw.tobytes().decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise self.error(f"meta: expected UTF-8 JSON, got something else ({error})") from None
-        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-            got = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
-            raise self.error(f'meta: expected format "{FORMAT}", got {got!r}')
-        self.page_shift = meta.get("page_shift", 12)
-        for key, low, high in (("npages", 0, MAX_PAGES - 1), ("npresent", 0, MAX_PAGES - 1), ("page_shift", 10, 20)):
-            value = meta.get(key, 12 if key == "page_shift" else None)
-            if type(value) is not int or not low <= value <= high:
-                raise self.error(f"meta: expected {key} from {low} to {high}, got {value!r}")
-        if meta.get("lru") not in (None, *LRUS):
-            raise self.error(f"meta: expected lru as one of {', '.join(LRUS)}, got {meta['lru']!r}")
-        text = meta.get("vma_text")
-        fields = ("perms", "name", "flags")
-        if not isinstance(text, list) or not all(
-            isinstance(vma, dict) and all(isinstance(vma.get(field), str) for field in fields) for vma in text
-        ):
-            raise self.error("meta: expected vma_text as a list with perms, name and flags of each VMA")
+    def _take_meta(self, meta: dict[str, Any]) -> None:
+        """Take the JSON document."""
         self.meta, self.nr_pages, self.nr_present = meta, meta["npages"], meta["npresent"]
-        self.vma_perms = [vma["perms"] for vma in text]
-        self.vma_name = [vma["name"] for vma in text]
-        self.vma_flags = [set(vma["flags"].split()) for vma in text]
+        self.page_shift = meta.get("page_shift", 12)
+        self.vma_perms = [vma["perms"] for vma in meta["vma_text"]]
+        self.vma_name = [vma["name"] for vma in meta["vma_text"]]
+        self.vma_flags = [set(vma["flags"].split()) for vma in meta["vma_text"]]
 
     def _vmas(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Check and take the VMAs."""
@@ -331,38 +315,76 @@ class Capture:
         return f"<Capture {self.path}: {len(self.vma_start)} VMAs, {self.nr_pages} pages, {self.nr_present} present>"
 
 
+def _meta_of(path: str, raw: npt.NDArray[Any]) -> dict[str, Any]:
+    """Check and return the JSON document of a file."""
+    try:
+        meta = with_printable_texts(json.loads(raw.tobytes().decode("utf-8")))
+    except (ValueError, RecursionError) as error:
+        raise CaptureError(f"{path}: meta: expected UTF-8 JSON, got something else ({error})") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        got = meta.get("format") if isinstance(meta, dict) else type(meta).__name__
+        raise CaptureError(f'{path}: meta: expected format "{FORMAT}", got {got!r}')
+    for key, low, high in (("npages", 0, MAX_PAGES - 1), ("npresent", 0, MAX_PAGES - 1), ("page_shift", 10, 20)):
+        value = meta.get(key, 12 if key == "page_shift" else None)
+        if type(value) is not int or not low <= value <= high:
+            raise CaptureError(f"{path}: meta: expected {key} from {low} to {high}, got {value!r}")
+    if meta.get("lru") not in (None, *LRUS):
+        raise CaptureError(f"{path}: meta: expected lru as one of {', '.join(LRUS)}, got {meta['lru']!r}")
+    text, fields = meta.get("vma_text"), ("perms", "name", "flags")
+    if not isinstance(text, list) or not all(
+        isinstance(vma, dict) and all(isinstance(vma.get(field), str) for field in fields) for vma in text
+    ):
+        raise CaptureError(f"{path}: meta: expected vma_text as a list with perms, name and flags of each VMA")
+    return meta
+
+
 def _read_npz(path: str, data: bytes) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of a capture; pickles are refused, and memory is taken only for bytes that are there."""
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    """Return the arrays of a capture; pickles are refused, and no member is inflated beyond what its header says.
+
+    The document comes first: it says how many VMAs and pages there are, and no array has more elements than that.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = set(archive.namelist())
-            for key, dtype in _KEYS.items():
-                if f"{key}.npy" not in members:
-                    raise CaptureError(f"{path}: expected a capture with the key {key}, which is missing")
-                info = archive.getinfo(f"{key}.npy")
-                if info.file_size > _MAX_MEMBER:
-                    raise CaptureError(f"{path}: {key}: expected less than 2 GiB of runs, got {info.file_size} bytes")
-                with archive.open(info) as member:
-                    raw = io.BytesIO(member.read())
-                version = np.lib.format.read_magic(raw)
-                if version not in ((1, 0), (2, 0)):
-                    raise CaptureError(f"{path}: {key}: expected npy version 1 or 2, got {version}")
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, found = read(raw)
-                if found != np.dtype(dtype).newbyteorder("<") or len(shape) != 1:
-                    raise CaptureError(f"{path}: {key}: expected 1-D {np.dtype(dtype)}, got {found} with shape {shape}")
-                body = raw.read()
-                if len(body) != shape[0] * found.itemsize:
-                    raise CaptureError(f"{path}: {key}: expected {shape[0]} elements, got {len(body)} bytes")
-                arrays[key] = np.frombuffer(body, found).astype(dtype)
-    except CaptureError:
+            arrays = {"meta": _read_member(path, archive, "meta", _MAX_META)}
+            meta = _meta_of(path, arrays["meta"])
+            pages, present = meta["npages"], meta["npresent"]
+            most = {"vma": len(meta["vma_text"]), "huge": pages, "pm": pages, "kf": present, "kc": present}
+            for key in _KEYS:
+                if key != "meta":
+                    arrays[key] = _read_member(path, archive, key, most[key.partition("_")[0]])
+    except (CaptureError, MemoryError):
         raise
     except Exception as error:
         # zipfile, zlib and npy headers raise many kinds of error for damaged bytes.
         reason = str(error) or type(error).__name__
         raise CaptureError(f"{path}: expected an intact npz file, got one that cannot be read ({reason})") from None
     return arrays
+
+
+def _read_member(path: str, archive: zipfile.ZipFile, key: str, most: int) -> npt.NDArray[Any]:
+    """Return an array of a capture that has `most` elements at most."""
+    dtype = np.dtype(_KEYS[key])
+    if f"{key}.npy" not in archive.namelist():
+        raise CaptureError(f"{path}: expected a capture with the key {key}, which is missing")
+    with archive.open(f"{key}.npy") as member:
+        head = io.BytesIO(member.read(_MAX_HEADER))
+        version = np.lib.format.read_magic(head)
+        if version not in ((1, 0), (2, 0)):
+            raise CaptureError(f"{path}: {key}: expected npy version 1 or 2, got {version}")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, found = read(head)
+        if found != dtype.newbyteorder("<") or len(shape) != 1:
+            raise CaptureError(f"{path}: {key}: expected 1-D {dtype}, got {found} with shape {shape}")
+        size = shape[0] * dtype.itemsize
+        if not 0 <= shape[0] <= most or size > _MAX_MEMBER:
+            raise CaptureError(
+                f"{path}: {key}: expected {min(most, _MAX_MEMBER // dtype.itemsize)} elements at most, got {shape[0]}"
+            )
+        body = head.read()
+        body += member.read(max(size + 1 - len(body), 0))
+    if len(body) != size:
+        raise CaptureError(f"{path}: {key}: expected {shape[0]} elements, got {len(body)} bytes")
+    return np.frombuffer(body, found).astype(dtype)
 
 
 def runs(entries: npt.NDArray[np.uint64], counts_up: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:

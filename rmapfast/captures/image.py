@@ -116,7 +116,7 @@ class Image:
     seconds : float
         Time that reading took.
     anonymised : bool
-        Whether frames and inodes were renumbered and names dropped.
+        Whether numbers that identify the process were renumbered and names dropped.
     """
 
     vmas: list[Vma]
@@ -142,13 +142,13 @@ class Image:
         """Return the bytes of its file."""
         meta: dict[str, Any] = {
             "format": FORMAT,
-            "kernel": platform.release(),
+            "kernel": "" if self.anonymised else platform.release(),
             "machine": platform.machine(),
             "lru": running_lru(),
             "page_shift": self.page_shift,
             "npages": self.pages,
             "npresent": self.present,
-            "capture_ns": int(self.seconds * 1e9),
+            "capture_ns": 0 if self.anonymised else int(self.seconds * 1e9),
             "anonymised": self.anonymised,
             "huge_unknown_kb": sum(vma.huge_unknown for vma in self.vmas),
             "vma_text": [

@@ -102,7 +102,8 @@ def capture(
     freeze : bool
         Stop the processes while they are read (SIGSTOP), and let them go on afterwards, whatever happens.
     anonymise : bool
-        Renumber page frames and inodes, and drop names. Contiguity and alignment of the frames are kept.
+        Renumber addresses, offsets, page frames, swap slots and inodes, and drop names. docs/howto-capture.md lists
+        what stays; a reclaim of the capture counts the same.
     overwrite : bool
         Replace files that exist.
     progress : callable, optional

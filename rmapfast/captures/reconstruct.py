@@ -64,6 +64,7 @@ from rmapfast.layout import (
     sorted_unique,
     window_folds,
 )
+from rmapfast.support import printable
 
 # Columns of the same length, by name.
 Table = dict[str, npt.NDArray[Any]]
@@ -152,7 +153,7 @@ def population_arrays(
         page_shift=arch.page_shift,
         lru=lru,
         assumptions=notes | assumed.describe(arch),
-        source=", ".join(os.path.basename(capture.path) for capture in captures),
+        source=", ".join(printable(os.path.basename(capture.path)) for capture in captures),
         input_hash=hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
         ptes=ptes,
         table_state=_make_table_states(piece, leaf, vmas, arch),

@@ -29,8 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.hold_back < 0:
         raise ValueError(f"--hold-back: expected 0 or more, got {arguments.hold_back}")
     if arguments.output:
-        if not arguments.output.endswith(".toml"):
-            raise ValueError(f"-o: expected a file ending in .toml, got {arguments.output!r}")
         check_writable(arguments.output, overwrite=arguments.overwrite)
     progress = Progress()
     found = rf.calibrate(hold_back=arguments.hold_back, folder=arguments.folder, seed=arguments.seed, progress=progress)

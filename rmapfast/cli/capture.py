@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("-o", "--output", required=True, metavar="FILE.npz", help="the file to write")
     verb.add_argument("--freeze", action="store_true", help="stop the processes while they are read")
     verb.add_argument(
-        "--anonymise", action="store_true", help="renumber page frames and inodes, and drop the names of files"
+        "--anonymise", action="store_true", help="renumber addresses, offsets, page frames and inodes, and drop names"
     )
     verb.add_argument("--overwrite", action="store_true", help="replace files that exist")
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TextIO, TypeAlias
 
 import rmapfast as rf
-from rmapfast.support import closest
+from rmapfast.support import closest, one_line, printable
 from rmapfast.unseen import UNSEEN, assume_pages, parse_pages
 
 # What add_subparsers() returns: argparse has no public name for it.
@@ -22,7 +23,40 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
+
+
+class Printable(io.TextIOBase):
+    """A text file to which control characters of names are written as escapes; line feeds stay.
+
+    Parameters
+    ----------
+    file : text file
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        shown = text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+        try:
+            self.file.write(shown)
+        except UnicodeEncodeError:  # a terminal that knows few letters
+            self.file.write(shown.encode("ascii", "backslashreplace").decode())
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self.file.flush()
+
+    def fileno(self) -> int:
+        """Return the number of the file."""
+        return self.file.fileno()
+
+    def isatty(self) -> bool:
+        """Whether the file is a terminal."""
+        return self.file.isatty()
 
 
 class Progress:

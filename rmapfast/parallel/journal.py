@@ -6,14 +6,18 @@ import errno
 import json
 import os
 import time
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-from rmapfast.support import check_writable
+from rmapfast.support import check_writable, lock_file, replace_file
 
 # Seconds of work that a failing machine may cost; a killed process costs nothing.
 _SYNC_S = 1.0
+# What a damaged record may raise while it is read.
+_DAMAGES = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError)
 
 _Record = TypeVar("_Record")
 
@@ -23,10 +27,12 @@ class JournalDiffers(ValueError):
 
 
 class Journal(Generic[_Record]):
-    """A file of JSON lines: a header that says which work it is of, then one record per finished piece.
+    """A file of lines: a header that says which work it is of, then one record per finished piece.
 
-    The file is locked while it is open, where the system has such locks. A record is handed to the system at once and
-    forced to the disk once a second. A last line without its end was torn by a kill, and is dropped.
+    The header is a JSON document. A record is its CRC-32 in eight hexadecimal digits, a space and a JSON document. The
+    file is locked while it is open, where the system has such locks. A record is handed to the system at once and
+    forced to the disk once a second. One that does not fit its checksum, or that is no record of such work, is dropped
+    with a warning. The intact ones are kept, in a new file that takes the place of the damaged one in one step.
 
     Parameters
     ----------
@@ -42,7 +48,7 @@ class Journal(Generic[_Record]):
         line that is not a header of such work.
     parse : callable
         Called with each record that was found, as parsed JSON. Returns what :meth:`open` is to return of it. Raises
-        ValueError, KeyError or TypeError for a line that is not a record of such work.
+        ValueError, KeyError or TypeError for what is not a record of such work.
 
     Examples
     --------
@@ -95,46 +101,70 @@ class Journal(Generic[_Record]):
             If it cannot be written, or is in use.
         """
         check_writable(self.path, overwrite=True)
-        file = self._file = open(self.path, "r+b" if self.path.exists() else "x+b")
         try:
-            self._lock(file)
+            self._file = self._opened()
             records: list[_Record] = []
-            if not anew and (content := file.read()):
-                records, end = self._read(content)
-                file.truncate(end)
-                file.seek(end)
+            content = b"" if anew else self._file.read()
+            if content:
+                records, intact = self._read(content)
                 self.empty = not records
+                if intact != content:
+                    self._rewrite(intact)
+                self._file.seek(len(intact))
             else:
-                file.truncate(0)
-            if not file.tell():
-                self._write(header)
+                self._file.truncate(0)
+            if not self._file.tell():
+                self._write(_line(header))
         except BaseException:
-            file.close()
+            self.close()
             raise
         return records
 
-    def _lock(self, file: IO[bytes]) -> None:
+    def _opened(self) -> IO[bytes]:
+        """Open and lock the file."""
         try:
-            import fcntl
-        except ImportError:  # no such locks here: two processes on one file are the user's mistake
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(errno.EBUSY, f"Another {self._work} is writing it", str(self.path)) from None
+            file = open(self.path, "r+b")
+        except FileNotFoundError:
+            file = open(self.path, "x+b")
+        if lock_file(file, self.path):
+            return file
+        file.close()
+        raise OSError(errno.EBUSY, f"Another {self._work} is writing it", str(self.path))
 
-    def _read(self, content: bytes) -> tuple[list[_Record], int]:
-        """Return the records, and the end of the last whole line: what stands behind it was torn by a kill."""
-        end = content.rfind(b"\n") + 1
+    def _rewrite(self, content: bytes) -> None:
+        """Put a file with this content in place of the one that is open, in one step. It is locked before that."""
+        assert self._file is not None
+        damaged = self._file
+        with replace_file(self.path) as (file, take_place):
+            file.write(content)
+            take_place()
+        self._file = file
+        damaged.close()
+
+    def _read(self, content: bytes) -> tuple[list[_Record], bytes]:
+        """Return the records, and the content without what is damaged or was torn by a kill."""
+        head, *lines = content.split(b"\n")[:-1] or [b""]
         try:
-            documents = [json.loads(line) for line in content[:end].splitlines()]
-            if documents and (what := self._differs(documents[0])):
+            if head and (what := self._differs(json.loads(head))):
                 raise JournalDiffers(f"{self.path}: cannot be resumed: {what}; {self._advice}")
-            return [self._parse(one) for one in documents[1:]], end
         except JournalDiffers:
             raise
-        except (ValueError, KeyError, TypeError) as error:
+        except _DAMAGES as error:
             raise ValueError(f"{self.path}: no journal of a {self._work}: {error}; {self._advice}") from None
+        records, intact = [], [head]
+        for line in lines:
+            try:
+                records.append(self._parse(_document(line)))
+            except _DAMAGES:
+                continue
+            intact.append(line)
+        if len(records) < len(lines):
+            warnings.warn(
+                f"{self.path}: {len(lines) - len(records)} of {len(lines)} records are damaged; what they held is done"
+                " again",
+                stacklevel=4,
+            )
+        return records, b"".join(line + b"\n" for line in intact if line)
 
     def add(self, record: object) -> None:
         """Append a record, which serialises to JSON.
@@ -145,12 +175,13 @@ class Journal(Generic[_Record]):
             If it cannot be written.
         """
         self.empty = False
-        self._write(record)
+        document = _line(record)
+        self._write(b"%08x %s" % (zlib.crc32(document[:-1]), document))
 
-    def _write(self, document: object) -> None:
+    def _write(self, line: bytes) -> None:
         assert self._file is not None
         try:
-            self._file.write(json.dumps(document).encode() + b"\n")
+            self._file.write(line)
             self._file.flush()
             if time.monotonic() - self._synced > _SYNC_S:
                 os.fsync(self._file.fileno())
@@ -167,3 +198,21 @@ class Journal(Generic[_Record]):
                 self._file.close()
             except OSError:  # what a full disk left in the buffer is a torn record
                 pass
+
+
+def _line(document: object) -> bytes:
+    return json.dumps(document).encode() + b"\n"
+
+
+def _document(line: bytes) -> Any:
+    """Return the JSON document of a record.
+
+    Raises
+    ------
+    ValueError
+        If the line does not fit its checksum.
+    """
+    checksum, _, document = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(document):
+        raise ValueError("the record does not fit its checksum")
+    return json.loads(document)

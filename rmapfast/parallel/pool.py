@@ -233,11 +233,11 @@ def _start_thread(stop: _Event) -> None:
 
 
 def _processes(number: int) -> Iterator[Pool]:
-    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    # spawned: a fork would take over the locks of this process's threads
-    context = multiprocessing.get_context("spawn")
+    from rmapfast.parallel.deaf import DeafContext
+
+    context = DeafContext()
     stop = context.Event()
     executor = ProcessPoolExecutor(number, context, initializer=_start_process, initargs=(stop,))
     try:
@@ -249,10 +249,7 @@ def _processes(number: int) -> Iterator[Pool]:
 
 def _start_process(stop: _Event) -> None:
     """Make a worker process ready: the process that opened the pool says when to stop, not the terminal."""
-    import signal
-
     _worker.stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 from rmapfast.comparison import Comparison
 from rmapfast.cost import LEVEL
 from rmapfast.reports import assumed, run_lines, without_price
-from rmapfast.support import format_size
+from rmapfast.support import format_size, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +95,14 @@ def runs_caption(comparison: Comparison) -> str:
 
 
 def finished(figure: Figure) -> Figure:
-    """Return the figure with its layout fixed, so that it looks the same in every format."""
+    """Return the figure with its layout fixed, so that it looks the same in every format.
+
+    Control characters of names are shown as escapes: an SVG with them is no XML.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure

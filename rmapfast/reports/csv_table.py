@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from rmapfast.reports.rows import per_page
 from rmapfast.result import Result
 from rmapfast.runs import Runs
+from rmapfast.support import printable
 
 CSV_COLUMNS = ("source", "policy", "arch", "kind", "quantity", "value", "unit", "per_page", "ratio", "share")
 
@@ -45,7 +46,9 @@ def comparison_csv(comparison: Runs) -> str:
                 over = page / base[key] if base.get(key) else math.nan
                 share = value / run.prediction.value if key[0] == "component" else math.nan
                 figures = ("" if math.isnan(figure) else figure for figure in (page, over, share))
-                rows.writerow([run.source, run.policy_name, run.arch.name, *key, value, unit, *figures])
+                rows.writerow(
+                    [*map(printable, (run.source, run.policy_name, run.arch.name)), *key, value, unit, *figures]
+                )
     return text.getvalue().rstrip("\n")
 
 

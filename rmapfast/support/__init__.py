@@ -13,14 +13,36 @@ from rmapfast.support.arguments import (
     format_size,
     parse_size,
 )
-from rmapfast.support.files import check_writable, write_atomically, write_together
+from rmapfast.support.files import (
+    check_apart,
+    check_writable,
+    lock_file,
+    open_regular,
+    read_regular,
+    replace_file,
+    write_atomically,
+    write_together,
+)
 from rmapfast.support.json_object import JsonObject, json_text, read_json
-from rmapfast.support.text import change, decimals, hanging, listed, number, paragraph, price_scale, ratio
+from rmapfast.support.text import (
+    change,
+    decimals,
+    hanging,
+    listed,
+    number,
+    one_line,
+    paragraph,
+    price_scale,
+    printable,
+    ratio,
+    with_printable_texts,
+)
 from rmapfast.support.undo import undone
 
 __all__ = [
     "JsonObject",
     "change",
+    "check_apart",
     "check_writable",
     "checked_boolean",
     "checked_choice",
@@ -33,13 +55,20 @@ __all__ = [
     "hanging",
     "json_text",
     "listed",
+    "lock_file",
     "number",
+    "one_line",
+    "open_regular",
     "paragraph",
     "parse_size",
     "price_scale",
+    "printable",
     "ratio",
     "read_json",
+    "read_regular",
+    "replace_file",
     "undone",
+    "with_printable_texts",
     "write_atomically",
     "write_together",
 ]

@@ -7,8 +7,9 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from rmapfast.support.files import read_regular
 
 # A list of plain numbers that indentation spread over many lines; a text holds no bare line break.
 _SPREAD = re.compile(r'\[\n([^\[\]{}"]*)\n\s*\]')
@@ -114,7 +115,7 @@ def read_json(path: str | os.PathLike[str]) -> JsonObject:
         If it cannot be read.
     """
     try:
-        document = json.loads(Path(path).read_bytes())
+        document = json.loads(read_regular(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     return JsonObject.of(document, f"{path}: ")

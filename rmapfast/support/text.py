@@ -14,6 +14,39 @@ _SCALES = {
 }
 
 
+def printable(text: str) -> str:
+    r"""Return a text of a file or of another process with its control characters, line breaks too, as escapes.
+
+    A terminal acts on such characters, and an SVG with them is no XML.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2Jb\n"))
+    a\x1b[2Jb\n
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "replace").decode() for char in text)
+
+
+def with_printable_texts(document: Any) -> Any:
+    """Return a document that was read with :func:`printable` keys and texts in its mappings and lists."""
+    if isinstance(document, str):
+        return printable(document)
+    if isinstance(document, dict):
+        return {
+            printable(key) if isinstance(key, str) else key: with_printable_texts(one) for key, one in document.items()
+        }
+    if isinstance(document, list):
+        return [with_printable_texts(one) for one in document]
+    return document
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that a terminal may show; white space becomes a space."""
+    return printable(" ".join(text.split()))
+
+
 def number(value: float) -> str:
     """Return a number with four significant digits, or ``-`` for NaN."""
     if math.isnan(value):

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,18 @@ from typing import Any
 import numpy as np
 
 from rmapfast.events import EVENT_NAMES
-from rmapfast.support import JsonObject, closest, read_json, write_atomically
+from rmapfast.support import (
+    JsonObject,
+    one_line,
+    printable,
+    read_json,
+    read_regular,
+    write_atomically,
+)
 from rmapfast.sweeps.data import SweepData
-from rmapfast.sweeps.dataset import REFERENCED, SIZES, Simulated, columns, document, plain, to_xarray
+from rmapfast.sweeps.dataset import REFERENCED, Simulated, columns, document, plain, to_xarray
 from rmapfast.sweeps.packages import imported
-from rmapfast.sweeps.points import Record
+from rmapfast.sweeps.points import Record, checked_record
 from rmapfast.sweeps.space import Space
 
 # By ending: the modules that it needs, and the extra that brings them.
@@ -29,6 +37,8 @@ ENDINGS: dict[str, tuple[tuple[str, ...], str]] = {
     ".csv": ((), ""),
     ".json": ((), ""),
 }
+# Most bytes that a byte of a file stands for: DEFLATE packs no more.
+_MOST_PACKED = 1032
 # How the first line of a CSV file begins.
 _COMMENT = "# rmapfast sweep: "
 
@@ -85,7 +95,8 @@ def _csv(sweep: SweepData) -> bytes:
     text.write(f"{_COMMENT}{json.dumps(sweep.provenance)}\n")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
-    writer.writerows(zip(*map(plain, table.values()), strict=True))
+    for row in zip(*map(plain, table.values()), strict=True):
+        writer.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])
     return text.getvalue().encode()
 
 
@@ -119,13 +130,17 @@ def read_file(path: str | os.PathLike[str]) -> SweepData:
         if "records" not in found:
             raise ValueError(f"{path}: no sweep, or damaged: it has no records")
         return from_document(found)
-    with open(path, "rb"):  # a file that cannot be read is not a damaged one
-        pass
+    content = read_regular(path)
     try:
-        return _READERS[path.suffix.lower()](path)
-    except (KeyError, ValueError, TypeError, IndexError, OSError, AttributeError, UnicodeDecodeError) as error:
-        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path}: no sweep, or damaged: {reason}") from None
+        sweep = _READERS[path.suffix.lower()](content)
+        for key, record in sweep.records.items():
+            checked_record(JsonObject.of(record, f"records.{key}."))
+    except MemoryError:
+        raise
+    except Exception as error:  # the packages that read the formats raise many kinds of error for damaged bytes
+        reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: no sweep, or damaged: {one_line(reason)}") from None
+    return sweep
 
 
 def from_document(found: JsonObject) -> SweepData:
@@ -142,19 +157,7 @@ def from_document(found: JsonObject) -> SweepData:
     for key in ("space", "inputs"):
         arguments.object(key)
     for key in records.value:
-        record = records.object(key)
-        if "error" in record:
-            record.text("error")
-            continue
-        record.text("arch")
-        for size in SIZES:
-            record.count(size)
-        record.seconds("wall_s")
-        for kind in ("events", "referenced_events"):
-            for event in record.counts(kind):
-                if event not in EVENT_NAMES:
-                    raise ValueError(f"{record.where}{kind}: no event {event!r}{closest(event, EVENT_NAMES)}")
-        record.counts("batch_lengths")
+        checked_record(records.object(key))
     try:
         return _sweep(provenance.value, records.value)
     except (TypeError, ValueError) as error:
@@ -203,10 +206,34 @@ def _sparse(names: Iterable[str], counts: Iterable[Any]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(names, counts, strict=True) if int(count)}
 
 
-def _from_netcdf(path: Path) -> SweepData:
+def _check_inflated(content: bytes, size: int) -> None:
+    """Raise ValueError for a file that claims more than any compression packs into it."""
+    if size > max(len(content), 1 << 16) * _MOST_PACKED:
+        raise ValueError(f"it claims {size} bytes of data, and has {len(content)} in all")
+
+
+def _loaded_netcdf(content: bytes) -> Any:
+    """Return the dataset of a file.
+
+    h5netcdf prints a traceback when a file that it could not open is closed, which happens when its error goes.
+    """
     xarray, _ = _packages(".nc")
-    with xarray.open_dataset(path, engine="h5netcdf") as opened:
-        found = opened.load()
+    reason = ""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        try:
+            with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as opened:
+                _check_inflated(content, sum(variable.nbytes for variable in opened.variables.values()))
+                return opened.load()
+        except Exception as error:
+            reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        raise ValueError(reason)
+    finally:
+        sys.unraisablehook = before
+
+
+def _from_netcdf(content: bytes) -> SweepData:
+    found = _loaded_netcdf(content)
     sweep = _sweep(json.loads(str(found["provenance"].values)), {})
     names = [str(name) for name in found["event"].values]
     lengths = [str(nr) for nr in found["nr"].values]
@@ -228,24 +255,26 @@ def _from_netcdf(path: Path) -> SweepData:
     return sweep
 
 
-def _from_parquet(path: Path) -> SweepData:
+def _from_parquet(content: bytes) -> SweepData:
     _, parquet = _packages(".parquet")
-    table = parquet.read_table(path)
+    file = parquet.ParquetFile(io.BytesIO(content))
+    _check_inflated(content, 8 * file.metadata.num_rows * file.metadata.num_columns)
+    table = file.read()
     provenance = json.loads((table.schema.metadata or {})[b"rmapfast"])
     return _from_rows(provenance, {name: table.column(name).to_pylist() for name in table.column_names})
 
 
-def _from_csv(path: Path) -> SweepData:
-    with open(path, encoding="utf-8", newline="") as file:
-        first = file.readline()
-        if not first.startswith(_COMMENT):
-            raise ValueError("its first line has no provenance")
-        names, *rows = csv.reader(file)
+def _from_csv(content: bytes) -> SweepData:
+    file = io.StringIO(content.decode("utf-8"), newline="")
+    first = file.readline()
+    if not first.startswith(_COMMENT):
+        raise ValueError("its first line has no provenance")
+    names, *rows = csv.reader(file)
     lists = zip(*rows, strict=True) if rows else ([] for _ in names)
     return _from_rows(json.loads(first.removeprefix(_COMMENT)), dict(zip(names, lists, strict=True)))
 
 
-_READERS: dict[str, Callable[[Path], SweepData]] = {
+_READERS: dict[str, Callable[[bytes], SweepData]] = {
     ".nc": _from_netcdf,
     ".parquet": _from_parquet,
     ".csv": _from_csv,

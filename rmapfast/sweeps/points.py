@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES
+from rmapfast.layout import MAX_ORDER
 from rmapfast.loop import SEED_TARGET, reclaim
 from rmapfast.lru import LRU_STATS
 from rmapfast.parallel import check_stop
@@ -15,6 +16,7 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.spec import PopulationSpec
+from rmapfast.support import JsonObject, closest
 from rmapfast.sweeps.parameter import architecture, costs_of, policy_of
 
 # Captures that this process has read last, so that points share them.
@@ -109,6 +111,33 @@ def record_of(result: Result) -> Record:
         "batch_lengths": {str(nr): count for nr, count in sorted(result.batch_lengths.items())},
         "wall_s": result.wall_s,
     }
+
+
+def checked_record(record: JsonObject) -> Record:
+    """Return a record that was read.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message names the key.
+    """
+    if "error" in record:
+        record.text("error")
+        return cast(Record, record.value)
+    record.text("arch")
+    for size in ("target_pages", "reclaimed_pages"):
+        record.count(size)
+    record.seconds("wall_s")
+    for kind in ("events", "referenced_events"):
+        for event in record.counts(kind):
+            if event not in EVENT_NAMES:
+                raise ValueError(f"{record.where}{kind}: no event {event!r}{closest(event, EVENT_NAMES)}")
+    for length in record.counts("batch_lengths"):
+        if not length.isdecimal() or not 0 < int(length[:8]) <= 1 << MAX_ORDER:
+            raise ValueError(
+                f"{record.where}batch_lengths: expected lengths from 1 to {1 << MAX_ORDER}, got {length!r}"
+            )
+    return cast(Record, record.value)
 
 
 def counts_of(record: Record, key: Literal["events", "referenced_events"]) -> list[int]:

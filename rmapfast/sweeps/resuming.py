@@ -9,7 +9,8 @@ from typing import Any
 
 from rmapfast._version import __version__
 from rmapfast.parallel import Journal
-from rmapfast.sweeps.points import Record
+from rmapfast.support import JsonObject
+from rmapfast.sweeps.points import Record, checked_record
 
 # What the error says where a sweep cannot be resumed from a file.
 ADVICE = "--overwrite begins anew"
@@ -59,5 +60,11 @@ def journal_of(output: str | os.PathLike[str], wanted: Mapping[str, Any]) -> Jou
         "sweep",
         advice=ADVICE,
         differs=lambda found: differs(found, wanted),
-        parse=lambda line: (line["key"], line["record"]),
+        parse=_record,
     )
+
+
+def _record(line: Any) -> tuple[str, Record]:
+    """Return the key and the record of a line of the journal."""
+    entry = JsonObject.of(line, "")
+    return entry.text("key"), checked_record(entry.object("record"))

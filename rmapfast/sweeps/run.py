@@ -13,7 +13,7 @@ from typing import Any
 from rmapfast.loop import SEED_TARGET
 from rmapfast.parallel import Journal, Pool, opened
 from rmapfast.provenance import provenance
-from rmapfast.support import JsonObject, check_writable
+from rmapfast.support import JsonObject, check_apart, check_writable
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import to_dataframe, to_xarray
 from rmapfast.sweeps.files import check_path, from_document, read_file, save_file
@@ -228,9 +228,11 @@ def sweep(
     >>> found.prices.gain.shape
     (2, 2)
     """
-    space = Space.of(space)
+    where, space = space, Space.of(space)
     if output is not None:
         check_path(output)
+        read = [*space.inputs, *([where] if isinstance(where, str | os.PathLike) else [])]
+        check_apart({"output": output, "the journal": f"{os.fspath(output)}.journal"}, read)
         check_writable(output, overwrite=overwrite or resume)
     elif resume:
         raise ValueError("resume: needs the output of the sweep to go on with")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.cost import CostVector, read_toml
-from rmapfast.support import closest
+from rmapfast.support import closest, open_regular
 from rmapfast.sweeps.axes import Axis, Dimension, flat, label, listed_cases, single, zipped
 from rmapfast.sweeps.constraints import holds
 from rmapfast.sweeps.parameter import Value, architecture, checked, costs_of, is_price, parameter_of
@@ -252,7 +252,7 @@ class Space:
         hashes = {}
         for value in self.all_values("capture"):
             for path in [value] if isinstance(value, str) else value:
-                with open(path, "rb") as file:
+                with open_regular(path) as file:
                     hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
         return hashes
 

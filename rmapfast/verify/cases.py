@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +19,7 @@ from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
+from rmapfast.support import checked_choice, flag_mask, read_regular
 from rmapfast.verify.split_states import SplitState
 from rmapfast.verify.states import State
 from rmapfast.verify.young_states import YoungState
@@ -303,7 +303,7 @@ def load_case(path: str | os.PathLike[str]) -> Case:
         If it cannot be read.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(read_regular(path))
         case: Case = document.get("example", document) if isinstance(document, dict) else document
         if "split_state" in case:
             SplitState.of_case(case)
@@ -311,6 +311,8 @@ def load_case(path: str | os.PathLike[str]) -> Case:
             YoungState.of_case(case)
         else:
             case_population(case)
+            flag_mask("ttu", case["ttu"], _core.TTU_FLAGS)
+            checked_choice("guard", case["guard"], ("none", "contiguous"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     except VectorError as error:

@@ -22,6 +22,7 @@ from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
 from rmapfast.reference import BatchRule, YoungRule, batches
 from rmapfast.result import policy_name
+from rmapfast.support import checked_integer
 from rmapfast.verify.cases import Case, case_of_state
 from rmapfast.verify.invariants import INVARIANTS, judge
 from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation
@@ -371,13 +372,25 @@ class _Search:
         return [job, tried.states, found]
 
     def _parse(self, record: Any) -> tuple[int, Tried]:
-        job, states, found = record
-        if not (isinstance(job, int) and 0 <= job < len(self.jobs)):
-            raise ValueError(f"expected the number of a job, got {job!r}")
-        return job, Tried(
-            states,
+        number, states, found = record
+        job = self.jobs[checked_integer("job", number, 0, len(self.jobs) - 1)]
+        size = job.end - job.first
+        if len(found) != len(self.rules[job.family]) or any(set(classes) - set(INVARIANTS) for _, classes in found):
+            raise ValueError(f"job {number}: expected what was found under {len(self.rules[job.family])} sets of rules")
+        return number, Tried(
+            checked_integer("states", states, 0, size),
             tuple(
-                Found(violating, {name: Class(*pair) for name, pair in classes.items()}) for violating, classes in found
+                Found(
+                    checked_integer("violating", violating, 0, size),
+                    {
+                        name: Class(
+                            checked_integer("count", count, 1, size),
+                            checked_integer("first", first, job.first, job.end - 1),
+                        )
+                        for name, (count, first) in classes.items()
+                    },
+                )
+                for violating, classes in found
             ),
         )
 

@@ -18,6 +18,7 @@ from rmapfast.arch import Arch
 from rmapfast.events import Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
+from rmapfast.support import read_regular
 from rmapfast.swap import Swap
 from rmapfast.verify.rows import Counted, Row, mapping, parse_row, reclaim_row
 
@@ -116,7 +117,7 @@ def tables_of(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[str,
     """
     path = Path(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_regular(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML: {error}") from None
     found = {name: document[name] for name in names if name in document}

@@ -7,6 +7,7 @@ format is described in docs/conformance-format.md. Every field of every ``expect
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import zlib
@@ -27,7 +28,7 @@ from rmapfast.events import Call
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.support import flag_mask
+from rmapfast.support import flag_mask, open_regular
 from rmapfast.verify.cases import (
     MAX_SLOTS,
     VMA_FLAGS,
@@ -136,7 +137,11 @@ def read_vectors(path: str | os.PathLike[str]) -> Iterator[tuple[int, Vector]]:
     path = Path(path)
     number = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as lines:
+        with (
+            open_regular(path) as file,
+            gzip.open(file) if path.suffix == ".gz" else file as unpacked,
+            io.TextIOWrapper(unpacked, encoding="utf-8") as lines,
+        ):
             for number, line in enumerate(lines, 1):
                 vector = json.loads(line)
                 if not isinstance(vector, dict):

@@ -1,0 +1,259 @@
+"""The lane ``make fuzz-files``: every format that is read, damaged in ways that know its structure.
+
+A case is a seed: it takes a good file, changes it (bytes, and for JSON, TOML, CSV, captures and journals their values,
+keys and members), and gives it to the verb that reads it. A finding is a foreign exception, an exit status other than
+0, 1 and 2, an error of more than one line, a control character in the output, 30 s or 1 GiB, or a changed input.
+
+Cases run in this process, so that 100 or more are done in a second; the limit of memory is set for all of it.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from fuzzing import run_lane
+
+import rmapfast as rf
+from rmapfast import cli
+from rmapfast.sweeps.resuming import header, journal_of
+
+SHORT_RUN = 1500
+DATA = Path(__file__).parent / "data"
+SPACE = {"population.size": "256KiB", "population.order": [0, 2], "policy": ["v6.16+young", "v7.0"], "arch": "arm64-4k"}
+WORDS = ["population.size=256KiB", "population.order=0,2", "policy=v6.16+young,v7.0", "arch=arm64-4k"]
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+ODD = [
+    0, -1, 1, 2**31, 2**32, 2**53, 2**63, 2**64, -(2**63), 10**30, 10**400, 1e308, -0.0, 0.5, float("nan"),
+    float("inf"), float("-inf"), None, True, False, "", "x", "\x1b[2J", "\x1b]0;t\x07", "a\nb", "\u202e", "9" * 400,
+    [], {}, [[]], {"": 0}, [0] * 1000, "/dev/zero", "../..", "%", "\x00",
+]  # fmt: skip
+
+
+def seeds_of(folder):
+    """Good files, with the words of the command that reads each; {} stands for the file."""
+    swept, compared = rf.sweep(SPACE), rf.reclaim(rf.Population.synthetic("256KiB"), "64KiB", arch="x86-64")
+    files = {}
+
+    def add(name, *words):
+        files[name] = ((folder / name).read_bytes(), list(words))
+
+    for ending in ("csv", "json", "nc", "parquet"):
+        swept.save(folder / f"sweep.{ending}")
+        add(f"sweep.{ending}", "compare", "{}")
+    rf.save(compared, folder / "saved.json")
+    add("saved.json", "compare", "{}")
+    files["again.json"] = (files["saved.json"][0], ["rerun", "{}"])
+    (folder / "arch.toml").write_text(rf.arch.get("arm64-4k").to_toml())
+    add("arch.toml", "reclaim", "--size", "256KiB", "--target", "64KiB", "--arch", "{}")
+    (folder / "costs.toml").write_text(rf.arch.get("x86-64").cost_vector.to_toml())
+    add("costs.toml", "reclaim", "--size", "256KiB", "--target", "64KiB", "--costs", "{}")
+    (folder / "space.toml").write_text('"population.size" = "256KiB"\npolicy = ["v7.0", "v7.3"]\nzip = [{a = [1]}]\n')
+    add("space.toml", "sweep", "{}")
+    head = header(swept.space.to_dict(), {})
+    journal = journal_of(folder / "out.csv", head)
+    journal.open(head)
+    for key, record in swept.records.items():
+        journal.add({"key": key, "record": record})
+    journal.close()
+    add("out.csv.journal", "sweep", *WORDS, "--resume", "-o", "out.csv")
+    report = rf.check(["v6.16"], pages=2, budget=5, threads=1).to_dict()
+    (folder / "case.json").write_text(json.dumps(report["policies"][0]["violations"][0]))
+    add("case.json", "check", "--replay", "{}", "--draw", "--policy", "v7.0")
+    (folder / "map.txt").write_text("0" + "1" * 90)
+    add("map.txt", "reclaim", "--size", "256KiB", "--target", "64KiB", "--kind", "anon", "--swap", "free={}")
+    for path in sorted((DATA / "captures").glob("*.npz"))[:6]:
+        files[path.name] = (path.read_bytes(), ["describe", "{}"])
+    vectors = sorted((DATA / "conformance").glob("*.jsonl.gz"))[0]
+    files["few.jsonl"] = (b"\n".join(_lines(vectors)[:12]) + b"\n", ["conformance", "{}"])
+    files["counts.toml"] = ((DATA / "counts.toml").read_bytes(), ["conformance", "--counts", "{}"])
+    return files
+
+
+def _lines(path):
+    import gzip
+
+    with gzip.open(path) as file:
+        return file.read().splitlines()
+
+
+def damaged(rng, name, content):
+    """A file that is a little, or a lot, different."""
+    how = rng.random()
+    if how < 0.45 and (changed := _structure(rng, name, content)) is not None:
+        return changed
+    content = bytearray(content)
+    for _ in range(1 + int(rng.integers(4))):
+        at = int(rng.integers(len(content) + 1))
+        what = rng.random()
+        if what < 0.4 and at < len(content):
+            content[at] ^= 1 << int(rng.integers(8))
+        elif what < 0.55:
+            content[at:at] = rng.bytes(int(rng.integers(1, 9)))
+        elif what < 0.7:
+            del content[at : at + int(rng.integers(1, 200))]
+        elif what < 0.8:
+            del content[at:]
+        elif what < 0.9:
+            size = int(rng.integers(1, 64))
+            content[at : at + size] = content[: len(content[at : at + size])]
+        else:
+            content[at : at + 1] = str(ODD[int(rng.integers(len(ODD)))]).encode("utf-8", "replace")[:500]
+    return bytes(content)
+
+
+def _structure(rng, name, content):
+    """Change a value, a key or a member of the format; None if that is not known here."""
+    if name.endswith(".json"):
+        return _json(rng, content)
+    if name.endswith((".jsonl", ".journal")):
+        lines = content.split(b"\n")
+        at = int(rng.integers(len(lines)))
+        mark, _, body = lines[at].rpartition(b" {")
+        if name.endswith(".jsonl") or not mark:
+            mark, body = b"", lines[at]
+        else:
+            body = b"{" + body
+        changed = _json(rng, body) or b""
+        if mark and rng.random() < 0.7:  # a record that fits its checksum
+            import zlib
+
+            mark = b"%08x" % zlib.crc32(changed)
+        lines[at] = (mark + b" " if mark else b"") + changed
+        return b"\n".join(lines)
+    if name.endswith((".toml", ".csv")):
+        words = re.split(rb'([,="\n\[\] ])', content)
+        for _ in range(1 + int(rng.integers(3))):
+            words[int(rng.integers(len(words)))] = str(ODD[int(rng.integers(len(ODD)))]).encode("utf-8", "replace")
+        return b"".join(words)
+    if name.endswith(".npz"):
+        return _npz(rng, content)
+    return None
+
+
+def _json(rng, content):
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return None
+    for _ in range(1 + int(rng.integers(2))):
+        at, key = None, None
+        node = document
+        while isinstance(node, dict | list) and node and (at is None or rng.random() < 0.85):
+            keys = list(node) if isinstance(node, dict) else range(len(node))
+            at, key = node, keys[int(rng.integers(len(keys)))]
+            node = at[key]
+        odd = ODD[int(rng.integers(len(ODD)))]
+        what = rng.random()
+        if at is None:
+            document = odd
+        elif what < 0.7:
+            at[key] = odd
+        elif what < 0.85:
+            del at[key]
+        elif isinstance(at, dict):
+            at[str(odd)[:60]] = at.pop(key)
+    return json.dumps(document).encode("utf-8", "replace")
+
+
+def _npz(rng, content):
+    """Change an element or the length of an array, or a value of the document; or say what is not so in the archive."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    names = sorted(members)
+    for _ in range(1 + int(rng.integers(2))):
+        name = names[int(rng.integers(len(names)))]
+        array = np.load(io.BytesIO(members[name]))
+        what = rng.random()
+        if name == "meta.npy" and what < 0.8:
+            array = np.frombuffer(_json(rng, array.tobytes()) or b"", np.uint8)
+        elif what < 0.6 and array.size:
+            info = np.iinfo(array.dtype)
+            values = [0, 1, info.max, info.max // 2, 1 << 12, 1 << 20, int(array[0]), int(array[-1]) ^ 1]
+            array = array.copy()
+            array[int(rng.integers(array.size))] = values[int(rng.integers(len(values)))] % (int(info.max) + 1)
+        elif what < 0.7:
+            array = array[: int(rng.integers(array.size + 1))]
+        elif what < 0.8:
+            array = np.concatenate([array, array])
+        elif what < 0.9:
+            array = array.astype([np.int8, np.float64, ">u8"][int(rng.integers(3))])
+        else:
+            del members[name]
+            names.remove(name)
+            continue
+        file = io.BytesIO()
+        np.save(file, array)
+        members[name] = file.getvalue()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    return file.getvalue()
+
+
+class Slow(BaseException):
+    """A case took 30 s."""
+
+
+def _alarm(*_):
+    raise Slow("30 s")
+
+
+class Lane:
+    """The good files, and a folder to work in."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.chdir(folder)
+        self.files = seeds_of(folder)
+        self.names = sorted(self.files)
+
+    def case(self, seed: int, done: Counter) -> None:
+        """One damaged file."""
+        rng = np.random.default_rng(seed)
+        name = self.names[int(rng.integers(len(self.names)))]
+        content, words = self.files[name]
+        changed = damaged(rng, name, content)
+        path = self.folder / name
+        for left in self.folder.glob("out.csv*"):
+            left.unlink()
+        path.write_bytes(changed)
+        out, err = io.StringIO(), io.StringIO()
+        signal.alarm(30)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    status = cli.main([word.replace("{}", name) for word in words])
+                except SystemExit as stop:
+                    status = stop.code
+        finally:
+            signal.alarm(0)
+        assert status in (0, 1, 2), f"{name}: exit status {status}"
+        assert not CONTROL.search(out.getvalue() + err.getvalue()), f"{name}: a control character: {err.getvalue()!r}"
+        assert status != 2 or err.getvalue().count("\n") == 1, f"{name}: {err.getvalue()!r}"
+        assert name.endswith(".journal") or path.read_bytes() == changed, f"{name}: the input was changed"
+        done[("taken", "failed checks", "refused")[status]] += 1
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))  # addresses: 1 GiB of memory, and what libraries map
+    signal.signal(signal.SIGALRM, _alarm)
+    with tempfile.TemporaryDirectory() as name:
+        lane = Lane(Path(name))
+        status = run_lane("fuzz-files", lane.case, short_run=SHORT_RUN)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"fuzz-files: {peak:.0f} MiB at most")
+        os.chdir("/")
+    sys.exit(1 if peak > 1024 else status)

@@ -1,0 +1,169 @@
+"""The lane ``make fuzz-kill``: SIGKILL and SIGINT at random moments, and what is left then.
+
+A case is a seed: a verb that works for some seconds (a sweep on threads, processes or Dask, a check with a journal, a
+reclaim that saves its result, a capture of another process), and a moment. After the signal the output is whole or not
+there, after a resume it equals that of an uninterrupted run, no process is left stopped or running, and after the next
+run no file is left but the output.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from fuzzing import run_lane
+from waiting import DEADLINE, INTERRUPTIBLE
+
+import rmapfast as rf
+
+SHORT_RUN = 12
+SEEDS = 60
+SPACE = {"population.size": "16MiB", "population.order": 0, "population.seed": list(range(SEEDS)), "policy": "v7.0"}
+SWEEP = ["sweep", "population.size=16MiB", "population.order=0", "policy=v7.0",
+         f"population.seed={','.join(map(str, range(SEEDS)))}", "--workers", "2"]  # fmt: skip
+# Ctrl-C before the command runs is Python's own matter, which prints a traceback.
+MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); from rmapfast.cli import main\n"
+    + INTERRUPTIBLE
+    + "sys.exit(main(sys.argv[1:]))"
+)
+# It maps some memory, says so, and waits.
+SLEEPER = "import sys; m = bytearray(1 << 26); print('ready', flush=True); sys.stdin.read()"
+
+
+def started(folder, words):
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def struck(folder, words, number, delay):
+    """Run words, send the signal after a while, and wait for the end of all processes of its session."""
+    child = started(folder, words)
+    time.sleep(delay)
+    if number == signal.SIGKILL:
+        child.kill()  # that process alone: its workers have to notice
+    else:
+        os.killpg(child.pid, number)  # as a terminal does
+    _, err = child.communicate(timeout=DEADLINE)
+    assert "Traceback" not in err, err[-500:]
+    end = time.monotonic() + DEADLINE
+    while members(child.pid):
+        assert time.monotonic() < end, f"processes are left: {members(child.pid)}"
+        time.sleep(0.02)
+    return child.returncode
+
+
+def members(session):
+    """The processes of a session that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = path.read_text().rpartition(")")
+        except OSError:
+            continue
+        fields = rest.split()
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(name)
+    return found
+
+
+def finished(folder, words):
+    child = started(folder, words)
+    out, err = child.communicate(timeout=DEADLINE)
+    assert child.returncode == 0, (child.returncode, err[-500:])
+    return out
+
+
+def numbers(sweep):
+    """What a sweep found, but for wall times."""
+    records = {key: {k: v for k, v in one.items() if k != "wall_s"} for key, one in sweep.records.items()}
+    return json.dumps(records), [getattr(sweep.prices, name).tobytes() for name in ("predicted", "low", "high")]
+
+
+def sweep_case(rng, folder, number, done):
+    executor = str(rng.choice(["threads", "processes"]))
+    output = folder / f"out.{rng.choice(['csv', 'json', 'nc'])}"
+    words = [*SWEEP, "-o", output.name, "--executor", executor]
+    strikes = 1 + int(rng.integers(3))
+    for strike in range(strikes):
+        struck(folder, words + (["--resume"] if strike else []), number, float(rng.uniform(0.1, 1.6)))
+        done["kills" if number == signal.SIGKILL else "interrupts"] += 1
+        if output.exists():
+            rf.load(output)  # whole, whatever it holds
+        if not strike and not output.exists() and not Path(f"{output}.journal").exists():
+            break  # it had not begun
+    again = ["--resume"] if output.exists() or Path(f"{output}.journal").exists() else []
+    finished(folder, words + again)
+    assert numbers(rf.load(output)) == WHOLE["sweep"], "the resumed sweep differs"
+    return [output.name]
+
+
+def check_case(rng, folder, number, done):
+    words = ["check", "--policy", "v6.16,v7.3", "--pages", "2", "--threads", "1", "--resume", "journal", "--json"]
+    struck(folder, words, number, float(rng.uniform(0.2, 1.2)))
+    done["kills" if number == signal.SIGKILL else "interrupts"] += 1
+    child = started(folder, words)
+    out, err = child.communicate(timeout=DEADLINE)
+    assert child.returncode in (0, 1), err
+    assert json.loads(out)["policies"] == WHOLE["check"], "the resumed check differs"
+    return ["journal"]
+
+
+def reclaim_case(rng, folder, number, done):
+    words = ["reclaim", "--size", "2GiB", "--orders", "0", "--engine", "general", "-o", "out.json", "--overwrite"]
+    (folder / "out.json").write_bytes(SAVED)
+    struck(folder, words, number, float(rng.uniform(0.1, 1.5)))
+    done["kills" if number == signal.SIGKILL else "interrupts"] += 1
+    rf.load(folder / "out.json")  # the old one or the new one
+    finished(folder, ["reclaim", "--size", "1MiB", "--target", "64KiB", "-o", "out.json", "--overwrite"])
+    return ["out.json"]
+
+
+def capture_case(rng, folder, number, done):
+    sleeper = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert sleeper.stdout.readline() == "ready\n"
+        words = ["capture", str(sleeper.pid), "-o", "cap.npz", "--freeze", "--overwrite"]
+        struck(folder, words, number, float(rng.uniform(0.1, 0.7)))
+        done["kills" if number == signal.SIGKILL else "interrupts"] += 1
+        end = time.monotonic() + DEADLINE
+        while (state := Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[0]) in "Tt":
+            assert time.monotonic() < end, f"the process is left stopped ({state})"
+            time.sleep(0.02)
+        if (folder / "cap.npz").exists():
+            rf.Population.load(folder / "cap.npz")
+        finished(folder, words)
+    finally:
+        sleeper.stdin.close()
+        sleeper.wait()
+        sleeper.stdout.close()
+    return ["cap.npz"]
+
+
+def case(seed: int, done: Counter) -> None:
+    """One verb, struck once or several times."""
+    rng = np.random.default_rng(seed)
+    number = signal.SIGKILL if rng.random() < 0.7 else signal.SIGINT
+    cases = [sweep_case, sweep_case, check_case, reclaim_case, *([capture_case] if os.geteuid() == 0 else [])]
+    with tempfile.TemporaryDirectory() as name:
+        left = cases[int(rng.integers(len(cases)))](rng, Path(name), number, done)
+        assert sorted(os.listdir(name)) == left, f"left behind: {sorted(os.listdir(name))}"
+
+
+if __name__ == "__main__":
+    policies = rf.check(["v6.16", "v7.3"], pages=2, budget=600, threads=1).to_dict()["policies"]
+    WHOLE = {"sweep": numbers(rf.sweep(SPACE)), "check": json.loads(json.dumps(policies))}
+    with tempfile.TemporaryDirectory() as name:
+        rf.save(rf.reclaim(rf.Population.synthetic("256KiB"), "64KiB", arch="x86-64"), Path(name) / "saved.json")
+        SAVED = (Path(name) / "saved.json").read_bytes()
+    sys.exit(run_lane("fuzz-kill", case, short_run=SHORT_RUN))

@@ -1,0 +1,90 @@
+"""The lane ``make fuzz-twins``: random worlds through the C library, fast and general, and through the reference.
+
+A case is a seed: a world, an architecture, a policy whose fields no edition need combine, and either single calls on
+every pair of a folio and a VMA, or a whole reclaim or madvise. State, events and steps must be equal, and after every
+call the population of each engine must pass its own check.
+
+Without FUZZ_S the lane runs the same cases each time. FUZZ_S=3600 runs other cases for an hour, and
+``python tests/fuzz_twins.py SEED`` runs one.
+"""
+
+import sys
+from collections import Counter
+
+import numpy as np
+from fuzzing import run_lane
+from random_populations import random_arch, random_policy, random_population, random_swap, with_unseen
+from test_twins import assert_same_call, assert_same_state, pairs
+
+import rmapfast as rf
+from rmapfast import _core, calls, reference
+from rmapfast.loop import check_population
+
+SHORT_RUN = 4000
+ENGINES = ("c", "general", "reference")
+
+
+def single_calls(seed, rng, done):
+    """Every pair of a folio and a VMA, by unmaps and reference checks that follow each other on one population."""
+    arch, policy = random_arch(rng), random_policy(rng)
+    worlds = [(calls, random_population(seed, arch)), (reference, random_population(seed, arch))]
+    ttu = {flag for flag in _core.TTU_FLAGS if rng.random() < 0.4}
+    guard = str(rng.choice(["none", "contiguous"]))
+    for folio, vma in pairs(worlds[0][1]):
+        if rng.random() < 0.2:
+            made = [one.folio_referenced_one(world, folio, vma, policy=policy, arch=arch) for one, world in worlds]
+        else:
+            made = [
+                one.try_to_unmap_one(world, folio, vma, policy=policy, arch=arch, ttu=ttu, guard=guard)
+                for one, world in worlds
+            ]
+        assert_same_call(*made)
+        assert_same_state(worlds[0][1], worlds[1][1])
+        for _, world in worlds:
+            check_population(world, arch)
+        done["single calls"] += 1
+
+
+def whole_run(seed, rng, done):
+    """A reclaim or a call of madvise by all three engines."""
+    arch, policy, swap_seed = random_arch(rng), random_policy(rng), int(rng.integers(1 << 32))
+    entry = str(rng.choice(["memory.reclaim", "pageout", *reference.MADVISE_ACTIONS]))
+    odd, target, owner = float(rng.choice([0, 0.03, 0.15])), int(rng.integers(1, 300)), bool(rng.random() < 0.5)
+    cut = rng.random(2)
+    results = []
+    for engine in ENGINES:
+        population = with_unseen(random_population(seed, arch, odd=odd), np.random.default_rng(seed))
+        swap = random_swap(np.random.default_rng(swap_seed))
+        if entry in reference.MADVISE_ACTIONS:
+            shift, low = population.page_shift, int(population.vma_start.min())
+            start = low + int(cut[0] * (int(population.vma_end.max()) - low + 3))
+            length = int(cut[1] * (int(population.vma_end.max()) - start + 4))
+            result = rf.madvise(
+                population, entry, start << shift, max(length, 0) << shift,
+                owner=owner, policy=policy, arch=arch, swap=swap, engine=engine,
+            )  # fmt: skip
+        else:
+            result = rf.reclaim(
+                population, target << population.page_shift,
+                policy=policy, arch=arch, entry=entry, swap=swap, engine=engine,
+            )  # fmt: skip
+        check_population(result.after, arch)
+        results.append(result)
+    for one in results[:2]:
+        for name in ("events", "referenced_events", "batch_lengths", "ret", "swap_used"):
+            assert getattr(one, name) == getattr(results[2], name), name
+        assert_same_state(one.after, results[2].after)
+    events = results[0].events
+    assert events["batched_pages"] == sum(nr * steps for nr, steps in results[0].batch_lengths.items())
+    assert events["batches"] == sum(results[0].batch_lengths.values())
+    done["whole runs"] += 1
+
+
+def case(seed: int, done: Counter) -> None:
+    """One case; an AssertionError or any other exception is a finding."""
+    rng = np.random.default_rng(seed)
+    (single_calls if rng.random() < 0.5 else whole_run)(seed, rng, done)
+
+
+if __name__ == "__main__":
+    sys.exit(run_lane("fuzz-twins", case, short_run=SHORT_RUN))
