@@ -389,7 +389,7 @@ def get(policy: str | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
-    if _rule.names_a_rule(policy):
+    if isinstance(policy, str) and _rule.names_a_rule(policy):
         return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), rule=policy, doc="A rule in C.")
     if policy in PRESETS:
         return PRESETS[policy]

@@ -384,6 +384,13 @@ def test_a_sweep(source):
     assert built_in["events"] == own["events"] and not swept.failures
 
 
+def test_an_axis(source):
+    rules_of_axis = ["", f"{source}:one", f"{source}:v7_0"]
+    swept = rf.sweep({"policy": "v7.0", "policy.rule": rules_of_axis, "population.size": "1MiB", "target": "512KiB"})
+    none, one, v7_0 = (record["events"] for record in swept.records.values())
+    assert none == v7_0 != one
+
+
 def test_the_command_line(run, source):
     memory = ("--size", "1MiB", "--target", "512KiB", "--json")
     status, out, err = run("reclaim", "--policy", f"v7.0,{source}:v7_0", *memory)

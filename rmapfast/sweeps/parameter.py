@@ -15,6 +15,7 @@ import numpy as np
 from rmapfast import arch as _arch
 from rmapfast import cost as _cost
 from rmapfast import policy as _policy
+from rmapfast import rule as _rule
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES
@@ -202,6 +203,7 @@ def parameters() -> dict[str, Parameter]:
         for field in dataclasses.fields(kind):
             if field.name not in ("name", "doc", "costs", "rule"):
                 known[f"{where}.{field.name}"] = Parameter(_of_field(kind, field.name), units.get(field.name, "1"))
+    known["policy.rule"] = Parameter(_rule.as_text, "")
     for event in EVENT_NAMES:
         known[f"arch.cost.{event}"] = Parameter(_checked_cost, "cost per event")
     return known
