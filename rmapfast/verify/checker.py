@@ -46,6 +46,8 @@ def history_of(policy: Policy, invariant: str) -> str:
     """Return the history of a class of violation under a policy: commit or CVE; empty where it has none."""
     if invariant in DOCUMENTED:
         return "documented; every batching edition"
+    if policy.rule:  # no edition had it
+        return ""
     if policy.mlock_at_once:
         return "mlock and lazyfree rules before 354dffd29575"
     if invariant in ("restore-write", "restore-soft-dirty") and not policy.respect_write:
