@@ -39,8 +39,8 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
-    Mutant("a batch leaves its last PTE", "unmap.c", "for (uint64_t i = 1; i < nr; i++) {\n\t\tenum rmf_reach", "for (uint64_t i = 1; i + 1 < nr; i++) {\n\t\tenum rmf_reach"),
-    Mutant("mapcount off only across page 2", "folio.c", "if (i < pages->nr)\n\t\t\tpages->run->page_mapcount[i]--;", "if (i < pages->nr)\n\t\t\tpages->run->page_mapcount[i] -= i != 2 || nr == 1;"),
+    Mutant("a batch leaves its last PTE", "unmap.c", "later = rmf_entries_clear(rmf_slots_at(slots, vpn) + 1, inside - 1);", "later = rmf_entries_clear(rmf_slots_at(slots, vpn) + 1, inside > 1 ? inside - 2 : 0);"),
+    Mutant("mapcount off only across page 2", "folio.c", "unmapped += --mapcount[i] <= 0;", "unmapped += (mapcount[i] -= i != 2 || nr == 1) <= 0;"),
     Mutant("one marker too few", "unmap.c", "RMF_UFFD_WHOLE_BATCH ? unmap->nr : 1;", "RMF_UFFD_WHOLE_BATCH ? unmap->nr - (unmap->nr > 1) : 1;"),
     Mutant("soft-dirty lost on restore", "unmap.c", "set_ptes(unmap, unmap->pteval, unmap->nr);", "set_ptes(unmap, unmap->pteval & ~(rmf_pte)RMF_PTE_SOFT_DIRTY, unmap->nr);"),
     Mutant("young lost on restore", "unmap.c", "set_ptes(unmap, unmap->pteval, unmap->nr);", "set_ptes(unmap, unmap->pteval & ~(rmf_pte)RMF_PTE_YOUNG, unmap->nr);"),
@@ -86,8 +86,8 @@ MUTANTS = (
     Mutant("a batch mixes exclusive and shared pages", "unmap.c", "if (is_anon(unmap) && is_swapbacked(unmap))\n\t\tnr = rmf_anon_exclusive_batch(&unmap->pages, unmap->page, nr);", ""),
     Mutant("the scan ignores write though it respects it", "folio_batch.c", "if (!(flags & RMF_FPB_RESPECT_WRITE))\n\t\tignored |=", "ignored |="),
     Mutant("the scan compares dirty", "folio_batch.c", "if (!(flags & RMF_FPB_RESPECT_DIRTY))\n\t\tignored |= RMF_PTE_DIRTY;", ""),
-    Mutant("a scan leaves the table though it clips", "slots.h", "return (table_end < slots->vma_end ? table_end : slots->vma_end) - vpn;", "return slots->vma_end - vpn + 0 * table_end;"),
-    Mutant("a scan leaves the VMA though it clips", "slots.h", "return (table_end < slots->vma_end ? table_end : slots->vma_end) - vpn;", "return table_end - vpn;"),
+    Mutant("a scan leaves the table though it clips", "slots.h", "return (last < slots->vma_end ? last + 1 : slots->vma_end) - vpn;", "return slots->vma_end - vpn + 0 * last;"),
+    Mutant("a scan leaves the VMA though it clips", "slots.h", "return (last < slots->vma_end ? last + 1 : slots->vma_end) - vpn;", "return last + 1 - vpn;"),
     Mutant("the walk ends after any batch", "unmap.c", "return unmap->nr == unmap->walk.nr_pages;", "return unmap->nr > 1;"),
     Mutant("the walk skips one entry too many", "unmap.c", "rmf_walk_skip(&unmap->walk, unmap->nr - 1);", "rmf_walk_skip(&unmap->walk, unmap->nr);"),
     Mutant("the mm counter of a batch falls by one", "unmap.c", "batches ? -(int64_t)unmap->nr : -1);\n\treturn true;", "-1);\n\treturn true;"),
@@ -95,8 +95,8 @@ MUTANTS = (
     Mutant("munlock in a VMA that is not locked", "folio.c", "if (!(run->pop.vma_flags[vma] & RMF_VMA_LOCKED))\n\t\treturn;", ""),
     Mutant("mapped statistic off by one", "folio.c", "run->mapped_stat -= nr;\n\t\tpartial", "run->mapped_stat -= nr + (nr > 1);\n\t\tpartial"),
     Mutant("deferred split asked for a whole folio", "folio.c", "partial = nr > 0 && pop->folio_nr_pages_mapped[pages->folio] != 0;", "partial = nr > 0;"),
-    Mutant("the memo clears one folio too many", "memo_body.h", "for (uint64_t i = 0; i < m; i++)\n\t\t\tpop->folio_flags[folio + i] = regular->flags_after;", "for (uint64_t i = 0; i + 1 < m; i++)\n\t\t\tpop->folio_flags[folio + i] = regular->flags_after;"),
-    Mutant("the memo does not look at refcounts", "memo_body.h", "(uint32_t)(refcount[i] ^ regular->refcount) |", ""),
+    Mutant("the memo frees one folio too few", "regular_body.h", "for (uint64_t i = 0; i < m; i++)\n\t\t\tpop->folio_flags[folio + i] = regular->flags_after;", "for (uint64_t i = 0; i + 1 < m; i++)\n\t\t\tpop->folio_flags[folio + i] = regular->flags_after;"),
+    Mutant("the memo does not look at refcounts", "regular_body.h", "(uint32_t)(refcount[i] ^ regular->refcount) |", ""),
     Mutant("the memo takes a folio that crosses a table", "memo.h", "if ((*vpn + nr - 1) >> shift != table ||", "if (0 ||"),
     Mutant("young batch of one", "referenced.c", "nr = young_batch(&walk, walk.folio_pfn);", "nr = 1 + 0 * young_batch(&walk, walk.folio_pfn);"),
 )  # fmt: skip

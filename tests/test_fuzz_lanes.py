@@ -1,8 +1,12 @@
-"""Cases that the lanes found, by their seeds; each failed once. They change when the worlds are drawn otherwise."""
+"""The hunting lanes: cases that they found, by their seeds, and the planted faults.
+
+The cases failed once. They change when the worlds are drawn otherwise.
+"""
 
 from collections import Counter
 
 import fuzz_twins
+import mutants
 import pytest
 
 
@@ -16,3 +20,9 @@ def test_twins(seed):
     done = Counter()
     fuzz_twins.case(seed, done)
     assert done.total()
+
+
+def test_planted_faults_are_of_this_code():
+    """Each names a text that stands once in its file, so that ``make mutants`` plants what it says."""
+    texts = {one.file: (mutants.ROOT / "csrc" / one.file).read_text() for one in mutants.MUTANTS}
+    assert [one.what for one in mutants.MUTANTS if texts[one.file].count(one.old) != 1] == []

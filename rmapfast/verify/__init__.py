@@ -3,8 +3,9 @@
 from rmapfast.verify.cases import Case, VectorError, load_case
 from rmapfast.verify.checker import check, check_cases, history_of
 from rmapfast.verify.counts import Count, count_lines, replay_counts
+from rmapfast.verify.coverage import Coverage
 from rmapfast.verify.drawing import case_drawing
-from rmapfast.verify.generation import capture_cases, random_cases
+from rmapfast.verify.generation import capture_cases, random_cases, rule_cases
 from rmapfast.verify.invariants import INVARIANTS, UnmapOutcome, judge, unmap_case
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
 from rmapfast.verify.recorded import RecordedCase, directory_lines, replay_directory, replay_recorded
@@ -26,6 +27,7 @@ __all__ = [
     "CheckReport",
     "ConformanceReport",
     "Count",
+    "Coverage",
     "PolicyCheck",
     "RecordedCase",
     "Sequence",
@@ -57,6 +59,7 @@ __all__ = [
     "replay_directory",
     "replay_recorded",
     "replay_sequences",
+    "rule_cases",
     "sequence_lines",
     "split_population",
     "unmap_case",

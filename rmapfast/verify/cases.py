@@ -116,7 +116,7 @@ def case_of_state(
     fails = np.flatnonzero(marks & PageFlag.SWAP_DUP_FAIL)
     per_table, first = state.ptrs_per_pte, state.first_vpn
     return {
-        "tags": _tags(state),
+        "tags": _tags(state, pfn, index),
         "page_shift": 12,
         "ptrs_per_pte": per_table,
         "vma": {
@@ -148,7 +148,21 @@ def case_of_state(
     }
 
 
-def _tags(state: State) -> list[str]:
+def reachable(case: Case) -> bool:
+    """Return whether user space can make the state of a case, as far as its tags know.
+
+    Parameters
+    ----------
+    case : dict
+
+    Returns
+    -------
+    bool
+    """
+    return not any(tag.startswith(("unreachable:", "abnormal:")) for tag in case.get("tags", ()))
+
+
+def _tags(state: State, pfn: int, index: int) -> list[str]:
     """What user space cannot make, in the words of the recorded vectors where they have one."""
     flags, vma_anon = state.folio_flags, bool(state.vma.flags & VmaFlag.ANON)
     anon = bool(flags & FolioFlag.ANON)
@@ -159,8 +173,19 @@ def _tags(state: State) -> list[str]:
         "abnormal:swapcache-mismatch": anon and swapbacked != swapcache,
         "unreachable:hwpoison-large-folio": state.order > 0 and bool(state.ttu & _core.TTU_FLAGS["HWPOISON"]),
         "unreachable:device-exclusive-file": device and not anon,
+        "unreachable:page-out-of-place": not vma_anon and _out_of_place(state, pfn, index),
     }
     return [tag for tag, present in found.items() if present]
+
+
+def _out_of_place(state: State, pfn: int, index: int) -> bool:
+    """Whether the VMA maps a page of the folio where its page offset does not put it: twice in itself, say."""
+    words = np.array(state.ptes, np.uint64)
+    vpn = state.first_vpn + np.arange(len(words))
+    page = pte.pfn(words).astype(np.int64) - pfn
+    mapped = pte.maps_page(words) & (page >= 0) & (page < 1 << state.order)
+    mapped &= (vpn >= state.vma.start) & (vpn < state.vma.end)
+    return bool(np.any(mapped & (page + index != vpn - state.vma.start + state.vma.pgoff)))
 
 
 def _entry(vpn: int, word: int) -> list[Any]:

@@ -23,9 +23,11 @@ from rmapfast.provenance import provenance
 from rmapfast.reference import BatchRule, YoungRule, batches
 from rmapfast.result import policy_name
 from rmapfast.support import checked_integer
-from rmapfast.verify.cases import Case, case_of_state
+from rmapfast.verify.cases import Case, case_of_state, reachable
+from rmapfast.verify.coverage import WatchedRule
 from rmapfast.verify.invariants import INVARIANTS, judge
 from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation
+from rmapfast.verify.rule_check import DRAWN, RuleSearch, rule_search
 from rmapfast.verify.search import Rule, Search
 from rmapfast.verify.split_check import SPLIT_FIELDS, split_search
 from rmapfast.verify.split_judge import SPLIT_INVARIANTS, judge_split
@@ -36,10 +38,9 @@ from rmapfast.verify.young_judge import YOUNG_INVARIANTS, judge_young
 from rmapfast.verify.young_states import YoungState
 
 _PAGES = (1, 2, 4, 8)
+_DEFAULT_PAGES = 4
 # States of one job: a few tenths of a second, so that a budget and Ctrl-C are kept.
 _JOB = 1 << 17
-# States that the reference tries in a second, about.
-_REFERENCE_RATE = 400
 
 
 def history_of(policy: Policy, invariant: str) -> str:
@@ -67,8 +68,10 @@ def history_of(policy: Policy, invariant: str) -> str:
 def check(
     policies: Iterable[str | Policy] | BatchRule | YoungRule | None = None,
     *,
-    pages: int = 4,
+    pages: int | None = None,
     budget: float = 60.0,
+    drawn: int | None = None,
+    seed: int = 0,
     against: str | Policy = "per-page",
     arch: str | Arch = "x86-64",
     all_bits: bool = False,
@@ -84,12 +87,20 @@ def check(
     Parameters
     ----------
     policies : iterable of str or Policy, a callable, or YoungRule
-        Default: every preset. A Python function ``(folio, vma, walk, pte) -> nr`` is checked on the reference model. A
-        :class:`YoungRule` is a reference check in Python; it implies `young`.
-    pages : {1, 2, 4, 8}
-        Largest folio.
+        Default: every preset. A Python function ``(folio, vma, walk, pte) -> nr`` is checked on the reference model:
+        on small states, then on drawn folios of 8 to 512 pages at the borders of page tables of 512 entries and of
+        VMAs. A :class:`YoungRule` is a reference check in Python; it implies `young`.
+    pages : {1, 2, 4, 8}, optional
+        Largest folio; 4 by default. With a Python function: every small state of folios of up to so many pages is
+        tried, or the call is refused because they do not fit into the budget. By default, every one of folios of 1
+        page and as many of 2 and 4 pages as there is time for; the report says how many.
     budget : float
         Seconds; what could not be tried in time is named in ``left_out``.
+    drawn : int, optional
+        With a Python function: how many folios are drawn, 3,920 by default. They take 10 to 20 seconds; of a small
+        budget half is kept for them.
+    seed : int
+        Of the drawn folios, 0 or more.
     against : str or Policy
         The oracle, by default page by page.
     arch : str or Arch
@@ -107,7 +118,7 @@ def check(
         the multi-gen LRU. The same limits hold as for `splits`.
     threads : int, optional
         Default: the CPUs of this machine. The outcome does not depend on it. With `splits` or `young` as many
-        processes try the states.
+        processes try the states. A Python function runs on one.
     resume : path, optional
         A file that keeps what was done; an earlier run with the same arguments is continued.
     progress : callable, optional
@@ -120,7 +131,9 @@ def check(
     Raises
     ------
     TypeError, ValueError
-        For arguments out of range, and for a file of `resume` that holds something else; the message names what.
+        For arguments out of range, and for a file of `resume` that holds something else; the message names what. For
+        a Python function that returns what is no batch size (an int from 1 to the pages left in the folio); the
+        message names the folio and the entry.
     OSError
         If that file cannot be read or written.
 
@@ -133,11 +146,18 @@ def check(
     >>> check(YoungRule(tested=first_only), pages=2, budget=2).clean
     False
     """
-    if pages not in _PAGES:
+    if pages is not None and pages not in _PAGES:
         raise ValueError(f"pages: expected one of {', '.join(map(str, _PAGES))}, got {pages!r}")
     if not budget > 0:
         raise ValueError(f"budget: expected seconds above 0, got {budget!r}")
+    for name, number in (("drawn", drawn), ("seed", seed)):
+        if number is not None and (not isinstance(number, int) or number < 0):
+            raise ValueError(f"{name}: expected a whole number from 0 on, got {number!r}")
     oracle, arch = _policy.get(against), _arch.get(arch)
+    by_function = callable(policies) and not (splits or young)
+    if not by_function and (drawn is not None or seed):
+        name, number = ("seed", seed) if drawn is None else ("drawn", drawn)
+        raise ValueError(f"{name}: only with a Python function, without splits and young, got {number!r}")
     young = young or isinstance(policies, YoungRule)
     if splits or young:
         mode = "splits" if splits else "young"
@@ -146,11 +166,14 @@ def check(
                 raise ValueError(f"{name}: not together with {mode}, got {value!r}")
         if splits and young:
             raise ValueError("young: not together with splits; they are different states")
-        return _check_families(mode, policies, pages, budget, oracle, arch, threads, progress)
+        return _check_families(mode, policies, pages or _DEFAULT_PAGES, budget, oracle, arch, threads, progress)
     assert not isinstance(policies, YoungRule)
     if callable(policies):
-        return _check_callable(policies, pages, budget, oracle, arch, unreachable, progress)
-    chosen = _chosen(policies)
+        for name, value in (("all_bits", all_bits), ("resume", resume)):
+            if value:
+                raise ValueError(f"{name}: not with a Python function, got {value!r}")
+        return _check_callable(policies, pages, budget, drawn, seed, oracle, arch, unreachable, progress)
+    chosen, pages = _chosen(policies), pages or _DEFAULT_PAGES
     scope = Scope(pages, all_bits=all_bits, unreachable=unreachable)
     arguments = {
         "policies": [one.name for one in chosen],
@@ -208,6 +231,7 @@ def _check_families(
     }
     names: list[Rule]
     search: Search
+    watched: WatchedRule | None = None
     if mode == "young":
         if callable(policies):
             raise TypeError("policies: expected policies or a YoungRule with young=True, got a function")
@@ -216,16 +240,17 @@ def _check_families(
         search = young_search(rules, **arguments)
     else:
         assert not isinstance(policies, YoungRule)
-        chosen = policies if callable(policies) else _chosen(policies)
-        names = [chosen] if callable(chosen) else list(chosen)
+        watched = WatchedRule(policies) if callable(policies) else None
+        chosen = [] if callable(policies) else _chosen(policies)
+        names = [policies] if callable(policies) else list(chosen)
         search = split_search(
-            chosen,
+            watched or chosen,
             lambda policy, kind: unmap_rules(policy, kind, kind in ("anon", "lazyfree"), False),
             **arguments,
         )
     return CheckReport(
         policies=tuple(
-            PolicyCheck(one, tried, _violations(one, counts, examples))
+            PolicyCheck(one, tried, _violations(one, counts, examples), watched.coverage if watched else None)
             for one, tried, counts, examples in zip(names, search.tried, search.counts, search.examples, strict=True)
         ),
         oracle=oracle.name,
@@ -444,7 +469,7 @@ def _violations(policy: Rule, counts: dict[str, int], examples: dict[str, Case])
 
 def check_cases(
     cases: Iterable[Case],
-    policies: Iterable[str | Policy] | None = None,
+    policies: Iterable[str | Policy] | BatchRule | None = None,
     *,
     against: str | Policy = "per-page",
     arch: str | Arch = "x86-64",
@@ -457,7 +482,10 @@ def check_cases(
     ----------
     cases : iterable of dict
         Cases as :func:`random_cases`, :func:`capture_cases` and :func:`load_case` give them.
-    policies, against, arch, budget, progress
+    policies : iterable of str or Policy, or a callable
+        Default: every preset. A Python function ``(folio, vma, walk, pte) -> nr`` runs on the reference; its examples
+        are reachable ones where there are some.
+    against, arch, budget, progress
         As for :func:`check`.
 
     Returns
@@ -467,9 +495,12 @@ def check_cases(
     Raises
     ------
     ValueError
-        For an unknown name, and for a case whose fields do not fit together.
+        For an unknown name, for a case whose fields do not fit together, and for a function that returns no batch
+        size.
     """
     start = time.monotonic()
+    if callable(policies):
+        return _check_cases_of_rule(cases, policies, _policy.get(against), arch, budget, progress)
     chosen = [_policy.get(one) for one in (_policy.PRESETS if policies is None else policies)]
     oracle = _policy.get(against)
     counts: list[dict[str, int]] = [{} for _ in chosen]
@@ -502,6 +533,40 @@ def check_cases(
     )
 
 
+def _check_cases_of_rule(
+    cases: Iterable[Case],
+    rule: BatchRule,
+    oracle: Policy,
+    arch: str | Arch,
+    budget: float,
+    progress: Callable[[str], None] | None,
+) -> CheckReport:
+    """Judge cases one by one under a Python function."""
+    start = time.monotonic()
+    search = RuleSearch(WatchedRule(rule), lambda case, tried: judge(case, tried, against=oracle, arch=arch))
+    complete = True
+    for case in cases:
+        for other in ("split_state", "young_state"):
+            if other in case:
+                raise ValueError(f"cases: a Python function takes cases of one unmap, got one with {other}")
+        if time.monotonic() - start > budget:
+            complete = False
+            break
+        search.tried += 1
+        search.try_case(case, 0, search.tried)
+        if progress:
+            progress(f"{search.tried:,} cases")
+    return CheckReport(
+        policies=(_of_rule(rule, search),),
+        oracle=oracle.name,
+        states=search.tried,
+        complete=complete,
+        left_out=() if complete else ("cases after the budget was used up",),
+        seconds=time.monotonic() - start,
+        provenance=provenance(policies=[policy_name(rule)], against=oracle.name),
+    )
+
+
 def _violated(case: Case, policy: Policy, oracle: Policy, arch: str | Arch) -> list[str]:
     """Judge a case of one unmap, a state with splits, or one of a reference check."""
     if "split_state" in case:
@@ -523,45 +588,56 @@ def _pages(case: Case) -> int:
 
 def _check_callable(
     rule: BatchRule,
-    pages: int,
+    pages: int | None,
     budget: float,
+    drawn: int | None,
+    seed: int,
     oracle: Policy,
     arch: Arch,
     unreachable: bool,
     progress: Callable[[str], None] | None,
 ) -> CheckReport:
-    """Check a Python function on the reference: every n-th state, so that the budget meets all families."""
+    """Check a Python function on the reference: small states, then drawn folios."""
     start = time.monotonic()
-    scope = Scope(min(pages, 4), unreachable=unreachable)
-    tried, all_states = 0, sum(family.states for family in scope.families)
-    counts: dict[str, int] = {}
-    examples: dict[str, Case] = {}
-    left_out = []
-    for number, family in enumerate(scope.families):
-        share = (budget - (time.monotonic() - start)) / (len(scope.families) - number)
-        end = time.monotonic() + share
-        stride = max(1, family.states // max(int(share * _REFERENCE_RATE), 1))
-        for index in range(0, family.states, stride):
-            if time.monotonic() > end:
-                break
-            state = scope.state(number, index)
-            if state is None:
-                continue
-            tried += 1
-            case = case_of_state(state)
-            for name in judge(case, rule, against=oracle, arch=arch):
-                counts[name] = counts.get(name, 0) + 1
-                examples.setdefault(name, case)
-        if stride > 1 or time.monotonic() > end:
-            left_out.append(f"{family}: tried one state in {stride}")
-        if progress:
-            progress(f"{tried:,} of {all_states:,} states on the reference")
+    search = rule_search(
+        rule,
+        pages=pages,
+        budget=budget,
+        drawn=DRAWN if drawn is None else drawn,
+        seed=seed,
+        oracle=oracle,
+        arch=arch,
+        unreachable=unreachable,
+        progress=progress,
+    )
     return CheckReport(
-        policies=(PolicyCheck(rule, tried, _violations(rule, counts, examples)),),
+        policies=(_of_rule(rule, search),),
         oracle=oracle.name,
-        states=tried,
-        complete=not left_out,
-        left_out=tuple(left_out),
+        states=search.tried + search.drawn,
+        complete=not search.left_out,
+        left_out=tuple(search.left_out),
         seconds=time.monotonic() - start,
-        provenance=provenance(policies=[policy_name(rule)], pages=pages, against=oracle.name),
+        provenance=provenance(
+            policies=[policy_name(rule)],
+            pages=pages,
+            exhaustive_pages=search.exhaustive_pages,
+            sampled_pages=search.sampled_pages,
+            drawn=search.drawn,
+            seed=seed,
+            against=oracle.name,
+            arch=arch.name,
+            unreachable=unreachable,
+            budget=budget,
+        ),
+    )
+
+
+def _of_rule(rule: BatchRule, search: RuleSearch) -> PolicyCheck:
+    """Return what was found for a Python function; violations that a kernel can reach come first."""
+    violations = _violations(rule, search.counts, search.examples)
+    return PolicyCheck(
+        rule,
+        search.tried + search.drawn,
+        tuple(sorted(violations, key=lambda one: not reachable(one.example))),
+        search.rule.coverage,
     )

@@ -23,7 +23,7 @@ from rmapfast.verify.split_states import SplitState, split_population, toy_arch
 from rmapfast.verify.young_judge import YoungJudge, YoungOutcome
 from rmapfast.verify.young_states import YoungState
 
-# Entries that a strip shows.
+# Entries that a strip shows, and steps that a line lists.
 _SHOWN = 20
 
 _CODES = {"none": ".", "swap": "swap", "migration": "migr", "device_exclusive": "dev", "device_private": "devp"}
@@ -68,7 +68,10 @@ def _cell(word: np.uint64, folio_pfn: int, pages: int) -> str:
 
 
 def _steps(outcome: UnmapOutcome) -> str:
-    text = ", ".join(f"{step.vpn}+{step.nr}" + ("" if step.present else " (non-present)") for step in outcome.steps)
+    shown = outcome.steps[:_SHOWN]
+    text = ", ".join(f"{step.vpn}+{step.nr}" + ("" if step.present else " (non-present)") for step in shown)
+    if len(outcome.steps) > _SHOWN:
+        text += f", ... ({len(outcome.steps)} in all)"
     return f"{text or 'none'}; {'done' if outcome.ret else 'aborted'}"
 
 
@@ -117,8 +120,18 @@ def case_drawing(
     folio_pfn, pages = int(before.folio_pfn[0]), 1 << int(before.folio_order[0])
     seen = [first + int(i) for i in np.flatnonzero(before.ptes | oracle.after.ptes | outcome.after.ptes)]
     low, high = min([start, *seen]), max([end - 1, *seen]) + 1
+    violated = judge(case, policy, against=against, arch=arch)
+    all_differ = (first + np.flatnonzero(oracle.after.ptes != outcome.after.ptes)).tolist()
+    broke = _breaking_step(outcome, all_differ) if violated else None
     if high - low > _SHOWN:
-        low, high = max(low, start), min(high, max(low, start) + _SHOWN)
+        # around the first difference, or the border that a step crosses; else from the start of the VMA on
+        low = shown = max(low, start)
+        if all_differ:
+            shown = all_differ[0]
+        elif broke:
+            shown = min(broke.vpn + broke.nr, end, (broke.vpn // per_table + 1) * per_table)
+        low = max(low, min(shown - _SHOWN // 2, high - _SHOWN))
+        high = min(high, low + _SHOWN)
 
     def strip(title: str, cells: list[str]) -> str:
         text = ""
@@ -131,7 +144,6 @@ def case_drawing(
         return strip(title, [_cell(ptes[vpn - first], folio_pfn, pages) for vpn in range(low, high)])
 
     differ = [vpn for vpn in range(low, high) if oracle.after.ptes[vpn - first] != outcome.after.ptes[vpn - first]]
-    violated = judge(case, policy, against=against, arch=arch)
     lines = [
         f"{name} against {oracle_name}: {', '.join(violated) or 'no violation'}",
         f"{case_in_words(case)}; {' '.join(case['ttu']) or 'no TTU flags'}",
@@ -143,7 +155,7 @@ def case_drawing(
     if differ:
         lines.append(strip("", ["*" if vpn in differ else "" for vpn in range(low, high)]))
     lines += [f"steps of {oracle_name}: {_steps(oracle)}", f"steps of {name}: {_steps(outcome)}"]
-    if violated and (broke := _breaking_step(outcome, differ)):
+    if broke:
         lines.append(f"it breaks at step {broke.vpn}+{broke.nr}")
     lines += [f"  {title}: {a} against {b}" for title, a, b in _folio_differences(oracle, outcome)]
     return "\n".join(lines)

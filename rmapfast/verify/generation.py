@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,22 @@ _KINDS = {
     "lazyfree": FolioFlag.ANON,
     "anon": FolioFlag.ANON | FolioFlag.SWAPBACKED | FolioFlag.SWAPCACHE | FolioFlag.DIRTY,
 }
+# The same, and shmem, for the cases of rules of one's own.
+_RULE_KINDS = {**_KINDS, "shmem": FolioFlag.SWAPBACKED}
+# Orders of folios of 8 to 512 pages.
+_RULE_ORDERS = range(3, 10)
+# What lies inside the folio: nothing, or borders of the page table and of the VMA.
+_RULE_BORDERS = (
+    "none",
+    "table",
+    "folio at a table's end",
+    "VMA start",
+    "VMA end",
+    "VMA start and end",
+    "table and VMA",
+)
+# Real page tables, and a folio as large as one that lies where a kernel may put it.
+_REAL_TABLE, _LARGE_PFN, _LARGE_INDEX = 512, 1024, 1024
 _RECLAIM_TTU = _core.TTU_FLAGS["BATCH_FLUSH"] | _core.TTU_FLAGS["SYNC"]
 # Of the folio of a mutated capture.
 _SWAP_OFFSET = 1 << 20
@@ -114,6 +131,74 @@ def random_cases(seed: int, number: int) -> Iterator[Case]:
         guard = "contiguous" if rng.random() < 0.5 else "none"
         state = _consistent_state(rng, words, per_table, per_table, vma, _KINDS[kind], order, FOLIO_PFN, guard)
         yield case_of_state(state)
+
+
+def rule_cases(seed: int, number: int) -> Iterator[Case]:
+    """Yield seeded cases for a rule of one's own: folios of 8 to 512 pages at the borders of tables of 512 entries.
+
+    Any 196 cases that follow each other hold each size of folio of each kind at each border once or more: across a
+    table's end, at it, before the start of the VMA, behind its end, and with both. A pure function of the seed.
+
+    Parameters
+    ----------
+    seed : int
+        0 or more.
+    number : int
+        How many.
+
+    Yields
+    ------
+    dict
+        A case; its fields are those of docs/conformance-format.md.
+    """
+    combinations = list(product(_RULE_BORDERS, _RULE_KINDS, _RULE_ORDERS))
+    turns = np.random.default_rng(seed).permutation(len(combinations))
+    for count in range(number):
+        border, kind, order = combinations[turns[count % len(turns)]]
+        yield case_of_state(
+            _rule_state(np.random.default_rng([seed, count]), border, kind, order), pfn=_LARGE_PFN, index=_LARGE_INDEX
+        )
+
+
+def _rule_state(rng: np.random.Generator, border: str, kind: str, order: int) -> State:
+    """One of the states of :func:`rule_cases`: a folio in two page tables."""
+    pages, first_vpn = 1 << order, _REAL_TABLE
+    anon, uffd_wp = kind in ("anon", "lazyfree"), bool(rng.random() < 0.2)
+    # pages in the first table
+    if border.startswith("table"):
+        before = int(rng.choice([1, pages // 2, pages - 1, int(rng.integers(1, pages))]))
+    elif border == "folio at a table's end":
+        before = int(rng.choice([0, pages]))
+    else:
+        before = int(rng.integers(pages, _REAL_TABLE + 1))
+    linear = 2 * _REAL_TABLE - before
+    # the part of the folio that the VMA maps; one page is cut off as often as any other number
+    cuts = sorted(int(cut) for cut in rng.choice(np.arange(1, pages), 2, replace=False))
+    first = cuts[0] if border in ("VMA start", "VMA start and end") else 0
+    end = pages
+    if border in ("VMA end", "VMA start and end"):
+        end = cuts[1]
+    elif border == "table and VMA":
+        first, end = (cuts[0], pages) if rng.random() < 0.5 else (0, cuts[1])
+    # where the folio is not cut, the VMA may go on beyond it
+    start_vpn, end_vpn = linear + first, linear + end
+    if rng.random() < 0.5:
+        start_vpn -= 0 if first else min(int(rng.integers(0, 9)), start_vpn - first_vpn)
+        end_vpn += 0 if end < pages else min(int(rng.integers(0, 9)), 3 * _REAL_TABLE - end_vpn)
+    names = [name for name in _BITS[: 5 if uffd_wp else 4] if rng.random() < 0.5]
+    words = np.zeros(2 * _REAL_TABLE, np.uint64)
+    word, at = int(pte.make("present", _LARGE_PFN, names)), linear - first_vpn
+    words[at : at + pages] = np.uint64(word) + (np.arange(pages, dtype=np.uint64) << pte.PFN_SHIFT)
+    _mutate(rng, words, np.arange(at, at + pages), anon, uffd_wp, float(rng.choice([0.0, 0.0, 0.02, 0.2])))
+    if rng.random() < 0.5:
+        # nothing but this VMA maps the folio
+        words[: start_vpn - first_vpn] = 0
+        words[end_vpn - first_vpn :] = 0
+    flags = int(_RULE_KINDS[kind]) | (int(FolioFlag.DIRTY) if not anon and rng.random() < 0.3 else 0)
+    vma_flags = (VmaFlag.ANON if anon else 0) | (VmaFlag.UFFD_WP if uffd_wp else 0)
+    vma = VmaRange(start_vpn, end_vpn, _LARGE_INDEX + start_vpn - linear, vma_flags)
+    guard = "contiguous" if rng.random() < 0.5 else "none"
+    return _consistent_state(rng, words, first_vpn, _REAL_TABLE, vma, flags, order, _LARGE_PFN, guard)
 
 
 def capture_cases(population: Population, seed: int, number: int) -> Iterator[Case]:

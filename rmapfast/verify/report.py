@@ -13,6 +13,7 @@ from rmapfast.reference import BatchRule, YoungRule
 from rmapfast.result import policy_name
 from rmapfast.support import listed, paragraph
 from rmapfast.verify.cases import Case
+from rmapfast.verify.coverage import Coverage
 from rmapfast.verify.drawing import case_drawing, case_in_words
 
 # Differences after an abort that are documented, not violations.
@@ -54,12 +55,16 @@ class PolicyCheck:
     states : int
         Distinct states tried.
     violations : tuple of Violation
-        In the order of :data:`rmapfast.verify.INVARIANTS`.
+        In the order of :data:`rmapfast.verify.INVARIANTS`; under a Python function those first whose example a kernel
+        can reach.
+    coverage : Coverage or None
+        What a Python function returned, how often and for which folios; None for a policy.
     """
 
     policy: Policy | BatchRule | YoungRule
     states: int
     violations: tuple[Violation, ...]
+    coverage: Coverage | None = None
 
     @property
     def policy_name(self) -> str:
@@ -126,6 +131,7 @@ class CheckReport:
                     "policy": one.policy_name,
                     "states": one.states,
                     "clean": one.clean,
+                    **({"coverage": one.coverage.to_dict()} if one.coverage else {}),
                     "violations": [
                         {"invariant": v.invariant, "count": v.count, "history": v.history, "example": v.example}
                         for v in one.violations
@@ -165,17 +171,32 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
                 words = violation.history
             rows.append(f"{name:<{wide}}{violation.invariant:<22}{violation.count:>12,}  {words}")
     scope = "the whole scope" if report.complete else "not the whole scope"
+    covered = [line for one in report.policies if one.coverage for line in one.coverage.lines(one.policy_name)]
     lines = [
         *rows,
         "",
+        *([*covered, ""] if covered else []),
         *paragraph(
             f"{report.states:,} distinct states, {scope}, each under {len(report.policies)} policies and "
             f"{report.oracle}, in {report.seconds:.1f} s."
         ),
+        *_tried_in_words(report.provenance["arguments"]),
         *(f"left out: {text}" for text in report.left_out),
         *paragraph(f"rmapfast {__version__}; {listed(report.provenance['arguments'])}"),
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _tried_in_words(arguments: dict[str, Any]) -> list[str]:
+    """What was tried of a Python function's scope; nothing for policies."""
+    if "exhaustive_pages" not in arguments:
+        return []
+    every, part, drawn = (arguments[name] for name in ("exhaustive_pages", "sampled_pages", "drawn"))
+    words = [f"Every small state of folios of up to {every} page(s)." if every else "No size of folio exhaustively."]
+    if part:
+        words.append(f"A part of the small states of folios of up to {part} pages.")
+    words.append(f"{drawn:,} drawn folios of 8 to 512 pages (seed {arguments['seed']}).")
+    return paragraph(" ".join(words))
 
 
 def check_drawings(report: CheckReport, arch: str | Arch = "x86-64") -> list[str]:

@@ -1,0 +1,110 @@
+"""What a rule of one's own returned during a check: which batch sizes, how often, for which kinds of folios."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmapfast.flags import FOLIO_KINDS
+from rmapfast.reference import BatchRule, Folio, Pte, Vma, Walk
+from rmapfast.result import policy_name
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The batch sizes that a rule returned.
+
+    Parameters
+    ----------
+    returned : dict
+        By kind of folio (:data:`rmapfast.flags.FOLIO_KINDS`): how often the rule returned each nr.
+    """
+
+    returned: Mapping[str, Mapping[int, int]]
+
+    @property
+    def asked(self) -> int:
+        """How often the rule was asked."""
+        return sum(sum(counts.values()) for counts in self.returned.values())
+
+    @property
+    def largest(self) -> int:
+        """The largest nr that it returned; 0 if it never was asked."""
+        return max((nr for counts in self.returned.values() for nr in counts), default=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the coverage as a dict that serialises to JSON; a batch size is a string there.
+
+        Returns
+        -------
+        dict
+        """
+        return {
+            "asked": self.asked,
+            "largest": self.largest,
+            "only_1": self.largest == 1,
+            "returned": {
+                kind: {str(nr): count for nr, count in sorted(counts.items())} for kind, counts in self.returned.items()
+            },
+        }
+
+    def lines(self, name: str) -> list[str]:
+        """Return the coverage as text: a row for each kind of folio, batch sizes in ranges of powers of two.
+
+        Parameters
+        ----------
+        name : str
+            Name of the rule.
+
+        Returns
+        -------
+        list of str
+        """
+        if not self.asked:
+            return [f"{name} was never asked: no state came to its call."]
+        ranges = range(self.largest.bit_length())
+        spans = [(1 << power, min((2 << power) - 1, self.largest)) for power in ranges]
+        heads = [str(low) if low == high else f"{low}-{high}" for low, high in spans]
+        rows = [f"nr that {name} returned, and how often:", f"{'':<10}" + "".join(f"{head:>9}" for head in heads)]
+        for kind, counts in self.returned.items():
+            sums = Counter[int]()
+            for nr, count in counts.items():
+                sums[nr.bit_length() - 1] += count
+            rows.append(f"{kind:<10}" + "".join(f"{sums[power] or '.':>9}" for power in ranges))
+        only_1 = [kind for kind, counts in self.returned.items() if set(counts) == {1}]
+        if self.largest == 1:
+            rows.append(f"{name} never returned anything but 1: it batches nothing, and this check says no more.")
+        elif only_1:
+            rows.append(f"{name} never returned anything but 1 for these folios: {', '.join(only_1)}.")
+        return rows
+
+
+class WatchedRule:
+    """A rule that keeps account of what it returns; it is called like the rule.
+
+    Parameters
+    ----------
+    rule : callable
+    """
+
+    def __init__(self, rule: BatchRule):
+        self.rule = rule
+        self.__name__ = policy_name(rule)
+        self._returned: dict[str, Counter[int]] = {kind: Counter() for kind in FOLIO_KINDS}
+
+    def __call__(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
+        """Return what the rule returns."""
+        nr = self.rule(folio, vma, walk, pte)
+        # the reference refuses all else
+        if isinstance(nr, int | np.integer):
+            self._returned[folio.kind][int(nr)] += 1
+        return nr
+
+    @property
+    def coverage(self) -> Coverage:
+        """What was returned so far; only the kinds of folios for which the rule was asked."""
+        return Coverage({kind: dict(sorted(counts.items())) for kind, counts in self._returned.items() if counts})
