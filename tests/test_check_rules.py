@@ -122,7 +122,7 @@ def test_the_budget_that_a_refusal_names_would_do():
 
 
 def test_without_pages_the_report_says_what_was_tried_in_part():
-    report = rf.check(page_by_page, budget=3, drawn=30)
+    report = rf.check(page_by_page, budget=10, drawn=30)
     done = report.provenance["arguments"]
     assert not report.complete
     assert (done["pages"], done["exhaustive_pages"], done["sampled_pages"], done["drawn"]) == (None, 0, 4, 30)
@@ -196,7 +196,7 @@ def test_drawn_folios_follow_from_the_seed_and_are_right_page_by_page():
 
 
 def test_whole_folios_without_a_clip_are_found_with_an_example_of_16_pages():
-    report = rf.check(whole_from_16, budget=9, drawn=ROUND)
+    report = rf.check(whole_from_16, budget=20, drawn=ROUND)
     example = found(report)["out-of-bounds"].example
     assert not report.clean and pages_of(example) >= 16 and reachable(example)
     assert "out-of-bounds" in judge(example, whole_from_16)
