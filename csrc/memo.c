@@ -107,7 +107,8 @@ static bool keep_before(struct rmf_run *run, uint32_t folio, const struct rmf_sh
 	memcpy(memo->looked_around, run->looked_around, (nr + 1) * sizeof(*run->looked_around));
 	for (uint32_t row = 0; row < shape->nr_rows; row++)
 		memcpy(memo->entries + row * nr, shape->ptes[row], nr * sizeof(rmf_pte));
-	if (pop->folio_flags[folio] & RMF_FOLIO_PAGE_MAPCOUNTS)
+	/* the flags that the shape was made for: with others the folio may have more pages */
+	if ((uint32_t)shape->words[0] & RMF_FOLIO_PAGE_MAPCOUNTS)
 		memcpy(memo->page_mapcount, pop->page_mapcount + rmf_folio_page_base(pop, folio),
 		       nr * sizeof(*memo->page_mapcount));
 	return true;

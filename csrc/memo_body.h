@@ -600,7 +600,8 @@ static inline __attribute__((always_inline)) void fetch_ahead(const struct rmf_p
 							      const uint32_t *folios, uint64_t left)
 {
 	enum { NUMBERS = 24, VMA = 16, ENTRIES = 8 };
-	uint32_t folio;
+	uint32_t folio, vma;
+	uint64_t row;
 
 	if (left <= NUMBERS || folios[NUMBERS] - folios[0] == NUMBERS)
 		return;
@@ -617,8 +618,9 @@ static inline __attribute__((always_inline)) void fetch_ahead(const struct rmf_p
 	folio = folios[VMA];
 	__builtin_prefetch(&pop->rmap_vma[pop->rmap_start[folio]]);
 	folio = folios[ENTRIES];
-	if (pop->rmap_start[folio] < pop->rmap_start[folio + 1]) {
-		const uint32_t vma = pop->rmap_vma[pop->rmap_start[folio]];
+	/* the index is read once: it may be changed meanwhile */
+	row = *(const volatile uint64_t *)&pop->rmap_start[folio];
+	if (row < pop->rmap_start[folio + 1] && rmf_rmap_vma(pop, row, &vma)) {
 		const rmf_pte *ptes = pop->ptes + pop->vma_pte_base[vma] +
 				      (pop->folio_index[folio] - pop->vma_pgoff[vma]);
 
