@@ -352,17 +352,20 @@ static uint32_t visit_first(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 	known->nr_pages_mapped_after = pop->folio_nr_pages_mapped[folio];
 	slots = run->swap_next - slot_before;
 	known->takes_swap = slots > 0;
-	known->usable = !run->swap_ran_out && visits->outcome != RMF_OUTCOME_DROPPED &&
-			/* the slots of a device with a map do not follow each other */
-			(!run->swap_map || run->swap_used == used_before) &&
-			/* slots may be given back, so that the next folio finds some */
-			run->swap_refusals == refusals_before &&
-			(run->swap_map || run->swap_used - used_before == (int64_t)slots) &&
-			(!slots || slots == nr_pages) &&
-			pop->folio_entire_mapcount[folio] == entire_before &&
-			(known->order || known->nr_pages_mapped_after == mapped_before) &&
-			depends_on_shape(run, shape, known, run->memo->ev) &&
-			state_after(run, folio, shape, known) && keep_counts(run, known);
+	known->usable =
+		!run->swap_ran_out && visits->outcome != RMF_OUTCOME_DROPPED &&
+		/* the slots of a device with a map do not follow each other; one that is
+		 * taken and given back has to be free */
+		(!run->swap_map || (run->swap_used == used_before &&
+				    run->ev[RMF_SWAP_ALLOCS] == run->memo->ev[RMF_SWAP_ALLOCS])) &&
+		/* slots may be given back, so that the next folio finds some */
+		run->swap_refusals == refusals_before &&
+		(run->swap_map || run->swap_used - used_before == (int64_t)slots) &&
+		(!slots || slots == nr_pages) &&
+		pop->folio_entire_mapcount[folio] == entire_before &&
+		(known->order || known->nr_pages_mapped_after == mapped_before) &&
+		depends_on_shape(run, shape, known, run->memo->ev) &&
+		state_after(run, folio, shape, known) && keep_counts(run, known);
 	return nr;
 }
 
