@@ -112,12 +112,16 @@ void rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint6
 			continue;
 		for (uint64_t i = first; i < first + nr; i++) {
 			const uint64_t pieces = rmf_folio_nr_pages(pop, i) - 1;
+			uint64_t rows;
 
 			if (splitter == RMF_SPLITTER_RECLAIM &&
 			    !reclaim_may_split(run, pop->folio_flags[i], may_lack))
 				continue;
 			*folios += pieces;
-			*pairs += pieces * (pop->rmap_start[i + 1] - pop->rmap_start[i]);
+			rows = pop->rmap_start[i + 1] - pop->rmap_start[i];
+			/* more than there are: changed since the check, which the caller makes
+			 * again */
+			*pairs += pieces * (rows <= pop->nr_rmap ? rows : 0);
 		}
 	}
 }
