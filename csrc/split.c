@@ -96,12 +96,13 @@ static bool reclaim_may_split_any(const struct rmf_run *run, uint64_t first, uin
 	return any;
 }
 
-void rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64_t *folios,
-		    uint64_t *pairs)
+int rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64_t *folios,
+		   uint64_t *pairs, struct rmf_fault *fault)
 {
 	enum { BLOCK = 512 };
 	const struct rmf_population *pop = &run->pop;
 	const bool may_lack = may_lack_slots(run);
+	uint64_t rows_left = pop->nr_rmap;
 
 	*folios = *pairs = 0;
 	for (uint64_t first = 0; first < pop->nr_folios; first += BLOCK) {
@@ -119,11 +120,14 @@ void rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint6
 				continue;
 			*folios += pieces;
 			rows = pop->rmap_start[i + 1] - pop->rmap_start[i];
-			/* more than there are: changed since the check, which the caller makes
-			 * again */
-			*pairs += pieces * (rows <= pop->nr_rmap ? rows : 0);
+			if (rows > rows_left)
+				return rmf_fault_at(fault, "population.rmap_start", i,
+						    "was changed while the run began");
+			rows_left -= rows;
+			*pairs += pieces * rows;
 		}
 	}
+	return 0;
 }
 
 static bool has_room(const struct rmf_run *run, uint64_t folio)

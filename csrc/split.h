@@ -10,9 +10,10 @@ enum rmf_splitter { RMF_SPLITTER_RECLAIM, RMF_SPLITTER_MADVISE };
 
 /* How many folios and rmap pairs the pieces would be if all folios were split that may be. A run
  * whose arrays have so much more room can split whatever it comes to. The run has its swap space.
- */
-void rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64_t *folios,
-		    uint64_t *pairs);
+ * Returns 0, or RMF_EINVAL with *fault filled in if rmap_start was changed since the check, so that
+ * nobody asks for room for rows that cannot be. */
+int rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64_t *folios,
+		   uint64_t *pairs, struct rmf_fault *fault);
 
 /* Split a folio of order 1 or more, on which the caller has one of the references. Returns false if
  * the split is refused. The caller is to make the flush of try_to_unmap_flush().

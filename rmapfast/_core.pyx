@@ -322,11 +322,14 @@ cdef class Run:
 
     cdef _make_room(self, rmf_splitter splitter):
         """Give the arrays room for the pieces of every folio that may be split."""
+        cdef rmf_fault fault
+        cdef int error
         cdef rmf_population *pop = &self.run.pop
         cdef uint64_t folios, pairs
         cdef unsigned int i
         with nogil:
-            rmf_split_room(self.run, splitter, &folios, &pairs)
+            error = rmf_split_room(self.run, splitter, &folios, &pairs, &fault)
+        _raise_error(error, &fault)
         if not folios:
             return
         folios += pop.nr_folios

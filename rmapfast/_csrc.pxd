@@ -321,7 +321,7 @@ cdef extern from "split.h" nogil:
     enum rmf_splitter:
         RMF_SPLITTER_RECLAIM
         RMF_SPLITTER_MADVISE
-    void rmf_split_room(const rmf_run *run, rmf_splitter splitter, uint64_t *folios, uint64_t *pairs)
+    int rmf_split_room(const rmf_run *run, rmf_splitter splitter, uint64_t *folios, uint64_t *pairs, rmf_fault *fault)
 
 cdef extern from "deferred.h" nogil:
     int rmf_deferred_set(rmf_run *run)

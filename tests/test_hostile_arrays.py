@@ -150,7 +150,7 @@ def test_a_thread_that_writes_to_every_array_cannot_crash_a_run(kind):
                 policy = ("v7.0", "v6.15", "per-page", "v7.3")[attempt // 4 % 4]
                 rf.reclaim(population, "48MiB", policy=policy, arch=arch, entry=entry, in_place=in_place)
                 finished += 1
-            except (ValueError, MemoryError):
+            except ValueError:
                 continue
     finally:
         over.set()
@@ -179,7 +179,7 @@ def test_a_thread_that_writes_the_rmap_cannot_crash_a_run():
             try:
                 rf.reclaim(population, "48MiB")
                 finished += 1
-            except (ValueError, MemoryError):
+            except ValueError:
                 continue
     finally:
         over.set()

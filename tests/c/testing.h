@@ -302,9 +302,11 @@ static inline void free_world(struct world *world)
 static inline void give_room(struct world *world)
 {
 	struct rmf_population *pop = world->pop;
+	struct rmf_fault fault;
 	uint64_t folios, pairs;
 
-	rmf_split_room(world->run, RMF_SPLITTER_MADVISE, &folios, &pairs);
+	if (rmf_split_room(world->run, RMF_SPLITTER_MADVISE, &folios, &pairs, &fault))
+		abort();
 	folios += pop->nr_folios;
 	pairs += pop->nr_rmap;
 	pop->folio_pfn = resized(pop->folio_pfn, folios, sizeof(*pop->folio_pfn));
