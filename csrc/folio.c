@@ -120,6 +120,18 @@ void rmf_pages_clear_flag(struct rmf_pages *pages, uint64_t page, uint8_t flag)
 	pages->run->page_flags[page] &= (uint8_t)~flag;
 }
 
+uint64_t rmf_anon_exclusive_batch(const struct rmf_pages *pages, uint64_t page, uint64_t nr)
+{
+	uint8_t exclusive = rmf_pages_flags(pages, page) & RMF_PAGE_EXCLUSIVE;
+	uint64_t i = 1;
+
+	if (!pages->flags_expanded && page + nr <= pages->nr)
+		return nr;
+	while (i < nr && (rmf_pages_flags(pages, page + i) & RMF_PAGE_EXCLUSIVE) == exclusive)
+		i++;
+	return i;
+}
+
 void rmf_pages_add_mapcount(struct rmf_pages *pages, int32_t nr)
 {
 	pages->mapcount += nr;

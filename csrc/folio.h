@@ -26,6 +26,10 @@ void rmf_pages_close(struct rmf_pages *pages);
 uint8_t rmf_pages_flags(const struct rmf_pages *pages, uint64_t page);
 void rmf_pages_clear_flag(struct rmf_pages *pages, uint64_t page, uint8_t flag);
 
+/* How many of nr pages from `page` on are like it in PageAnonExclusive. Models
+ * page_anon_exclusive_batch() of the anon-swap proposal (policy g). */
+uint64_t rmf_anon_exclusive_batch(const struct rmf_pages *pages, uint64_t page, uint64_t nr);
+
 /* Add nr to the PTE mapcount of every page, as the split of a PMD leaf does. */
 void rmf_pages_add_mapcount(struct rmf_pages *pages, int32_t nr);
 

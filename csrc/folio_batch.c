@@ -65,7 +65,7 @@ uint64_t rmf_folio_pte_batch_flags(const struct rmf_slots *slots, uint64_t vpn, 
 
 	rmf_count(slots->run, RMF_BATCH_SCANS, 1);
 	if (!(flags & RMF_FPB_UNCUT) && max_nr > left)
-		max_nr = left;
+		max_nr = left ? left : 1; /* 0: the entry was changed since it was read */
 	nr = rmf_pte_batch_hint(slots, vpn, first);
 	if (nr == 1)
 		nr = plain_batch(slots, vpn, first, max_nr < left ? max_nr : left, ignored, &seen);

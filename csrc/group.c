@@ -5,11 +5,6 @@
 #include "memo.h"
 #include "tlb.h"
 
-enum {
-	NR_VISITS = 256,
-	GROUPS_SETTLED = 32, /* a pageout settles the memo once for so many groups */
-};
-
 /* Add nr freed folios to the free batch. Each time it is full, what was deferred is flushed. Each
  * of them deferred what `visits` says. */
 static void add_freed(struct rmf_run *run, struct rmf_group *group, const struct rmf_visits *visits,
@@ -105,7 +100,7 @@ int rmf_groups_check(const struct rmf_run *run, const uint32_t *folios, uint64_t
 uint64_t rmf_shrink_list(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t *folios,
 			 uint64_t nr_folios, rmf_put_back *put_back, void *context)
 {
-	struct rmf_visits visits[NR_VISITS];
+	struct rmf_visits visits[RMF_NR_VISITS];
 	struct rmf_group group = { 0 };
 	uint64_t at = 0, nr, freed = 0;
 
@@ -113,7 +108,7 @@ uint64_t rmf_shrink_list(struct rmf_run *run, enum rmf_visit_kind kind, const ui
 	while (at < nr_folios || run->turns.left) {
 		const uint32_t *visited = folios + at;
 
-		at += rmf_visit(run, kind, visited, nr_folios - at, visits, NR_VISITS, &nr);
+		at += rmf_visit(run, kind, visited, nr_folios - at, visits, RMF_NR_VISITS, &nr);
 		for (uint64_t i = 0; i < nr; i++) {
 			rmf_group_add(run, &group, &visits[i], visits[i].nr);
 			freed += (visits[i].outcome == RMF_OUTCOME_FREED) * visits[i].nr
@@ -135,7 +130,7 @@ uint64_t rmf_shrink_groups(struct rmf_run *run, const uint32_t *folios, const ui
 	for (group = first; group < nr_groups && rmf_work_done(run) < end; group++) {
 		rmf_shrink_list(run, RMF_VISIT_PAGEOUT, folios + group_start[group],
 				group_start[group + 1] - group_start[group], NULL, NULL);
-		if (group % GROUPS_SETTLED == 0)
+		if (group % RMF_GROUPS_SETTLED == 0)
 			rmf_memo_settle(run);
 	}
 	rmf_memo_settle(run);

@@ -5,6 +5,8 @@
 
 #include "visit.h"
 
+enum { RMF_GROUPS_SETTLED = 32 }; /* the memo is settled once for so many groups */
+
 enum {
 	RMF_SWAP_CLUSTER_MAX = 32, /* base pages of an isolation */
 	RMF_PAGEVEC_SIZE = 31, /* folios in a free batch */

@@ -2,7 +2,7 @@
 
 #include "contpte.h"
 #include "folio_batch.h"
-#include "lru_gen.h"
+#include "generations.h"
 #include "young.h"
 
 static const uint32_t NO_FOLIO = UINT32_MAX;
@@ -61,7 +61,7 @@ static bool update_gen(struct rmf_run *run, uint32_t folio, uint32_t vma)
 		*flags = rmf_with_accesses(*flags, 0) | RMF_FOLIO_REFERENCED;
 		return true;
 	}
-	gen->moved[rmf_lru_type_of(*flags)][old - 1] -= pages;
+	gen->moved[rmf_lru_type_of(*flags)][rmf_list_of_gen(*flags)] -= pages;
 	gen->moved[rmf_lru_type_of(*flags)][young] += pages;
 	*flags &= ~(uint32_t)(RMF_FOLIO_REFERENCED | RMF_FOLIO_WORKINGSET);
 	*flags = rmf_with_gen(rmf_with_accesses(*flags, 0), young + 1) |
@@ -236,14 +236,16 @@ static void walk_vma(struct rmf_run *run, uint32_t vma)
 	const uint64_t size = pop->ptrs_per_pte;
 	const uint8_t *state = pop->table_state + pop->vma_table_base[vma];
 	uint64_t start = slots.vma_start, end;
+	uint8_t is;
 	bool young_leaves = false;
 
 	for (; start < slots.vma_end; start = end, state++) {
 		end = (start | (size - 1)) + 1;
 		end = end < slots.vma_end ? end : slots.vma_end;
-		if (*state == RMF_TABLE_PTE)
+		is = *(const volatile uint8_t *)state;
+		if (is == RMF_TABLE_PTE)
 			clear_young_entries(&slots, vma, start, end, NO_FOLIO, &AGING);
-		else if (*state == RMF_TABLE_PMD_LEAF)
+		else if (rmf_is_pmd_leaf(pop, vma, start, is))
 			young_leaves |= walk_leaf(run, vma, rmf_slots_at(&slots, start));
 	}
 	/* as in a table: once more than there are runs of one folio */

@@ -2,7 +2,8 @@
 
 #include <stdlib.h>
 
-uint64_t rmf_lru_pages(const struct rmf_run *run, const struct rmf_lru_list *list)
+/* Count the base pages of the entries. */
+static uint64_t count_pages(const struct rmf_run *run, const struct rmf_lru_list *list)
 {
 	uint64_t pages = 0;
 
@@ -48,13 +49,6 @@ void rmf_lru_place_pieces(struct rmf_run *run, struct rmf_lru_list *list)
 	for (uint64_t i = 0; i < n; i++)
 		list->n += rmf_place(run, folios[i], list->folios + list->n);
 	list->tail = rmf_lru_index(list, list->n);
-	list->pages = rmf_lru_pages(run, list);
+	list->pages = count_pages(run, list);
 	free(folios);
-}
-
-uint32_t rmf_visited_folio(const struct rmf_visits *visits, const uint32_t *folios, uint64_t i)
-{
-	if (!visits->piece)
-		return folios[i];
-	return visits->falling ? visits->folio - (uint32_t)i : visits->folio + (uint32_t)i;
 }

@@ -2,7 +2,7 @@
 #ifndef RMF_LRU_H
 #define RMF_LRU_H
 
-#include "shrink.h"
+#include "run.h"
 
 enum { RMF_DEF_PRIORITY = 12 }; /* of the first pass; a pass scans list size >> priority */
 
@@ -35,9 +35,6 @@ static inline void rmf_lru_append(struct rmf_lru_list *list, uint32_t folio)
 	list->tail = rmf_lru_index(list, list->tail + 1);
 }
 
-/* Count the base pages of the entries. */
-uint64_t rmf_lru_pages(const struct rmf_run *run, const struct rmf_lru_list *list);
-
 /* Write to out[] the folio and its pieces that are still to be placed on an LRU list, in the order
  * of that list and without those that were freed. Returns how many. They are placed then. */
 uint64_t rmf_place(struct rmf_run *run, uint32_t folio, uint32_t *out);
@@ -45,9 +42,5 @@ uint64_t rmf_place(struct rmf_run *run, uint32_t folio, uint32_t *out);
 /* Put the pieces of the folios that the shrinker split on a list, behind their folio. Pieces that
  * were freed go nowhere. Without memory the run has an error then. */
 void rmf_lru_place_pieces(struct rmf_run *run, struct rmf_lru_list *list);
-
-/* The number of the i-th folio of visits. folios[] begins with those that were visited, unless they
- * are pieces. */
-uint32_t rmf_visited_folio(const struct rmf_visits *visits, const uint32_t *folios, uint64_t i);
 
 #endif

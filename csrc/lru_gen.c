@@ -68,7 +68,7 @@ static void move(struct rmf_lru_gen *gen, uint32_t folio, uint64_t seq, bool at_
 	const enum rmf_lru_type type = rmf_lru_type_of(*flags);
 	struct rmf_lru_list *to = list_of(gen, type, seq);
 
-	gen->lists[type][rmf_folio_gen(*flags) - 1].pages -= pages_of(gen, folio);
+	gen->lists[type][rmf_list_of_gen(*flags)].pages -= pages_of(gen, folio);
 	to->pages += pages_of(gen, folio);
 	*flags = rmf_with_gen(*flags, (uint32_t)(seq % RMF_MAX_NR_GENS) + 1);
 	if (at_tail)
@@ -202,8 +202,7 @@ static void leave(struct rmf_lru_gen *gen, uint32_t folio)
 {
 	uint32_t *flags = flags_of(gen, folio);
 
-	gen->lists[rmf_lru_type_of(*flags)][rmf_folio_gen(*flags) - 1].pages -=
-		pages_of(gen, folio);
+	gen->lists[rmf_lru_type_of(*flags)][rmf_list_of_gen(*flags)].pages -= pages_of(gen, folio);
 	*flags = rmf_with_gen(*flags, 0);
 }
 
@@ -221,8 +220,8 @@ static bool sort(struct rmf_lru_gen *gen, uint32_t folio)
 			leave(gen, folio);
 		return v7_0;
 	}
-	if (rmf_folio_gen(*flags) - 1 != min % RMF_MAX_NR_GENS) {
-		add_at_head(&gen->lists[type][rmf_folio_gen(*flags) - 1], folio);
+	if (rmf_list_of_gen(*flags) != min % RMF_MAX_NR_GENS) {
+		add_at_head(&gen->lists[type][rmf_list_of_gen(*flags)], folio);
 		return true;
 	}
 	if (fully_referenced(gen, *flags)) {
@@ -463,8 +462,8 @@ static void pass_on(struct rmf_lru_gen *gen, enum rmf_lru_type type)
 		const uint32_t folio = take(list);
 		uint32_t *flags = flags_of(gen, folio);
 
-		if (rmf_folio_gen(*flags) - 1 != min % RMF_MAX_NR_GENS) {
-			add_at_tail(&gen->lists[type][rmf_folio_gen(*flags) - 1], folio);
+		if (rmf_list_of_gen(*flags) != min % RMF_MAX_NR_GENS) {
+			add_at_tail(&gen->lists[type][rmf_list_of_gen(*flags)], folio);
 			continue;
 		}
 		*flags = rmf_with_accesses(*flags & ~(uint32_t)RMF_FOLIO_REFERENCED, 0);
@@ -570,7 +569,7 @@ void rmf_lru_gen_place_pieces(struct rmf_lru_gen *gen)
 			for (uint64_t at = 0; at < list->n; at++) {
 				const uint32_t folio = rmf_lru_at(list, at);
 
-				pages[type][rmf_folio_gen(*flags_of(gen, folio)) - 1] +=
+				pages[type][rmf_list_of_gen(*flags_of(gen, folio))] +=
 					pages_of(gen, folio);
 			}
 		}

@@ -8,8 +8,6 @@
 #include "split.h"
 #include "swap.h"
 
-enum { GROUPS_SETTLED = 32 }; /* the memo is settled once for so many groups */
-
 static const uint64_t LIMIT = (uint64_t)1 << 52;
 static const uint64_t TO_ACTIVE = (uint64_t)1 << 32; /* besides the folio in put_back[] */
 static const uint64_t SUPERSEDED = UINT64_MAX;
@@ -388,7 +386,7 @@ static void walk_table(struct rmf_madvise *madvise, uint32_t vma, uint64_t vpn, 
 	madvise->freed += rmf_shrink_list(run, RMF_VISIT_PAGEOUT, madvise->group, madvise->nr_group,
 					  put_back, madvise);
 	madvise->nr_group = 0;
-	if (++madvise->nr_groups % GROUPS_SETTLED == 0)
+	if (++madvise->nr_groups % RMF_GROUPS_SETTLED == 0)
 		rmf_memo_settle(run);
 }
 

@@ -303,7 +303,6 @@ static struct rmf_known *add_known(struct rmf_memo *memo, const struct rmf_shape
 	*known = (struct rmf_known){ .hash = shape->hash,
 				     .words = (uint32_t)memo->nr_words,
 				     .nr_words = shape->nr_words,
-				     .nr_rows = (uint8_t)shape->nr_rows,
 				     .ahead = RMF_MEMO_AHEAD };
 	memcpy(memo->words + memo->nr_words, shape->words, shape->nr_words * sizeof(*shape->words));
 	memo->nr_words += shape->nr_words;

@@ -70,7 +70,6 @@ struct rmf_known {
 	bool usable; /* else the rules decide each time */
 	bool takes_swap;
 	uint8_t order;
-	uint8_t nr_rows;
 	uint8_t entries_after[RMF_SHAPE_ROWS];
 	uint16_t low_after[RMF_SHAPE_ROWS];
 	uint32_t flags_after;

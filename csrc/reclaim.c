@@ -7,8 +7,6 @@
 #include "swap.h"
 #include "tlb.h"
 
-enum { NR_VISITS = 256 };
-
 static uint64_t less(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : 0;
@@ -345,7 +343,6 @@ static uint64_t account(struct rmf_reclaim *reclaim, const struct rmf_visits *vi
 		add_to_isolation(reclaim, visits, nr);
 		reclaim->inactive.n -= nr;
 		reclaim->inactive.pages -= nr * pages;
-		isolation->folios += nr;
 		isolation->pages += nr * pages;
 		if (visits->outcome == RMF_OUTCOME_SPLIT)
 			isolation->turns = (uint32_t)pages;
@@ -409,13 +406,13 @@ static void visit_list(struct rmf_reclaim *reclaim, enum rmf_visit_kind kind,
 		       struct rmf_lru_list *list, uint64_t n)
 {
 	struct rmf_run *run = reclaim->run;
-	struct rmf_visits visits[NR_VISITS];
+	struct rmf_visits visits[RMF_NR_VISITS];
 
 	do {
 		const uint32_t *folios = list->folios + list->head;
 		uint64_t nr,
 			done = rmf_visit(run, kind, folios, smaller(n, list->capacity - list->head),
-					 visits, NR_VISITS, &nr);
+					 visits, RMF_NR_VISITS, &nr);
 
 		list->head = rmf_lru_index(list, list->head + done);
 		n -= done;
@@ -556,11 +553,15 @@ static void evict(struct rmf_reclaim *reclaim, uint64_t end)
 	struct rmf_run *run = reclaim->run;
 
 	reclaim->next = RMF_NEXT_UNKNOWN;
-	while (!reclaim->gen.pass_over && !run->error && rmf_work_done(run) < end) {
+	for (uint64_t i = 1; !reclaim->gen.pass_over && !run->error && rmf_work_done(run) < end;
+	     i++) {
 		const uint64_t freed = rmf_lru_gen_evict(&reclaim->gen);
 
 		reclaim->freed += freed;
 		reclaim->pass_freed += freed;
+		/* what the memo has not settled is no work done yet */
+		if (i % RMF_GROUPS_SETTLED == 0)
+			rmf_memo_settle(run);
 	}
 	rmf_memo_settle(run);
 }

@@ -31,7 +31,6 @@ enum rmf_reclaim_next {
 struct rmf_isolation {
 	struct rmf_group group;
 	uint64_t wanted; /* base pages that it asks for; 0 while there is none */
-	uint64_t folios;
 	uint64_t pages; /* base pages taken */
 	uint64_t freed; /* base pages */
 	uint64_t kept; /* folios that go back on the inactive list when the group ends */

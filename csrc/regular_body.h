@@ -8,14 +8,14 @@ enum { LANES = RMF_VECTOR / sizeof(rmf_pte) };
 
 typedef rmf_pte vector __attribute__((vector_size(RMF_VECTOR), aligned(8), may_alias));
 
-/* So many folios and entries are compared at a time that they are still in the first-level cache
- * when they are changed. */
 /* After twice so many folios of one shape in a row, more are looked for at once. */
 enum { ROW = 3, MAX_TRUST = 4 };
 
 /* So many folios that may differ in their entries share one look at their numbers. */
 enum { MIN_BLOCK = 8, MAX_BLOCK = 64 };
 
+/* So many folios and entries are compared at a time that they are still in the first-level cache
+ * when they are changed. */
 enum { MAX_FOLIOS = 128, MAX_ENTRIES = 2048 };
 
 /* `first` and its successors. */

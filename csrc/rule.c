@@ -52,18 +52,6 @@ struct behind {
 	rmf_pte pte;
 };
 
-uint64_t rmf_anon_exclusive_batch(const struct rmf_pages *pages, uint64_t page, uint64_t nr)
-{
-	uint8_t exclusive = rmf_pages_flags(pages, page) & RMF_PAGE_EXCLUSIVE;
-	uint64_t i = 1;
-
-	if (!pages->flags_expanded && page + nr <= pages->nr)
-		return nr;
-	while (i < nr && (rmf_pages_flags(pages, page + i) & RMF_PAGE_EXCLUSIVE) == exclusive)
-		i++;
-	return i;
-}
-
 /* Models folio_pte_batch(), mm/util.c, Linux v7.0, with the flags of its longer form. */
 static uint32_t folio_pte_batch(const struct rmf_rule_call *call, uint32_t max_nr, uint32_t flags)
 {

@@ -5,10 +5,6 @@
 #include "folio.h"
 #include "walk.h"
 
-/* How many of nr pages from `page` on are like it in PageAnonExclusive. Models
- * page_anon_exclusive_batch() of the anon-swap proposal (policy g). */
-uint64_t rmf_anon_exclusive_batch(const struct rmf_pages *pages, uint64_t page, uint64_t nr);
-
 /* Ask the rule of the policy for the present entry `pte` at the position of the walk. If it returns
  * nonsense, the run has an error, what was returned is kept, and the answer is 1, here and from
  * then on. */

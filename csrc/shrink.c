@@ -1,7 +1,7 @@
 #include "shrink.h"
 
 #include "deferred.h"
-#include "lru_gen.h"
+#include "generations.h"
 #include "rmap.h"
 #include "split.h"
 #include "swap.h"

@@ -69,6 +69,16 @@ static inline bool rmf_visits_join(struct rmf_visits *last, const struct rmf_vis
 	return true;
 }
 
+/* The number of the i-th folio of visits. folios[] begins with those that were visited, unless they
+ * are pieces. */
+static inline uint32_t rmf_visited_folio(const struct rmf_visits *visits, const uint32_t *folios,
+					 uint64_t i)
+{
+	if (!visits->piece)
+		return folios[i];
+	return visits->falling ? visits->folio - (uint32_t)i : visits->folio + (uint32_t)i;
+}
+
 /* Visit one folio by the rules, whether it is regular or not. Fills in out[0], and out[1] if the
  * folio was split in its turn: out[0] is the split then, and out[1] the rest of the turn, which is
  * that of its first page. Returns how many of out[] were filled in. */

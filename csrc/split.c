@@ -39,23 +39,27 @@ static rmf_pte mk_present_again(rmf_pte migration)
 
 bool rmf_any_page_has(const struct rmf_population *pop, uint64_t folio, uint8_t flag)
 {
+	const uint8_t *flags;
 	uint8_t any = 0;
 
 	if (!(pop->folio_flags[folio] & RMF_FOLIO_PAGE_FLAGS))
 		return false;
+	flags = pop->page_flags + rmf_folio_page_base(pop, folio);
 	for (uint32_t i = 0; i < rmf_folio_nr_pages(pop, folio); i++)
-		any |= pop->page_flags[rmf_folio_page_base(pop, folio) + i];
+		any |= flags[i];
 	return any & flag;
 }
 
 bool rmf_all_pages_have(const struct rmf_population *pop, uint64_t folio, uint8_t flag)
 {
+	const uint8_t *flags;
 	uint8_t all = flag;
 
 	if (!(pop->folio_flags[folio] & RMF_FOLIO_PAGE_FLAGS))
 		return false;
+	flags = pop->page_flags + rmf_folio_page_base(pop, folio);
 	for (uint32_t i = 0; i < rmf_folio_nr_pages(pop, folio); i++)
-		all &= pop->page_flags[rmf_folio_page_base(pop, folio) + i];
+		all &= flags[i];
 	return all == flag;
 }
 
@@ -68,31 +72,26 @@ static bool may_lack_slots(const struct rmf_run *run)
 									       << RMF_MAX_ORDER);
 }
 
-/* Whether memory.reclaim may split the folio. A folio that goes to swap is never put on the
- * deferred-split queue on its way; a lazyfree one may be. */
-static bool reclaim_may_split(const struct rmf_run *run, uint32_t flags, bool may_lack)
+/* Whether memory.reclaim may split a folio with these flags: without branches, as most folios may
+ * not be split. A folio that goes to swap is never put on the deferred-split queue on its way; a
+ * lazyfree one may be. */
+static inline bool reclaim_may_split(uint32_t flags, bool may_lack, bool underused)
 {
 	const uint32_t kind = flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED);
 
-	return kind == RMF_FOLIO_ANON || (flags & RMF_FOLIO_PARTIALLY_MAPPED) ||
-	       (may_lack && kind) || (rmf_looks_for_underused(run) && (kind & RMF_FOLIO_ANON));
+	return (kind == RMF_FOLIO_ANON) | !!(flags & RMF_FOLIO_PARTIALLY_MAPPED) |
+	       (may_lack & !!kind) | (underused & !!(kind & RMF_FOLIO_ANON));
 }
 
-/* Whether memory.reclaim may split one of nr folios from `first` on. It mostly may not, so the
- * folios are tested without branches first. */
+/* Whether memory.reclaim may split one of nr folios from `first` on. */
 static bool reclaim_may_split_any(const struct rmf_run *run, uint64_t first, uint64_t nr,
-				  bool may_lack)
+				  bool may_lack, bool underused)
 {
 	const uint32_t *flags = run->pop.folio_flags + first;
-	const bool underused = rmf_looks_for_underused(run);
 	bool any = false;
 
-	for (uint64_t i = 0; i < nr; i++) {
-		const uint32_t kind = flags[i] & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED);
-
-		any |= (kind == RMF_FOLIO_ANON) | !!(flags[i] & RMF_FOLIO_PARTIALLY_MAPPED) |
-		       (may_lack & !!kind) | (underused & !!(kind & RMF_FOLIO_ANON));
-	}
+	for (uint64_t i = 0; i < nr; i++)
+		any |= reclaim_may_split(flags[i], may_lack, underused);
 	return any;
 }
 
@@ -101,7 +100,7 @@ int rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64
 {
 	enum { BLOCK = 512 };
 	const struct rmf_population *pop = &run->pop;
-	const bool may_lack = may_lack_slots(run);
+	const bool may_lack = may_lack_slots(run), underused = rmf_looks_for_underused(run);
 	uint64_t rows_left = pop->nr_rmap;
 
 	*folios = *pairs = 0;
@@ -109,14 +108,14 @@ int rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64
 		const uint64_t left = pop->nr_folios - first, nr = left < BLOCK ? left : BLOCK;
 
 		if (splitter == RMF_SPLITTER_RECLAIM &&
-		    !reclaim_may_split_any(run, first, nr, may_lack))
+		    !reclaim_may_split_any(run, first, nr, may_lack, underused))
 			continue;
 		for (uint64_t i = first; i < first + nr; i++) {
 			const uint64_t pieces = rmf_folio_nr_pages(pop, i) - 1;
 			uint64_t rows;
 
 			if (splitter == RMF_SPLITTER_RECLAIM &&
-			    !reclaim_may_split(run, pop->folio_flags[i], may_lack))
+			    !reclaim_may_split(pop->folio_flags[i], may_lack, underused))
 				continue;
 			*folios += pieces;
 			rows = pop->rmap_start[i + 1] - pop->rmap_start[i];

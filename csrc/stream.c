@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NR_VISITS = 256 };
-
 /* Swap space that does not run out. */
 static const uint64_t UNLIMITED = (uint64_t)1 << 48;
 
@@ -243,14 +241,14 @@ static bool log_visits(struct rmf_stream *stream, const struct rmf_visits *visit
 /* Repeat an earlier pass: only what it kept is still on the list. */
 static void repeat_pass(struct rmf_stream *stream)
 {
-	struct rmf_visits visits[NR_VISITS];
+	struct rmf_visits visits[RMF_NR_VISITS];
 	uint64_t done = 0, kept = 0, nr;
 
 	while (done < stream->nr_list) {
 		const uint32_t *folios = stream->list + done;
 
 		done += rmf_visit(stream->earlier, RMF_VISIT_RECLAIM, folios,
-				  stream->nr_list - done, visits, NR_VISITS, &nr);
+				  stream->nr_list - done, visits, RMF_NR_VISITS, &nr);
 		for (uint64_t i = 0; i < nr; folios += visits[i++].nr)
 			for (uint64_t j = 0;
 			     j < visits[i].nr && visits[i].outcome == RMF_OUTCOME_KEEP &&
@@ -297,12 +295,12 @@ uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t en
 		for (uint32_t i = 1; i < pass; i++)
 			repeat_pass(stream);
 		for (uint64_t done = 0, nr; done < stream->nr_list && visited < limit;) {
-			struct rmf_visits visits[NR_VISITS];
+			struct rmf_visits visits[RMF_NR_VISITS];
 			uint64_t left = stream->nr_list - done, n;
 
 			n = rmf_visit(run, RMF_VISIT_RECLAIM, stream->list + done,
 				      left < limit - visited ? left : limit - visited, visits,
-				      NR_VISITS, &nr);
+				      RMF_NR_VISITS, &nr);
 			done += n;
 			visited += n;
 			for (uint64_t i = 0; i < nr; i++)

@@ -4,6 +4,8 @@
 
 #include "shrink.h"
 
+enum { RMF_NR_VISITS = 256 }; /* room for visits of equal outcome, as callers take them */
+
 /* Visit folios[0] to folios[n - 1], which are all different, until the `room` entries of out[] are
  * used or the loop must look (below); *nr_out is how many were used. The turns of pieces that are
  * left from before come first. Returns how many of folios[] were visited. The turns of the last

@@ -185,6 +185,8 @@ def settle_generations(
         Whose rules hold (``Policy.mglru``).
     state : LruGen
     """
+    if len(listed) and listed.max() >= len(flags):
+        raise ValueError("population.lru_inactive, population.lru_active: no such folio")
     flags = flags.copy()
     new = listed[(folio_generation(flags[listed]) == 0) & ((flags[listed] & np.uint32(FolioFlag.FREED)) == 0)]
     groups = (

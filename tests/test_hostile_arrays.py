@@ -1,12 +1,13 @@
 """Arrays that a hostile or careless user passes: none makes the library read or write outside of them."""
 
 import threading
+from itertools import cycle
 
 import numpy as np
 import pytest
 
 import rmapfast as rf
-from rmapfast import calls
+from rmapfast import calls, loop
 from rmapfast.population import ARRAYS
 
 # What a run writes, as csrc/population.c says.
@@ -24,7 +25,7 @@ WRITTEN = (
     "mm_rss",
 )
 MIX = {"orders": "0:10,2:20,4:70", "sharing": 2}
-ENTRIES = ("memory.reclaim", "pageout")
+CALLS = ({"entry": "memory.reclaim"}, {"entry": "pageout"}, {"entry": "memory.reclaim", "lru": "mglru"})
 
 
 def shared_with(population, written, other):
@@ -93,11 +94,13 @@ def resize_all(population):
     return moved
 
 
-def test_arrays_do_not_move_while_a_run_lives():
+def test_arrays_do_not_move_while_a_run_lives(monkeypatch):
+    monkeypatch.setattr(loop, "BUDGET", 1000)  # many looks
     population = rf.Population.synthetic("4MiB", **MIX)
     owned = population.with_arrays(**{name: getattr(population, name).copy() for name in ARRAYS})
     moved = []
     rf.reclaim(owned, "2MiB", in_place=True, progress=lambda _: moved.append(resize_all(owned)))
+    assert moved and all(set(names) <= {"lru_inactive", "lru_active"} for names in moved)
     run = rf._core.Run(owned, rf.policy.get("v7.0"), rf.arch.get("x86-64"))
     assert set(resize_all(owned)) <= {"lru_inactive", "lru_active"}
     del run
@@ -131,7 +134,9 @@ def test_a_thread_that_writes_to_every_array_cannot_crash_a_run(kind):
 
     def write():
         """Leave a run time to begin between two writes: what it finds wrong at the start is refused."""
-        while not over.wait(0.0003):
+        for pause in cycle((0.0003, 0.0003, 0.0003, 0.02)):
+            if over.wait(pause):
+                return
             name = draw.choice(list(ARRAYS))
             arrays[name][...] = bad[name]
             arrays[name][...] = good[name]
@@ -146,9 +151,10 @@ def test_a_thread_that_writes_to_every_array_cannot_crash_a_run(kind):
                 array[...] = good[name]
             try:
                 population = population.with_arrays(**arrays)
-                entry = ENTRIES[attempt // 2 % 2]
-                policy = ("v7.0", "v6.15", "per-page", "v7.3")[attempt // 4 % 4]
-                rf.reclaim(population, "48MiB", policy=policy, arch=arch, entry=entry, in_place=in_place)
+                call = CALLS[attempt // 2 % len(CALLS)]
+                policies = ("v6.12", "v7.0", "v7.2", "v7.3") if "lru" in call else ("v7.0", "v6.15", "per-page", "v7.3")
+                policy = policies[attempt // (2 * len(CALLS)) % len(policies)]
+                rf.reclaim(population, "48MiB", policy=policy, arch=arch, in_place=in_place, **call)
                 finished += 1
             except ValueError:
                 continue
@@ -165,7 +171,9 @@ def test_a_thread_that_writes_the_rmap_cannot_crash_a_run():
     starts, bad = population.rmap_start.copy(), np.full_like(good, 2**32 - 1)
 
     def write():
-        while not over.wait(0.002):
+        for pause in cycle((0.002, 0.002, 0.002, 0.05)):
+            if over.wait(pause):
+                return
             population.rmap_vma[...] = bad
             population.rmap_start[1:] = 2**63
             population.rmap_vma[...] = good

@@ -689,6 +689,7 @@ static bool same_end(const struct rmf_run *a, const struct rmf_run *b)
 	SAME(a->ev, b->ev, RMF_NR_EVENTS, "an event");
 	SAME(a->referenced_ev, b->referenced_ev, RMF_NR_EVENTS, "an event of reference checks");
 	SAME(a->batch_lengths, b->batch_lengths, MAX_PAGES + 1, "a batch length");
+	SAME(a->looked_around, b->looked_around, MAX_PAGES + 1, "a look-around");
 	SAME(a->isolated, b->isolated, 2 * MAX_PAGES + 1, "an isolation");
 	if (a->mapped_stat != b->mapped_stat || a->swap_used != b->swap_used ||
 	    a->error != b->error || p->nr_folios != q->nr_folios || p->nr_rmap != q->nr_rmap)
