@@ -433,7 +433,7 @@ def test_report_and_replay(tmp_path, capsys):
     file.write_text(json.dumps({"example": PAIR.to_case()}))
     assert main(["check", "--replay", str(file), "--policy", "v6.14,v7.2", "--known"]) == 0
     text = capsys.readouterr().out
-    assert "v7.2          clean" in text
+    assert "v7.2          clean" in text and "v6.14         has no rules here" in text
     shared = dataclasses.replace(BATCH, second=".y", locked=0)
     assert "816" in case_drawing(shared.to_case(), "v7.2").splitlines()[2]
     wide = next(YoungFamily("windows", "mglru", 4).states())

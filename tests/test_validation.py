@@ -24,6 +24,8 @@ def vectors():
 FITTED = [*BUILDS, "x86-64"]
 # Builds with rows in steps of folio order, holes and layouts, which test themselves.
 WELL_TESTED = ("ab-7.2.13", "arm64-7.2")
+# Those of measured-vm.toml.
+VM_BUILDS = ("ab-7.2.13", "x86-6.12", "x86-7.2", "arm64-6.12", "arm64-7.2")
 
 
 def errors(name):
@@ -33,11 +35,22 @@ def errors(name):
     return {row: row.predicted(vector) / row.measured - 1 for row in rows_of}
 
 
-@pytest.mark.parametrize("build", WELL_TESTED)
-def test_instructions_per_call_within_3_percent_and_totals_within_5_or_the_scatter(build):
+@pytest.mark.parametrize("build", VM_BUILDS)
+def test_instructions_per_call_within_2_percent_and_totals_within_5_or_the_scatter(build):
     for row, error in errors(build).items():
-        aim = 0.03 if row.kind in ("unmap", "referenced") else 0.05
+        aim = 0.02 if row.kind in ("unmap", "referenced") else 0.05
         assert abs(error) <= aim or row.scatter[0] <= 1 + error <= row.scatter[1], (row.section, row.name, error)
+
+
+def test_every_measured_row_is_fitted():
+    fitted = [row for name in VM_BUILDS for row in fits().problems[name].rows if row.lists == "classic"]
+    assert len(rows.vm_rows()) == len(fitted) == 120
+
+
+def test_nanoseconds_of_6_18_within_16_percent_of_the_minimum():
+    missed = np.abs(list(errors("x86-64").values()))
+    assert len(missed) == 26
+    assert missed.max() <= 0.16 and np.median(missed) < 0.05
 
 
 def test_the_measured_build_has_a_median_error_below_1_percent():
@@ -73,7 +86,7 @@ def test_intervals_hold_what_was_left_out(unit, lists, least):
     found = []
     for name, one in fits().left_out.items():
         wanted = [row for row in one if (row.row.unit, row.row.lists) == (unit, lists)]
-        found += [inside for inside, _ in coverage.held(wanted, fits().peers(name), fits().residuals["ab-7.2.13"])]
+        found += [inside for inside, _ in coverage.held(wanted, fits().peers(name), fits().floor(name))]
     assert len(found) >= 26
     assert least <= np.mean(found) <= 0.95
 
@@ -96,12 +109,14 @@ def test_a_vector_that_cannot_test_itself_is_no_surer_than_one_that_can():
 
 
 def test_the_published_times_lie_in_their_intervals():
-    """At the folio orders that are most likely."""
+    """At the folio orders that are most likely. At order 5 they are met; at order 4 v7.0-rc1 is missed by a quarter."""
     vector = cost.get("arm64-4k")
     for order in (4, 5):
         found = {row.name: row for row in rows.published_rows(order)}
         assert set(found) == {"v6.16", "v6.16+young", "v7.0-rc1"}
         assert all(coverage.inside(row, vector) for row in found.values())
+        missed = [abs(row.predicted(vector) / row.measured - 1) for row in found.values()]
+        assert max(missed) <= (0.1 if order == 5 else 0.3)
         for before, after in (("v6.16", "v6.16+young"), ("v6.16+young", "v7.0-rc1")):
             change = vector.change(found[before].counts, found[after].counts)
             assert change.low <= found[after].measured / found[before].measured - 1 <= change.high

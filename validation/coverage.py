@@ -93,9 +93,14 @@ def held(rows: Sequence[LeftOut], peers: Sequence[LeftOut], least: float = 0.0) 
     return found
 
 
+def classic_designs(problem: Problem) -> set[str]:
+    """The designs whose rows say how sure a vector is: those under the classic LRU."""
+    return {row.design for row in problem.rows if row.lists == "classic"}
+
+
 def tests_itself(problem: Problem) -> bool:
     """Whether a vector has rows of enough designs."""
-    return len({row.design for row in problem.rows if row.lists == "classic"}) >= ENOUGH
+    return len(classic_designs(problem)) >= ENOUGH
 
 
 def inside(row: Row, vector: CostVector) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from rmapfast.cost import Cost, CostVector
 from rmapfast.events import EVENT_NAMES
 from validation import rows as _rows
-from validation.coverage import LeftOut, calibrated, left_out, tests_itself
+from validation.coverage import LeftOut, calibrated, classic_designs, left_out, tests_itself
 from validation.instructions import BUILDS, CALLS, STEP, Builds
 from validation.problem import SIGMAS, Problem, own, rounded, weights
 from validation.published import SWAP_OUT, published_vector
@@ -182,6 +182,10 @@ def _scaled(name: str, like: CostVector, factor: float, members: np.ndarray, not
     )
 
 
+# The build with the most figures: no other vector is surer than this one.
+BEST_TESTED = "ab-7.2.13"
+
+
 @dataclass(frozen=True)
 class Fits:
     """All fits, and what each says of rows that it was not given.
@@ -210,11 +214,13 @@ class Fits:
     def residuals(self) -> dict[str, float]:
         """The residual of each vector: its own where it has designs enough to test itself.
 
-        The others have what all of them say together. None in instructions is below that of the build with the most
-        figures.
+        The others have what all of them say together. None is below that of the build with the most figures.
         """
-        found = {name: calibrated(self.peers(name)) for name in self.problems}
-        return {name: max(residual, found["ab-7.2.13"]) for name, residual in found.items()}
+        return {name: max(calibrated(self.peers(name)), self.floor(name)) for name in self.problems}
+
+    def floor(self, name: str) -> float:
+        """Return what the residual of a vector is not below; the build that sets it has none."""
+        return 0.0 if name == BEST_TESTED else calibrated(self.peers(BEST_TESTED))
 
     def peers(self, name: str) -> list[LeftOut]:
         """The rows from which the residual of a vector comes."""
@@ -236,12 +242,13 @@ class Fits:
         """Return every cost vector."""
         found = {}
         for name, problem in self.problems.items():
-            designs = len(set(problem.designs))
+            designs = len(classic_designs(problem))
             note = (
                 ""
                 if self.tested(name)
                 else (
-                    f"Rows of {designs} designs are too few to test it; how sure it is, is borrowed from its relatives."
+                    f"Rows of {designs} designs under the classic LRU are too few to test it; how sure it is, is"
+                    " borrowed from its relatives."
                 )
             )
             found[name] = problem.vector(self.residuals[name], note=note)

@@ -11,7 +11,7 @@ import numpy as np
 from rmapfast import Population, cost, reclaim
 from rmapfast._version import __version__
 from rmapfast.events import REFERENCE_CHECK
-from rmapfast.verify import replay_counts
+from rmapfast.verify import replay_counts, verdict
 from validation import coverage, fit, machine, published, rows
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "validation.md"
@@ -41,7 +41,7 @@ def _coverage(fits: fit.Fits) -> list[str]:
     """Of figures that were not used in a fit, the share inside their interval, by vector and kind."""
     body, whole = [], {}
     for name, problem in fits.problems.items():
-        rows_of, least = fits.left_out[name], fits.residuals["ab-7.2.13"]
+        rows_of, least = fits.left_out[name], fits.floor(name)
         found = list(zip(rows_of, coverage.held(rows_of, fits.peers(name), least), strict=True))
         vector = fits.vectors_by_name[name]
         for kind, lists in dict.fromkeys((one.row.kind, one.row.lists) for one in rows_of):
@@ -194,14 +194,21 @@ def _rows(problem, vector, left_out) -> list[str]:
                 left,
             ]
         )
-    head = ["section", "row", "measured", "predicted", "90%", "error", "error when its design is left out (90%)"]
+    head = [
+        "section",
+        "row",
+        "measured",
+        "predicted",
+        "90%",
+        "error",
+        "error when its design is left out (90% with the vector's residual)",
+    ]
     return _table(head, body)
 
 
 def _call_counts() -> list[str]:
     found = replay_counts(rows.DATA / "measured-vm.toml")
-    verdict = {True: "agrees", False: "**differs**", None: "prediction"}
-    body = [[c.row, c.what, str(c.recorded), str(c.model), verdict[c.agrees]] for c in found]
+    body = [[c.row, c.what, str(c.recorded), str(c.model), verdict(c)] for c in found]
     return _table(["row", "what", "recorded", "model", ""], body)
 
 
@@ -437,7 +444,8 @@ def write(fits: fit.Fits) -> None:
         "of their own: the designs get new weights (a Bayesian bootstrap), each figure moves by the error of the rows, "
         "each prior value by its spread, and each cost by the *residual*: what a constant cost cannot explain. The "
         "residual is the smallest with which the left-out rows are inside as often as the level says. A vector with "
-        f"fewer than {coverage.ENOUGH} designs cannot test itself: its median error in the fit says little, and its "
+        f"fewer than {coverage.ENOUGH} designs under the classic LRU cannot test itself: its median error in the "
+        "fit says little, and its "
         "residual is borrowed from all such vectors together. Builds in instructions have what their relatives have in "
         "common as their prior, so no row of one is quite independent of the others. Per-call rows hold a tracer's "
         "share "

@@ -26,7 +26,7 @@ class Ipi:
     Parameters
     ----------
     low, middle, high : float
-        5%, 50% and 95% of the calls.
+        5%, 50% and 95% of the calls that were signalled: those that took 300 ns longer than the median without.
     """
 
     low: float

@@ -2,7 +2,7 @@
 
 from rmapfast.verify.cases import Case, VectorError, load_case
 from rmapfast.verify.checker import check, check_cases, history_of
-from rmapfast.verify.counts import Count, count_lines, replay_counts
+from rmapfast.verify.counts import Count, count_lines, replay_counts, verdict
 from rmapfast.verify.coverage import Coverage
 from rmapfast.verify.drawing import case_drawing
 from rmapfast.verify.generation import capture_cases, random_cases, rule_cases
@@ -63,5 +63,6 @@ __all__ = [
     "sequence_lines",
     "split_population",
     "unmap_case",
+    "verdict",
     "young_population",
 ]

@@ -34,7 +34,7 @@ from rmapfast.verify.split_judge import SPLIT_INVARIANTS, judge_split
 from rmapfast.verify.split_states import SplitState, toy_arch
 from rmapfast.verify.states import Class, Family, Found, Scope, Tried
 from rmapfast.verify.young_check import young_search
-from rmapfast.verify.young_judge import YOUNG_INVARIANTS, judge_young
+from rmapfast.verify.young_judge import YOUNG_INVARIANTS, has_rules, judge_young
 from rmapfast.verify.young_states import YoungState
 
 _PAGES = (1, 2, 4, 8)
@@ -501,8 +501,9 @@ def check_cases(
     start = time.monotonic()
     if callable(policies):
         return _check_cases_of_rule(cases, policies, _policy.get(against), arch, budget, progress)
-    chosen = [_policy.get(one) for one in (_policy.PRESETS if policies is None else policies)]
+    chosen = _chosen(policies)
     oracle = _policy.get(against)
+    states = [0 for _ in chosen]
     counts: list[dict[str, int]] = [{} for _ in chosen]
     examples: list[dict[str, Case]] = [{} for _ in chosen]
     tried, complete = 0, True
@@ -511,7 +512,10 @@ def check_cases(
             complete = False
             break
         tried += 1
-        for policy, count, example in zip(chosen, counts, examples, strict=True):
+        for number, (policy, count, example) in enumerate(zip(chosen, counts, examples, strict=True)):
+            if "young_state" in case and not has_rules(policy, YoungState.of_case(case)):
+                continue
+            states[number] += 1
             for name in _violated(case, policy, oracle, arch):
                 count[name] = count.get(name, 0) + 1
                 smallest = example.setdefault(name, case)
@@ -521,8 +525,8 @@ def check_cases(
             progress(f"{tried:,} cases")
     return CheckReport(
         policies=tuple(
-            PolicyCheck(policy, tried, _violations(policy, count, example))
-            for policy, count, example in zip(chosen, counts, examples, strict=True)
+            PolicyCheck(policy, nr, _violations(policy, count, example))
+            for policy, nr, count, example in zip(chosen, states, counts, examples, strict=True)
         ),
         oracle=oracle.name,
         states=tried,

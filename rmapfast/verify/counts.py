@@ -28,7 +28,7 @@ TOLERANCES = {
     "exit": "up to 4 removals of single pages belong to the exit of a shell",
     "walks": "up to 10 walks belong to something else",
     "damon": "DAMON_STAT makes up to 4 old folios referenced",
-    "swap-out": "anonymous folios are freed only when their write-out ends",
+    "swap-out": "anonymous folios are freed when their write-out ends: calls up to 4 times as often, others within 1%",
     "cpu": "a process that ran on the reclaimer's CPU alone is flushed at once",
 }
 _MOST_FOREIGN = 4
@@ -210,7 +210,8 @@ def _reclaim(row: Row, figures: dict[str, Any], engine: str) -> list[Count]:
     )
 
 
-def _judge_all(row: Row, figures: dict[str, Any], counted: Counted) -> list[Count]:
+def _judge_all(row: Row, figures: dict[str, Any], counted: Counted, *, whole: bool = True) -> list[Count]:
+    """Judge the figures of a row: of a whole reclaim, or of calls whose numbers are given."""
     found = []
     for what, value in figures.items():
         recorded = {int(length): count for length, count in value.items()} if isinstance(value, dict) else value
@@ -218,19 +219,20 @@ def _judge_all(row: Row, figures: dict[str, Any], counted: Counted) -> list[Coun
         if recorded == model:
             found.append(Count(row.name, what, recorded, model, True))
             continue
-        tolerance = _tolerance(row, what, recorded, model, counted)
+        tolerance = _tolerance(row, what, recorded, model, counted, whole=whole)
         found.append(Count(row.name, what, recorded, model, bool(tolerance), TOLERANCES.get(tolerance, "")))
     return found
 
 
-def _tolerance(row: Row, what: str, recorded: Figure, model: Figure, counted: Counted) -> str:
+def _tolerance(row: Row, what: str, recorded: Figure, model: Figure, counted: Counted, *, whole: bool) -> str:
     """Return the tolerance that allows a difference, or ""."""
     if what in ("rr", "nr") and _without_singles(recorded) == _without_singles(model):
         if 0 <= _singles(recorded) - _singles(model) <= _MOST_FOREIGN:
             return "exit"
-    if row.samples and _is_sampled(row, what, recorded, model, counted):
+    # more checks or later write-outs change what a reclaim does, not what a given number of calls does
+    if whole and row.samples and _is_sampled(row, what, recorded, model, counted):
         return "damon"
-    if row.kind == "anon" and _is_late(what, recorded, model):
+    if whole and row.kind == "anon" and _is_late(what, recorded, model):
         return "swap-out"
     if what == "stp" and "two" in row.parts and isinstance(recorded, int) and recorded * 2 == model:
         return "cpu"
@@ -279,7 +281,7 @@ def _is_late(what: str, recorded: Figure, model: Figure) -> bool:
     if not isinstance(recorded, int) or not isinstance(model, int):
         return False
     repeated = what in ("sfl", "rounds", "passes", "ages", "update_calls")
-    return model / 4 <= recorded <= model * 4 if repeated else abs(recorded - model) <= model / 100
+    return model <= recorded <= model * 4 if repeated else abs(recorded - model) <= model / 100
 
 
 # --- rows of calls, whose numbers are given --------------------------------------------------------------------------
@@ -315,7 +317,9 @@ def _calls(row: Row, figures: dict[str, Any]) -> list[Count]:
         population.folio_flags |= _core.FOLIO_SWAPCACHE  # reclaim gives folios swap space before it unmaps them
     events, lengths = replay_calls(population, row.policy, row.arch, unmapped, checked)
     counted = Counted(events, events, lengths, {}, [], [])
-    return _judge_all(row, {name: figures[name] for name in ("pvmw", "rr", "nr") if name in figures}, counted)
+    return _judge_all(
+        row, {name: figures[name] for name in ("pvmw", "rr", "nr") if name in figures}, counted, whole=False
+    )
 
 
 def _builds(name: str, row: dict[str, Any], event: str) -> list[Count]:
@@ -334,17 +338,23 @@ def _builds(name: str, row: dict[str, Any], event: str) -> list[Count]:
     return found
 
 
+def verdict(count: Count) -> str:
+    """Return in words whether a figure agrees."""
+    if not count.agrees:
+        return "DIFFERS"
+    return f"within tolerance: {count.note}" if count.note else "agrees"
+
+
 def count_lines(found: list[Count]) -> list[str]:
     """Return the figures as lines of text, one each, ending in ``N passed, M failed``."""
     width = max((len(f"{count.row} {count.what}") for count in found), default=0)
     table = []
     for count in found:
-        verdict = "DIFFERS" if not count.agrees else "agrees" if not count.note else f"within tolerance: {count.note}"
         if count.recorded is None:
             table.append(f"{count.row:<{width}}  {count.note}")
             continue
         table.append(
-            f"{f'{count.row} {count.what}':<{width}}  recorded {count.recorded}  model {count.model}  {verdict}"
+            f"{f'{count.row} {count.what}':<{width}}  recorded {count.recorded}  model {count.model}  {verdict(count)}"
         )
     passed = sum(count.agrees for count in found)
     return [*table, f"{passed} passed, {len(found) - passed} failed"]

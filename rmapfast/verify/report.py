@@ -163,7 +163,12 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
     rows = [f"{'policy':<{wide}}{'invariant':<22}{'states':>12}  {'history' if known else 'smallest example'}"]
     for one in report.policies:
         if not one.violations:
-            rows.append(f"{one.policy_name:<{wide}}clean")
+            clean = "clean"
+            if one.states < report.states:
+                clean = (
+                    f"clean in the {one.states:,} states that it has rules for" if one.states else "has no rules here"
+                )
+            rows.append(f"{one.policy_name:<{wide}}{clean}")
         for number, violation in enumerate(one.violations):
             name = one.policy_name if number == 0 else ""
             words = case_in_words(violation.example)

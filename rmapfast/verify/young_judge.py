@@ -189,7 +189,7 @@ class YoungJudge:
     """
 
     def __init__(self, state: YoungState, oracle: Policy, arch: Arch, engine: YoungEngine | None = None) -> None:
-        if not _has_rules(oracle, state):
+        if not has_rules(oracle, state):
             raise ValueError(f"against: expected a policy whose multi-gen LRU is known, got {oracle.name}")
         self.state, self.arch = state, young_arch(arch, state)
         self.before = young_population(state)
@@ -308,7 +308,7 @@ class YoungJudge:
 
         A rule whose MGLRU is not known is right in a state of MGLRU.
         """
-        if not _has_rules(rule, self.state):
+        if not has_rules(rule, self.state):
             return []
         outcome = self.outcome(rule)
         found = set(self._violations(outcome, rule))
@@ -430,12 +430,16 @@ def _edition(rule: Rule) -> str:
     return rule.mglru
 
 
-def _has_rules(rule: Rule, state: YoungState) -> bool:
+def has_rules(rule: Rule, state: YoungState) -> bool:
+    """Return whether a rule says what happens in a state: the rules of MGLRU are not known for every policy."""
     return state.lru == "classic" or _edition(rule) != "none"
 
 
 def judge_young(
     state: YoungState, rule: Policy | YoungRule, oracle: Policy, arch: Arch, engine: YoungEngine | None = None
 ) -> list[str]:
-    """Return the names of the invariants that a policy or a function violates in a state."""
+    """Return the names of the invariants that a policy or a function violates in a state.
+
+    None under a policy whose MGLRU is not known, in a state of MGLRU (:func:`has_rules`).
+    """
     return YoungJudge(state, oracle, arch, engine).violated(rule)
