@@ -12,12 +12,12 @@ MOST_FINDINGS = 10
 
 
 def run_lane(name: str, case: Callable[[int, Counter], None], *, short_run: int) -> int:
-    """Run cases by their seeds and return the exit status: 1 with a finding.
+    """Run cases by their seeds and return the exit status: 1 with a finding, or if there was no case.
 
     The seeds are those of the command line; or others for FUZZ_S seconds; or 1 to FUZZ_N, by default
     `short_run`, the same each time.
     """
-    seconds, given = os.environ.get("FUZZ_S"), [int(seed) for seed in sys.argv[1:]]
+    seconds, given = os.environ.get("FUZZ_S") or None, [int(seed) for seed in sys.argv[1:]]
     begun, short_run = time.monotonic(), int(os.environ.get("FUZZ_N", short_run))
     first = int.from_bytes(os.urandom(6), "big") << 8 if seconds else 0
     done: Counter[str] = Counter()
@@ -43,4 +43,4 @@ def run_lane(name: str, case: Callable[[int, Counter], None], *, short_run: int)
             print(f"{name}: case {seed}: {type(error).__name__} in {at.name}: {what}", flush=True)
     counted = ", ".join(f"{count:,} {what}" for what, count in sorted(done.items()))
     print(f"{name}: {number:,} cases in {time.monotonic() - begun:.0f} s: {counted}; {findings} findings")
-    return 1 if findings else 0
+    return 1 if findings or not number else 0

@@ -199,6 +199,8 @@ def main(numbers):
         make(base)
         expected = checked(base)
         json.loads(expected)  # it ran
+        if noise := caught_by(MUTANTS[0]._replace(new=MUTANTS[0].old), base, expected):
+            raise RuntimeError(f"the code without a fault fails {', '.join(noise)}")
         chosen = [MUTANTS[number - 1] for number in numbers] or MUTANTS
         caught = {check: 0 for check in CHECKS}
         escaped = 0

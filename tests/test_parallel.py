@@ -274,12 +274,16 @@ def test_a_damaged_record_is_dropped_with_a_warning_and_the_intact_ones_stay(tmp
 
 def test_every_single_damaged_byte_is_noticed_or_does_not_matter(tmp_path):
     path, content = tmp_path / "journal", HEADER + line({"n": 10}) + line({"n": 20})
+    first = len(HEADER) + len(line({"n": 10}))
     for at in range(len(HEADER), len(content)):
         for wrong in (content[at] ^ 1, content[at] ^ 0x80, 0, ord("\n")):
             path.write_bytes(content[:at] + bytes([wrong]) + content[at + 1 :])
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                assert set(held(path)) <= {10, 20}, (at, wrong)
+                found = set(held(path))
+            # the other record stays; the newline between the two may cost both
+            kept = set() if at == first - 1 else {20} if at < first else {10}
+            assert kept <= found <= {10, 20}, (at, wrong)
 
 
 def test_what_is_at_the_place_was_on_the_disk_before_what_it_replaces_goes(tmp_path, monkeypatch):

@@ -571,7 +571,8 @@ static void do_reclaim(struct rmf_run *run, const struct world *w, const struct 
 		       struct lists *lists)
 {
 	static uint32_t inactive[MAX_ALL_FOLIOS], active[MAX_ALL_FOLIOS];
-	const struct rmf_lru_options options = { 0 };
+	const struct rmf_lru_options options = { .stats_flushed = deed->seed & 1,
+						 .page_shift = 12 };
 	struct rmf_reclaim reclaim;
 	struct rmf_fault fault;
 
