@@ -51,8 +51,9 @@ def census(population):
     cdef cnp.ndarray entire = _checked(
         "population.folio_entire_mapcount", population.folio_entire_mapcount, cnp.NPY_INT32, False
     )
-    if not order.shape[0] == flags.shape[0] == entire.shape[0]:
-        raise ValueError(f"population.folio_flags: expected {order.shape[0]} elements, got {flags.shape[0]}")
+    for name, array in (("folio_flags", flags), ("folio_entire_mapcount", entire)):
+        if len(array) != len(order):
+            raise ValueError(f"population.{name}: expected {len(order)} elements, got {len(array)}")
     pop.ptes, pop.nr_ptes = <uint64_t *>cnp.PyArray_DATA(ptes), ptes.shape[0]
     pop.folio_order = <uint8_t *>cnp.PyArray_DATA(order)
     pop.folio_flags = <uint32_t *>cnp.PyArray_DATA(flags)

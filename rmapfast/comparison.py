@@ -26,6 +26,8 @@ from rmapfast.support import checked_choice, checked_integer, closest, parse_siz
 # The experiment of the patch's commit message: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")
 SEED_ARCHES = ("arm64-4k", "x86-64")
+# The options that a madvise call takes too.
+_OF_CALLS = frozenset({"swap", "engine"})
 
 
 @dataclass(frozen=True)
@@ -312,7 +314,7 @@ def compare(
     if not machines:
         raise ValueError("arches: expected at least one, got none")
     if call is not None:
-        for name in ("entry", "lru", "lru_stats", "threads", "executor", "workers"):
+        for name in sorted(options.keys() - _OF_CALLS):
             if options.get(name) is not None:
                 raise ValueError(f"{name}: expected none with a madvise call, got {options.get(name)!r}")
     runs: list[Result] = []
@@ -331,7 +333,7 @@ def compare(
             in_place = number == len(chosen) and base is not population
             if call is not None:
                 assert isinstance(base, Population)
-                device: dict[str, Any] = {name: options[name] for name in ("swap", "engine") if name in options}
+                device: dict[str, Any] = {name: value for name, value in options.items() if name in _OF_CALLS}
                 runs.append(call(base, policy=policy, arch=arch, costs=vector, in_place=in_place, **device))
                 continue
             runs.append(

@@ -362,7 +362,7 @@ class CostVector:
             If `level` is not between 0 and 1.
         """
         events = np.asarray(counts, float)
-        found = _interval(float(events @ self.values), self.draws(events), level)
+        found = self._priced(events, level)
         shares = self._by_component(self.values, events, referenced)
         return Prediction(
             value=found.value,
@@ -372,6 +372,10 @@ class CostVector:
             costs=self.name,
             level=level,
         )
+
+    def _priced(self, events: npt.NDArray[np.float64], level: float) -> Range:
+        """The price of events, or of a difference of events, with its interval."""
+        return _interval(float(events @ self.values), self.draws(events), level)
 
     def change(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
         """Return by which share the price of `after` differs from that of `before`; both are drawn together.
@@ -412,7 +416,7 @@ class CostVector:
             In the unit of the vector.
         """
         saved = np.asarray(before, float) - np.asarray(after, float)
-        return _interval(float(saved @ self.values), self.draws(saved), level)
+        return self._priced(saved, level)
 
     def unpriced(self, *runs: npt.ArrayLike) -> list[str]:
         """Return the events in which runs differ and that have no price: the predictions are silent about them.
@@ -468,7 +472,7 @@ class CostVector:
             for name, part in parts.items()
         }
 
-    @property
+    @cached_property
     def _spread_draws(self) -> npt.NDArray[np.float64]:
         """The draws as rows over EVENT_NAMES."""
         rows = np.zeros((_DRAWS, len(EVENT_NAMES)))

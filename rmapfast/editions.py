@@ -75,6 +75,12 @@ def maps_whole_folios(release: str) -> bool:
     return match is None or tuple(int(part or 0) for part in match.groups()) >= FOLIO_FAULTS_SINCE
 
 
+def series_of(release: str) -> str:
+    """Return major and minor number of a kernel release, which decide its rules; "" for any other text."""
+    match = _RELEASE.fullmatch(release)
+    return f"{match[1]}.{match[2]}" if match else ""
+
+
 def preset_of(release: str) -> str:
     """Return the preset that has the rules of a kernel release.
 

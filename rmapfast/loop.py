@@ -50,6 +50,7 @@ class ReclaimOptions(TypedDict, total=False):
     swap: Swap | bool | int | str
     lru: str | None
     lru_stats: str
+    max_ptes_none: int | None
     engine: str
     threads: int | None
     executor: str | Executor | None

@@ -149,7 +149,7 @@ class Policy:
 
     @property
     def rule_address(self) -> int:
-        """Address of the function of `rule`, 0 without one; ``ValueError`` if its file has changed."""
+        """Address of the function of `rule`, 0 without one; ``ValueError`` if its file changed before its first use."""
         return _rule.address(self.rule)
 
     def replace(self, **changes: Any) -> Policy:
@@ -391,6 +391,11 @@ def get(policy: str | Policy) -> Policy:
         return policy
     if isinstance(policy, str) and _rule.names_a_rule(policy):
         return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), rule=policy, doc="A rule in C.")
+    if not isinstance(policy, str):
+        raise TypeError(
+            f"policy: expected a Policy or the name of a preset, got {type(policy).__name__}"
+            " (a YoungRule is for check())"
+        )
     if policy in PRESETS:
         return PRESETS[policy]
     raise ValueError(f"policy: no preset {policy!r}{closest(policy, PRESETS)}; known are {', '.join(PRESETS)}")

@@ -214,8 +214,8 @@ class Population:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays; those that are valid only with a flag count if any folio has it."""
-        _, _, flags, entire, _ = _core.census(self)
-        return self._used_bytes(flags, entire)
+        flags = int(np.bitwise_or.reduce(self.folio_flags))
+        return self._used_bytes(flags, bool(np.any(self.folio_entire_mapcount)))
 
     def _used_bytes(self, flags: int, entire: bool) -> int:
         """Return the bytes of the arrays where folios have these flags, and PMD leaves map some or none."""
@@ -419,7 +419,7 @@ class Population:
             Whose rules hold (``Policy.mglru``); None for the classic LRU.
         """
         if edition is None:
-            if np.any(folio_generation(self.folio_flags)):
+            if folio_generation(np.bitwise_or.reduce(self.folio_flags, keepdims=True)).any():
                 self.folio_flags[:] = with_generation(self.folio_flags, 0)
             return
         self.folio_flags[:] = settle_generations(

@@ -45,7 +45,7 @@ from rmapfast import rule as _rule
 from rmapfast.arch import Arch
 from rmapfast.events import EVENT_NAMES, Call, Events
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, folio_kind
-from rmapfast.lru import LruGen
+from rmapfast.lru import MAX_NR_GENS, LruGen
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.pte import KINDS
@@ -65,7 +65,7 @@ SWAP_CLUSTER_MAX = 32
 PAGEVEC_SIZE = 31
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
-MIN_NR_GENS, MAX_NR_GENS = 2, 4
+MIN_NR_GENS = 2
 MIN_LRU_BATCH, MAX_LRU_BATCH = 64, 4096
 # Entries of the largest page table there is: a window of one's own ends somewhere.
 _LONGEST = 8192
@@ -1841,7 +1841,7 @@ class Kernel:
     def _folio_referenced_one(self, folio: Folio, vma: Vma) -> bool:
         record, tables = self.record, vma.tables
         batched = self.policy.young == "batched"
-        by_batches = batched and not (self.generations and self.generations.per_entry)
+        by_batches = self.generations.batched if self.generations else batched
         record.count("referenced_calls")
         walk = Walk(self, folio, vma, sync=False)
         referenced = False
@@ -2762,8 +2762,8 @@ class Generations:
     def __init__(self, kernel: Kernel):
         self.kernel, self.record, self.population = kernel, kernel.record, kernel.population
         self.edition = kernel.policy.mglru
-        self.batched = self.edition in ("v7.2", "v7.3") and kernel.policy.young == "batched"
         self.new = self.edition in ("v7.2", "v7.3")  # the reclaim loop of 7.2
+        self.batched = self.new and kernel.policy.young == "batched"
         state = kernel.population.lru_gen
         self.max_seq = state.max_seq
         self.min_seq = {self.ANON: state.min_seq_anon, self.FILE: state.min_seq_file}
@@ -2788,11 +2788,6 @@ class Generations:
             raise ValueError(f"{where}: a folio in a generation must not be ACTIVE")
         self.lists[kind][folio.gen - 1].append(folio.index)
         self.nr_pages[kind][folio.gen - 1] += folio.nr_pages
-
-    @property
-    def per_entry(self) -> bool:
-        """Whether the look-around goes by entries, not by batches."""
-        return not self.batched
 
     def type_of(self, folio: Folio) -> str:
         """Lazyfree folios are of type file."""
@@ -2857,7 +2852,7 @@ class Generations:
         folio.store_flags()
 
     def forget(self, folio: Folio) -> None:
-        """Take a folio that a split freed out of the counts."""
+        """Take a folio that is on no list any more out of the counts."""
         self.nr_pages[self.type_of(folio)][folio.gen - 1] -= folio.nr_pages
         folio.gen = 0
         folio.store_flags()
@@ -3068,9 +3063,7 @@ class Generations:
                 folio.workingset &= folio.referenced
                 folio.referenced = False
             self.record.count("folios_from_generations")
-            self.nr_pages[kind][folio.gen - 1] -= folio.nr_pages
-            folio.gen = 0
-            folio.store_flags()
+            self.forget(folio)
             self.kernel.listed.discard(folio.index)
             isolated += folio.nr_pages
             group.append(folio.index)
@@ -3081,9 +3074,7 @@ class Generations:
         kind = self.type_of(folio)
         oldest = self.min_seq[kind]
         if not folio.evictable and self.edition == "v7.0":
-            self.nr_pages[kind][folio.gen - 1] -= folio.nr_pages
-            folio.gen = 0
-            folio.store_flags()
+            self.forget(folio)
             self.kernel.listed.discard(folio.index)
             return True
         if not folio.evictable:

@@ -7,13 +7,9 @@ this process. :func:`as_text` makes the text of what a user gives, and :func:`ad
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import re
-import shlex
-import subprocess
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -140,7 +136,8 @@ def address(text: str) -> int:
     Raises
     ------
     ValueError
-        If the file is not there any more, has changed, or does not compile here, and for a pointer of another process.
+        If the file is not there any more, changed before its first use here, or does not compile, and for a pointer of
+        another process.
     """
     if text == "":
         return 0
@@ -161,7 +158,7 @@ def function(text: str) -> Any:
 @cache
 def _of_file(path: str, name: str, digest: str) -> int:
     if _digest(Path(path)) != digest:
-        raise ValueError(f"policy.rule: {path} has changed since the policy was made")
+        raise ValueError(f"policy.rule: {path} has changed since the policy was made; make the policy again")
     return _compiled(Path(path), name, digest, _compiler())
 
 
@@ -171,6 +168,8 @@ def _digest(path: Path) -> str:
         source = path.read_bytes()
     except OSError as error:
         raise ValueError(f"policy.rule: {path}: {error.strerror or error}") from None
+    import hashlib  # not on every import of the package
+
     return hashlib.sha256(source + (Path(get_include()) / "rmf_rule.h").read_bytes()).hexdigest()
 
 
@@ -185,6 +184,10 @@ def _compiled(path: Path, name: str, digest: str, compiler: str) -> int:
     The library is in a temporary folder and is deleted once it is loaded. So nobody else's library can be loaded in its
     place, and a file that it includes is never out of date.
     """
+    import shlex
+    import subprocess
+    import tempfile
+
     if any(one in str(path) for one in '"\\\n'):
         raise ValueError(f"policy.rule: expected a path without quotes, backslashes and newlines, got {str(path)!r}")
     with tempfile.TemporaryDirectory(prefix="rmapfast-rule-") as folder:

@@ -480,3 +480,8 @@ def test_names_are_in_the_documentation():
 
 def test_generations_of_the_states_are_those_of_a_new_memcg():
     assert GENERATIONS == (rf.Population.synthetic("4KiB").lru_gen.max_seq, 0, 0)
+
+
+def test_a_young_rule_is_no_policy():
+    with pytest.raises(TypeError, match=r"policy: .*got YoungRule \(a YoungRule is for check\(\)\)"):
+        rf.reclaim(rf.Population.synthetic("64KiB"), "4KiB", policy=rf.YoungRule(batch=lambda folio, vma, walk: 1))

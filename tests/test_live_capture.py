@@ -4,6 +4,7 @@ import ctypes
 import io
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -384,7 +385,8 @@ def test_what_an_anonymised_capture_keeps_of_addresses_and_offsets():
     assert after[4][2] - after[2][2] < (1 << 20) and after[2][2] - after[0][2] == 10
     assert one.huge == [Region(after[3][0] + page, after[3][0] + 513 * page)]
     meta = Capture("x", dict(np.load(io.BytesIO(one.encode()))), "").meta
-    assert (meta["kernel"], meta["capture_ns"]) == ("", 0)
+    # which blocks are folded follows from the first two numbers of the release
+    assert (meta["kernel"], meta["capture_ns"]) == (".".join(platform.release().split(".")[:2]), 0)
 
 
 SAMPLES = sorted((Path(__file__).parent / "data" / "captures").glob("*.npz"))

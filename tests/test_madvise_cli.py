@@ -279,7 +279,7 @@ def test_bad_input(run, monkeypatch, tmp_path, argv, named):
 def test_bad_calls_in_python():
     population = rf.Population.synthetic("64KiB", kind="anon")
     call = rf.comparison.MadviseCall("MADV_COLD")
-    for name in ("entry", "threads", "executor", "workers"):
+    for name in ("entry", "lru_stats", "max_ptes_none", "threads", "executor", "workers"):
         with pytest.raises(ValueError, match=f"^{name}: expected none"):
             rf.compare(population, call=call, **{name: "pageout" if name == "entry" else 2})
     with pytest.raises(ValueError, match=r"^action"):

@@ -434,3 +434,11 @@ def test_the_description_counts_what_the_arrays_hold(kind):
     assert described["kinds"] == {kind: population.nr_folios}
     assert described["ptes_present"] == np.count_nonzero(population.ptes & pte.PRESENT)
     assert described["nbytes"] == population.nbytes
+
+
+@pytest.mark.parametrize("name", ["folio_flags", "folio_entire_mapcount"])
+def test_what_is_counted_names_the_array_that_is_too_short(name):
+    population = Population.synthetic("64KiB", orders=0)
+    short = population.with_arrays(**{name: getattr(population, name)[:-1].copy()})
+    with pytest.raises(ValueError, match=f"population.{name}: expected 16 elements, got 15"):
+        short.describe()

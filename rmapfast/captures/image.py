@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.captures.format import FORMAT, RunLengths, encode, runs
+from rmapfast.editions import series_of
 
 
 @dataclass
@@ -142,7 +143,7 @@ class Image:
         """Return the bytes of its file."""
         meta: dict[str, Any] = {
             "format": FORMAT,
-            "kernel": "" if self.anonymised else platform.release(),
+            "kernel": series_of(platform.release()) if self.anonymised else platform.release(),
             "machine": platform.machine(),
             "lru": running_lru(),
             "page_shift": self.page_shift,
