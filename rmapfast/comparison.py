@@ -17,7 +17,7 @@ from rmapfast.loop import MADVISE_ACTIONS, ReclaimOptions, madvise, reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import provenance
-from rmapfast.reports import comparison_table
+from rmapfast.reports import TEXTS
 from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
@@ -218,8 +218,35 @@ class Comparison(Runs):
         return cls(runs=ordered, population=ordered[0].population, provenance=made)
 
     def __repr__(self) -> str:
-        """Return the table."""
-        return comparison_table(self)
+        """Return the predictions and the events that differ most."""
+        return self.to_text()
+
+    def to_text(self, form: str = "summary") -> str:
+        """Return the runs side by side as plain text of at most 80 columns.
+
+        Parameters
+        ----------
+        form : {'summary', 'full', 'brief'}
+            ``summary``: the predictions with their intervals, the five events that differ most, and what has no price;
+            with up to three policies on two architectures 45 lines. ``full``: components, all events that differ, batch
+            lengths, assumptions and cost vectors too. ``brief``: five lines for a commit message.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            For another form.
+
+        Examples
+        --------
+        >>> comparison = compare(Population.described("1MiB"), "512KiB", arches=["x86-64"])
+        >>> len(comparison.to_text("brief").splitlines()) <= 5
+        True
+        """
+        return TEXTS[checked_choice("form", form, TEXTS)](self)
 
 
 def _runs_of(part: Result | Comparison) -> list[Result]:

@@ -25,8 +25,10 @@ from rmapfast.support.files import (
 )
 from rmapfast.support.json_object import JsonObject, json_text, read_json
 from rmapfast.support.text import (
+    WIDTH,
     change,
     decimals,
+    folded,
     hanging,
     listed,
     number,
@@ -40,6 +42,7 @@ from rmapfast.support.text import (
 from rmapfast.support.undo import undone
 
 __all__ = [
+    "WIDTH",
     "JsonObject",
     "change",
     "check_apart",
@@ -51,6 +54,7 @@ __all__ = [
     "closest",
     "decimals",
     "flag_mask",
+    "folded",
     "format_size",
     "hanging",
     "json_text",

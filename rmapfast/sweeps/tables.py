@@ -9,15 +9,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rmapfast.support import format_size, number
+from rmapfast.support import WIDTH, folded, format_size, number, paragraph
 from rmapfast.sweeps.axes import label
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.parameter import Value, parameters
 from rmapfast.sweeps.sensitivity import Ranking
 from rmapfast.sweeps.views import View, steps, title, word
 
-# Limits of a text: columns, rows of a table, tables, and failures that are named.
-_WIDTH = 100
+# Limits of a text: rows of a table, tables, and failures that are named.
 _MOST_ROWS = 24
 _MOST_FACETS = 8
 _MOST_FAILURES = 5
@@ -26,7 +25,7 @@ _SHADES = " .:-=+*#%@"
 
 
 def heatmap_text(shown: View) -> str:
-    """Return the tables as plain text of at most 100 columns, each cell with a shade from low to high."""
+    """Return the tables as plain text of at most 80 columns, each cell with a shade from low to high."""
     if not shown.facets:
         return f"{shown.label}: no point has a value"
     values = np.concatenate([table.ravel() for _, table in shown.facets])
@@ -36,7 +35,7 @@ def heatmap_text(shown: View) -> str:
     cells = [[[_cell(value, low, high) for value in row] for row in table] for _, table in shown.facets]
     width = max(map(len, [*across, *itertools.chain(*itertools.chain(*cells))])) + 2
     left = max(map(len, [*down, head]))
-    columns = _spread(len(across), max((_WIDTH - left) // width, 1))
+    columns = _spread(len(across), max((WIDTH - left) // width, 1))
     rows = _spread(len(down), _MOST_ROWS)
     lines = [f"{shown.label}, from {number(low)} (blank) to {number(high)} ({_SHADES[-1]})"]
     for name, shown_of, total in ((title(shown.x), columns, len(across)), (head, rows, len(down))):
@@ -108,8 +107,8 @@ def _fixed(name: str, value: Value) -> str:
 
 
 def summary_text(sweep: SweepData) -> str:
-    """Return :func:`summary` as lines of at most 100 columns."""
-    return "\n".join(part for line in summary(sweep) for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  "))
+    """Return :func:`summary` as lines of at most 80 columns."""
+    return "\n".join(part for line in summary(sweep) for part in folded(line))
 
 
 def one_point(sweep: SweepData) -> str:
@@ -128,17 +127,15 @@ def _between(interval: tuple[float, float]) -> str:
 
 def ranking_table(ranking: Ranking) -> str:
     """Return a ranking as a plain table."""
-    words = [("axis", "lowest at", "value", "highest at", "value", "swing", "90%", "total order")]
+    words = [("axis", "lowest", "highest", "swing", "90%", "total order")]
     for one in ranking.effects:
         total = "-" if one.total is None else f"{one.total:.3f} +- {one.confidence:.3f}"
         (lowest, low), (highest, high) = one.lowest, one.highest
         words.append(
             (
                 one.axis,
-                lowest,
-                _signed(low),
-                highest,
-                _signed(high),
+                f"{_signed(low)} at {lowest}",
+                f"{_signed(high)} at {highest}",
                 _signed(one.swing),
                 _between(one.swing_interval),
                 total,
@@ -148,13 +145,12 @@ def ranking_table(ranking: Ranking) -> str:
     base = ", ".join(f"{name} {step}" for name, step in ranking.base.items())
     lines = [f"what moves the {ranking.output}"]
     at_base = f"{_signed(ranking.base_value)} (90%: {_between(ranking.base_interval)})"
-    lines += textwrap.wrap(f"one axis at a time, from {base}, where it is {at_base}", _WIDTH)
-    lines.append("total order: share of the variance over all points that the axis has a part in (Sobol)")
+    lines += textwrap.wrap(f"one axis at a time, from {base}, where it is {at_base}", WIDTH)
+    lines += paragraph("total order: share of the variance over all points that the axis has a part in (Sobol)")
     lines.append("")
+    # a table that is too wide has each axis on a line of its own
+    wide = sum(widths) + 2 * (len(widths) - 1) > WIDTH
     for row in words:
-        cells = [
-            f"{row[0]:<{widths[0]}}",
-            *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines + (["", ranking.note] if ranking.note else []))
+        cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        lines += [row[0], f"  {cells}"] if wide else [f"{row[0]:<{widths[0]}}  {cells}"]
+    return "\n".join(lines + (["", *paragraph(ranking.note)] if ranking.note else []))
