@@ -21,7 +21,7 @@ from rmapfast.reports import TEXTS
 from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_choice, checked_integer, closest, parse_size
+from rmapfast.support import checked_choice, checked_integer, closest, page_multiple, parse_size
 
 # The experiment of the patch's commit message: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")
@@ -102,6 +102,8 @@ class MadviseCall:
         if self.range is not None:
             absolute, start, length = self._parts()
             own = population.vma_start[population.vma_mm == self.process]
+            if not absolute:
+                page_multiple(self.range.partition(":")[0], 1 << population.page_shift, "range: START")
             if not absolute and len(own):
                 start += int(own.min()) << population.page_shift
         try:

@@ -134,7 +134,7 @@ def change_interval(first: Result, run: Result, totals: bool) -> str:
 
 
 def _percents(low: float, high: float) -> str:
-    return f"{100 * low:+.0f} to {100 * high:+.0f}%".replace("+0 ", "0 ").replace("-0 ", "0 ")
+    return " to ".join(f"{round(100 * bound):+d}" if round(100 * bound) else "0" for bound in (low, high)) + "%"
 
 
 def _component_rows(runs: Sequence[Result], places: int, whole: bool) -> list[Row]:

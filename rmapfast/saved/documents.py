@@ -69,6 +69,8 @@ def load(path: str | os.PathLike[str]) -> Comparison | Sweep:
     OSError
         If it cannot be read.
     """
+    if Path(path).suffix.lower() == ".npz":
+        raise ValueError(f"{path}: expected a saved result, got a capture; Population.load() (--capture) reads it")
     if Path(path).suffix.lower() in (".nc", ".parquet", ".csv"):
         return load_file(path)
     found = read_json(path)

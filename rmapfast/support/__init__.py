@@ -11,6 +11,7 @@ from rmapfast.support.arguments import (
     closest,
     flag_mask,
     format_size,
+    page_multiple,
     parse_size,
 )
 from rmapfast.support.files import (
@@ -63,6 +64,7 @@ __all__ = [
     "number",
     "one_line",
     "open_regular",
+    "page_multiple",
     "paragraph",
     "parse_size",
     "price_scale",
