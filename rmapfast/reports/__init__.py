@@ -1,7 +1,8 @@
 """Runs side by side as text: plain tables that paste into a commit message, Markdown and CSV."""
 
 from rmapfast.reports.context import INTERVAL, assumed, run_lines, without_price
-from rmapfast.reports.csv_table import CSV_COLUMNS, comparison_csv
+from rmapfast.reports.csv_table import CSV_COLUMNS, comparison_csv, quantity_rows
+from rmapfast.reports.html import comparison_html
 from rmapfast.reports.markdown import comparison_markdown
 from rmapfast.reports.rows import change_interval, per_page
 from rmapfast.reports.summary import comparison_brief, comparison_summary, differing_events
@@ -18,11 +19,13 @@ __all__ = [
     "change_interval",
     "comparison_brief",
     "comparison_csv",
+    "comparison_html",
     "comparison_markdown",
     "comparison_summary",
     "comparison_table",
     "differing_events",
     "per_page",
+    "quantity_rows",
     "run_lines",
     "without_price",
 ]

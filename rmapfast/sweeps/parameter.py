@@ -28,6 +28,7 @@ from rmapfast.support import (
     checked_choice,
     checked_integer,
     checked_rate,
+    checked_seed,
     closest,
     page_multiple,
     parse_size,
@@ -175,6 +176,8 @@ def _of_population(name: str, default: object) -> Callable[[Any], Value]:
     """Return the check of an argument of a described population, after its default."""
     if name == "holes":
         return _checked_holes
+    if name == "seed":
+        return lambda value: checked_seed(name, value)
     if name in ("uffd_wp_vma", "shared") or isinstance(default, bool):
         return lambda value: checked_boolean(name, value)
     if isinstance(default, float) or default is None:
