@@ -55,6 +55,14 @@ fit: $(VENV)/test-tools
 studies: $(VENV)/test-tools
 	set -e; for study in docs/case-studies/[a-z]*.py; do $(BIN)/python $$study; done
 
+# The site, in build/docs: no network, a warning is an error, and every link of the built pages leads somewhere.
+# DOCS_SIZE is the memory of each population in the pictures of the case studies; CI draws smaller ones.
+DOCS_SIZE ?= 1GiB
+docs: $(VENV)/docs-tools
+	$(BIN)/python docs/pictures.py --size $(DOCS_SIZE)
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/docs-cache docs build/docs
+	$(BIN)/python docs/links.py build/docs
+
 # Style, types, and the types of the compiled module against what it holds.
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .
@@ -136,6 +144,10 @@ $(VENV)/test-tools: $(VENV)/built
 	test -e $@ || ! command -v node >/dev/null || $(BIN)/pyright --version
 	touch $@
 
+$(VENV)/docs-tools: $(VENV)/built
+	test -e $@ || $(PIP) install --no-build-isolation -e ".[docs]"
+	touch $@
+
 $(VENV)/bench-tools: $(VENV)/test-tools
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[bench]"
 	touch $@
@@ -148,4 +160,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts docs lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean
