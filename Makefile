@@ -124,7 +124,7 @@ sanitize: $(VENV)/test-tools
 	$(MAKE) -C csrc $(SANITIZED) test
 	RMAPFAST_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib build/sanitize --build-temp build/sanitize-temp
 	find build/sanitize -name '*.py' -delete
-	find rmapfast -name '*.py' -o -name '*.toml' -o -name '*.h' | xargs cp --parents -t build/sanitize
+	find rmapfast -name '*.py' -o -name '*.toml' -o -name '*.h' -o -name '*.json' | xargs cp --parents -t build/sanitize
 	ASAN_OPTIONS=detect_leaks=0 RMAPFAST_UNDER_TEST=build/sanitize \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim or hostile_arrays"
