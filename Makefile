@@ -104,9 +104,10 @@ fuzz-files: $(VENV)/test-tools
 fuzz-kill: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_kill.py
 
-# Streams with 1, 2, 4 and 8 threads under the thread sanitizer.
+# Streams with 1, 2, 4 and 8 threads under the thread sanitizer, and the memory that threads share.
 tsan:
 	$(MAKE) --no-print-directory -C csrc BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" streams
+	$(MAKE) --no-print-directory -C csrc BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" test TESTS=build-tsan/test_arena
 
 # Faults planted in csrc one by one, and a table of which check notices which. MUTANTS="3 17" tries two of them.
 mutants: $(VENV)/test-tools
