@@ -89,8 +89,9 @@ lint: $(VENV)/lint-tools
 test-shared: $(VENV)/test-tools
 	$(BIN)/python -m pytest -m shared
 
-# A source distribution, a wheel made from it alone (on Linux one that runs on older systems too: auditwheel), and tests in a clean environment and outside the tree: what both hold,
-# and a part of the suite, as the source distribution has it, against the installed wheel. Needs the network.
+# A source distribution, a wheel made from it alone (on Linux auditwheel makes it one that older systems take too), and tests
+# in a clean environment and outside the tree: what both hold, and a part of the suite, as the source distribution has it,
+# against the installed wheel. Needs the network.
 OUTSIDE := test_distribution test_typing test_arch test_cost test_conformance test_population test_twins
 dist: $(VENV)/dist-tools
 	rm -rf build/dist && mkdir -p build/dist/source build/dist/outside
