@@ -111,6 +111,32 @@ class Range(NamedTuple):
     low: float
     high: float
 
+    @classmethod
+    def of_draws(cls, value: float, drawn: npt.NDArray[np.float64], level: float = LEVEL) -> Range:
+        """A figure with the middle of its draws.
+
+        Parameters
+        ----------
+        value : float
+            Lies in the interval, also where the draws all lie on one side of it.
+        drawn : ndarray of float64, shape (k,)
+        level : float
+            Share of the draws that the interval holds.
+
+        Returns
+        -------
+        Range
+
+        Raises
+        ------
+        ValueError
+            If the level is not between 0 and 1.
+        """
+        if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+            raise ValueError(f"level: expected a share between 0 and 1, got {level!r}")
+        low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+        return cls(value, min(value, float(low)), max(value, float(high)))
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -375,7 +401,7 @@ class CostVector:
 
     def _priced(self, events: npt.NDArray[np.float64], level: float) -> Range:
         """The price of events, or of a difference of events, with its interval."""
-        return _interval(float(events @ self.values), self.draws(events), level)
+        return Range.of_draws(float(events @ self.values), self.draws(events), level)
 
     def change(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
         """Return by which share the price of `after` differs from that of `before`; both are drawn together.
@@ -398,7 +424,7 @@ class CostVector:
             return Range(math.nan, math.nan, math.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = self.draws(new) / self.draws(old) - 1
-        return _interval(float(new @ self.values) / first - 1, drawn, level)
+        return Range.of_draws(float(new @ self.values) / first - 1, drawn, level)
 
     def difference(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
         """Return what is saved: the price of `before` less that of `after`; both are drawn together.
@@ -468,7 +494,7 @@ class CostVector:
         drawn = self._merged(self._by_component(self._spread_draws, events, referenced))
         whole = np.maximum(self.draws(events), 1e-300)
         return {
-            name: _interval(float(part) / value, np.asarray(drawn.get(name, 0.0)) / whole, level)
+            name: Range.of_draws(float(part) / value, np.asarray(drawn.get(name, 0.0)) / whole, level)
             for name, part in parts.items()
         }
 
@@ -596,14 +622,6 @@ class CostVector:
             lines += ["", f"[{prefix}costs.{event}]"]
             lines += [f"{key} = {toml_value(value)}" for key, value in figures.items()]
         return "\n".join(lines) + "\n"
-
-
-def _interval(value: float, drawn: npt.NDArray[np.float64], level: float) -> Range:
-    """The value with the bounds of the middle of its draws."""
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-        raise ValueError(f"level: expected a share between 0 and 1, got {level!r}")
-    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
-    return Range(value, min(value, float(low)), max(value, float(high)))
 
 
 def toml_value(value: Any) -> str:

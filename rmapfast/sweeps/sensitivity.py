@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast.cost import LEVEL
+from rmapfast.cost import Range
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.packages import imported
 from rmapfast.sweeps.prices import draws_per_page
@@ -140,7 +140,7 @@ def rank(sweep: SweepData, *, seed: int = 0) -> Ranking:
                 axis_name(space.dimensions[number]),
                 (words[low], float(line[low])),
                 (words[high], float(line[high])),
-                _bounds(ends[1] - ends[0], float(line[high] - line[low])),
+                Range.of_draws(float(line[high] - line[low]), ends[1] - ends[0])[1:],
                 totals[at] if totals else None,
                 confidences[at] if confidences else None,
             )
@@ -148,7 +148,7 @@ def rank(sweep: SweepData, *, seed: int = 0) -> Ranking:
     effects.sort(key=lambda one: (-(one.total or 0.0), -one.swing))
     base = {axis_name(space.dimensions[number]): steps(space.dimensions[number])[middle[number]] for number in moved}
     value = float(values[middle])
-    return Ranking(label, base, value, _bounds(drawn(middle), value), tuple(effects), note)
+    return Ranking(label, base, value, Range.of_draws(value, drawn(middle))[1:], tuple(effects), note)
 
 
 def _drawn(sweep: SweepData, index: tuple[int, ...], policies: int | None) -> npt.NDArray[np.float64]:
@@ -169,11 +169,6 @@ def _drawn(sweep: SweepData, index: tuple[int, ...], policies: int | None) -> np
     if policies is None:
         return per_page(None)
     return 1 - per_page(sweep.space.shape[policies] - 1) / per_page(0)
-
-
-def _bounds(drawn: npt.NDArray[np.float64], value: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return min(value, float(low)), max(value, float(high))
 
 
 def _sobol(
