@@ -5,8 +5,11 @@
  *     fuzz CASES [FIRST]       cases with the seeds FIRST, FIRST + 1, ...
  *     fuzz SECONDSs [FIRST]    for so long
  *
+ * SIGINT and SIGTERM end it after the case at hand.
+ *
  * Built with -DRMF_LIBFUZZER it is an entry for libFuzzer, whose bytes are the seed. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -950,6 +953,13 @@ static double now(void)
 	return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+static volatile sig_atomic_t stopped;
+
+static void stop(int number)
+{
+	stopped = number;
+}
+
 int main(int argc, char **argv)
 {
 	const double begun = now();
@@ -958,7 +968,10 @@ int main(int argc, char **argv)
 		       first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
 	uint64_t done = 0, findings = 0;
 
-	for (; findings < 10; done++) {
+	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+	signal(SIGINT, stop);
+	signal(SIGTERM, stop);
+	for (; findings < 10 && !stopped; done++) {
 		if (*unit != 's' ? done == most : !(done % 256) && now() - begun > (double)most)
 			break;
 		if (one_case(first + done))
