@@ -76,7 +76,9 @@ def seeds_of(folder):
         files[path.name] = (path.read_bytes(), ["describe", "{}"])
     vectors = sorted((DATA / "conformance").glob("*.jsonl.gz"))[0]
     files["few.jsonl"] = (b"\n".join(_lines(vectors)[:12]) + b"\n", ["conformance", "{}"])
-    files["counts.toml"] = ((DATA / "counts.toml").read_bytes(), ["conformance", "--counts", "{}"])
+    rows = (DATA / "counts.toml").read_bytes().splitlines(keepends=True)
+    few = b"".join(row for row in rows if row.startswith((b"#", b"[")) or b"order_9 = { tuo" in row)  # the quick ones
+    files["counts.toml"] = (few, ["conformance", "--counts", "{}"])
     return files
 
 
