@@ -179,7 +179,7 @@ def _npz(rng, content):
         what = rng.random()
         if name == "meta.npy" and what < 0.8:
             array = np.frombuffer(_json(rng, array.tobytes()) or b"", np.uint8)
-        elif what < 0.6 and array.size:
+        elif what < 0.6 and array.size and array.dtype.kind in "iu":
             info = np.iinfo(array.dtype)
             values = [0, 1, info.max, info.max // 2, 1 << 12, 1 << 20, int(array[0]), int(array[-1]) ^ 1]
             array = array.copy()

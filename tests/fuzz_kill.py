@@ -53,7 +53,8 @@ def struck(folder, words, number, delay):
     else:
         os.killpg(child.pid, number)  # as a terminal does
     _, err = child.communicate(timeout=DEADLINE)
-    assert "Traceback" not in err, err[-500:]
+    # A worker that still starts when its parent is killed is stopped by Python itself, which says so.
+    assert "Traceback" not in err or (number == signal.SIGKILL and "in spawn_main" in err), err[-500:]
     end = time.monotonic() + DEADLINE
     while members(child.pid):
         assert time.monotonic() < end, f"processes are left: {members(child.pid)}"
