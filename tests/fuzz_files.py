@@ -67,7 +67,7 @@ def seeds_of(folder):
         journal.add({"key": key, "record": record})
     journal.close()
     add("out.csv.journal", "sweep", *WORDS, "--resume", "-o", "out.csv")
-    report = rf.check(["v6.16"], pages=2, budget=5, threads=1).to_dict()
+    report = rf.check(["v6.16"], pages=2, budget=600, threads=1).to_dict()
     (folder / "case.json").write_text(json.dumps(report["policies"][0]["violations"][0]))
     add("case.json", "check", "--replay", "{}", "--draw", "--policy", "v7.0")
     (folder / "map.txt").write_text("0" + "1" * 90)
