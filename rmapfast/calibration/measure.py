@@ -141,9 +141,9 @@ class Setup:
         finally:
             os.close(file)
         step = 4096 if window_kb == 0 else 1 << 17
-        command = [sys.executable, "-S", "-E", "-c", _READER, self.memcg.path / "cgroup.procs", self.path]
+        words = [self.memcg.path / "cgroup.procs", self.path, str(step), str(size)]
         # in a group of its own, as it would tell of Ctrl-C with a traceback
-        subprocess.run([*command, str(step), str(size)], check=True, process_group=0)
+        subprocess.run([sys.executable, "-S", "-E", "-c", _READER, *words], check=True, process_group=0)
 
     @contextlib.contextmanager
     def lazyfree(self, case: ReclaimCase, size: int) -> Iterator[Population]:
