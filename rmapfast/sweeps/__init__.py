@@ -6,6 +6,7 @@ from rmapfast.sweeps.dataset import document
 from rmapfast.sweeps.parameter import ASSUMPTIONS, parameter_of
 from rmapfast.sweeps.points import Record
 from rmapfast.sweeps.prices import Prices
+from rmapfast.sweeps.resuming import journal_path
 from rmapfast.sweeps.run import Sweep, load_document, load_file, sweep
 from rmapfast.sweeps.sensitivity import Effect, Ranking
 from rmapfast.sweeps.space import Space
@@ -30,6 +31,7 @@ __all__ = [
     "document",
     "from_text",
     "heatmap_text",
+    "journal_path",
     "load_document",
     "load_file",
     "one_point",

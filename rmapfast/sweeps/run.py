@@ -18,7 +18,7 @@ from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import to_dataframe, to_xarray
 from rmapfast.sweeps.files import check_path, from_document, read_file, save_file
 from rmapfast.sweeps.points import Record
-from rmapfast.sweeps.resuming import ADVICE, differs, header, journal_of
+from rmapfast.sweeps.resuming import ADVICE, differs, header, journal_of, journal_path
 from rmapfast.sweeps.sensitivity import Ranking, rank
 from rmapfast.sweeps.space import Space
 from rmapfast.sweeps.tasks import SweepError, completed
@@ -232,7 +232,7 @@ def sweep(
     if output is not None:
         check_path(output)
         read = [*space.inputs, *([where] if isinstance(where, str | os.PathLike) else [])]
-        check_apart({"output": output, "the journal": f"{os.fspath(output)}.journal"}, read)
+        check_apart({"output": output, "the journal": journal_path(output)}, read)
         check_writable(output, overwrite=overwrite or resume)
     elif resume:
         raise ValueError("resume: needs the output of the sweep to go on with")
