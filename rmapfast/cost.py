@@ -69,6 +69,13 @@ class Cost:
         How the figure was come by.
     source : str
         From what.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> cost = rf.cost.get("x86-64").costs[0]
+    >>> cost.low <= cost.value <= cost.high
+    True
     """
 
     event: str
@@ -105,6 +112,12 @@ class Range(NamedTuple):
     Parameters
     ----------
     value, low, high : float
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.cost.Range(3.0, 2.0, 5.0).high
+    5.0
     """
 
     value: float
@@ -156,6 +169,15 @@ class Prediction:
         Name of the cost vector.
     level : float
         Share of the draws that the interval holds.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> prediction = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64").prediction
+    >>> prediction.unit, prediction.level
+    ('ns', 0.9)
+    >>> abs(sum(prediction.breakdown.values()) - prediction.value) < 1e-6 * prediction.value
+    True
     """
 
     value: float
@@ -222,6 +244,16 @@ class CostVector:
     members : tuple of tuple of float
         Draws of the costs, in the order of `costs`. Without members the costs are drawn independently, each with its
         `low` and `high` as the bounds of the middle 90%.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> vector = rf.cost.get("ab-7.2.13")
+    >>> vector.unit
+    'instructions'
+    >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64", costs=vector)
+    >>> result.prediction.unit
+    'instructions'
     """
 
     name: str
@@ -679,7 +711,14 @@ def matrix(costs: Iterable[CostVector]) -> npt.NDArray[np.float64]:
 
 @cache
 def names() -> tuple[str, ...]:
-    """Return the names of the vectors that come with the package."""
+    """Return the names of the vectors that come with the package.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> {"x86-64", "arm64-4k"} <= set(rf.cost.names())
+    True
+    """
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
@@ -704,6 +743,12 @@ def get(costs: str | os.PathLike[str] | CostVector) -> CostVector:
     ------
     ValueError
         If no vector has that name, or the file is not a cost vector; the message lists the valid names.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.cost.get("arm64-4k").unit
+    'ns'
     """
     if isinstance(costs, CostVector):
         return costs

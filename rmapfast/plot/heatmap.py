@@ -109,6 +109,12 @@ def ranking(result: Sweep) -> Figure:
         As :meth:`rmapfast.Sweep.rank`.
     ImportError
         If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> figure = rf.plot.ranking(rf.sweep(axes))
     """
     found = result.rank()
     base = ", ".join(f"{name} {step}" for name, step in found.base.items())

@@ -40,6 +40,11 @@ def components(comparison: Result | Comparison) -> Figure:
         If no run has a price.
     ImportError
         If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> figure = rf.plot.components(rf.compare(rf.Population.synthetic("4MiB"), "2MiB", arches=["x86-64"]))
     """
     comparison = Comparison.of(comparison)
     if not any(run.costs for run in comparison.runs):
@@ -65,6 +70,11 @@ def batch_lengths(comparison: Result | Comparison) -> Figure:
     ------
     ImportError
         If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> figure = rf.plot.batch_lengths(rf.compare(rf.Population.synthetic("4MiB"), "2MiB", arches=["x86-64"]))
     """
     comparison = Comparison.of(comparison)
     figure, (part,) = captioned(runs_caption(comparison), [_lengths_height(comparison)])
@@ -88,6 +98,11 @@ def overview(comparison: Result | Comparison) -> Figure:
     ------
     ImportError
         If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> figure = rf.plot.overview(rf.compare(rf.Population.synthetic("4MiB"), "2MiB", arches=["x86-64"]))
     """
     comparison = Comparison.of(comparison)
     if not any(run.costs for run in comparison.runs):

@@ -55,6 +55,14 @@ class Sweep(SweepData):
         Whether every simulation was run.
     points : int
         Number of points that the constraints keep.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> swept = rf.sweep(axes)
+    >>> swept.complete, swept.prices.gain.shape
+    (True, (2, 2))
     """
 
     def to_xarray(self) -> Any:

@@ -35,6 +35,14 @@ class Effect:
         in. None if there are no Sobol indices (:attr:`Ranking.note`).
     confidence : float or None
         Half-width of its 95% interval.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> [effect] = rf.sweep(axes).rank().effects
+    >>> effect.lowest[0], effect.highest[0]
+    ('0', '4')
     """
 
     axis: str
@@ -67,6 +75,13 @@ class Ranking:
     effects : tuple of Effect
     note : str
         Why there are no Sobol indices, or an empty text.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> [effect.axis for effect in rf.sweep(axes).rank().effects]
+    ['population.order']
     """
 
     output: str
