@@ -11,7 +11,7 @@ from rmapfast.sweeps.prices import Prices
 from rmapfast.sweeps.run import Sweep, SweepMean, load_document, load_file, sweep
 from rmapfast.sweeps.sensitivity import Effect, Ranking
 from rmapfast.sweeps.space import Space
-from rmapfast.sweeps.tables import heatmap_text, one_point, summary, summary_text, where
+from rmapfast.sweeps.tables import cell, heatmap_text, one_point, summary, summary_text, where
 from rmapfast.sweeps.tasks import SweepError
 from rmapfast.sweeps.views import View, chosen_steps, view
 
@@ -31,6 +31,7 @@ __all__ = [
     "SweepMean",
     "SweepPoint",
     "View",
+    "cell",
     "chosen_steps",
     "document",
     "from_text",
