@@ -23,7 +23,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.events import COMPONENTS, EVENT_NAMES, REFERENCE_CHECK
-from rmapfast.support import closest, read_regular
+from rmapfast.support import (
+    Figure,
+    HtmlPart,
+    Seed,
+    Share,
+    closest,
+    data_frame,
+    dataset,
+    html_of,
+    price_text,
+    read_regular,
+)
 
 _FOLDER = Path(__file__).parent / "costs"
 
@@ -151,7 +162,7 @@ class Range(NamedTuple):
         return cls(value, min(value, float(low)), max(value, float(high)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The price of one run: a prediction, never a measurement.
 
@@ -192,6 +203,26 @@ class Prediction:
         """The value in seconds, or None of a vector in instructions."""
         return self.value * 1e-9 if self.unit == "ns" else None
 
+    def __repr__(self) -> str:
+        return f"<Prediction {self._text}, priced with {self.costs}>"
+
+    @property
+    def _text(self) -> str:
+        """The value with its interval."""
+        return f"{price_text(self.unit, self.value, self.interval)[:-1]}, {100 * self.level:g}%)"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the value with its interval, and the components."""
+        return html_of("Prediction", self._text, f"predicted, not measured; {self.costs}", [self.html_part()])
+
+    def html_part(self) -> HtmlPart:
+        """Return the components as a part of what a notebook shows."""
+        rows = [
+            (name, Figure(price_text(self.unit, share)), Share(share / self.value if self.value else 0.0))
+            for name, share in self.breakdown.items()
+        ]
+        return HtmlPart("prediction", rows, ("component", "", "share"), more=f"{self._text}, {self.costs}", open=True)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as a dict that serialises to JSON; prices in seconds are None in instructions.
 
@@ -218,7 +249,7 @@ class Prediction:
         return document
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CostVector:
     """One cost per event; events that are not named cost nothing.
 
@@ -289,6 +320,70 @@ class CostVector:
             if len(member) != len(events) or not all(math.isfinite(value) and value >= 0 for value in member):
                 raise ValueError(f"cost.members: expected {len(events)} finite figures each, 0 or more, got {member!r}")
 
+    @property
+    def facts(self) -> str:
+        """How many costs it has, their unit, what they are of, and the number of draws."""
+        of = ", ".join(filter(None, [self.arch, self.build]))
+        drawn = f", {len(self.members)} draws" if self.members else ""
+        return f"{len(self.costs)} costs in {self.unit} of {of}{drawn}"
+
+    def __repr__(self) -> str:
+        return f"<CostVector {self.name}: {self.facts}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the costs with their intervals."""
+        return html_of("CostVector", self.name, self.facts, self.html_parts(open=True))
+
+    def html_parts(self, *, open: bool = False) -> list[HtmlPart]:
+        """Return the costs, and what a user must know of them, as parts of what a notebook shows."""
+        costs = sorted(self.costs, key=lambda cost: -cost.value)
+        rows = [
+            (cost.event, cost.value, Figure(f"{cost.low:.4g} to {cost.high:.4g}"), cost.kind, cost.source)
+            for cost in costs
+        ]
+        header = ("event", self.unit, f"{100 * LEVEL:.0f}%", "kind", "source")
+        joint = [" + ".join(events) for events in self.joint]
+        notes = [self.note] if self.note else []
+        notes += [f"The data fix only the sum of: {'; '.join(joint)}."] if joint else []
+        return [HtmlPart("costs", rows, header, notes, self.name, open)]
+
+    def to_dataframe(self) -> Any:
+        """Return the costs as a pandas.DataFrame, a row per event.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``event``, ``value``, ``low``, ``high`` (in the unit of the vector), ``kind`` and ``source``.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; the message has the pip command.
+        """
+        names = ("event", "value", "low", "high", "kind", "source")
+        return data_frame({name: [getattr(cost, name) for cost in self.costs] for name in names})
+
+    def to_xarray(self) -> Any:
+        """Return the costs as an xarray.Dataset along ``event``.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``value``, ``low`` and ``high`` in the unit of the vector, ``kind`` and ``source``.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed; the message has the pip command.
+        """
+        unit = {"units": self.unit}
+        variables: dict[str, Any] = {
+            name: ("event", [getattr(cost, name) for cost in self.costs], unit) for name in ("value", "low", "high")
+        }
+        variables |= {name: ("event", [getattr(cost, name) for cost in self.costs]) for name in ("kind", "source")}
+        attributes = {"name": self.name, "arch": self.arch, "build": self.build}
+        return dataset(variables, {"event": [cost.event for cost in self.costs]}, attributes)
+
     def __getitem__(self, event: str) -> float:
         """The cost of an event (0 where none is named)."""
         if event not in _INDEX and event != TRACER:
@@ -348,14 +443,14 @@ class CostVector:
         """
         return np.asarray(self._draws @ np.asarray(counts, float)[self._columns[0]])
 
-    def sample(self, size: int, seed: int | np.random.Generator = 0) -> npt.NDArray[np.float64]:
+    def sample(self, size: int, seed: Seed = 0) -> npt.NDArray[np.float64]:
         """Draw cost vectors, as float64 of shape (size, len(EVENT_NAMES)).
 
         Parameters
         ----------
         size : int
             Number of vectors.
-        seed : int or numpy.random.Generator
+        seed : int, or what :func:`numpy.random.default_rng` takes
 
         Returns
         -------
