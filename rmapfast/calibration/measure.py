@@ -141,7 +141,7 @@ class Setup:
         finally:
             os.close(file)
         step = 4096 if window_kb == 0 else 1 << 17
-        words = [self.memcg.path / "cgroup.procs", self.path, str(step), str(size)]
+        words = [str(self.memcg.path / "cgroup.procs"), str(self.path), str(step), str(size)]
         # in a group of its own, as it would tell of Ctrl-C with a traceback
         subprocess.run([sys.executable, "-S", "-E", "-c", _READER, *words], check=True, process_group=0)
 
