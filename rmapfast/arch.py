@@ -19,14 +19,14 @@ from typing import Any
 
 from rmapfast import cost as _cost
 from rmapfast.cost import CostVector
-from rmapfast.support import closest
+from rmapfast.support import HtmlPart, closest, format_size, html_of, short_repr
 
 TLB_KINDS = ("none", "x86", "arm64", "riscv")
 
 _PTE_SIZE = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Arch:
     """An architecture as the unmap path sees it.
 
@@ -121,6 +121,21 @@ class Arch:
         for name in ("flush_ceiling", "max_dvm_ops", "nr_cpus"):
             if not 1 <= getattr(self, name) < 1 << 31:
                 raise ValueError(f"arch.{name}: expected 1 to 2^31 - 1, got {getattr(self, name)}")
+
+    def __repr__(self) -> str:
+        """Return the call that makes it, with the parameters that are not as by default."""
+        return short_repr(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: all parameters, and the costs of the default cost vector."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["name"], values["costs"]
+        vector = self.cost_vector
+        table = format_size(self.page_size * self.ptrs_per_pte)
+        facts = f"pages of {format_size(self.page_size)}, a page table maps {table}"
+        costs = [] if vector is None else vector.html_parts()
+        parts = [HtmlPart("parameters", list(values.items()), open=True), *costs]
+        return html_of("Arch", self.name, f"{facts}, {vector.facts if vector else 'no cost vector'}", parts)
 
     @property
     def page_size(self) -> int:

@@ -13,15 +13,16 @@ from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
+from rmapfast.events import EVENT_NAMES
 from rmapfast.loop import MADVISE_ACTIONS, ReclaimOptions, madvise, reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import provenance
-from rmapfast.reports import comparison_table
+from rmapfast.reports import CSV_COLUMNS, comparison_html, comparison_table, quantity_rows
 from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_choice, checked_integer, closest, parse_size
+from rmapfast.support import checked_choice, checked_integer, closest, data_frame, dataset, parse_size
 
 # The experiment of the patch's commit message: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")
@@ -217,9 +218,77 @@ class Comparison(Runs):
             made = results.provenance
         return cls(runs=ordered, population=ordered[0].population, provenance=made)
 
+    def to_dataframe(self) -> Any:
+        """Return the runs as a pandas.DataFrame, a row per run and quantity.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns as :func:`rmapfast.reports.comparison_csv` writes them: ``source``, ``policy``, ``arch``, ``kind``
+            (prediction, component, event, batch_length, pages or madvise), ``quantity``, ``value``, ``unit``,
+            ``per_page`` (per reclaimed base page), ``ratio`` (that divided by the baseline's) and ``share`` (a
+            component's part of the prediction). NaN where a run has no such figure.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; the message has the pip command.
+        """
+        columns = zip(*quantity_rows(self), strict=True)
+        return data_frame(dict(zip(CSV_COLUMNS, map(list, columns), strict=True)))
+
+    def to_xarray(self) -> Any:
+        """Return the runs as an xarray.Dataset along ``run``.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``events`` and ``referenced_events`` (last axis ``event``), ``batch_lengths`` (last axis ``nr``),
+            ``reclaimed_pages``, ``predicted``, ``predicted_interval`` (last axis ``bound``) and ``breakdown`` (last
+            axis ``component``), with NaN where a run has no price. ``policy``, ``arch``, ``source`` and ``unit`` (of
+            the prices) are coordinates of the runs.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed; the message has the pip command.
+        """
+        runs = self.runs
+        prices = [run.prediction if run.costs else None for run in runs]
+        lengths = sorted({nr for run in runs for nr in run.batch_lengths})
+        components = list(dict.fromkeys(name for price in prices if price for name in price.breakdown))
+        nan = float("nan")
+        variables: dict[str, Any] = {
+            "events": (("run", "event"), [run.events.counts for run in runs], {"units": "1"}),
+            "referenced_events": (("run", "event"), [run.referenced_events.counts for run in runs], {"units": "1"}),
+            "batch_lengths": (("run", "nr"), [[run.batch_lengths.get(nr, 0) for nr in lengths] for run in runs]),
+            "reclaimed_pages": ("run", [run.reclaimed_pages for run in runs], {"units": "base pages"}),
+            "predicted": ("run", [price.value if price else nan for price in prices]),
+            "predicted_interval": (("run", "bound"), [price.interval if price else (nan, nan) for price in prices]),
+            "breakdown": (
+                ("run", "component"),
+                [[price.breakdown.get(name, 0.0) if price else nan for name in components] for price in prices],
+            ),
+        }
+        coordinates: dict[str, Any] = {
+            "policy": ("run", [run.policy_name for run in runs]),
+            "arch": ("run", [run.arch.name for run in runs]),
+            "source": ("run", [run.source for run in runs]),
+            "unit": ("run", [price.unit if price else "" for price in prices]),
+            "event": list(EVENT_NAMES),
+            "nr": ("nr", lengths, {"units": "pages"}),
+            "bound": ["low", "high"],
+            "component": components,
+        }
+        return dataset(variables, coordinates, {"rmapfast": self.provenance["rmapfast"]})
+
     def __repr__(self) -> str:
         """Return the table."""
         return comparison_table(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table of each architecture."""
+        return comparison_html(self)
 
 
 def _runs_of(part: Result | Comparison) -> list[Result]:

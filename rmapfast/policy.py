@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rmapfast import rule as _rule
-from rmapfast.support import closest
+from rmapfast.support import HtmlPart, changed_fields, closest, html_of, short_repr
 
 CHOICES = {
     "uffd_wp": ("first-entry", "per-page", "whole-batch"),
@@ -30,7 +30,7 @@ CHOICES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Policy:
     """How ``try_to_unmap_one`` and ``folio_referenced_one`` batch.
 
@@ -153,6 +153,21 @@ class Policy:
         """Refuse to be pickled with a function pointer."""
         _rule.check_picklable(self.rule)
         return dict(self.__dict__)
+
+    def __repr__(self) -> str:
+        """Return the call that makes it, with the fields that are not as by default."""
+        return short_repr(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the fields that are not as by default, and all fields."""
+        every = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        del every["name"], every["doc"]
+        changed = {name: value for name, value in changed_fields(self).items() if name != "name"}
+        parts = [
+            HtmlPart("not as by default", list(changed.items()), more=f"{len(changed)} fields", open=True),
+            HtmlPart("all fields", list(every.items()), more=f"{len(every)} fields"),
+        ]
+        return html_of("Policy", self.name, self.doc, parts)
 
     @property
     def rule_address(self) -> int:

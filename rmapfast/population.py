@@ -33,7 +33,7 @@ from rmapfast.layout import (
     settle,
 )
 from rmapfast.lru import LruGen, checked_history, settle_generations
-from rmapfast.spec import KINDS, PopulationSpec
+from rmapfast.spec import KINDS, PopulationSpec, described_html
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 from rmapfast.unseen import UNSEEN, assume_pages
 
@@ -334,6 +334,10 @@ class Population:
             f"(order:folios {orders or 'none'}), {len(self.ptes)} PTEs in {len(self.vma_start)} VMAs "
             f"of {len(self.mm_flags)} mms, {len(self.lru_inactive)} inactive, {len(self.lru_active)} active>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: folios by order and kind, sizes, and what was assumed."""
+        return described_html("Population", self.describe())
 
     def copy(self) -> Population:
         """Return a copy that a run may change.

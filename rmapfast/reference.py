@@ -1773,7 +1773,7 @@ class Kernel:
             mm.add_mm_counter(MM_ANONPAGES, -nr)
             return True
         record.count("swap_dups")
-        pages = range(page, page + nr)
+        pages = range(page, min(page + nr, folio.nr_pages))  # a stale nr may pass the folio's end
         if any(folio.page_flags[number] & _core.PAGE_SWAP_DUP_FAIL for number in pages):
             tables.set_ptes(table, slot, pte, nr, folio)
             return False

@@ -17,11 +17,16 @@ from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES, window_folds
 from rmapfast.lru import checked_history
 from rmapfast.support import (
+    Figure,
+    HtmlPart,
+    Share,
     checked_boolean,
     checked_choice,
     checked_integer,
     checked_rate,
+    checked_seed,
     format_size,
+    html_of,
     parse_size,
 )
 
@@ -131,8 +136,9 @@ class PopulationSpec:
         How the folios came to their lists, for MGLRU: steps of :data:`rmapfast.lru.HISTORY` in order, such as
         ``"written,populated,cleared"``. By default file and shmem folios were written, anonymous ones faulted in, and
         lazyfree ones freed after that.
-    seed : int
-        0 to 2^64 - 1.
+    seed : int, or what :func:`numpy.random.default_rng` takes
+        0 to 2^64 - 1. For anything else, such as a ``SeedSequence``, a ``Generator`` or None (another population each
+        time), a seed is drawn from it. The attribute holds the number, which gives the same population again.
 
     Attributes
     ----------
@@ -200,9 +206,9 @@ class PopulationSpec:
             ("sharing", 1, 1 << 20),
             ("external", 0, (1 << 16) - 1),
             ("phase", 0, (1 << MAX_ORDER) - 1),
-            ("seed", 0, (1 << 64) - 1),
         ):
             used[name] = checked_integer(name, getattr(self, name), low, high)
+        used["seed"] = checked_seed("seed", self.seed)
         if used["external"] + used["sharing"] >= 1 << (31 - max(used["mix"])):
             raise ValueError(
                 f"sharing: expected less than 2^31 mappings of a folio, got {self.sharing} and external {self.external}"
@@ -416,8 +422,42 @@ class PopulationSpec:
             "assumptions": dict(self.assumptions),
         }
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the population that it describes."""
+        return described_html("PopulationSpec", self.describe())
+
     def __repr__(self) -> str:
         return f"<PopulationSpec {format_size(self.bytes)} of {self.kind}, orders {format_orders(self.mix)}>"
+
+
+def described_html(kind: str, described: Mapping[str, Any]) -> str:
+    """Return what a notebook shows of a population that ``describe()`` described.
+
+    Parameters
+    ----------
+    kind : str
+        The class of what is shown.
+    described : mapping
+    """
+    sizes = {name: value for name, value in described.items() if name not in ("orders", "kinds", "assumptions")}
+    pages = max(described["pages"], 1)
+    orders = [
+        (
+            Figure(order),
+            Figure(format_size(described["page_size"] << int(order))),
+            folios,
+            Share((folios << int(order)) / pages),
+        )
+        for order, folios in described["orders"].items()
+    ]
+    memory = f"{format_size(described['bytes'])} in {described['folios']:,} folios"
+    parts = [
+        HtmlPart("folios by order", orders, ("order", "size", "folios", "of the memory"), open=True),
+        HtmlPart("folios by kind", list(described["kinds"].items()), ("kind", "folios"), open=True),
+        HtmlPart("sizes", list(sizes.items())),
+        HtmlPart("assumed", list(described["assumptions"].items()), more=f"{len(described['assumptions'])} arguments"),
+    ]
+    return html_of(kind, str(described["source"]), memory, parts)
 
 
 def parse_orders(orders: int | str | Mapping[int, Weight]) -> dict[int, Fraction]:

@@ -99,12 +99,6 @@ def difference(before: np.ndarray, after: np.ndarray, vector: CostVector) -> Ran
     return vector.difference(before, after)
 
 
-def of_draws(value: float, drawn: np.ndarray) -> Range:
-    """A figure with the middle of what the draws of :func:`draws` give for it."""
-    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Range(value, min(value, float(low)), max(value, float(high)))
-
-
 def draws(vector: CostVector) -> np.ndarray:
     """Draws of a vector: shape (k, len(EVENT_NAMES))."""
     return vector.sample(SAMPLES, SEED)

@@ -88,7 +88,7 @@ def steps_at(arguments: argparse.Namespace) -> dict[str, str]:
 
 def show_sweep(found: Sweep, arguments: argparse.Namespace, as_json: bool) -> None:
     """Draw and print a sweep as the options say."""
-    from rmapfast.sweeps import document, heatmap_text, one_point, ranking_table, summary_text, view
+    from rmapfast.sweeps import document, heatmap_text, one_point, summary_text, view
 
     at, several = steps_at(arguments), any(size > 1 for size in found.space.shape)
     ranking = found.rank() if arguments.rank else None
@@ -98,7 +98,7 @@ def show_sweep(found: Sweep, arguments: argparse.Namespace, as_json: bool) -> No
     if as_json:
         print_json(document(found) | ({"ranking": ranking.to_dict()} if ranking else {}))
         return
-    body = ranking_table(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found)
+    body = str(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found)
     print(f"{summary_text(found)}\n\n{body}")
 
 

@@ -4,10 +4,12 @@ Nothing here knows of memory or kernels.
 """
 
 from rmapfast.support.arguments import (
+    Seed,
     checked_boolean,
     checked_choice,
     checked_integer,
     checked_rate,
+    checked_seed,
     closest,
     flag_mask,
     format_size,
@@ -23,9 +25,13 @@ from rmapfast.support.files import (
     write_atomically,
     write_together,
 )
+from rmapfast.support.html import Figure, HtmlPart, Share, html_of
 from rmapfast.support.json_object import JsonObject, json_text, read_json
+from rmapfast.support.packages import data_frame, dataset, imported
 from rmapfast.support.text import (
+    between,
     change,
+    changed_fields,
     decimals,
     hanging,
     listed,
@@ -33,26 +39,40 @@ from rmapfast.support.text import (
     one_line,
     paragraph,
     price_scale,
+    price_text,
     printable,
     ratio,
+    short_repr,
+    signed,
     with_printable_texts,
 )
 from rmapfast.support.undo import undone
 
 __all__ = [
+    "Figure",
+    "HtmlPart",
     "JsonObject",
+    "Seed",
+    "Share",
+    "between",
     "change",
+    "changed_fields",
     "check_apart",
     "check_writable",
     "checked_boolean",
     "checked_choice",
     "checked_integer",
     "checked_rate",
+    "checked_seed",
     "closest",
+    "data_frame",
+    "dataset",
     "decimals",
     "flag_mask",
     "format_size",
     "hanging",
+    "html_of",
+    "imported",
     "json_text",
     "listed",
     "lock_file",
@@ -62,11 +82,14 @@ __all__ = [
     "paragraph",
     "parse_size",
     "price_scale",
+    "price_text",
     "printable",
     "ratio",
     "read_json",
     "read_regular",
     "replace_file",
+    "short_repr",
+    "signed",
     "undone",
     "with_printable_texts",
     "write_atomically",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+
+# What numpy.random.default_rng takes.
+Seed: TypeAlias = "int | Sequence[int] | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None"
 
 # Bytes of each unit, in lower case.
 _UNITS = {"": 1, "b": 1}
@@ -107,6 +110,36 @@ def checked_integer(name: str, value: Any, low: int, high: int) -> int:
     if not low <= number <= high:
         raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
     return number
+
+
+def checked_seed(name: str, seed: Any) -> int:
+    """Return a seed as a number from 0 to 2^64 - 1.
+
+    Parameters
+    ----------
+    name : str
+        Argument that the error message names.
+    seed : int, or what :func:`numpy.random.default_rng` takes
+        A number in that range is returned as it is. Else one is drawn from the generator that NumPy makes of it; a
+        ``Generator`` moves on, and None is another seed each time.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If NumPy makes no generator of it.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if 0 <= number < 1 << 64:
+        return number
+    try:
+        return int(np.random.default_rng(seed).integers(1 << 63))  # tables keep it as int64
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name}: expected an integer, 0 or more, or what numpy.random.default_rng takes, got {seed!r}"
+        ) from None
 
 
 def checked_boolean(name: str, value: Any) -> bool:

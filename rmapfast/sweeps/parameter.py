@@ -23,7 +23,15 @@ from rmapfast.loop import ENGINES, ENTRIES, checked_target
 from rmapfast.lru import LRU_STATS, LRUS
 from rmapfast.policy import Policy
 from rmapfast.spec import KINDS, PopulationSpec, format_orders, parse_orders
-from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, closest, parse_size
+from rmapfast.support import (
+    checked_boolean,
+    checked_choice,
+    checked_integer,
+    checked_rate,
+    checked_seed,
+    closest,
+    parse_size,
+)
 
 # A value of a parameter after its check: plain values that serialise to JSON.
 Value: TypeAlias = bool | int | float | str | list[str] | dict[str, Any]
@@ -167,6 +175,8 @@ def _of_population(name: str, default: object) -> Callable[[Any], Value]:
     """Return the check of an argument of a described population, after its default."""
     if name == "holes":
         return _checked_holes
+    if name == "seed":
+        return lambda value: checked_seed(name, value)
     if name in ("uffd_wp_vma", "shared") or isinstance(default, bool):
         return lambda value: checked_boolean(name, value)
     if isinstance(default, float) or default is None:
