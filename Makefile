@@ -63,6 +63,19 @@ docs: $(VENV)/docs-tools
 	$(BIN)/python -m sphinx -W --keep-going -q -d build/docs-cache docs build/docs
 	$(BIN)/python docs/links.py build/docs
 
+# The man page and the completion for shells, from the parser of the command line.
+man: $(VENV)/shell-tools
+	mkdir -p build/man
+	$(BIN)/argparse-manpage --module rmapfast.cli --function parser --prog rmapfast --project-name rmapfast \
+		--manual-title "rmapfast" --description "simulate how Linux unmaps large folios" \
+		--version "$$($(BIN)/python -c 'import rmapfast; print(rmapfast.__version__)')" --output build/man/rmapfast.1
+
+completion: $(VENV)/shell-tools
+	mkdir -p build/completion
+	$(BIN)/shtab --shell=bash --error-unimportable --prog rmapfast rmapfast.cli.parser > build/completion/rmapfast.bash
+	$(BIN)/shtab --shell=zsh --error-unimportable --prog rmapfast rmapfast.cli.parser > build/completion/_rmapfast
+	$(BIN)/shtab --shell=tcsh --error-unimportable --prog rmapfast rmapfast.cli.parser > build/completion/rmapfast.tcsh
+
 # Style, types, and the types of the compiled module against what it holds.
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .
@@ -76,14 +89,17 @@ lint: $(VENV)/lint-tools
 test-shared: $(VENV)/test-tools
 	$(BIN)/python -m pytest -m shared
 
-# A source distribution, a wheel made from it alone, and tests in a clean environment and outside the tree: what both hold,
-# and a part of the suite, as the source distribution has it, against the installed wheel. Needs the network.
+# A source distribution, a wheel made from it alone (on Linux auditwheel makes it one that older systems take too), and tests
+# in a clean environment and outside the tree: what both hold, and a part of the suite, as the source distribution has it,
+# against the installed wheel. Needs the network.
 OUTSIDE := test_distribution test_typing test_arch test_cost test_conformance test_population test_twins
 dist: $(VENV)/dist-tools
 	rm -rf build/dist && mkdir -p build/dist/source build/dist/outside
 	$(BIN)/python -m build --outdir build/dist .
 	tar -xzf build/dist/rmapfast-*.tar.gz --strip-components=1 -C build/dist/source
 	! git rev-parse 2>/dev/null || git ls-files > build/dist/tracked
+	test "$$(uname -s)" != Linux || { auditwheel repair --wheel-dir build/dist/repaired build/dist/*.whl && \
+		mv build/dist/repaired/*.whl build/dist && rm build/dist/*-linux_*.whl; }
 	$(PYTHON) -m venv build/dist/venv
 	build/dist/venv/bin/python -m pip --quiet --disable-pip-version-check install "$$(echo build/dist/*.whl)[test]"
 	cp -r $(addprefix build/dist/source/,tests docs examples validation pyproject.toml) build/dist/outside
@@ -157,8 +173,12 @@ $(VENV)/lint-tools: $(VENV)/test-tools
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[lint]"
 	touch $@
 
+$(VENV)/shell-tools: $(VENV)/built
+	test -e $@ || $(PIP) install --no-build-isolation -e ".[shell]"
+	touch $@
+
 $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts docs lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts docs man completion lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean
