@@ -55,6 +55,14 @@ fit: $(VENV)/test-tools
 studies: $(VENV)/test-tools
 	set -e; for study in docs/case-studies/[a-z]*.py; do $(BIN)/python $$study; done
 
+# The site, in build/docs: no network, a warning is an error, and every link of the built pages leads somewhere.
+# DOCS_SIZE is the memory of each population in the pictures of the case studies; CI draws smaller ones.
+DOCS_SIZE ?= 1GiB
+docs: $(VENV)/docs-tools
+	$(BIN)/python docs/pictures.py --size $(DOCS_SIZE)
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/docs-cache docs build/docs
+	$(BIN)/python docs/links.py build/docs
+
 # Style, types, and the types of the compiled module against what it holds.
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .
@@ -96,9 +104,10 @@ fuzz-files: $(VENV)/test-tools
 fuzz-kill: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_kill.py
 
-# Streams with 1, 2, 4 and 8 threads under the thread sanitizer.
+# Streams with 1, 2, 4 and 8 threads under the thread sanitizer, and the memory that threads share.
 tsan:
 	$(MAKE) --no-print-directory -C csrc BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" streams
+	$(MAKE) --no-print-directory -C csrc BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" test TESTS=build-tsan/test_arena
 
 # Faults planted in csrc one by one, and a table of which check notices which. MUTANTS="3 17" tries two of them.
 mutants: $(VENV)/test-tools
@@ -116,7 +125,7 @@ sanitize: $(VENV)/test-tools
 	$(MAKE) -C csrc $(SANITIZED) test
 	RMAPFAST_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib build/sanitize --build-temp build/sanitize-temp
 	find build/sanitize -name '*.py' -delete
-	find rmapfast -name '*.py' -o -name '*.toml' -o -name '*.h' | xargs cp --parents -t build/sanitize
+	find rmapfast -name '*.py' -o -name '*.toml' -o -name '*.h' -o -name '*.json' | xargs cp --parents -t build/sanitize
 	ASAN_OPTIONS=detect_leaks=0 RMAPFAST_UNDER_TEST=build/sanitize \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim or hostile_arrays"
@@ -136,6 +145,10 @@ $(VENV)/test-tools: $(VENV)/built
 	test -e $@ || ! command -v node >/dev/null || $(BIN)/pyright --version
 	touch $@
 
+$(VENV)/docs-tools: $(VENV)/built
+	test -e $@ || $(PIP) install --no-build-isolation -e ".[docs]"
+	touch $@
+
 $(VENV)/bench-tools: $(VENV)/test-tools
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[bench]"
 	touch $@
@@ -148,4 +161,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts docs lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean

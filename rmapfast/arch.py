@@ -64,6 +64,15 @@ class Arch:
     costs : str or CostVector
         The default cost vector: the name of one of :mod:`rmapfast.cost`, or the vector. "" for none: runs are then not
         priced unless they are given one.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.arch.get("arm64-4k").cont_ptes
+    16
+    >>> without = rf.arch.get("arm64-4k").replace(name="no-contpte", cont_ptes=1)
+    >>> rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch=without).events["contpte_unfolds"]
+    0
     """
 
     name: str
@@ -320,6 +329,16 @@ def load(path: str | os.PathLike[str]) -> Arch:
         If the file is not TOML or no architecture; the message says which key is wrong.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+    ...     print('name = "mine"', file=file)
+    ...     print("page_shift = 14", file=file, flush=True)
+    ...     rf.arch.load(file.name).page_size
+    16384
     """
     document = _cost.read_toml(path)
     known = [*(field.name for field in dataclasses.fields(Arch)), "cost"]
@@ -355,6 +374,12 @@ def get(arch: str | os.PathLike[str] | Arch) -> Arch:
     ------
     ValueError
         If no preset has that name, or as :func:`load`; the message lists the valid ones.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.arch.get("x86-64").page_size
+    4096
     """
     if isinstance(arch, Arch):
         return arch
@@ -396,6 +421,13 @@ def configured(
     ------
     ValueError
         If a name or a setting is not valid; the message names it.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [mine] = rf.arch.configured(["arm64-4k"], ["arm64-4k.cont_ptes=1"])
+    >>> mine.cont_ptes
+    1
     """
     arches: dict[str, Arch] = {}
     for arch in map(get, names):

@@ -99,6 +99,13 @@ class Policy:
         is kept as text: ``FILE.c:NAME#HASH``, or ``pointer:0x...``, which no other process can use.
     doc : str
         What the edition is; not compared.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> mine = rf.policy.get("v7.0").replace(name="mine", nr_reset=True)
+    >>> rf.reclaim(rf.Population.synthetic("1MiB"), "80%", policy=mine).policy_name
+    'mine'
     """
 
     name: str
@@ -395,6 +402,13 @@ def is_known(policy: Policy) -> bool:
     -------
     bool
         False for a combination of rules that no kernel had and nobody proposed.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> mine = rf.policy.get("v7.0").replace(name="mine", lazyfree=False)
+    >>> rf.policy.is_known(rf.policy.get("v7.0")), rf.policy.is_known(mine)
+    (True, False)
     """
     return any(policy.replace(name=preset.name) == preset for preset in PRESETS.values())
 
@@ -415,6 +429,12 @@ def get(policy: str | Policy) -> Policy:
     ------
     ValueError
         If no preset has that name; the message lists the valid ones. If the rule does not compile.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.policy.get("v7.0").file
+    True
     """
     if isinstance(policy, Policy):
         return policy

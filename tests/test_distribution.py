@@ -42,10 +42,11 @@ def test_the_source_can_be_built_and_tested(source):
 
 
 def test_the_wheel_holds_what_is_imported(source, wheel):
-    kinds = {".py", ".pyi", ".toml", ".typed", ".h"}
+    kinds = {".py", ".pyi", ".toml", ".typed", ".h", ".json"}
     wanted = {path for path in source if path.startswith("rmapfast/") and PurePosixPath(path).suffix in kinds}
     wanted.add("rmapfast/py.typed")
     compiled = {path for path in wheel if path.endswith(".so")}
     assert len(compiled) == 1 and wheel - compiled == wanted
     assert any(path.startswith("rmapfast/costs/") for path in wheel)
     assert "rmapfast/include/rmf_rule.h" in wheel
+    assert any(path.startswith("rmapfast/schemas/") for path in wheel)

@@ -159,6 +159,12 @@ def ranking(result: Sweep, *, ax: Any = None, style: str = "colour") -> Any:
         As :meth:`rmapfast.Sweep.rank`, and for another number of axes.
     ImportError
         If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> figure = rf.plot.ranking(rf.sweep(axes))
     """
     look, found = Look(style), result.rank()
     panels = 2 if all(one.total is not None for one in found.effects) else 1

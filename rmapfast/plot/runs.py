@@ -64,6 +64,11 @@ def components(comparison: Result | Comparison, *, ax: Any = None, style: str = 
         If no run has a price, and for another number of axes.
     ImportError
         If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> figure = rf.plot.components(rf.compare(rf.Population.synthetic("4MiB"), "2MiB", arches=["x86-64"]))
     """
     comparison, look = Comparison.of(comparison), Look(style)
     if not any(run.costs for run in comparison.runs):
@@ -108,6 +113,11 @@ def batch_lengths(comparison: Result | Comparison, *, ax: Any = None, style: str
         For another number of axes.
     ImportError
         If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> figure = rf.plot.batch_lengths(rf.compare(rf.Population.synthetic("4MiB"), "2MiB", arches=["x86-64"]))
     """
     comparison, look = Comparison.of(comparison), Look(style)
     if ax is not None:
@@ -150,6 +160,11 @@ def overview(comparison: Result | Comparison, *, ax: Any = None, style: str = "c
         For another number of axes.
     ImportError
         If matplotlib is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> figure = rf.plot.overview(rf.compare(rf.Population.synthetic("4MiB"), "2MiB", arches=["x86-64"]))
     """
     comparison, look = Comparison.of(comparison), Look(style)
     if not any(run.costs for run in comparison.runs):

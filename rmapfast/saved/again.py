@@ -37,6 +37,15 @@ class Rerun:
         Every number that is not what it was; none if the result was repeated.
     again : Sweep or Comparison
         The new outcome.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.save(rf.reclaim(rf.Population.synthetic("1MiB"), "80%"), f"{folder}/run.json")
+    ...     rf.rerun(f"{folder}/run.json").same
+    True
     """
 
     path: str
@@ -98,6 +107,15 @@ def rerun(
         could not be used.
     OSError
         If the file or an input cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.save(rf.reclaim(rf.Population.synthetic("1MiB"), "80%"), f"{folder}/run.json")
+    ...     rf.rerun(f"{folder}/run.json").differences
+    ()
     """
     saved = load(path)
     version = saved.provenance["rmapfast"]

@@ -8,6 +8,7 @@ from rmapfast.sweeps.outputs import steps, title, value_of
 from rmapfast.sweeps.parameter import ASSUMPTIONS, parameter_of
 from rmapfast.sweeps.points import Record
 from rmapfast.sweeps.prices import Prices
+from rmapfast.sweeps.resuming import journal_path
 from rmapfast.sweeps.run import Sweep, SweepMean, load_document, load_file, sweep
 from rmapfast.sweeps.sensitivity import Effect, Ranking
 from rmapfast.sweeps.space import Space
@@ -36,6 +37,7 @@ __all__ = [
     "document",
     "from_text",
     "heatmap_text",
+    "journal_path",
     "load_document",
     "load_file",
     "one_point",

@@ -21,7 +21,7 @@ from rmapfast.sweeps.files import check_path, from_document, read_file, save_fil
 from rmapfast.sweeps.html import mean_html, sweep_html
 from rmapfast.sweeps.mean import MeanData
 from rmapfast.sweeps.points import Record
-from rmapfast.sweeps.resuming import ADVICE, differs, header, journal_of
+from rmapfast.sweeps.resuming import ADVICE, differs, header, journal_of, journal_path
 from rmapfast.sweeps.sensitivity import Ranking, rank
 from rmapfast.sweeps.space import Space
 from rmapfast.sweeps.tasks import SweepError, completed
@@ -58,6 +58,14 @@ class Sweep(SweepData):
         Whether every simulation was run.
     points : int
         Number of points that the constraints keep.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> swept = rf.sweep(axes)
+    >>> swept.complete, swept.prices.gain.shape
+    (True, (2, 2))
     """
 
     def to_xarray(self) -> Any:
@@ -301,7 +309,7 @@ def sweep(
     if output is not None:
         check_path(output)
         read = [*space.inputs, *([where] if isinstance(where, str | os.PathLike) else [])]
-        check_apart({"output": output, "the journal": f"{os.fspath(output)}.journal"}, read)
+        check_apart({"output": output, "the journal": journal_path(output)}, read)
         check_writable(output, overwrite=overwrite or resume)
     elif resume:
         raise ValueError("resume: needs the output of the sweep to go on with")
