@@ -1,6 +1,7 @@
 """Batching policies: kernel editions and proposals, each as a point in one parameter space.
 
-Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all.
+Presets are looked up by name with :func:`get`; :data:`PRESETS` holds those of this package. Another package brings its
+own as entry points of the group ``rmapfast.policies``.
 A preset's docstring (its ``doc``) says what changed, in which commit, and which bug it has.
 
 To add an edition: its preset in ``_presets()`` here, its row in ``editions.py``. A rule that no field expresses takes
@@ -13,6 +14,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from rmapfast import plugins
 from rmapfast import rule as _rule
 from rmapfast.support import HtmlPart, changed_fields, closest, html_of, short_repr
 
@@ -373,8 +375,20 @@ def _presets() -> dict[str, Policy]:
 
 
 PRESETS = _presets()
+# The entry points of packages that bring presets of their own.
+GROUP = "rmapfast.policies"
 # The preset whose rules hold around a policy that is a function.
 AROUND_A_FUNCTION = "v7.0"
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the presets: those of this package, and those that other installed packages bring.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return (*PRESETS, *(name for name in plugins.names(GROUP) if name not in PRESETS))
 
 
 def is_known(policy: Policy) -> bool:
@@ -433,4 +447,7 @@ def get(policy: str | Policy) -> Policy:
         )
     if policy in PRESETS:
         return PRESETS[policy]
-    raise ValueError(f"policy: no preset {policy!r}{closest(policy, PRESETS)}; known are {', '.join(PRESETS)}")
+    if (brought := plugins.load(GROUP, policy, (Policy,), "a Policy")) is not None:
+        preset: Policy = brought.replace(name=policy)
+        return preset
+    raise ValueError(f"policy: no preset {policy!r}{closest(policy, names())}; known are {', '.join(names())}")

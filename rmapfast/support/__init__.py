@@ -27,7 +27,9 @@ from rmapfast.support.files import (
 )
 from rmapfast.support.html import Figure, HtmlPart, Share, html_of
 from rmapfast.support.json_object import JsonObject, json_text, read_json
+from rmapfast.support.log import info, listening
 from rmapfast.support.packages import data_frame, dataset, imported
+from rmapfast.support.progress import ProgressBar, ProgressLine
 from rmapfast.support.text import (
     between,
     change,
@@ -52,6 +54,8 @@ __all__ = [
     "Figure",
     "HtmlPart",
     "JsonObject",
+    "ProgressBar",
+    "ProgressLine",
     "Seed",
     "Share",
     "between",
@@ -73,8 +77,10 @@ __all__ = [
     "hanging",
     "html_of",
     "imported",
+    "info",
     "json_text",
     "listed",
+    "listening",
     "lock_file",
     "number",
     "one_line",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rmapfast.loop import SEED_TARGET
 from rmapfast.parallel import Journal, Pool, opened
 from rmapfast.provenance import provenance
-from rmapfast.support import JsonObject, Seed, check_apart, check_writable, checked_seed
+from rmapfast.support import JsonObject, ProgressBar, Seed, check_apart, check_writable, checked_seed, info
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import document, to_dataframe, to_xarray
 from rmapfast.sweeps.files import check_path, from_document, read_file, save_file
@@ -249,7 +250,7 @@ def sweep(
     workers: int | None = None,
     fail_fast: bool = False,
     yes: bool = False,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: bool | Callable[[int, int, int], None] | None = None,
 ) -> Sweep:
     """Simulate and price every point of a space.
 
@@ -275,8 +276,9 @@ def sweep(
         Stop at the first point that fails, with its error.
     yes : bool
         Run a space of more than 10,000 simulations or 10,000,000 points.
-    progress : callable, optional
-        Called with the simulations done, their number, and how many failed.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called with the simulations done, their number, and how many failed.
 
     Returns
     -------
@@ -314,18 +316,36 @@ def sweep(
     planned = SweepData(space, {}, {})
     _check_size(planned, yes)
     head = header(space.to_dict(), space.inputs)
-    with opened(executor, workers) as pool:
+    with opened(executor, workers) as pool, _reported(progress) as report:
         if output is None:
-            records, error = _run(planned, {}, pool, None, fail_fast, progress)
+            records, error = _run(planned, {}, pool, None, fail_fast, report)
             result = Sweep(space, records, _provenance(space, head, pool))
         else:
-            result, error = _run_into(output, planned, head, pool, overwrite, resume, fail_fast, progress)
+            result, error = _run_into(output, planned, head, pool, overwrite, resume, fail_fast, report)
         if error is not None:
             raise error
     return result
 
 
 _Progress = Callable[[int, int, int], None] | None
+
+
+@contextmanager
+def _reported(progress: bool | _Progress) -> Iterator[_Progress]:
+    """Yield the function to call with the simulations done, their number and how many failed; a bar for True."""
+    if progress is not True:
+        yield progress or None
+        return
+    bar = ProgressBar("", "points")
+
+    def show(done: int, total: int, failed: int) -> None:
+        bar.total = total
+        bar(done, f"{failed} failed" if failed else "")
+
+    try:
+        yield show
+    finally:
+        bar.close()
 
 
 def _run_into(
@@ -406,6 +426,15 @@ def _run(
     for index, key in planned.simulations.items():
         if key not in records and key not in points:
             points[key] = planned.space.simulated(index)
+    shared = planned.points - len(wanted)
+    info(
+        "sweep",
+        "%d simulations for %d points, %d of which share one; %d were done before",
+        len(wanted),
+        planned.points,
+        shared,
+        len(records),
+    )
     failed = 0
     ended: BaseException | None = None
 
