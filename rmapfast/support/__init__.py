@@ -20,6 +20,7 @@ from rmapfast.support.files import (
     open_regular,
     read_regular,
     replace_file,
+    sync_folder,
     write_atomically,
     write_together,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "read_json",
     "read_regular",
     "replace_file",
+    "sync_folder",
     "undone",
     "with_printable_texts",
     "write_atomically",
