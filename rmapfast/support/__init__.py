@@ -22,6 +22,7 @@ from rmapfast.support.files import (
     open_regular,
     read_regular,
     replace_file,
+    sync_folder,
     write_atomically,
     write_together,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "replace_file",
     "short_repr",
     "signed",
+    "sync_folder",
     "undone",
     "with_printable_texts",
     "write_atomically",
