@@ -357,7 +357,7 @@ def compare(
     arches: Iterable[str | os.PathLike[str] | Arch] = SEED_ARCHES,
     call: MadviseCall | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
-    progress: Callable[[str, int], None] | None = None,
+    progress: bool | Callable[[str, int], None] | None = None,
     arguments: Mapping[str, Any] | None = None,
     **options: Unpack[ReclaimOptions],
 ) -> Comparison:
@@ -378,8 +378,9 @@ def compare(
         of `options`, mean nothing and must not be given; a described population is generated as a whole.
     costs : str, path or CostVector, optional
         Cost vector to price all runs with, in place of the architectures' own.
-    progress : callable, optional
-        Called several times a second with a label and the base pages freed so far.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called several times a second with a label and the base pages freed so far.
     arguments : mapping, optional
         Recorded in the provenance beside the arguments of this call.
     **options
@@ -442,7 +443,7 @@ def compare(
                     arch=arch,
                     costs=vector,
                     in_place=in_place,
-                    progress=partial(progress, label) if progress else None,
+                    progress=partial(progress, label) if callable(progress) else progress,
                     **options,
                 )
             )

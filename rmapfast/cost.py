@@ -80,6 +80,13 @@ class Cost:
         How the figure was come by.
     source : str
         From what.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> cost = rf.cost.get("x86-64").costs[0]
+    >>> cost.low <= cost.value <= cost.high
+    True
     """
 
     event: str
@@ -116,11 +123,43 @@ class Range(NamedTuple):
     Parameters
     ----------
     value, low, high : float
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.cost.Range(3.0, 2.0, 5.0).high
+    5.0
     """
 
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of_draws(cls, value: float, drawn: npt.NDArray[np.float64], level: float = LEVEL) -> Range:
+        """A figure with the middle of its draws.
+
+        Parameters
+        ----------
+        value : float
+            Lies in the interval, also where the draws all lie on one side of it.
+        drawn : ndarray of float64, shape (k,)
+        level : float
+            Share of the draws that the interval holds.
+
+        Returns
+        -------
+        Range
+
+        Raises
+        ------
+        ValueError
+            If the level is not between 0 and 1.
+        """
+        if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+            raise ValueError(f"level: expected a share between 0 and 1, got {level!r}")
+        low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+        return cls(value, min(value, float(low)), max(value, float(high)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,6 +180,15 @@ class Prediction:
         Name of the cost vector.
     level : float
         Share of the draws that the interval holds.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> prediction = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64").prediction
+    >>> prediction.unit, prediction.level
+    ('ns', 0.9)
+    >>> abs(sum(prediction.breakdown.values()) - prediction.value) < 1e-6 * prediction.value
+    True
     """
 
     value: float
@@ -227,6 +275,16 @@ class CostVector:
     members : tuple of tuple of float
         Draws of the costs, in the order of `costs`. Without members the costs are drawn independently, each with its
         `low` and `high` as the bounds of the middle 90%.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> vector = rf.cost.get("ab-7.2.13")
+    >>> vector.unit
+    'instructions'
+    >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64", costs=vector)
+    >>> result.prediction.unit
+    'instructions'
     """
 
     name: str
@@ -470,7 +528,7 @@ class CostVector:
 
     def _priced(self, events: npt.NDArray[np.float64], level: float) -> Range:
         """The price of events, or of a difference of events, with its interval."""
-        return _interval(float(events @ self.values), self.draws(events), level)
+        return Range.of_draws(float(events @ self.values), self.draws(events), level)
 
     def change(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
         """Return by which share the price of `after` differs from that of `before`; both are drawn together.
@@ -493,7 +551,7 @@ class CostVector:
             return Range(math.nan, math.nan, math.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = self.draws(new) / self.draws(old) - 1
-        return _interval(float(new @ self.values) / first - 1, drawn, level)
+        return Range.of_draws(float(new @ self.values) / first - 1, drawn, level)
 
     def difference(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
         """Return what is saved: the price of `before` less that of `after`; both are drawn together.
@@ -563,7 +621,7 @@ class CostVector:
         drawn = self._merged(self._by_component(self._spread_draws, events, referenced))
         whole = np.maximum(self.draws(events), 1e-300)
         return {
-            name: _interval(float(part) / value, np.asarray(drawn.get(name, 0.0)) / whole, level)
+            name: Range.of_draws(float(part) / value, np.asarray(drawn.get(name, 0.0)) / whole, level)
             for name, part in parts.items()
         }
 
@@ -693,14 +751,6 @@ class CostVector:
         return "\n".join(lines) + "\n"
 
 
-def _interval(value: float, drawn: npt.NDArray[np.float64], level: float) -> Range:
-    """The value with the bounds of the middle of its draws."""
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-        raise ValueError(f"level: expected a share between 0 and 1, got {level!r}")
-    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
-    return Range(value, min(value, float(low)), max(value, float(high)))
-
-
 def toml_value(value: Any) -> str:
     """A text, number, truth value or nested list as TOML (whose syntax for these is JSON's).
 
@@ -756,7 +806,14 @@ def matrix(costs: Iterable[CostVector]) -> npt.NDArray[np.float64]:
 
 @cache
 def names() -> tuple[str, ...]:
-    """Return the names of the vectors that come with the package."""
+    """Return the names of the vectors that come with the package.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> {"x86-64", "arm64-4k"} <= set(rf.cost.names())
+    True
+    """
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
@@ -781,6 +838,12 @@ def get(costs: str | os.PathLike[str] | CostVector) -> CostVector:
     ------
     ValueError
         If no vector has that name, or the file is not a cost vector; the message lists the valid names.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.cost.get("arm64-4k").unit
+    'ns'
     """
     if isinstance(costs, CostVector):
         return costs

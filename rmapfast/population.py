@@ -135,6 +135,15 @@ class Population:
     ------
     TypeError
         If an array is missing, unknown, or of another dtype or layout.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("1MiB", orders=4, holes="every:32")
+    >>> population.nr_folios, population.nr_pages, len(population.ptes)
+    (16, 256, 256)
+    >>> int(rf.pte.maps_page(population.ptes).sum())
+    248
     """
 
     ptes: npt.NDArray[np.uint64]

@@ -40,6 +40,13 @@ class Calibration:
         That the calibration took.
     provenance : dict
         Versions, host and arguments.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> found = rf.calibrate()  # doctest: +SKIP
+    >>> rf.cost.get(found.costs).unit  # doctest: +SKIP
+    'ns'
     """
 
     arch: Arch

@@ -60,7 +60,17 @@ KPF = {
 
 
 class CaptureError(ValueError):
-    """A process cannot be captured, or a file is damaged, not a capture, or contradicts another one."""
+    """A process cannot be captured, or a file is damaged, not a capture, or contradicts another one.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> try:
+    ...     rf.capture(2**31 - 1, "mine.npz")
+    ... except rf.CaptureError:
+    ...     print("there is no such process, or it may not be captured")
+    there is no such process, or it may not be captured
+    """
 
 
 class RunLengths(NamedTuple):

@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "cpus": os.cpu_count(),
-        "policies": len(rf.policy.PRESETS),
-        "architectures": list(rf.arch.PRESETS),
+        "policies": len(rf.policy.names()),
+        "architectures": list(rf.arch.names()),
     }
     if arguments.json:
         print_json(document)

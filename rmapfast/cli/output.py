@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import rmapfast as rf
-from rmapfast.cli.shared import Parser, Progress, print_json
+from rmapfast.cli.shared import Parser, print_json
 from rmapfast.reports import TEXTS, comparison_csv, comparison_markdown
 from rmapfast.support import json_text
 
@@ -116,19 +115,3 @@ def show_sweep(found: Sweep, arguments: argparse.Namespace, as_json: bool) -> No
         return
     body = str(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found)
     print(f"{summary_text(found)}\n\n{body}")
-
-
-def sweep_progress(progress: Progress) -> Callable[[int, int, int], None]:
-    """Return a callback that shows the rate and the time left."""
-    start = time.monotonic()
-    before: int | None = None
-
-    def show(done: int, total: int, failed: int) -> None:
-        nonlocal before
-        before = done if before is None else before  # points of an earlier sweep took no time in this one
-        seconds = max(time.monotonic() - start, 1e-9)
-        rate = (done - before) / seconds
-        left = f", {round((total - done) / rate)} s left" if rate and done < total else ""
-        progress(f"{done}/{total} points, {rate:.3g}/s{left}{f', {failed} failed' if failed else ''}")
-
-    return show

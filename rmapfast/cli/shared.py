@@ -6,7 +6,6 @@ import argparse
 import io
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO, TypeAlias
 
@@ -57,25 +56,6 @@ class Printable(io.TextIOBase):
     def isatty(self) -> bool:
         """Whether the file is a terminal."""
         return self.file.isatty()
-
-
-class Progress:
-    """A line on stderr that each call replaces, at most ten times a second. Without a terminal it shows nothing."""
-
-    def __init__(self) -> None:
-        self.shown = 0.0
-        self.enabled = sys.stderr.isatty()
-
-    def __call__(self, text: str) -> None:
-        """Show `text` in place of the line before."""
-        if self.enabled and time.monotonic() - self.shown > 0.1:
-            self.shown = time.monotonic()
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self.enabled and self.shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:

@@ -32,6 +32,12 @@ class Difference:
         pages), ``predicted``, ``predicted low``, ``predicted high`` (the unit of the cost vector), or ``error``.
     before, now : int, float, str or None
         A price is None where there is none. An error is a text.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.Difference("v7.0 on x86-64", "batches", 9, 10).now
+    10
     """
 
     where: str

@@ -23,12 +23,15 @@ from rmapfast.support.files import (
     open_regular,
     read_regular,
     replace_file,
+    sync_folder,
     write_atomically,
     write_together,
 )
 from rmapfast.support.html import Figure, HtmlPart, Share, html_of
 from rmapfast.support.json_object import JsonObject, json_text, read_json
+from rmapfast.support.log import info, listening
 from rmapfast.support.packages import data_frame, dataset, imported
+from rmapfast.support.progress import ProgressBar, ProgressLine
 from rmapfast.support.text import (
     WIDTH,
     between,
@@ -56,6 +59,8 @@ __all__ = [
     "Figure",
     "HtmlPart",
     "JsonObject",
+    "ProgressBar",
+    "ProgressLine",
     "Seed",
     "Share",
     "between",
@@ -78,8 +83,10 @@ __all__ = [
     "hanging",
     "html_of",
     "imported",
+    "info",
     "json_text",
     "listed",
+    "listening",
     "lock_file",
     "number",
     "one_line",
@@ -96,6 +103,7 @@ __all__ = [
     "replace_file",
     "short_repr",
     "signed",
+    "sync_folder",
     "undone",
     "with_printable_texts",
     "write_atomically",

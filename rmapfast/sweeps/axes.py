@@ -35,6 +35,13 @@ class Axis:
         table of an architecture, a policy or a cost vector that is no preset.
     range : mapping, optional
         ``{from, to, steps, scale}`` if the values are evenly spaced ones.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> space = rf.Space.of({"population.order": [0, 4]})
+    >>> space.dimensions[0].axes[0].values
+    (0, 4)
     """
 
     name: str
@@ -87,6 +94,12 @@ class Dimension:
         Name of its first axis, or ``case`` of cases that were listed.
     axes : tuple of Axis
         All of the same length, which is that of the dimension.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [len(dimension) for dimension in rf.Space.of({"population.order": [0, 4], "policy": ["v7.0"]}).dimensions]
+    [2, 1]
     """
 
     name: str

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast.cost import LEVEL
+from rmapfast.cost import Range
 from rmapfast.support import (
     WIDTH,
     Figure,
@@ -49,6 +49,14 @@ class Effect:
         in. None if there are no Sobol indices (:attr:`Ranking.note`).
     confidence : float or None
         Half-width of its 95% interval.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> [effect] = rf.sweep(axes).rank().effects
+    >>> effect.lowest[0], effect.highest[0]
+    ('0', '4')
     """
 
     axis: str
@@ -81,6 +89,13 @@ class Ranking:
     effects : tuple of Effect
     note : str
         Why there are no Sobol indices, or an empty text.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> [effect.axis for effect in rf.sweep(axes).rank().effects]
+    ['population.order']
     """
 
     output: str
@@ -260,7 +275,7 @@ def rank(sweep: SweepData, *, seed: int = 0) -> Ranking:
                 axis_name(space.dimensions[number]),
                 (words[low], float(line[low])),
                 (words[high], float(line[high])),
-                _bounds(ends[1] - ends[0], float(line[high] - line[low])),
+                Range.of_draws(float(line[high] - line[low]), ends[1] - ends[0])[1:],
                 totals[at] if totals else None,
                 confidences[at] if confidences else None,
             )
@@ -268,7 +283,7 @@ def rank(sweep: SweepData, *, seed: int = 0) -> Ranking:
     effects.sort(key=lambda one: (-(one.total or 0.0), -one.swing))
     base = {axis_name(space.dimensions[number]): steps(space.dimensions[number])[middle[number]] for number in moved}
     value = float(values[middle])
-    return Ranking(label, base, value, _bounds(drawn(middle), value), tuple(effects), note)
+    return Ranking(label, base, value, Range.of_draws(value, drawn(middle))[1:], tuple(effects), note)
 
 
 def _drawn(sweep: SweepData, index: tuple[int, ...], policies: int | None) -> npt.NDArray[np.float64]:
@@ -289,11 +304,6 @@ def _drawn(sweep: SweepData, index: tuple[int, ...], policies: int | None) -> np
     if policies is None:
         return per_page(None)
     return 1 - per_page(sweep.space.shape[policies] - 1) / per_page(0)
-
-
-def _bounds(drawn: npt.NDArray[np.float64], value: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return min(value, float(low)), max(value, float(high))
 
 
 def _sobol(

@@ -39,6 +39,13 @@ class Violation:
         ``young_state`` with those of :class:`rmapfast.verify.YoungState`.
     history : str
         Commit or CVE of the bug that the class belongs to; empty where it has none.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [one] = rf.check(["v6.15"], pages=2).policies
+    >>> "out-of-bounds" in {violation.invariant for violation in one.violations}
+    True
     """
 
     invariant: str
@@ -61,6 +68,13 @@ class PolicyCheck:
         can reach.
     coverage : Coverage or None
         What a Python function returned, how often and for which folios; None for a policy.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [one] = rf.check(["v7.0"], pages=1).policies
+    >>> one.policy_name, one.clean
+    ('v7.0', True)
     """
 
     policy: Policy | BatchRule | YoungRule
@@ -99,6 +113,13 @@ class CheckReport:
         How long it took.
     provenance : dict
         Versions, host and arguments; serialises to JSON.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> report = rf.check(["v7.0"], pages=1)
+    >>> report.complete, report.clean
+    (True, True)
     """
 
     policies: tuple[PolicyCheck, ...]
