@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 import rmapfast as rf
-from rmapfast.cli.shared import Progress, Verbs, add_verb, names, print_json
+from rmapfast.cli.shared import Verbs, add_verb, names, print_json
 from rmapfast.comparison import SEED_ARCHES
 from rmapfast.policy_report import ORDERS, check_path
+from rmapfast.support import ProgressLine
 
 
 def add(verbs: Verbs) -> None:
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError("--set: a Python function has no parameters of a policy")
         baseline = baseline or chosen
         chosen = rf.policy.configured(chosen, of_policy, "--set")
-    progress = Progress()
+    progress = ProgressLine()
     found = rf.report(
         chosen,
         baseline=baseline,

@@ -39,6 +39,13 @@ class PolicyReport(ReportData):
         How long it took.
     provenance : dict
         Versions, host and arguments.
+
+    Examples
+    --------
+    >>> from rmapfast import report
+    >>> found = report("v7.0", kinds=["file"], orders=[4], arches=["x86-64"], size="1MiB", pages=1)
+    >>> found.to_markdown().splitlines()[0]
+    '# v7.0 against v6.18'
     """
 
     def to_markdown(self) -> str:
