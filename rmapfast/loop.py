@@ -24,7 +24,16 @@ from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
 from rmapfast.result import Outcome, PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import ProgressBar, checked_boolean, checked_choice, checked_integer, info, listening, parse_size
+from rmapfast.support import (
+    ProgressBar,
+    checked_boolean,
+    checked_choice,
+    checked_integer,
+    info,
+    listening,
+    parse_size,
+    shown,
+)
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
@@ -146,14 +155,15 @@ def reclaim(
     >>> result.reclaimed_pages, result.batch_lengths
     (144, {16: 9})
     """
-    if entry not in ENTRIES:
-        raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
+    checked_choice("entry", entry, ENTRIES)
+    checked_choice("engine", engine, ENGINES)
+    checked_boolean("in_place", in_place)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected True, False or a function, got {shown(progress)}")
     if callable(policy) and engine != "reference":
         raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
     if population is None:
-        population, in_place = Population.synthetic(arch=arch or "x86-64"), True
+        population, in_place = Population.synthetic(arch="x86-64" if arch is None else arch), True
     if not isinstance(population, Population | PopulationSpec):
         raise TypeError(f"population: expected a Population or a PopulationSpec, got {type(population).__name__}")
     threads = None if threads is None else checked_integer("threads", threads, 1, 1024)
@@ -170,7 +180,7 @@ def reclaim(
         if entry != "memory.reclaim":
             raise ValueError(f"lru: expected with entry='memory.reclaim' only, got entry={entry!r}")
     checked_choice("lru_stats", lru_stats, LRU_STATS)
-    arch = _arch.get(arch or population.arch or "x86-64")
+    arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     # A name that no vector has is refused here, not when the run is priced.
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
@@ -292,7 +302,8 @@ def madvise(
     mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
-    arch = _arch.get(arch or population.arch or "x86-64")
+    checked_boolean("in_place", in_place)
+    arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
         policy=policy if callable(policy) else _policy.get(policy),
