@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rmapfast.captures import Captured, CaptureError, capture
     from rmapfast.comparison import Comparison, compare
     from rmapfast.contents import describe
+    from rmapfast.policy_report import PolicyReport, report
     from rmapfast.reference import YoungRule
     from rmapfast.saved import Difference, Rerun, load, rerun, save
     from rmapfast.sweeps import (
@@ -46,6 +47,7 @@ _ROOM_OF = {
     **dict.fromkeys(("CaptureError", "Captured", "capture"), "captures"),
     **dict.fromkeys(("Comparison", "compare"), "comparison"),
     "describe": "contents",
+    **dict.fromkeys(("PolicyReport", "report"), "policy_report"),
     "YoungRule": "reference",
     **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
     **dict.fromkeys(
@@ -106,6 +108,7 @@ __all__ = [
     "Events",
     "Policy",
     "PolicyCheck",
+    "PolicyReport",
     "Population",
     "PopulationSpec",
     "Prediction",
@@ -143,6 +146,7 @@ __all__ = [
     "policy",
     "pte",
     "reclaim",
+    "report",
     "rerun",
     "save",
     "sweep",

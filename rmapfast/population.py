@@ -33,7 +33,7 @@ from rmapfast.layout import (
     settle,
 )
 from rmapfast.lru import LruGen, checked_history, settle_generations
-from rmapfast.spec import KINDS, PopulationSpec, described_html
+from rmapfast.spec import KINDS, PopulationSpec, described, described_html
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 from rmapfast.unseen import UNSEEN, assume_pages
 
@@ -474,7 +474,7 @@ class Population:
         >>> population.nr_folios, len(population.ptes)
         (64, 256)
         """
-        return cls.of(PopulationSpec(size, **arguments))
+        return cls.of(described(size, arguments))
 
     @classmethod
     def described(cls, size: int | str = "10GiB", **arguments: Any) -> PopulationSpec:
@@ -503,7 +503,7 @@ class Population:
         >>> Population.described("4PiB", orders=9)
         <PopulationSpec 4 PiB of file, orders 9>
         """
-        return PopulationSpec(size, **arguments)
+        return described(size, arguments)
 
     @classmethod
     def of(cls, spec: PopulationSpec) -> Population:

@@ -111,7 +111,9 @@ def test_checks(policy, capsys):
     assert wrong("check", printed(capsys, "check", "--policy", policy, "--pages", "2")) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "rmapfast" / "costs").glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(Path(rf.__file__).with_name("costs").glob("*.toml")), ids=lambda path: path.stem
+)
 def test_cost_vectors(path):
     assert wrong("cost-vector", tomllib.loads(path.read_text(encoding="utf-8"))) == []
 

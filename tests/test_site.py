@@ -44,8 +44,8 @@ def test_the_links_of_a_page(page):
 
 def test_a_lost_link_is_found():
     pytest.importorskip("matplotlib")
-    text = "[a](docs/model.md) [b](docs/modell.md#x) ![c](docs/case-studies/none.svg) ![d](docs/generated/rmap.svg)"
-    assert lost(text, "README.md") == ["docs/modell.md", "docs/case-studies/none.svg"]
+    text = "[a](model.md) [b](modell.md#x) ![c](case-studies/none.svg) ![d](generated/rmap.svg)"
+    assert lost(text, "docs/index.md") == ["modell.md", "case-studies/none.svg"]
 
 
 def test_each_page_is_in_the_site():

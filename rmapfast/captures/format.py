@@ -367,6 +367,8 @@ def _read_npz(path: str, data: bytes) -> dict[str, npt.NDArray[Any]]:
     except Exception as error:
         # zipfile, zlib and npy headers raise many kinds of error for damaged bytes.
         reason = str(error) or type(error).__name__
+        if os.fspath(path).lower().endswith((".json", ".nc", ".parquet", ".csv")):
+            reason += "; load() reads saved results"
         raise CaptureError(f"{path}: expected an intact npz file, got one that cannot be read ({reason})") from None
     return arrays
 

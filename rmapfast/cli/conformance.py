@@ -8,7 +8,7 @@ from typing import Any
 
 import rmapfast as rf
 from rmapfast.cli.shared import Verbs, add_verb, print_json
-from rmapfast.support import ProgressLine
+from rmapfast.support import ProgressLine, folded
 from rmapfast.verify import (
     ENGINES,
     CaptureCase,
@@ -92,5 +92,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(documents)
     else:
-        print("\n".join(lines))
+        print("\n".join(part for line in lines for part in folded(line)))
     return 0 if ok else 1

@@ -10,6 +10,7 @@ import numpy as np
 
 import rmapfast as rf
 from rmapfast.cli.shared import Verbs, add_verb, print_json
+from rmapfast.support import hanging
 
 
 def add(verbs: Verbs) -> None:
@@ -33,5 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(document)
     else:
         for name, value in document.items():
-            print(f"{name:<14} {', '.join(value) if isinstance(value, list) else value}")
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            print("\n".join(hanging(name, 14, text)))
     return 0

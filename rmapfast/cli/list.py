@@ -49,7 +49,7 @@ def _policies() -> _List:
 
 
 def _events() -> _List:
-    return DESCRIPTIONS, [f"{name:<24} {text}" for name, text in DESCRIPTIONS.items()]
+    return DESCRIPTIONS, [line for name, text in DESCRIPTIONS.items() for line in hanging(name, 24, text)]
 
 
 def _costs() -> _List:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rmapfast as rf
 from rmapfast.cli.shared import Parser, print_json
-from rmapfast.reports import comparison_csv, comparison_markdown, comparison_table
+from rmapfast.reports import TEXTS, comparison_csv, comparison_markdown
 from rmapfast.support import json_text
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def _comparison_json(comparison: Comparison) -> str:
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
-    "text": comparison_table,
+    "text": TEXTS["summary"],
     "markdown": comparison_markdown,
     "csv": comparison_csv,
     "json": _comparison_json,
@@ -38,6 +38,17 @@ def add_output(verb: Parser) -> None:
     group.add_argument(
         "--format", choices=tuple(FORMATS), help="the form of the output (text; --json means --format json)"
     )
+    forms = group.add_mutually_exclusive_group()
+    forms.add_argument(
+        "--full",
+        dest="form",
+        action="store_const",
+        const="full",
+        help="as text: components, all events that differ, batch lengths, assumptions and cost vectors too",
+    )
+    forms.add_argument(
+        "--brief", dest="form", action="store_const", const="brief", help="as text: five lines for a commit message"
+    )
     group.add_argument("--plot", metavar="FILE", help="draw the cost components and batch lengths (.png, .svg, .pdf)")
 
 
@@ -45,6 +56,8 @@ def check_output(arguments: argparse.Namespace) -> None:
     """Refuse output that cannot be made, before the work begins."""
     if arguments.json and arguments.format not in (None, "json"):
         raise ValueError(f"--json: cannot be combined with --format {arguments.format}")
+    if arguments.form and (arguments.json or arguments.format not in (None, "text")):
+        raise ValueError(f"--{arguments.form}: only for text, not with --{'json' if arguments.json else 'format'}")
     if arguments.plot is not None:
         rf.plot.check_path(arguments.plot)
     if arguments.costs is not None:
@@ -55,7 +68,10 @@ def show_comparison(comparison: Comparison, arguments: argparse.Namespace) -> No
     """Draw and print a comparison as the options say."""
     if arguments.plot is not None:
         rf.plot.save(rf.plot.overview(comparison), arguments.plot)
-    print(FORMATS[arguments.format or ("json" if arguments.json else "text")](comparison))
+    shown = (
+        TEXTS[arguments.form] if arguments.form else FORMATS[arguments.format or ("json" if arguments.json else "text")]
+    )
+    print(shown(comparison))
 
 
 def add_view(verb: Parser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import rmapfast as rf
-from rmapfast.cli.shared import Verbs, add_verb, print_json
+from rmapfast.cli.shared import Verbs, add_verb, print_folded, print_json
 from rmapfast.parallel import EXECUTORS
 from rmapfast.saved import differences_table
 
@@ -27,8 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(found.to_dict())
     elif found.same:
         versions = f"rmapfast {found.before}, run again by {found.now}"
-        print(f"{found.path}: {found.runs} simulations of {versions}: the same numbers")
+        print_folded(f"{found.path}: {found.runs} simulations of {versions}: the same numbers")
     else:
-        print(f"{found.path}: {len(found.differences)} numbers of rmapfast {found.before} differ under {found.now}:")
+        print_folded(
+            f"{found.path}: {len(found.differences)} numbers of rmapfast {found.before} differ under {found.now}:"
+        )
         print(differences_table(found.differences))
     return 0 if found.same else 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO, TypeAlias
 
 import rmapfast as rf
-from rmapfast.support import closest, one_line, printable
+from rmapfast.support import closest, folded, one_line, printable
 from rmapfast.unseen import UNSEEN, assume_pages, parse_pages
 
 # What add_subparsers() returns: argparse has no public name for it.
@@ -70,6 +70,11 @@ def print_json(document: object) -> None:
     """Print a document as indented JSON."""
     json.dump(document, sys.stdout, indent=1, default=str)
     print()
+
+
+def print_folded(line: str) -> None:
+    """Print a line, folded where it is too long for a mail."""
+    print("\n".join(folded(line)))
 
 
 def names(text: str | None, default: Iterable[str] = ()) -> list[str]:

@@ -13,6 +13,7 @@ from rmapfast.support.arguments import (
     closest,
     flag_mask,
     format_size,
+    page_multiple,
     parse_size,
 )
 from rmapfast.support.files import (
@@ -22,6 +23,7 @@ from rmapfast.support.files import (
     open_regular,
     read_regular,
     replace_file,
+    sync_folder,
     write_atomically,
     write_together,
 )
@@ -31,10 +33,12 @@ from rmapfast.support.log import info, listening
 from rmapfast.support.packages import data_frame, dataset, imported
 from rmapfast.support.progress import ProgressBar, ProgressLine
 from rmapfast.support.text import (
+    WIDTH,
     between,
     change,
     changed_fields,
     decimals,
+    folded,
     hanging,
     listed,
     number,
@@ -51,6 +55,7 @@ from rmapfast.support.text import (
 from rmapfast.support.undo import undone
 
 __all__ = [
+    "WIDTH",
     "Figure",
     "HtmlPart",
     "JsonObject",
@@ -73,6 +78,7 @@ __all__ = [
     "dataset",
     "decimals",
     "flag_mask",
+    "folded",
     "format_size",
     "hanging",
     "html_of",
@@ -85,6 +91,7 @@ __all__ = [
     "number",
     "one_line",
     "open_regular",
+    "page_multiple",
     "paragraph",
     "parse_size",
     "price_scale",
@@ -96,6 +103,7 @@ __all__ = [
     "replace_file",
     "short_repr",
     "signed",
+    "sync_folder",
     "undone",
     "with_printable_texts",
     "write_atomically",

@@ -8,6 +8,9 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+# Columns of every table and text: what survives a mail, quoted once or twice.
+WIDTH = 80
+
 # Units in which a price may be shown, the largest first: name, and size in the unit of the price.
 _SCALES = {
     "ns": (("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0)),
@@ -141,15 +144,20 @@ def decimals(largest: float) -> int:
 
 
 def hanging(label: str, width: int, text: str) -> list[str]:
-    """Return the lines of a label and a text, wrapped at 96 columns and aligned behind the label."""
+    """Return the lines of a label and a text, wrapped at :data:`WIDTH` columns and aligned behind the label."""
     return textwrap.wrap(
-        text, 96, initial_indent=f"{label:<{width}} ", subsequent_indent=" " * (width + 1), break_on_hyphens=False
+        text, WIDTH, initial_indent=f"{label:<{width}} ", subsequent_indent=" " * (width + 1), break_on_hyphens=False
     )
 
 
 def paragraph(text: str) -> list[str]:
-    """Return the lines of a text wrapped at 96 columns."""
-    return textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
+    """Return the lines of a text wrapped at :data:`WIDTH` columns."""
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def folded(line: str) -> list[str]:
+    """Return a line as lines of at most :data:`WIDTH` columns; those behind the first are indented."""
+    return textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) or [""]
 
 
 def listed(arguments: Mapping[str, Any]) -> str:
