@@ -51,7 +51,7 @@ class ReclaimOptions(TypedDict, total=False):
     lru: str | None
     lru_stats: str
     max_ptes_none: int | None
-    engine: str
+    engine: str | None
     threads: int | None
     executor: str | Executor | None
     workers: int | None
@@ -68,7 +68,7 @@ def reclaim(
     max_ptes_none: int | None = None,
     lru: str | None = None,
     lru_stats: str = "unflushed",
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
     threads: int | None = 1,
@@ -88,7 +88,7 @@ def reclaim(
         Bytes to reclaim ("8GiB"), or a share of the memory that reclaim may find ("80%"; :func:`target_bytes`), with
         ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
     policy : str, Policy or callable
-        A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr``.
+        A preset's name, a policy, ``FILE.c:NAME`` or ``FILE.py:NAME``, or a function ``(folio, vma, walk, pte) -> nr``.
     arch : str, path or Arch, optional
         A preset's name, the TOML file of one, or an architecture. By default the one that the population was made for,
         else ``x86-64``.
@@ -106,10 +106,10 @@ def reclaim(
     lru_stats : {'unflushed', 'flushed'}
         Of the classic LRU: whether the statistics of the memory cgroup, from which it decides to deactivate, show
         nothing yet, as those of a new one, or the lists at the start.
-    engine : {'c', 'general', 'reference'}
+    engine : {'c', 'general', 'reference'}, optional
         ``c`` is the C library. ``general`` is the C library without its fast paths: it takes every folio through all
         rules, so its own speed may be compared between policies. ``reference`` is the slow plain-Python model. The
-        results are the same.
+        results are the same. By default ``c``, or ``reference`` for a function in Python, which no other one runs.
     costs : str, path or CostVector, optional
         Cost vector to price the run with, in place of the architecture's own.
     in_place : bool
@@ -148,10 +148,8 @@ def reclaim(
     """
     if entry not in ENTRIES:
         raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    policy = _policy.resolved(policy)
+    engine = _engine_of(policy, engine)
     if population is None:
         population, in_place = Population.synthetic(arch=arch or "x86-64"), True
     if not isinstance(population, Population | PopulationSpec):
@@ -175,7 +173,7 @@ def reclaim(
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
@@ -242,7 +240,7 @@ def madvise(
     policy: str | Policy | PolicyFunction = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     swap: Swap | bool | int | str = True,
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
 ) -> Result:
@@ -286,16 +284,15 @@ def madvise(
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
     checked_choice("action", action, MADVISE_ACTIONS)
-    checked_choice("engine", engine, ENGINES)
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    policy = _policy.resolved(policy)
+    engine = _engine_of(policy, engine)
     mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
     arch = _arch.get(arch or population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=end - first,
@@ -309,6 +306,16 @@ def madvise(
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
     return _result(population, described, action, task.target_pages, task, outcome, vector, arguments)
+
+
+def _engine_of(policy: Policy | PolicyFunction, engine: str | None) -> str:
+    """Return the engine that runs a policy; an error for one that cannot."""
+    if engine is None:
+        return "c" if isinstance(policy, Policy) else "reference"
+    checked_choice("engine", engine, ENGINES)
+    if not isinstance(policy, Policy) and engine != "reference":
+        raise ValueError(f"policy: a Python function runs on the reference only, got engine={engine!r}")
+    return engine
 
 
 def _result(
