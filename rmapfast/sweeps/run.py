@@ -203,6 +203,17 @@ class SweepMean(MeanData):
     quantiles : tuple of float, optional
         Shares of the points below the lower and the upper bound; by default the bounds are a standard error from the
         mean.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> space = {"population.seed": [1, 2, 3], "population.order": [0, 4], "population.holes": 0.1}
+    >>> mean = rf.sweep({**space, "population.size": "1MiB"}).mean("population.seed", quantiles=(0.0, 1.0))
+    >>> mean
+    <SweepMean population.order 2: mean over 3 steps of population.seed, bounds: 0% to 100% of the points>
+    >>> found = mean.output("batches")
+    >>> bool((found.low <= found.values).all()), found.points.tolist()
+    (True, [3, 3])
     """
 
     def _repr_html_(self) -> str:
