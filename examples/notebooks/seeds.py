@@ -40,7 +40,8 @@ mean
 rf.plot.sweep(mean)
 
 # %% [markdown]
-# Where one axis is left, the figure has lines with error bars. Here they go from the 5% to the 95% quantile of the seeds.
+# Where one axis is left, the figure has lines with error bars. Here they go from the 5% to the 95% quantile of the
+# seeds.
 
 # %%
 some = swept.sel({"population.holes": 0.05})
