@@ -440,6 +440,14 @@ class CostVector:
         -------
         ndarray of float64, one per draw
             In the unit of the vector.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
+        >>> drawn = result.costs.draws(result.events.counts)
+        >>> bool(drawn.min() < result.prediction.value < drawn.max())
+        True
         """
         return np.asarray(self._draws @ np.asarray(counts, float)[self._columns[0]])
 
@@ -456,6 +464,12 @@ class CostVector:
         -------
         ndarray of float64, shape (size, len(EVENT_NAMES))
             In the unit of the vector.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.cost.get("x86-64").sample(10, seed=1).shape == (10, len(rf.EVENT_NAMES))
+        True
         """
         return self._spread(self._draw(size, np.random.default_rng(seed)))
 
@@ -475,6 +489,12 @@ class CostVector:
         ------
         ValueError
             If there is no such event, or a cost is negative or not finite.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.cost.get("arm64-4k").replace(tlbi_ops=100.0)["tlbi_ops"]
+        100.0
         """
         costs, members = list(self.costs), np.array(self.members)
         for event, value in changes.items():
@@ -513,6 +533,14 @@ class CostVector:
         ------
         ValueError
             If `level` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
+        >>> half = result.costs.price(result.events.counts, level=0.5).interval
+        >>> half[1] - half[0] < result.prediction.interval[1] - result.prediction.interval[0]
+        True
         """
         events = np.asarray(counts, float)
         found = self._priced(events, level)
@@ -544,6 +572,14 @@ class CostVector:
         -------
         Range
             -0.75 means a quarter of the price. NaN where `before` costs nothing.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> runs = rf.compare(rf.Population.synthetic("1MiB"), "80%", arches=["x86-64"]).runs
+        >>> change = rf.cost.get("x86-64").change(*(run.events.counts for run in runs))
+        >>> change.low < change.value < 0
+        True
         """
         old, new = np.asarray(before, float), np.asarray(after, float)
         first = float(old @ self.values)
@@ -567,6 +603,14 @@ class CostVector:
         -------
         Range
             In the unit of the vector.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> runs = rf.compare(rf.Population.synthetic("1MiB"), "80%", arches=["x86-64"]).runs
+        >>> saved = rf.cost.get("x86-64").difference(*(run.events.counts for run in runs))
+        >>> 0 < saved.low < saved.value < saved.high
+        True
         """
         saved = np.asarray(before, float) - np.asarray(after, float)
         return self._priced(saved, level)
@@ -584,6 +628,13 @@ class CostVector:
         list of str
             Without those of :data:`WITH_OTHERS`, whose price others hold, and those that `joint` ties to one with a
             price.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
+        >>> rf.cost.get("x86-64").unpriced(result.events.counts)
+        ['tlb_flushes']
         """
         counts = np.array([np.asarray(run, float) for run in runs])
         other = counts[:1] if len(runs) > 1 else np.zeros_like(counts)
@@ -612,6 +663,14 @@ class CostVector:
         -------
         dict of str to Range
             The components of :attr:`Prediction.breakdown`; empty where the run costs nothing.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
+        >>> shares = result.costs.shares(result.events.counts, result.referenced_events.counts)
+        >>> abs(sum(share.value for share in shares.values()) - 1) < 1e-9
+        True
         """
         events = np.asarray(counts, float)
         value = float(events @ self.values)
@@ -737,6 +796,12 @@ class CostVector:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> 'unit = "ns"' in rf.cost.get("x86-64").to_toml()
+        True
         """
         document = self.to_dict()
         members = document.pop("members")

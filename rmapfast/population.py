@@ -237,6 +237,12 @@ class Population:
         Returns
         -------
         dict of int to int
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.Population.synthetic("1MiB", orders=4).orders()
+        {4: 16}
         """
         counts = np.bincount(self.folio_order, minlength=1)
         return {int(order): int(counts[order]) for order in np.flatnonzero(counts)}
@@ -258,6 +264,12 @@ class Population:
         ------
         TypeError, ValueError
             If there is no such folio.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> len(rf.Population.synthetic("1MiB", orders=4, sharing=3).rmap(0))
+        3
         """
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pairs = []
@@ -282,6 +294,12 @@ class Population:
         ------
         TypeError, ValueError
             If there is no such folio.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.Population.synthetic("1MiB", orders=2, sharing=3).page_mapcounts(0).tolist()
+        [3, 3, 3, 3]
         """
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pages = 1 << int(self.folio_order[folio])
@@ -303,6 +321,13 @@ class Population:
             * ``mms``, ``vmas``, ``ptes``, ``ptes_present``: their numbers.
             * ``inactive``, ``active``: folios on each LRU list.
             * ``page_size``: bytes of a base page; ``nbytes``: :attr:`nbytes`.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> described = rf.Population.synthetic("1MiB", orders=4).describe()
+        >>> described["folios"], described["page_size"]
+        (16, 4096)
         """
         orders, folios, flags, entire, present = _core.census(self)
         pages = sum(count << order for order, count in orders.items())
@@ -347,6 +372,13 @@ class Population:
         Returns
         -------
         Population
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> population = rf.Population.synthetic("1MiB")
+        >>> rf.reclaim(population.copy(), "80%", in_place=True).reclaimed_pages <= population.nr_pages
+        True
         """
         return self._copied(tuple(name for name in ARRAYS if name not in _SHARED))
 
@@ -522,6 +554,13 @@ class Population:
         ------
         ValueError
             If it has 2^33 PTEs or more.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> spec = rf.Population.described("1MiB", orders=4)
+        >>> rf.Population.of(spec).nr_folios
+        16
         """
         pages, arch = spec.pages, _arch.get(spec.arch)
         if pages >= MAX_PAGES:
@@ -771,6 +810,11 @@ class Population:
             For a file that cannot be read.
         TypeError, ValueError
             For an option of the wrong type or out of range.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> population = rf.Population.load("mine.npz", young=0.5)  # doctest: +SKIP
         """
         from rmapfast.captures import Capture
 
