@@ -440,14 +440,6 @@ class CostVector:
         -------
         ndarray of float64, one per draw
             In the unit of the vector.
-
-        Examples
-        --------
-        >>> import rmapfast as rf
-        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
-        >>> drawn = result.costs.draws(result.events.counts)
-        >>> bool(drawn.min() < result.prediction.value < drawn.max())
-        True
         """
         return np.asarray(self._draws @ np.asarray(counts, float)[self._columns[0]])
 
@@ -603,14 +595,6 @@ class CostVector:
         -------
         Range
             In the unit of the vector.
-
-        Examples
-        --------
-        >>> import rmapfast as rf
-        >>> runs = rf.compare(rf.Population.synthetic("1MiB"), "80%", arches=["x86-64"]).runs
-        >>> saved = rf.cost.get("x86-64").difference(*(run.events.counts for run in runs))
-        >>> 0 < saved.low < saved.value < saved.high
-        True
         """
         saved = np.asarray(before, float) - np.asarray(after, float)
         return self._priced(saved, level)
@@ -628,13 +612,6 @@ class CostVector:
         list of str
             Without those of :data:`WITH_OTHERS`, whose price others hold, and those that `joint` ties to one with a
             price.
-
-        Examples
-        --------
-        >>> import rmapfast as rf
-        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
-        >>> rf.cost.get("x86-64").unpriced(result.events.counts)
-        ['tlb_flushes']
         """
         counts = np.array([np.asarray(run, float) for run in runs])
         other = counts[:1] if len(runs) > 1 else np.zeros_like(counts)
@@ -663,14 +640,6 @@ class CostVector:
         -------
         dict of str to Range
             The components of :attr:`Prediction.breakdown`; empty where the run costs nothing.
-
-        Examples
-        --------
-        >>> import rmapfast as rf
-        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
-        >>> shares = result.costs.shares(result.events.counts, result.referenced_events.counts)
-        >>> abs(sum(share.value for share in shares.values()) - 1) < 1e-9
-        True
         """
         events = np.asarray(counts, float)
         value = float(events @ self.values)
@@ -796,12 +765,6 @@ class CostVector:
         Returns
         -------
         str
-
-        Examples
-        --------
-        >>> import rmapfast as rf
-        >>> 'unit = "ns"' in rf.cost.get("x86-64").to_toml()
-        True
         """
         document = self.to_dict()
         members = document.pop("members")

@@ -321,13 +321,6 @@ class Population:
             * ``mms``, ``vmas``, ``ptes``, ``ptes_present``: their numbers.
             * ``inactive``, ``active``: folios on each LRU list.
             * ``page_size``: bytes of a base page; ``nbytes``: :attr:`nbytes`.
-
-        Examples
-        --------
-        >>> import rmapfast as rf
-        >>> described = rf.Population.synthetic("1MiB", orders=4).describe()
-        >>> described["folios"], described["page_size"]
-        (16, 4096)
         """
         orders, folios, flags, entire, present = _core.census(self)
         pages = sum(count << order for order, count in orders.items())
@@ -554,13 +547,6 @@ class Population:
         ------
         ValueError
             If it has 2^33 PTEs or more.
-
-        Examples
-        --------
-        >>> import rmapfast as rf
-        >>> spec = rf.Population.described("1MiB", orders=4)
-        >>> rf.Population.of(spec).nr_folios
-        16
         """
         pages, arch = spec.pages, _arch.get(spec.arch)
         if pages >= MAX_PAGES:

@@ -200,8 +200,8 @@ class Sweep(SweepData):
         Examples
         --------
         >>> import rmapfast as rf
-        >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
-        >>> rf.sweep(axes).rank().output
+        >>> axes = {"population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+        >>> rf.sweep({**axes, "population.size": "1MiB"}).rank().output
         'predicted gain per reclaimed page (v7.0 over per-page)'
         """
         return rank(self, seed=checked_seed("seed", seed))
