@@ -215,6 +215,12 @@ uint64_t rmf_ascending(const uint32_t *numbers, uint64_t nr)
 	return n;
 }
 
+/* Without undefined behaviour for the orders of arrays that were not checked. */
+static uint64_t pages_of_order(uint8_t order)
+{
+	return (uint64_t)1 << (order & 63);
+}
+
 uint64_t rmf_pages_of_folios(const struct rmf_population *pop, uint64_t first, uint64_t nr)
 {
 	const uint64_t ones = 0x0101010101010101, end = first + nr;
@@ -225,14 +231,14 @@ uint64_t rmf_pages_of_folios(const struct rmf_population *pop, uint64_t first, u
 
 		memcpy(&eight, pop->folio_order + first, sizeof(eight));
 		if (eight == order * ones) {
-			pages += sizeof(eight) << order;
+			pages += sizeof(eight) * pages_of_order(order);
 			continue;
 		}
 		for (uint64_t i = first; i < first + sizeof(eight); i++)
-			pages += rmf_folio_nr_pages(pop, i);
+			pages += pages_of_order(pop->folio_order[i]);
 	}
 	for (; first < end; first++)
-		pages += rmf_folio_nr_pages(pop, first);
+		pages += pages_of_order(pop->folio_order[first]);
 	return pages;
 }
 

@@ -121,7 +121,7 @@ def assert_sound(result, before, arch):
     assert state.max_seq == before.lru_gen.max_seq + result.events["ages"]
 
 
-# Lists that count up are looked at in blocks: ranges about as long as a block and as a word of bits, and what breaks them.
+# Lists that count up are looked at in blocks: ranges about as long as a block and as a word of bits.
 PIECES = st.lists(
     st.tuples(st.integers(0, 320), st.sampled_from([1, 1, 2, 15, 16, 17, 18, 33, 63, 64, 65, 130]), st.booleans()),
     max_size=12,
