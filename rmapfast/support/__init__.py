@@ -34,8 +34,8 @@ from rmapfast.support.text import (
     paragraph,
     price_scale,
     printable,
+    printable_json,
     ratio,
-    with_printable_texts,
 )
 from rmapfast.support.undo import undone
 
@@ -63,12 +63,12 @@ __all__ = [
     "parse_size",
     "price_scale",
     "printable",
+    "printable_json",
     "ratio",
     "read_json",
     "read_regular",
     "replace_file",
     "undone",
-    "with_printable_texts",
     "write_atomically",
     "write_together",
 ]
