@@ -541,7 +541,7 @@ class Population(Arrays, names=ARRAYS):
         nr = spec.nr_folios
         mms = np.arange(spec.sharing)
         sizes = dict.fromkeys(MADE_PER_FOLIO, nr)
-        sizes |= {"ptes": spec.sharing * pages, "rmap_start": nr + 1, "rmap_vma": nr * spec.sharing}
+        sizes |= {"ptes": spec.sharing * pages, "rmap_start": nr + 1, "lru_inactive": nr}
         made = _core.empty_arrays({name: ((size,), ARRAYS[name]) for name, size in sizes.items()})
         made |= _core.zero_arrays(
             {
@@ -549,10 +549,11 @@ class Population(Arrays, names=ARRAYS):
                 "page_flags": ((pages,), np.uint8),
                 "folio_swap": ((nr,), np.uint64),
                 "folio_entire_mapcount": ((nr,), np.int32),
+                "rmap_vma": ((nr * spec.sharing,), np.uint32),
                 "mm_rss": ((spec.sharing, 4), np.int64),
             }
         )
-        lru = np.empty(nr, np.uint32)
+        lru = made.pop("lru_inactive")
         kept, nr_lru = _core.populate(spec, 0, pages, made | {"lru": lru})
         lru = lru[:nr_lru]
         if kept < nr:  # anonymous folios that nothing maps
@@ -578,8 +579,8 @@ class Population(Arrays, names=ARRAYS):
             **_one_window_vmas(mms, vpn, pages, pgoff, spec.vma_flags, tables),
             mm_cpumask=np.full(spec.sharing, DEFAULT_CPUMASK, np.uint64),
             mm_flags=np.zeros(spec.sharing, np.uint32),
-            lru_inactive=np.zeros(0, np.uint32) if spec.active else lru.copy(),
-            lru_active=lru.copy() if spec.active else np.zeros(0, np.uint32),
+            lru_inactive=np.zeros(0, np.uint32) if spec.active else lru,
+            lru_active=lru if spec.active else np.zeros(0, np.uint32),
         )
         population.history = spec.history
         return population.just_made()
