@@ -684,9 +684,12 @@ def _make_rmap(vmas: _Vmas, folios: Table, seen_pairs: FoliosAndVmas, capture: C
     rank = np.lexsort((vmas.start, vmas.mm, vmas.pgoff))
     found, found_vmas = ([column] for column in seen_pairs)
     nr = 0
-    file_of_folio = np.where(folios["anon"], -1, vmas.file[folios["vma"]])
-    by_file = np.lexsort((folio_start, file_of_folio))
-    for file, low, count in zip(*np.unique(file_of_folio[by_file], return_index=True, return_counts=True), strict=True):
+    of_files = np.flatnonzero(~folios["anon"])
+    file_of_folio = vmas.file[folios["vma"][of_files]]
+    by_file = np.lexsort((folio_start[of_files], file_of_folio))
+    files, first_of_file, nr_of_file = np.unique(file_of_folio[by_file], return_index=True, return_counts=True)
+    by_file = of_files[by_file]
+    for file, low, count in zip(files, first_of_file, nr_of_file, strict=True):
         mine = by_file[low : low + count]
         of_file = np.flatnonzero((vmas.file == file) & ~vmas.anon)
         reach = np.maximum.accumulate(folio_end[mine])
