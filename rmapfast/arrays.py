@@ -23,18 +23,18 @@ class _Attribute:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __get__(self, arrays: Arrays | None, owner: type[Arrays]) -> Any:
+    def __get__(self, arrays: HeldArrays | None, owner: type[HeldArrays]) -> Any:
         if arrays is None:
             return self
         arrays._lent.lent = True
         return arrays.held(self.name)
 
-    def __set__(self, arrays: Arrays, array: npt.NDArray[Any]) -> None:
+    def __set__(self, arrays: HeldArrays, array: npt.NDArray[Any]) -> None:
         arrays._lent.lent = True
         arrays.hold({self.name: array})
 
 
-class Arrays:
+class HeldArrays:
     """Arrays that are attributes.
 
     Parameters
@@ -62,7 +62,7 @@ class Arrays:
         """Say that somebody has the arrays, or gets them otherwise than as attributes."""
         self._lent.lent = True
 
-    def shares_with(self, other: Arrays) -> None:
+    def shares_with(self, other: HeldArrays) -> None:
         """Say that some of the arrays are those of another object too, so that whoever has them has both."""
         self._lent = other._lent
 

@@ -21,7 +21,7 @@ import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast import pte
 from rmapfast.arch import Arch
-from rmapfast.arrays import Arrays
+from rmapfast.arrays import HeldArrays
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_generation, folio_kind, with_generation
 from rmapfast.layout import (
     DEFAULT_CPUMASK,
@@ -96,7 +96,7 @@ MADE_PER_FOLIO = (
 )
 
 
-class Population(Arrays, names=ARRAYS):
+class Population(HeldArrays, names=ARRAYS):
     """Page tables, VMAs, folios, rmap, mms and LRU lists.
 
     The arrays of docs/model.md, section 2, are attributes of the same name: C-contiguous, writable NumPy arrays of one
