@@ -1,6 +1,7 @@
 #define _DEFAULT_SOURCE /* madvise(), MAP_ANONYMOUS */
 #include "arena.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,21 @@ static struct {
 static size_t huge_pages(size_t size)
 {
 	return (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
+
+/* Held while `spare` is read or written, a few loads and stores at a time: Python without a GIL
+ * lets several threads come here. */
+static atomic_flag held = ATOMIC_FLAG_INIT;
+
+static void hold(void)
+{
+	while (atomic_flag_test_and_set_explicit(&held, memory_order_acquire))
+		;
+}
+
+static void release(void)
+{
+	atomic_flag_clear_explicit(&held, memory_order_release);
 }
 
 /* Memory that begins at a cache line. `size` is a multiple of one. */
@@ -47,11 +63,13 @@ void *rmf_arena_take(size_t size, size_t *got)
 	if (size > SIZE_MAX / 2)
 		return NULL;
 	size = (size + unit) / unit * unit;
+	hold();
 	for (int i = 0; i < NR_SPARE; i++)
 		if (spare[i].block && spare[i].size >= size && spare[i].size / 2 <= size &&
 		    (best < 0 || spare[i].size < spare[best].size))
 			best = i;
 	if (best < 0) {
+		release();
 		*got = size;
 		return new_block(size);
 	}
@@ -59,6 +77,7 @@ void *rmf_arena_take(size_t size, size_t *got)
 
 	*got = spare[best].size;
 	spare[best].block = NULL;
+	release();
 	return block;
 }
 
@@ -67,6 +86,7 @@ void rmf_arena_give(void *block, size_t got)
 	size_t kept = got;
 	int at = 0;
 
+	hold();
 	for (int i = 0; i < NR_SPARE; i++)
 		kept += spare[i].block ? spare[i].size : 0;
 	/* the smallest makes room */
@@ -77,13 +97,16 @@ void rmf_arena_give(void *block, size_t got)
 		if (size < least)
 			at = i;
 	}
-	if (kept > MOST_SPARE || (spare[at].block && spare[at].size > got)) {
-		free(block);
-		return;
+	if (kept <= MOST_SPARE && (!spare[at].block || spare[at].size <= got)) {
+		void *smaller = spare[at].block;
+
+		spare[at].block = block;
+		spare[at].size = got;
+		block = smaller;
 	}
-	free(spare[at].block);
-	spare[at].block = block;
-	spare[at].size = got;
+	release();
+	/* outside: to free a large block takes a while */
+	free(block);
 }
 
 void *rmf_zeroes_take(size_t size)

@@ -6,8 +6,7 @@
 
 #include <stddef.h>
 
-/* A block of `size` bytes or more, *got of them, with anything in it; NULL without memory. Not for
- * several threads at a time. */
+/* A block of `size` bytes or more, *got of them, with anything in it; NULL without memory. */
 void *rmf_arena_take(size_t size, size_t *got);
 
 /* Give back a block of `got` bytes. */

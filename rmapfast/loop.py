@@ -22,9 +22,9 @@ from rmapfast.lru import LRU_STATS, LRUS, LruGen
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
-from rmapfast.result import Outcome, PolicyFunction, Result, resolve_costs
+from rmapfast.result import Outcome, PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_boolean, checked_choice, checked_integer, parse_size
+from rmapfast.support import ProgressBar, checked_boolean, checked_choice, checked_integer, info, listening, parse_size
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def reclaim(
     threads: int | None = 1,
     executor: str | Executor | None = None,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool | Callable[[int], None] | None = None,
 ) -> Result:
     """Reclaim memory from a population and count what the kernel would do.
 
@@ -125,8 +125,9 @@ def reclaim(
     workers : int, optional
         How many blocks the executor visits at a time, by default one per CPU, or as many as the executor or the cluster
         has. An executor that says how many workers it has takes no other number.
-    progress : callable, optional
-        Called several times a second with the base pages freed so far.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called several times a second with the base pages freed so far.
 
     Returns
     -------
@@ -179,7 +180,9 @@ def reclaim(
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
         engine=engine,
-        progress=progress,
+        progress=progress or None
+        if progress is not True
+        else ProgressBar(f"{policy_name(policy)} on {arch.name}", "pages"),
         max_ptes_none=max_ptes_none,
         lru=lists or "classic",
         lru_stats=lru_stats,
@@ -190,6 +193,8 @@ def reclaim(
             f" {', '.join(name for name, one in _policy.PRESETS.items() if one.mglru == name)};"
             " use lru='classic', or policy.replace(mglru=...)"
         )
+    if isinstance(task.progress, ProgressBar):
+        task.progress.total = task.target_pages
     outcome = None
     by_block = entry == "memory.reclaim" and engine != "reference" and max_ptes_none is None and task.lru == "classic"
     if isinstance(population, PopulationSpec) and by_block:
@@ -204,6 +209,7 @@ def reclaim(
                     "target and which is reclaimed block by block (docs/model.md), this one is not"
                 )
         if isinstance(population, PopulationSpec):
+            info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
         described = population.describe()
@@ -220,6 +226,8 @@ def reclaim(
     if lru_stats != LRU_STATS[0]:
         arguments["lru_stats"] = lru_stats
     target_pages = described["pages"] if entry == "pageout" else task.target_pages
+    if isinstance(task.progress, ProgressBar):
+        task.progress.close()
     return _result(population, described, entry, target_pages, task, outcome, vector, arguments)
 
 
@@ -314,7 +322,7 @@ def _result(
     arguments: dict[str, Any],
 ) -> Result:
     """Return the result of a run, with the arguments from which it can be run again."""
-    return Result(
+    result = Result(
         policy=task.policy,
         arch=task.arch,
         entry=entry,
@@ -336,6 +344,10 @@ def _result(
         isolated=outcome.isolated,
         looked_around=outcome.looked_around,
     )
+    if listening() and result.unpriced:
+        where = f"{result.policy_name} on {result.arch.name}"
+        info("price", "%s: no price for %s", where, ", ".join(result.unpriced))
+    return result
 
 
 def _page_range(population: Population, start: int | None, length: int | None, mm: int) -> tuple[int, int]:

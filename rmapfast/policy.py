@@ -1,6 +1,7 @@
 """Batching policies: kernel editions and proposals, each as a point in one parameter space.
 
-Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all.
+Presets are looked up by name with :func:`get`; :data:`PRESETS` holds those of this package. Another package brings its
+own as entry points of the group ``rmapfast.policies``.
 A preset's docstring (its ``doc``) says what changed, in which commit, and which bug it has.
 
 To add an edition: its preset in ``_presets()`` here, its row in ``editions.py``. A rule that no field expresses takes
@@ -13,8 +14,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from rmapfast import plugins
 from rmapfast import rule as _rule
-from rmapfast.support import closest
+from rmapfast.support import HtmlPart, changed_fields, closest, html_of, short_repr
 
 CHOICES = {
     "uffd_wp": ("first-entry", "per-page", "whole-batch"),
@@ -30,7 +32,7 @@ CHOICES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Policy:
     """How ``try_to_unmap_one`` and ``folio_referenced_one`` batch.
 
@@ -97,6 +99,13 @@ class Policy:
         is kept as text: ``FILE.c:NAME#HASH``, or ``pointer:0x...``, which no other process can use.
     doc : str
         What the edition is; not compared.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> mine = rf.policy.get("v7.0").replace(name="mine", nr_reset=True)
+    >>> rf.reclaim(rf.Population.synthetic("1MiB"), "80%", policy=mine).policy_name
+    'mine'
     """
 
     name: str
@@ -146,6 +155,21 @@ class Policy:
         """Refuse to be pickled with a function pointer."""
         _rule.check_picklable(self.rule)
         return dict(self.__dict__)
+
+    def __repr__(self) -> str:
+        """Return the call that makes it, with the fields that are not as by default."""
+        return short_repr(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the fields that are not as by default, and all fields."""
+        every = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        del every["name"], every["doc"]
+        changed = {name: value for name, value in changed_fields(self).items() if name != "name"}
+        parts = [
+            HtmlPart("not as by default", list(changed.items()), more=f"{len(changed)} fields", open=True),
+            HtmlPart("all fields", list(every.items()), more=f"{len(every)} fields"),
+        ]
+        return html_of("Policy", self.name, self.doc, parts)
 
     @property
     def rule_address(self) -> int:
@@ -351,8 +375,20 @@ def _presets() -> dict[str, Policy]:
 
 
 PRESETS = _presets()
+# The entry points of packages that bring presets of their own.
+GROUP = "rmapfast.policies"
 # The preset whose rules hold around a policy that is a function.
 AROUND_A_FUNCTION = "v7.0"
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the presets: those of this package, and those that other installed packages bring.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return (*PRESETS, *(name for name in plugins.names(GROUP) if name not in PRESETS))
 
 
 def is_known(policy: Policy) -> bool:
@@ -366,6 +402,13 @@ def is_known(policy: Policy) -> bool:
     -------
     bool
         False for a combination of rules that no kernel had and nobody proposed.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> mine = rf.policy.get("v7.0").replace(name="mine", lazyfree=False)
+    >>> rf.policy.is_known(rf.policy.get("v7.0")), rf.policy.is_known(mine)
+    (True, False)
     """
     return any(policy.replace(name=preset.name) == preset for preset in PRESETS.values())
 
@@ -386,6 +429,12 @@ def get(policy: str | Policy) -> Policy:
     ------
     ValueError
         If no preset has that name; the message lists the valid ones. If the rule does not compile.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.policy.get("v7.0").file
+    True
     """
     if isinstance(policy, Policy):
         return policy
@@ -398,4 +447,7 @@ def get(policy: str | Policy) -> Policy:
         )
     if policy in PRESETS:
         return PRESETS[policy]
-    raise ValueError(f"policy: no preset {policy!r}{closest(policy, PRESETS)}; known are {', '.join(PRESETS)}")
+    if (brought := plugins.load(GROUP, policy, (Policy,), "a Policy")) is not None:
+        preset: Policy = brought.replace(name=policy)
+        return preset
+    raise ValueError(f"policy: no preset {policy!r}{closest(policy, names())}; known are {', '.join(names())}")

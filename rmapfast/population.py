@@ -34,7 +34,7 @@ from rmapfast.layout import (
     settle,
 )
 from rmapfast.lru import LruGen, checked_history, settle_generations
-from rmapfast.spec import KINDS, PopulationSpec
+from rmapfast.spec import KINDS, PopulationSpec, described, described_html
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 from rmapfast.unseen import UNSEEN, assume_pages
 
@@ -136,6 +136,15 @@ class Population(HeldArrays, names=ARRAYS):
     ------
     TypeError
         If an array is missing, unknown, or of another dtype or layout.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("1MiB", orders=4, holes="every:32")
+    >>> population.nr_folios, population.nr_pages, len(population.ptes)
+    (16, 256, 256)
+    >>> int(rf.pte.maps_page(population.ptes).sum())
+    248
     """
 
     ptes: npt.NDArray[np.uint64]
@@ -337,6 +346,10 @@ class Population(HeldArrays, names=ARRAYS):
             f"{active} active>"
         )
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: folios by order and kind, sizes, and what was assumed."""
+        return described_html("Population", self.describe())
+
     def copy(self) -> Population:
         """Return a copy that a run may change.
 
@@ -484,7 +497,7 @@ class Population(HeldArrays, names=ARRAYS):
         >>> population.nr_folios, len(population.ptes)
         (64, 256)
         """
-        return cls.of(PopulationSpec(size, **arguments))
+        return cls.of(described(size, arguments))
 
     @classmethod
     def described(cls, size: int | str = "10GiB", **arguments: Any) -> PopulationSpec:
@@ -513,7 +526,7 @@ class Population(HeldArrays, names=ARRAYS):
         >>> Population.described("4PiB", orders=9)
         <PopulationSpec 4 PiB of file, orders 9>
         """
-        return PopulationSpec(size, **arguments)
+        return described(size, arguments)
 
     @classmethod
     def of(cls, spec: PopulationSpec) -> Population:

@@ -18,7 +18,7 @@ LAYERS = """
 _version _core
 support
 parallel
-rule
+rule plugins
 pte flags events policy editions cost arch
 arrays layout lru spec swap
 captures unseen

@@ -328,7 +328,7 @@ def test_from_arrays_errors(arguments, message):
         ("orders", "0:0"), ("orders", 2.5), ("orders", "4:-1"), ("orders", "4:nan"), ("young", 1.1), ("young", -0.1),
         ("young", float("nan")), ("young", "1"), ("dirty", 2), ("holes", "every:0"), ("holes", "each:2"), ("holes", 3),
         ("sharing", 0), ("sharing", 1.5), ("phase", -1), ("phase", 8192), ("external", -1), ("seed", -1),
-        ("seed", 1 << 64), ("aligned", 1), ("active", "no"), ("arch", "x86_65"), ("mlocked", 1.5),
+        ("seed", 1.5), ("seed", "1"), ("aligned", 1), ("active", "no"), ("arch", "x86_65"), ("mlocked", 1.5),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(name, value):

@@ -60,7 +60,17 @@ KPF = {
 
 
 class CaptureError(ValueError):
-    """A process cannot be captured, or a file is damaged, not a capture, or contradicts another one."""
+    """A process cannot be captured, or a file is damaged, not a capture, or contradicts another one.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> try:
+    ...     rf.capture(2**31 - 1, "mine.npz")
+    ... except rf.CaptureError:
+    ...     print("there is no such process, or it may not be captured")
+    there is no such process, or it may not be captured
+    """
 
 
 class RunLengths(NamedTuple):
@@ -360,6 +370,8 @@ def _read_npz(path: str, data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDA
     except Exception as error:
         # zipfile, zlib and npy headers raise many kinds of error for damaged bytes.
         reason = str(error) or type(error).__name__
+        if os.fspath(path).lower().endswith((".json", ".nc", ".parquet", ".csv")):
+            reason += "; load() reads saved results"
         raise CaptureError(f"{path}: expected an intact npz file, got one that cannot be read ({reason})") from None
     return meta, arrays
 

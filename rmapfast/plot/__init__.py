@@ -1,7 +1,9 @@
-"""Figures of results in greys and hatches, each with units and a caption from which the run can be repeated.
+"""Figures of results, each with units and a caption from which the run can be repeated.
 
-Each function returns a :class:`matplotlib.figure.Figure`; :func:`save` writes one as .png, .svg or .pdf. matplotlib
-(``pip install 'rmapfast[plot]'``) is imported when the first figure is drawn. No figure needs a display.
+Each function returns a :class:`matplotlib.figure.Figure`; :func:`save` writes one as .png, .svg or .pdf. With ``ax=``
+it draws into axes of yours, without a caption, and returns them. Colours are those of Okabe and Ito, which colour-blind
+readers can tell apart; ``style="print"`` has greys and hatches alone. matplotlib (``pip install 'rmapfast[plot]'``) is
+imported when the first figure is drawn. No figure needs a display.
 
 Examples
 --------

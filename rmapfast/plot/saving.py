@@ -39,6 +39,12 @@ def check_path(path: str | os.PathLike[str]) -> Path:
         If matplotlib is not installed; the message has the pip command.
     OSError
         If the folder does not exist, or the path is something other than a file.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.plot.check_path("gain.svg").suffix
+    '.svg'
     """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
@@ -64,6 +70,14 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     ------
     ValueError, ImportError, OSError
         As :func:`check_path`; also if the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> figure = rf.plot.batch_lengths(rf.reclaim(rf.Population.synthetic("4MiB"), "2MiB"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.plot.save(figure, f"{folder}/lengths.svg")
     """
     path, content = check_path(path), io.BytesIO()
     from matplotlib import rc_context
