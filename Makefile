@@ -28,6 +28,7 @@ RUN_BENCH := $(BIN)/python -m pytest --benchmark-enable --benchmark-disable-gc -
 bench: $(VENV)/bench-tools
 	$(RUN_BENCH) $(BENCH)
 	$(BIN)/python -m bench.versus
+	$(BIN)/python -m bench.end_to_end
 
 bench-json: $(VENV)/bench-tools
 	$(RUN_BENCH) $(BENCH) --benchmark-json=$(BENCH_JSON)
@@ -36,6 +37,7 @@ bench-json: $(VENV)/bench-tools
 BASE ?= HEAD
 bench-compare: $(VENV)/bench-tools
 	$(BIN)/python -m bench.compare $(BASE)
+	$(BIN)/python -m bench.end_to_end --against $(BASE)
 
 # Every measured row against the committed cost vectors: writes docs/validation.md. With MACHINE=NAME the machine at hand is
 # tried first (root).

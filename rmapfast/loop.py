@@ -289,7 +289,7 @@ def madvise(
     checked_choice("engine", engine, ENGINES)
     if callable(policy) and engine != "reference":
         raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
-    mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
+    mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
     arch = _arch.get(arch or population.arch or "x86-64")
@@ -354,10 +354,10 @@ def _page_range(population: Population, start: int | None, length: int | None, m
     """Return the first page and the end of a range that madvise was given in bytes."""
     page = 1 << population.page_shift
     if start is None and length is None:
-        own = population.vma_mm == mm
+        own = population.held("vma_mm") == mm
         if not own.any():
             return 0, 0
-        return int(population.vma_start[own].min()), int(population.vma_end[own].max())
+        return int(population.held("vma_start")[own].min()), int(population.held("vma_end")[own].max())
     if start is None or length is None:
         missing = "start" if start is None else "length"
         raise ValueError(f"{missing}: expected it together with {'length' if start is None else 'start'}, got None")
@@ -421,12 +421,7 @@ def target_bytes(target: int | str, population: Population | PopulationSpec) -> 
     if isinstance(population, PopulationSpec):
         memory = population.bytes
     else:
-        lists, order = (population.lru_inactive, population.lru_active), population.folio_order
-        if len(order) and order.min() == order.max():
-            pages = sum(map(len, lists)) << int(order[0])
-        else:
-            pages = sum(int(np.left_shift(1, order[lru], dtype=np.int64).sum()) for lru in lists)
-        memory = pages << population.page_shift
+        memory = population.see(_core.listed_pages) << population.page_shift
     return int(memory * float(target[:-1]) / 100)
 
 
@@ -520,7 +515,7 @@ def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
     if entry == "memory.reclaim":
         return _memory_reclaim(population, task)
-    vmas = zip(population.vma_mm, population.vma_start, population.vma_end, strict=True)
+    vmas = zip(*(population.held(name) for name in ("vma_mm", "vma_start", "vma_end")), strict=True)
     return _madvise(
         population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
     )
@@ -533,8 +528,14 @@ def _refold(population: Population, arch: Arch) -> None:
 
 
 def check_population(population: Population, arch: Arch) -> None:
-    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture."""
-    _core.check_population(population, arch)
+    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture.
+
+    Arrays that passed before are not looked at again as long as nobody outside of the package got one of them.
+    """
+    if arch.ptrs_per_pte == population.ptrs_per_pte:
+        population.see(_core.check_population, arch)
+    else:  # an error, whatever was seen when they were equal
+        _core.check_population(population, arch)
 
 
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
@@ -584,9 +585,8 @@ def _take_over(
 ) -> None:
     """Put the lists of a run, and the arrays that it replaced because folios were split, into the population."""
     for ring, name, (head, n) in zip((inactive, active), ("lru_inactive", "lru_active"), run.lists, strict=True):
-        setattr(population, name, np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]]))
-    for name, array in run.arrays().items():
-        setattr(population, name, array)
+        population.hold({name: np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]])})
+    population.hold(run.arrays())
 
 
 def _memory_reclaim(population: Population, task: _Task) -> Outcome:
@@ -618,7 +618,7 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         max_ptes_none=task.max_ptes_none,
         checked=True,
     )
-    lists = population.lru_inactive, population.lru_active
+    lists = population.held("lru_inactive"), population.held("lru_active")
     inactive, active = _rings(lists, run.folio_capacity)
     state = population.lru_gen
     run.reclaim_start(
@@ -655,7 +655,7 @@ def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]
         run = _core.Run(
             population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="madvise", checked=True
         )
-        lists = population.lru_inactive, population.lru_active
+        lists = population.held("lru_inactive"), population.held("lru_active")
         inactive, active = _rings(lists, run.folio_capacity)
         run.madvise_start(inactive, len(lists[0]), active, len(lists[1]))
         results = []
