@@ -198,8 +198,8 @@ class Stream:
         cont_ptes: int | None = None,
     ) -> None: ...
     def visit(
-        self, first: int, end: int, number: int, limit: int | None = None
-    ) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.uint64], npt.NDArray[np.uint64], dict[int, int]]: ...
+        self, first: int, end: int, number: int, passes: int = 1, limit: int | None = None
+    ) -> list[tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.uint64], npt.NDArray[np.uint64], dict[int, int]]]: ...
 
 @final
 class Loop:

@@ -382,9 +382,13 @@ cdef extern from "stream.h" nogil:
     rmf_stream *rmf_stream_new(const rmf_description *what, const rmf_arch *arch, const rmf_policy *policy, bint swap,
                                uint64_t cpumask, const rmf_isa *isa, bint fast)
     void rmf_stream_free(rmf_stream *stream)
-    uint64_t rmf_stream_visit(rmf_stream *stream, uint64_t first, uint64_t end, uint32_t number, uint64_t limit)
-    const rmf_run *rmf_stream_run(const rmf_stream *stream)
-    const rmf_visits *rmf_stream_log(const rmf_stream *stream, uint64_t *nr)
+    enum:
+        RMF_STREAM_PASSES
+    uint32_t rmf_stream_visit(rmf_stream *stream, uint64_t first, uint64_t end, uint32_t number, uint32_t nr_passes,
+                              uint64_t limit)
+    const rmf_run *rmf_stream_run(const rmf_stream *stream, uint32_t i)
+    uint64_t rmf_stream_visited(const rmf_stream *stream, uint32_t i)
+    const rmf_visits *rmf_stream_log(const rmf_stream *stream, uint32_t i, uint64_t *nr)
 
 cdef extern from "lru.h" nogil:
     struct rmf_lru_list:

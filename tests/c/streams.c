@@ -42,13 +42,15 @@ static void *work(void *argument)
 	worker->failed = !stream;
 	while (stream && (block = atomic_fetch_add(&job->next, 1)) < BLOCKS) {
 		const uint64_t first = (uint64_t)block * RMF_LAYOUT_BLOCK;
-		const uint64_t nr =
-			rmf_stream_visit(stream, first, first + RMF_LAYOUT_BLOCK, 1, UINT64_MAX);
+		const uint32_t made = rmf_stream_visit(stream, first, first + RMF_LAYOUT_BLOCK, 1,
+						       RMF_STREAM_PASSES, UINT64_MAX);
 
-		worker->failed |= nr == UINT64_MAX;
-		worker->visited += nr;
-		for (int i = 0; i < RMF_NR_EVENTS; i++)
-			worker->ev[i] += rmf_stream_run(stream)->ev[i];
+		worker->failed |= made != RMF_STREAM_PASSES;
+		for (uint32_t pass = 0; pass < made; pass++) {
+			worker->visited += rmf_stream_visited(stream, pass);
+			for (int i = 0; i < RMF_NR_EVENTS; i++)
+				worker->ev[i] += rmf_stream_run(stream, pass)->ev[i];
+		}
 	}
 	rmf_stream_free(stream);
 	return NULL;
@@ -106,7 +108,8 @@ int main(void)
 				  .vma_flags = anon ? RMF_VMA_ANON : 0,
 				  .sharing = 1,
 				  .rss_counter = anon ? RMF_MM_ANONPAGES : RMF_MM_FILEPAGES,
-				  .every = 37,
+				  /* an anonymous folio with holes is split, which streams cannot */
+				  .every = variant / 4 == 1 ? 0 : 37,
 				  .rate = { [RMF_RATE_MAPPED] = { .always = true },
 					    [RMF_RATE_YOUNG] = { .below = UINT64_MAX / 2 },
 					    [RMF_RATE_DIRTY] = { .below = UINT64_MAX / 3 } } },
