@@ -25,6 +25,7 @@ cdef extern from "pte.h" nogil:
 cdef extern from "error.h" nogil:
     enum:
         RMF_ENOMEM
+        RMF_EINVAL
     struct rmf_fault:
         const char *array
         const char *rule
@@ -406,6 +407,13 @@ cdef extern from "lru_gen.h" nogil:
         uint64_t max_seq
         uint64_t *min_seq
 
+cdef extern from "ahead.h" nogil:
+    struct rmf_ahead:
+        pass
+    void rmf_ahead_visit(rmf_ahead *ahead, uint32_t worker)
+    void rmf_ahead_end(rmf_ahead *ahead, rmf_run *run)
+    uint64_t rmf_ahead_left(const rmf_ahead *ahead)
+
 cdef extern from "reclaim.h" nogil:
     struct rmf_lru_options:
         bint mglru
@@ -422,6 +430,7 @@ cdef extern from "reclaim.h" nogil:
         rmf_lru_list active
         rmf_lru_gen gen
         uint64_t freed
+        rmf_ahead *ahead
     int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_run *run, uint32_t *inactive, uint64_t nr_inactive,
                           uint32_t *active, uint64_t nr_active, uint64_t target, const rmf_lru_options *options,
                           rmf_fault *fault)
@@ -431,6 +440,9 @@ cdef extern from "reclaim.h" nogil:
     rmf_reclaim_next rmf_reclaim_advance(rmf_reclaim *reclaim)
     uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const rmf_visits *log, uint64_t nr)
     bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
+    int rmf_reclaim_share_out(rmf_reclaim *reclaim, uint32_t workers, uint64_t pages, rmf_fault *fault)
+    bint rmf_reclaim_ahead_is_due(const rmf_reclaim *reclaim)
+    void rmf_reclaim_begin_ahead(rmf_reclaim *reclaim)
     void rmf_reclaim_store_lists(rmf_reclaim *reclaim)
 
 cdef extern from "madvise.h" nogil:
