@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -38,6 +39,9 @@ SEED_TARGET = "80%"
 ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
 MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
+
+# Base pages that are certain to be visited before it is worth while to share them out to threads.
+AHEAD_PAGES = 1 << 15
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -115,9 +119,11 @@ def reclaim(
     in_place : bool
         Change the population's arrays, which saves the copy. By default the population stays as it was.
     threads : int, optional
-        Threads that visit the blocks of a described population; the result does not depend on their number. More than
-        one is an error where the population cannot be reclaimed block by block. None means one per CPU where it can be,
-        and one elsewhere.
+        Threads that visit folios; the result does not depend on their number. More than one is an error where visits
+        may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
+        reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
+        entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
+        several, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -202,18 +208,22 @@ def reclaim(
     if outcome is not None:
         described = population.describe()
     else:
-        for name, given in (("executor", executor is not None), ("threads", (threads or 1) > 1)):
-            if given:
-                raise ValueError(
-                    f"{name}: expected a described population (Population.described) whose inactive list meets the "
-                    "target and which is reclaimed block by block (docs/model.md), this one is not"
-                )
+        if executor is not None:
+            raise ValueError(
+                "executor: expected a described population (Population.described) whose inactive list meets the "
+                "target and which is reclaimed block by block (docs/model.md), this one is not"
+            )
+        if entry != "memory.reclaim" or engine == "reference":
+            cannot = "MADV_PAGEOUT" if entry != "memory.reclaim" else "the reference"
+            if (threads or 1) > 1:
+                raise ValueError(f"threads: expected 1, {cannot} visits one folio after the other, got {threads}")
+            threads = 1
         if isinstance(population, PopulationSpec):
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
         described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task)
+        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -511,10 +521,10 @@ def _block_by_block(
         return None
 
 
-def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
+def _in_memory(population: Population, entry: str, task: _Task, threads: int | None) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
     if entry == "memory.reclaim":
-        return _memory_reclaim(population, task)
+        return _memory_reclaim(population, task, threads)
     vmas = zip(*(population.held(name) for name in ("vma_mm", "vma_start", "vma_end")), strict=True)
     return _madvise(
         population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
@@ -589,7 +599,35 @@ def _take_over(
     population.hold(run.arrays())
 
 
-def _memory_reclaim(population: Population, task: _Task) -> Outcome:
+def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
+    """Return how many threads make visits, and tell the run if there are several."""
+    if threads is None and pages < 2 * AHEAD_PAGES:
+        return 1
+    wanted = threads or os.cpu_count() or 1
+    if wanted == 1:
+        return 1
+    why = run.share_out(wanted, AHEAD_PAGES)
+    if why and threads:
+        raise ValueError(f"threads: expected 1 for this population, {why}; got {threads}")
+    return 1 if why else wanted
+
+
+def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None) -> None:
+    """Take a reclaim to its end."""
+    from rmapfast.parallel import opened
+
+    with opened("threads", threads) if threads > 1 else nullcontext() as pool:
+        while run.reclaim_step(BUDGET):
+            if pool and run.ahead_is_due:
+                run.ahead_begin()
+                for _ in pool.in_order(run.ahead_visit, range(threads)):
+                    pass
+                run.ahead_end()
+            if progress:
+                progress(run.freed_pages)
+
+
+def _memory_reclaim(population: Population, task: _Task, threads: int | None) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     _refold(population, task.arch)
     population.settle_generations(task.rules.mglru if task.lru == "mglru" else None)
@@ -630,11 +668,11 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
+    threads = _share_out(run, len(population.page_flags), threads)
     try:
-        while run.reclaim_step(BUDGET):
-            if task.progress:
-                task.progress(run.freed_pages)
+        _steps(run, threads, task.progress)
     finally:
+        run.ahead_finish()
         if task.lru == "mglru":
             population.lru_gen = LruGen(*run.reclaim_finish())
         # An interrupted run leaves a consistent population behind.

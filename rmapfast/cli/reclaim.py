@@ -148,7 +148,7 @@ def add(verbs: Verbs) -> None:
         help="the C library, its general path alone, or the slow plain-Python reference (c)",
     )
     how.add_argument(
-        "--threads", type=int, metavar="N", help="threads for a population that is reclaimed in blocks (one per CPU)"
+        "--threads", type=int, metavar="N", help="threads that visit folios (one per CPU where there may be several)"
     )
     add_output(verb)
     verb.add_argument(
