@@ -195,6 +195,12 @@ class Policy:
             If there is no such parameter, or its value is of another type.
         ValueError
             If the value is out of range; the message names the parameter.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.policy.get("v7.0").replace(name="mine", uffd_wp="per-page").uffd_wp
+        'per-page'
         """
         known = [entry.name for entry in dataclasses.fields(self)]
         for name in changes:

@@ -149,7 +149,7 @@ def add(verbs: Verbs) -> None:
         "Python)",
     )
     how.add_argument(
-        "--threads", type=int, metavar="N", help="threads for a population that is reclaimed in blocks (one per CPU)"
+        "--threads", type=int, metavar="N", help="threads that visit folios (one per CPU where there may be several)"
     )
     add_output(verb)
     verb.add_argument(

@@ -164,6 +164,16 @@ class Sweep(SweepData):
             For another ending.
         OSError
             If the file cannot be written, or is there and may not be replaced.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import rmapfast as rf
+        >>> swept = rf.sweep({"population.size": "1MiB", "population.order": [0, 4]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     swept.save(f"{folder}/out.csv")
+        ...     len(rf.load(f"{folder}/out.csv"))
+        2
         """
         save_file(self, path, overwrite=overwrite)
 
@@ -187,6 +197,13 @@ class Sweep(SweepData):
         ------
         ValueError
             If nothing has a price, or no axis is left.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> axes = {"population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+        >>> rf.sweep({**axes, "population.size": "1MiB"}).rank().output
+        'predicted gain per reclaimed page (v7.0 over per-page)'
         """
         return rank(self, seed=checked_seed("seed", seed))
 
