@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from rmapfast.policy_report import PolicyReport, report
     from rmapfast.reference import YoungRule
     from rmapfast.saved import Difference, Rerun, load, rerun, save
-    from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
+    from rmapfast.sweeps import (
+        Axis,
+        Dimension,
+        Effect,
+        Prices,
+        Ranking,
+        Space,
+        Sweep,
+        SweepError,
+        SweepMean,
+        SweepPoint,
+        sweep,
+    )
     from rmapfast.verify import CheckReport, ConformanceReport, PolicyCheck, VectorError, Violation, check, conformance
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
@@ -39,7 +51,20 @@ _ROOM_OF = {
     "YoungRule": "reference",
     **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
     **dict.fromkeys(
-        ("Axis", "Dimension", "Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"
+        (
+            "Axis",
+            "Dimension",
+            "Effect",
+            "Prices",
+            "Ranking",
+            "Space",
+            "Sweep",
+            "SweepError",
+            "SweepMean",
+            "SweepPoint",
+            "sweep",
+        ),
+        "sweeps",
     ),
     **dict.fromkeys(
         ("CheckReport", "ConformanceReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"),
@@ -95,6 +120,8 @@ __all__ = [
     "Swap",
     "Sweep",
     "SweepError",
+    "SweepMean",
+    "SweepPoint",
     "VectorError",
     "Violation",
     "YoungRule",

@@ -381,7 +381,8 @@ def compare(
     target : int or str
         Bytes to reclaim, or a share of the memory such as "80%".
     policies : iterable of str, Policy or callable
-        The first one is the baseline.
+        As for :func:`reclaim`. The first one is the baseline. A function in Python runs on the slow reference model,
+        the others on the C library, unless `engine` says something else.
     arches : iterable of str, path or Arch
     call : MadviseCall, optional
         A madvise call in place of the reclaim. Then `target`, and ``entry``, ``threads``, ``executor`` and ``workers``

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -48,6 +49,9 @@ ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
 MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 
+# Base pages that are certain to be visited before it is worth while to share them out to threads.
+AHEAD_PAGES = 1 << 15
+
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
 
@@ -60,7 +64,7 @@ class ReclaimOptions(TypedDict, total=False):
     lru: str | None
     lru_stats: str
     max_ptes_none: int | None
-    engine: str
+    engine: str | None
     threads: int | None
     executor: str | Executor | None
     workers: int | None
@@ -77,7 +81,7 @@ def reclaim(
     max_ptes_none: int | None = None,
     lru: str | None = None,
     lru_stats: str = "unflushed",
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
     threads: int | None = 1,
@@ -97,7 +101,7 @@ def reclaim(
         Bytes to reclaim ("8GiB"), or a share of the memory that reclaim may find ("80%"; :func:`target_bytes`), with
         ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
     policy : str, Policy or callable
-        A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr``.
+        A preset's name, a policy, ``FILE.c:NAME`` or ``FILE.py:NAME``, or a function ``(folio, vma, walk, pte) -> nr``.
     arch : str, path or Arch, optional
         A preset's name, the TOML file of one, or an architecture. By default the one that the population was made for,
         else ``x86-64``.
@@ -115,18 +119,20 @@ def reclaim(
     lru_stats : {'unflushed', 'flushed'}
         Of the classic LRU: whether the statistics of the memory cgroup, from which it decides to deactivate, show
         nothing yet, as those of a new one, or the lists at the start.
-    engine : {'c', 'general', 'reference'}
+    engine : {'c', 'general', 'reference'}, optional
         ``c`` is the C library. ``general`` is the C library without its fast paths: it takes every folio through all
         rules, so its own speed may be compared between policies. ``reference`` is the slow plain-Python model. The
-        results are the same.
+        results are the same. By default ``c``, or ``reference`` for a function in Python, which no other one runs.
     costs : str, path or CostVector, optional
         Cost vector to price the run with, in place of the architecture's own.
     in_place : bool
         Change the population's arrays, which saves the copy. By default the population stays as it was.
     threads : int, optional
-        Threads that visit the blocks of a described population; the result does not depend on their number. More than
-        one is an error where the population cannot be reclaimed block by block. None means one per CPU where it can be,
-        and one elsewhere.
+        Threads that visit folios; the result does not depend on their number. More than one is an error where visits
+        may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
+        reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
+        entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
+        several, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -156,12 +162,11 @@ def reclaim(
     (144, {16: 9})
     """
     checked_choice("entry", entry, ENTRIES)
-    checked_choice("engine", engine, ENGINES)
     checked_boolean("in_place", in_place)
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise TypeError(f"progress: expected True, False or a function, got {shown(progress)}")
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    policy = _policy.resolved(policy)
+    engine = _engine_of(policy, engine)
     if population is None:
         population, in_place = Population.synthetic(arch="x86-64" if arch is None else arch), True
     if not isinstance(population, Population | PopulationSpec):
@@ -185,7 +190,7 @@ def reclaim(
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
@@ -212,18 +217,22 @@ def reclaim(
     if outcome is not None:
         described = population.describe()
     else:
-        for name, given in (("executor", executor is not None), ("threads", (threads or 1) > 1)):
-            if given:
-                raise ValueError(
-                    f"{name}: expected a described population (Population.described) whose inactive list meets the "
-                    "target and which is reclaimed block by block (docs/model.md), this one is not"
-                )
+        if executor is not None:
+            raise ValueError(
+                "executor: expected a described population (Population.described) whose inactive list meets the "
+                "target and which is reclaimed block by block (docs/model.md), this one is not"
+            )
+        if entry != "memory.reclaim" or engine == "reference":
+            cannot = "MADV_PAGEOUT" if entry != "memory.reclaim" else "the reference"
+            if (threads or 1) > 1:
+                raise ValueError(f"threads: expected 1, {cannot} visits one folio after the other, got {threads}")
+            threads = 1
         if isinstance(population, PopulationSpec):
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
         described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task)
+        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -252,7 +261,7 @@ def madvise(
     policy: str | Policy | PolicyFunction = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     swap: Swap | bool | int | str = True,
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
 ) -> Result:
@@ -296,17 +305,16 @@ def madvise(
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
     checked_choice("action", action, MADVISE_ACTIONS)
-    checked_choice("engine", engine, ENGINES)
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
-    mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
+    policy = _policy.resolved(policy)
+    engine = _engine_of(policy, engine)
+    mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
     checked_boolean("in_place", in_place)
     arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=end - first,
@@ -320,6 +328,16 @@ def madvise(
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
     return _result(population, described, action, task.target_pages, task, outcome, vector, arguments)
+
+
+def _engine_of(policy: Policy | PolicyFunction, engine: str | None) -> str:
+    """Return the engine that runs a policy; an error for one that cannot."""
+    if engine is None:
+        return "c" if isinstance(policy, Policy) else "reference"
+    checked_choice("engine", engine, ENGINES)
+    if not isinstance(policy, Policy) and engine != "reference":
+        raise ValueError(f"policy: a Python function runs on the reference only, got engine={engine!r}")
+    return engine
 
 
 def _result(
@@ -365,10 +383,10 @@ def _page_range(population: Population, start: int | None, length: int | None, m
     """Return the first page and the end of a range that madvise was given in bytes."""
     page = 1 << population.page_shift
     if start is None and length is None:
-        own = population.vma_mm == mm
+        own = population.held("vma_mm") == mm
         if not own.any():
             return 0, 0
-        return int(population.vma_start[own].min()), int(population.vma_end[own].max())
+        return int(population.held("vma_start")[own].min()), int(population.held("vma_end")[own].max())
     if start is None or length is None:
         missing = "start" if start is None else "length"
         raise ValueError(f"{missing}: expected it together with {'length' if start is None else 'start'}, got None")
@@ -432,12 +450,7 @@ def target_bytes(target: int | str, population: Population | PopulationSpec) -> 
     if isinstance(population, PopulationSpec):
         memory = population.bytes
     else:
-        lists, order = (population.lru_inactive, population.lru_active), population.folio_order
-        if len(order) and order.min() == order.max():
-            pages = sum(map(len, lists)) << int(order[0])
-        else:
-            pages = sum(int(np.left_shift(1, order[lru], dtype=np.int64).sum()) for lru in lists)
-        memory = pages << population.page_shift
+        memory = population.see(_core.listed_pages) << population.page_shift
     return int(memory * float(target[:-1]) / 100)
 
 
@@ -527,11 +540,11 @@ def _block_by_block(
         return None
 
 
-def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
+def _in_memory(population: Population, entry: str, task: _Task, threads: int | None) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
     if entry == "memory.reclaim":
-        return _memory_reclaim(population, task)
-    vmas = zip(population.vma_mm, population.vma_start, population.vma_end, strict=True)
+        return _memory_reclaim(population, task, threads)
+    vmas = zip(*(population.held(name) for name in ("vma_mm", "vma_start", "vma_end")), strict=True)
     return _madvise(
         population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
     )
@@ -544,8 +557,14 @@ def _refold(population: Population, arch: Arch) -> None:
 
 
 def check_population(population: Population, arch: Arch) -> None:
-    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture."""
-    _core.check_population(population, arch)
+    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture.
+
+    Arrays that passed before are not looked at again as long as nobody outside of the package got one of them.
+    """
+    if arch.ptrs_per_pte == population.ptrs_per_pte:
+        population.see(_core.check_population, arch)
+    else:  # an error, whatever was seen when they were equal
+        _core.check_population(population, arch)
 
 
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
@@ -595,12 +614,39 @@ def _take_over(
 ) -> None:
     """Put the lists of a run, and the arrays that it replaced because folios were split, into the population."""
     for ring, name, (head, n) in zip((inactive, active), ("lru_inactive", "lru_active"), run.lists, strict=True):
-        setattr(population, name, np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]]))
-    for name, array in run.arrays().items():
-        setattr(population, name, array)
+        population.hold({name: np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]])})
+    population.hold(run.arrays())
 
 
-def _memory_reclaim(population: Population, task: _Task) -> Outcome:
+def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
+    """Return how many threads make visits, and tell the run if there are several."""
+    if threads is None and pages < 2 * AHEAD_PAGES:
+        return 1
+    wanted = threads or os.cpu_count() or 1
+    if wanted == 1:
+        return 1
+    why = run.share_out(wanted, AHEAD_PAGES)
+    if why and threads:
+        raise ValueError(f"threads: expected 1 for this population, {why}; got {threads}")
+    return 1 if why else wanted
+
+
+def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None) -> None:
+    """Take a reclaim to its end."""
+    from rmapfast.parallel import opened
+
+    with opened("threads", threads) if threads > 1 else nullcontext() as pool:
+        while run.reclaim_step(BUDGET):
+            if pool and run.ahead_is_due:
+                run.ahead_begin()
+                for _ in pool.in_order(run.ahead_visit, range(threads)):
+                    pass
+                run.ahead_end()
+            if progress:
+                progress(run.freed_pages)
+
+
+def _memory_reclaim(population: Population, task: _Task, threads: int | None) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     _refold(population, task.arch)
     population.settle_generations(task.rules.mglru if task.lru == "mglru" else None)
@@ -629,7 +675,7 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         max_ptes_none=task.max_ptes_none,
         checked=True,
     )
-    lists = population.lru_inactive, population.lru_active
+    lists = population.held("lru_inactive"), population.held("lru_active")
     inactive, active = _rings(lists, run.folio_capacity)
     state = population.lru_gen
     run.reclaim_start(
@@ -641,11 +687,11 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
+    threads = _share_out(run, len(population.page_flags), threads)
     try:
-        while run.reclaim_step(BUDGET):
-            if task.progress:
-                task.progress(run.freed_pages)
+        _steps(run, threads, task.progress)
     finally:
+        run.ahead_finish()
         if task.lru == "mglru":
             population.lru_gen = LruGen(*run.reclaim_finish())
         # An interrupted run leaves a consistent population behind.
@@ -666,7 +712,7 @@ def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]
         run = _core.Run(
             population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="madvise", checked=True
         )
-        lists = population.lru_inactive, population.lru_active
+        lists = population.held("lru_inactive"), population.held("lru_active")
         inactive, active = _rings(lists, run.folio_capacity)
         run.madvise_start(inactive, len(lists[0]), active, len(lists[1]))
         results = []

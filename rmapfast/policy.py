@@ -195,6 +195,12 @@ class Policy:
             If there is no such parameter, or its value is of another type.
         ValueError
             If the value is out of range; the message names the parameter.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.policy.get("v7.0").replace(name="mine", uffd_wp="per-page").uffd_wp
+        'per-page'
         """
         known = [entry.name for entry in dataclasses.fields(self)]
         for name in changes:
@@ -508,6 +514,10 @@ def get(policy: str | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
+    if isinstance(policy, str) and _rule.names_a_function(policy):
+        raise ValueError(
+            f"policy: {policy} is a function in Python, which only the reference model runs; expected a preset"
+        )
     if isinstance(policy, str) and _rule.names_a_rule(policy):
         return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), rule=policy, doc="A rule in C.")
     if not isinstance(policy, str):

@@ -20,7 +20,7 @@ support
 parallel
 rule plugins
 pte flags events policy editions cost arch
-layout lru spec swap
+arrays layout lru spec swap
 captures unseen
 population
 reference

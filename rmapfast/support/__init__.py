@@ -50,10 +50,10 @@ from rmapfast.support.text import (
     price_scale,
     price_text,
     printable,
+    printable_json,
     ratio,
     short_repr,
     signed,
-    with_printable_texts,
 )
 from rmapfast.support.undo import undone
 
@@ -102,6 +102,7 @@ __all__ = [
     "price_scale",
     "price_text",
     "printable",
+    "printable_json",
     "ratio",
     "read_json",
     "read_regular",
@@ -111,7 +112,6 @@ __all__ = [
     "signed",
     "sync_folder",
     "undone",
-    "with_printable_texts",
     "write_atomically",
     "write_together",
 ]

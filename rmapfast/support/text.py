@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import textwrap
 from collections.abc import Mapping
@@ -33,16 +34,30 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape", "replace").decode() for char in text)
 
 
-def with_printable_texts(document: Any) -> Any:
-    """Return a document that was read with :func:`printable` keys and texts in its mappings and lists."""
+def printable_json(text: str) -> Any:
+    """Return a JSON document with :func:`printable` keys and texts.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        If the text is not JSON.
+    """
+    document = json.loads(text)
+    # JSON has line breaks and tabs between its words only. Without escapes, all other characters are in texts as they
+    # are here.
+    words = text.replace("\n", "").replace("\t", "").replace("\r", "")
+    return document if words.isprintable() and "\\" not in words else _with_printable_texts(document)
+
+
+def _with_printable_texts(document: Any) -> Any:
     if isinstance(document, str):
         return printable(document)
     if isinstance(document, dict):
         return {
-            printable(key) if isinstance(key, str) else key: with_printable_texts(one) for key, one in document.items()
+            printable(key) if isinstance(key, str) else key: _with_printable_texts(one) for key, one in document.items()
         }
     if isinstance(document, list):
-        return [with_printable_texts(one) for one in document]
+        return [_with_printable_texts(one) for one in document]
     return document
 
 
