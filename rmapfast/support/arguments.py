@@ -192,6 +192,12 @@ def checked_list(name: str, value: Any, of: str) -> list[Any]:
     return list(value)
 
 
+def checked_progress(value: Any) -> None:
+    """Raise TypeError unless the value is None or a function."""
+    if value is not None and not callable(value):
+        raise TypeError(f"progress: expected a function or None, got {shown(value)}")
+
+
 def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
     """Return the value; raise ValueError unless it is one of the known names."""
     known = tuple(known)
