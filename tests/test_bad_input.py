@@ -49,7 +49,7 @@ RAW = re.compile(
     r"not iterable|has no len|not callable|too large to convert|object cannot|must be (a )?str|only (integer|length)"
 )
 # Calls whose arguments name what is not there.
-FAIL = ("arch.load", "capture", "folio_pte_batch")
+FAIL = ("arch.load", "capture", "folio_pte_batch", "try_to_unmap_one")
 # What a public call may raise for bad arguments; their subclasses too.
 EXPECTED = (TypeError, ValueError, OSError, KeyError, ImportError)
 
@@ -180,6 +180,21 @@ def calls(tmp_path):
                 "cont_ptes": 1,
             },
         ),
+        "page_vma_mapped_walk": (
+            rf.page_vma_mapped_walk,
+            {"population": ONE, "folio": 0, "vma": 0, "arch": "x86-64", "sync": False, "migration": False},
+        ),
+        "try_to_unmap_one": (
+            rf.try_to_unmap_one,
+            {
+                "population": population(), "folio": 0, "vma": 0, "policy": "v7.0", "arch": "x86-64", "ttu": (),
+                "guard": "none",
+            },
+        ),
+        "folio_referenced_one": (
+            rf.folio_referenced_one,
+            {"population": population(), "folio": 0, "vma": 0, "policy": "v7.0", "arch": "x86-64"},
+        ),
         # no process has this number
         "capture": (rf.capture, {"pids": 1 << 22, "path": tmp_path / "c.npz", "freeze": False, "anonymise": False}),
     }  # fmt: skip
@@ -204,7 +219,7 @@ NAMES = (
     "load rerun save assume_pages Swap Arch Arch.replace arch.get arch.load arch.of_machine arch.configured policy.get "
     "policy.resolved policy.configured policy.is_known Policy Policy.replace cost.get Result.price Result.per_page "
     "Comparison.of Comparison.to_text Comparison.unpriced Comparison.ratio Sweep.save Sweep.rank CostVector.price "
-    "conformance folio_pte_batch capture"
+    "conformance folio_pte_batch page_vma_mapped_walk try_to_unmap_one folio_referenced_one capture"
 ).split()
 
 
@@ -275,12 +290,14 @@ def test_a_sweep_refuses_a_decimal_size_before_it_runs():
 
 
 def test_a_share_is_a_target_everywhere(tmp_path):
-    half = rf.reclaim(ONE, "50%").reclaimed_pages
-    assert rf.compare(ONE, "50%", arches=["x86-64"]).runs[0].reclaimed_pages == half
-    swept = rf.sweep({"population.size": "64KiB", "population.orders": 2, "target": ["50%", "100%"]})
-    assert [record["reclaimed_pages"] for record in swept.records.values()] == [half, 16]
+    memory = rf.Population.synthetic("1MiB", orders=2)
+    half = rf.reclaim(memory, "50%").reclaimed_pages
+    assert 128 <= half < 256
+    assert rf.compare(memory, "50%", arches=["x86-64"]).runs[0].reclaimed_pages == half
+    swept = rf.sweep({"population.size": "1MiB", "population.orders": 2, "target": ["50%", "100%"]})
+    assert [record["reclaimed_pages"] for record in swept.records.values()] == [half, 256]
     out = tmp_path / "a.json"
-    assert main(["reclaim", "--size", "64KiB", "--orders", "2", "--target", "50%", "-o", str(out)]) == 0
+    assert main(["reclaim", "--size", "1MiB", "--orders", "2", "--target", "50%", "-o", str(out)]) == 0
     assert rf.load(out).runs[0].reclaimed_pages == half and rf.rerun(out).same
 
 

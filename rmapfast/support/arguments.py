@@ -209,8 +209,8 @@ def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
 def flag_mask(argument: str, names: str | Iterable[str], known: Mapping[str, int]) -> int:
     """Return the bits of one or more flag names; raise ValueError, which lists the known names, for another name."""
     mask = 0
-    for name in [names] if isinstance(names, str) else names:
-        if name not in known:
-            raise ValueError(f"{argument}: no flag {name!r}{closest(name, known)}; known are {', '.join(known)}")
+    for name in [names] if isinstance(names, str) else checked_list(argument, names, "flags"):
+        if not isinstance(name, str) or name not in known:
+            raise ValueError(f"{argument}: no flag {shown(name)}{closest(name, known)}; known are {', '.join(known)}")
         mask |= known[name]
     return mask
