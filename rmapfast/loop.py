@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -31,6 +31,7 @@ from rmapfast.swap import Swap, swap_device
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from rmapfast.parallel import Pool
     from rmapfast.reference import Record
 
 # The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
@@ -619,11 +620,18 @@ def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
     return 1 if why else wanted
 
 
+def _opened(threads: int) -> AbstractContextManager[Pool | None]:
+    """Return a pool of threads, or None of one thread."""
+    if threads == 1:
+        return nullcontext()
+    from rmapfast.parallel import opened  # with concurrent.futures and logging
+
+    return opened("threads", threads)
+
+
 def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None) -> None:
     """Take a reclaim to its end."""
-    from rmapfast.parallel import opened
-
-    with opened("threads", threads) if threads > 1 else nullcontext() as pool:
+    with _opened(threads) as pool:
         while run.reclaim_step(BUDGET):
             if pool and run.ahead_is_due:
                 run.ahead_begin()
