@@ -510,6 +510,10 @@ def get(policy: str | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
+    if isinstance(policy, str) and _rule.names_a_function(policy):
+        raise ValueError(
+            f"policy: {policy} is a function in Python, which only the reference model runs; expected a preset"
+        )
     if isinstance(policy, str) and _rule.names_a_rule(policy):
         return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), rule=policy, doc="A rule in C.")
     if not isinstance(policy, str):
