@@ -28,6 +28,7 @@ RUN_BENCH := $(BIN)/python -m pytest --benchmark-enable --benchmark-disable-gc -
 bench: $(VENV)/bench-tools
 	$(RUN_BENCH) $(BENCH)
 	$(BIN)/python -m bench.versus
+	$(BIN)/python -m bench.end_to_end
 
 bench-json: $(VENV)/bench-tools
 	$(RUN_BENCH) $(BENCH) --benchmark-json=$(BENCH_JSON)
@@ -36,6 +37,7 @@ bench-json: $(VENV)/bench-tools
 BASE ?= HEAD
 bench-compare: $(VENV)/bench-tools
 	$(BIN)/python -m bench.compare $(BASE)
+	$(BIN)/python -m bench.end_to_end --against $(BASE)
 
 # Every measured row against the committed cost vectors: writes docs/validation.md. With MACHINE=NAME the machine at hand is
 # tried first (root).
@@ -113,12 +115,18 @@ dist: $(VENV)/dist-tools
 		../venv/bin/python -m pytest $(OUTSIDE:%=tests/%.py)
 
 # The lanes that hunt (docs/reliability.md). Each runs the same cases each time, or others for FUZZ_S seconds.
-# The C lane runs as CI builds it, and under the sanitizers.
+# The C lane runs as CI builds it, under the sanitizers, and with libFuzzer where clang has it (Debian: clang and
+# libclang-rt-dev). Clang's own warnings are not asked for.
 FUZZ_FIRST := $(if $(FUZZ_S),$(shell od -An -N5 -tu8 /dev/urandom | tr -d ' '),1)
 SANITIZED := BUILD=build-sanitize CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+WITH_LIBFUZZER := BUILD=build-libfuzzer CC=clang WERROR=-w \
+	CFLAGS="-O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
 fuzz:
 	$(MAKE) --no-print-directory -C csrc fuzz CASES=$(if $(FUZZ_S),$(FUZZ_S)s,400000) FIRST=$(FUZZ_FIRST)
 	$(MAKE) --no-print-directory -C csrc $(SANITIZED) fuzz CASES=$(if $(FUZZ_S),$(FUZZ_S)s,60000) FIRST=$(FUZZ_FIRST)
+	if echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -x c - -fsanitize=fuzzer -o /dev/null 2>/dev/null; then \
+		$(MAKE) --no-print-directory -C csrc $(WITH_LIBFUZZER) libfuzzer $(if $(FUZZ_S),RUNS=-max_total_time=$(FUZZ_S)); \
+	else echo "clang with libFuzzer is not installed: make fuzz ran without it"; fi
 
 fuzz-files: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_files.py
@@ -153,7 +161,7 @@ sanitize: $(VENV)/test-tools
 		$(BIN)/python -m pytest -o "pythonpath=build/sanitize ." tests -k "twins or calls or reclaim or hostile_arrays"
 
 clean:
-	rm -rf $(VENV) build rmapfast/*.so rmapfast/_core.c csrc/build csrc/build-sanitize csrc/build-tsan
+	rm -rf $(VENV) build rmapfast/*.so rmapfast/_core.c csrc/build csrc/build-sanitize csrc/build-libfuzzer csrc/build-tsan
 
 $(VENV)/built: $(COMPILED) pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,9 +1,10 @@
-#define _DEFAULT_SOURCE /* madvise() */
+#define _DEFAULT_SOURCE /* madvise(), MAP_ANONYMOUS */
 #include "arena.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -18,6 +19,11 @@ static struct {
 	void *block;
 	size_t size;
 } spare[NR_SPARE];
+
+static size_t huge_pages(size_t size)
+{
+	return (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
 
 /* Held while `spare` is read or written, a few loads and stores at a time: Python without a GIL
  * lets several threads come here. */
@@ -101,4 +107,45 @@ void rmf_arena_give(void *block, size_t got)
 	release();
 	/* outside: to free a large block takes a while */
 	free(block);
+}
+
+void *rmf_zeroes_take(size_t size)
+{
+	uint8_t *block;
+
+	if (size > SIZE_MAX / 2)
+		return NULL;
+#ifdef __linux__
+	if (size >= HUGE_PAGE) {
+		/* it begins at a huge page, so that whoever only reads it takes one fault for each
+		 */
+		const size_t whole = huge_pages(size), more = whole + HUGE_PAGE;
+		size_t before;
+
+		block = mmap(NULL, more, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if ((void *)block == MAP_FAILED)
+			return NULL;
+		before = -(uintptr_t)block & (HUGE_PAGE - 1);
+		if (before)
+			munmap(block, before);
+		munmap(block + before + whole, more - before - whole);
+		madvise(block + before, whole, MADV_HUGEPAGE);
+		return block + before;
+	}
+#endif
+	block = aligned_alloc(64, (size + 64) / 64 * 64);
+	return block ? memset(block, 0, size) : NULL;
+}
+
+void rmf_zeroes_give(void *zeroes, size_t size)
+{
+#ifdef __linux__
+	if (size >= HUGE_PAGE) {
+		munmap(zeroes, huge_pages(size));
+		return;
+	}
+#endif
+	(void)size;
+	free(zeroes);
 }

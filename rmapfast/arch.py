@@ -1,7 +1,8 @@
 """Architectures: the structural parameters that decide which events an unmap causes, and what the events cost.
 
-Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all. :func:`load` reads one from a TOML file,
-as :meth:`Arch.to_toml` writes it.
+Presets are looked up by name with :func:`get`; :data:`PRESETS` holds those of this package. Another package brings its
+own as entry points of the group ``rmapfast.architectures``. :func:`load` reads one from a TOML file, as
+:meth:`Arch.to_toml` writes it.
 
 To add an architecture: its preset in :data:`PRESETS` and its machine in ``_OF_MACHINE`` here, its costs in
 ``costs/NAME.toml``. CONTRIBUTING.md has the checklist.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rmapfast import cost as _cost
+from rmapfast import plugins
 from rmapfast.cost import CostVector
 from rmapfast.support import HtmlPart, closest, format_size, html_of, short_repr
 
@@ -261,6 +263,8 @@ PRESETS = {
 }
 
 
+# The entry points of packages that bring presets of their own.
+GROUP = "rmapfast.architectures"
 # Presets by the machine that uname or the kernel's sources name, and the size of its base pages in bytes.
 _OF_MACHINE = {
     ("x86_64", 4096): "x86-64",
@@ -272,6 +276,16 @@ _OF_MACHINE = {
     ("ppc64le", 65536): "ppc64-64k",
 }
 _MACHINES = {"x86": "x86_64", "arm64": "aarch64", "ppc64": "ppc64le"}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the presets: those of this package, and those that other installed packages bring.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return (*PRESETS, *(name for name in plugins.names(GROUP) if name not in PRESETS))
 
 
 def of_machine(machine: str, page_size: int = 4096) -> Arch:
@@ -385,8 +399,12 @@ def get(arch: str | os.PathLike[str] | Arch) -> Arch:
         return PRESETS[arch]
     if isinstance(arch, str | os.PathLike) and Path(arch).suffix == ".toml":
         return load(arch)
+    brought = plugins.load(GROUP, arch, (Arch,), "an Arch") if isinstance(arch, str) else None
+    if brought is not None:
+        preset: Arch = brought.replace(name=arch)
+        return preset
     raise ValueError(
-        f"arch: no preset {arch!r}{closest(arch, PRESETS)}; known are {', '.join(PRESETS)}, or a path ending in .toml"
+        f"arch: no preset {arch!r}{closest(arch, names())}; known are {', '.join(names())}, or a path ending in .toml"
     )
 
 

@@ -18,11 +18,11 @@ from rmapfast.loop import MADVISE_ACTIONS, ReclaimOptions, madvise, reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import provenance
-from rmapfast.reports import CSV_COLUMNS, comparison_html, comparison_table, quantity_rows
+from rmapfast.reports import CSV_COLUMNS, TEXTS, comparison_html, quantity_rows
 from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_choice, checked_integer, closest, data_frame, dataset, parse_size
+from rmapfast.support import checked_choice, checked_integer, closest, data_frame, dataset, page_multiple, parse_size
 
 # The experiment of the patch's commit message: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")
@@ -103,6 +103,8 @@ class MadviseCall:
         if self.range is not None:
             absolute, start, length = self._parts()
             own = population.vma_start[population.vma_mm == self.process]
+            if not absolute:
+                page_multiple(self.range.partition(":")[0], 1 << population.page_shift, "range: START")
             if not absolute and len(own):
                 start += int(own.min()) << population.page_shift
         try:
@@ -283,8 +285,35 @@ class Comparison(Runs):
         return dataset(variables, coordinates, {"rmapfast": self.provenance["rmapfast"]})
 
     def __repr__(self) -> str:
-        """Return the table."""
-        return comparison_table(self)
+        """Return the predictions and the events that differ most."""
+        return self.to_text()
+
+    def to_text(self, form: str = "summary") -> str:
+        """Return the runs side by side as plain text of at most 80 columns.
+
+        Parameters
+        ----------
+        form : {'summary', 'full', 'brief'}
+            ``summary``: the predictions with their intervals, the five events that differ most, and what has no price;
+            with up to three policies on two architectures 45 lines. ``full``: components, all events that differ, batch
+            lengths, assumptions and cost vectors too. ``brief``: five lines for a commit message.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            For another form.
+
+        Examples
+        --------
+        >>> comparison = compare(Population.described("1MiB"), "512KiB", arches=["x86-64"])
+        >>> len(comparison.to_text("brief").splitlines()) <= 5
+        True
+        """
+        return TEXTS[checked_choice("form", form, TEXTS)](self)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the table of each architecture."""
@@ -328,7 +357,7 @@ def compare(
     arches: Iterable[str | os.PathLike[str] | Arch] = SEED_ARCHES,
     call: MadviseCall | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
-    progress: Callable[[str, int], None] | None = None,
+    progress: bool | Callable[[str, int], None] | None = None,
     arguments: Mapping[str, Any] | None = None,
     **options: Unpack[ReclaimOptions],
 ) -> Comparison:
@@ -349,8 +378,9 @@ def compare(
         of `options`, mean nothing and must not be given; a described population is generated as a whole.
     costs : str, path or CostVector, optional
         Cost vector to price all runs with, in place of the architectures' own.
-    progress : callable, optional
-        Called several times a second with a label and the base pages freed so far.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called several times a second with a label and the base pages freed so far.
     arguments : mapping, optional
         Recorded in the provenance beside the arguments of this call.
     **options
@@ -413,7 +443,7 @@ def compare(
                     arch=arch,
                     costs=vector,
                     in_place=in_place,
-                    progress=partial(progress, label) if progress else None,
+                    progress=partial(progress, label) if callable(progress) else progress,
                     **options,
                 )
             )

@@ -25,8 +25,10 @@ from rmapfast.support import (
     checked_integer,
     checked_rate,
     checked_seed,
+    closest,
     format_size,
     html_of,
+    page_multiple,
     parse_size,
 )
 
@@ -195,12 +197,9 @@ class PopulationSpec:
         used: dict[str, Any] = {"arch": _arch.get(self.arch)}
         page_size = used["arch"].page_size
         checked_choice("kind", self.kind, KINDS)
-        used["size"] = parse_size(self.size)
-        pages = used["size"] // page_size
-        if used["size"] % page_size or not 0 < pages < MAX_DESCRIBED_PAGES:
-            raise ValueError(
-                f"size: expected a multiple of the {page_size} byte page, 1 to 2^44 - 1 pages, got {self.size!r}"
-            )
+        used["size"] = page_multiple(self.size, page_size)
+        if not 0 < used["size"] // page_size < MAX_DESCRIBED_PAGES:
+            raise ValueError(f"size: expected 1 to 2^44 - 1 pages of {page_size} bytes, got {self.size!r}")
         used["mix"] = parse_orders(self.orders)
         for name, low, high in (
             ("sharing", 1, 1 << 20),
@@ -219,8 +218,8 @@ class PopulationSpec:
             window = parse_size(self.fault_around, "fault_around")
             if window < page_size or window & (window - 1):
                 raise ValueError(
-                    f"fault_around: expected 'folio' or a power of two of at least a page ({page_size} bytes), got "
-                    f"{self.fault_around!r}"
+                    f"fault_around: expected 'folio' or a power of two of at least a page ({page_size} bytes), such as "
+                    f'"64KiB", got {self.fault_around!r}'
                 )
             used["fault_around"] = window
         self._set(used)
@@ -428,6 +427,15 @@ class PopulationSpec:
 
     def __repr__(self) -> str:
         return f"<PopulationSpec {format_size(self.bytes)} of {self.kind}, orders {format_orders(self.mix)}>"
+
+
+def described(size: int | str, arguments: Mapping[str, Any]) -> PopulationSpec:
+    """Return the description with these arguments; an unknown name is a TypeError that has the nearest known one."""
+    known = [one.name for one in dataclasses.fields(PopulationSpec) if one.init and one.name != "size"]
+    for name in arguments:
+        if name not in known:
+            raise TypeError(f"{name}: no such argument{closest(name, known)}; known are {', '.join(known)}")
+    return PopulationSpec(size, **arguments)
 
 
 def described_html(kind: str, described: Mapping[str, Any]) -> str:

@@ -4,10 +4,10 @@ A case is a seed: a verb that works for some seconds (a sweep on threads, proces
 reclaim that saves its result, a capture of another process, a calibration), and a moment. After the signal the output
 is whole or not there, after a resume it equals that of an uninterrupted run, no process is left stopped or running, the
 machine is as it was, and after the next run no file is left but the output. Of a sweep on Dask it may be a worker that
-is killed.
+is killed. Other cases are what a failing machine may leave of a sweep's files (crash_states.py).
 """
 
-import functools
+import importlib.util
 import json
 import logging
 import os
@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import crash_states
 import numpy as np
 from fuzzing import run_lane
 from test_calibrate import outside, why_not
@@ -117,33 +118,29 @@ def sweep_case(rng, folder, number, done):
     return [output.name]
 
 
-@functools.cache
-def cluster():
-    """Two Dask workers, for all cases; None without Dask."""
-    try:
-        import distributed
-    except ImportError:
-        return None
-    return distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1", silence_logs=logging.CRITICAL
-    )
-
-
 def dask_case(rng, folder, number, done):
-    words = [*SWEEP[:-2], "-o", "out.json", "--executor", f"dask={cluster().scheduler_address}"]
-    delay, worker = float(rng.uniform(0.5, 4)), int(rng.integers(4))
-    if number == signal.SIGKILL and worker < 2:
-        child = started(folder, words)
-        time.sleep(delay)
-        os.kill(cluster().workers[worker].pid, number)
-        _, err = child.communicate(timeout=DEADLINE)
-        assert child.returncode == 0, (child.returncode, err[-500:])
-    else:
-        struck(folder, words, number, delay)
-        output = folder / "out.json"
-        finished(folder, words + (["--resume"] if output.exists() or Path(f"{output}.journal").exists() else []))
+    import dask
+    import distributed
+
+    delay, victim = float(rng.uniform(0.5, 4)), int(rng.integers(4))
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": f"{DEADLINE}s"}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1", silence_logs=logging.CRITICAL
+        ) as cluster,
+    ):
+        words = [*SWEEP[:-2], "-o", "out.json", "--executor", f"dask={cluster.scheduler_address}"]
+        if number == signal.SIGKILL and victim in cluster.workers:
+            child = started(folder, words)
+            time.sleep(delay)
+            os.kill(cluster.workers[victim].pid, number)
+            _, err = child.communicate(timeout=DEADLINE)
+            assert child.returncode == 0, (child.returncode, err[-500:])
+        else:
+            struck(folder, words, number, delay)
+            output = folder / "out.json"
+            finished(folder, words + (["--resume"] if output.exists() or Path(f"{output}.journal").exists() else []))
     done["kills" if number == signal.SIGKILL else "interrupts"] += 1
-    wait_for(lambda: len(cluster().scheduler_info["workers"]) == 2, "the other worker to be there again")
     assert numbers(rf.load(folder / "out.json")) == WHOLE["sweep"], "the sweep on Dask differs"
     return ["out.json"]
 
@@ -206,12 +203,23 @@ def calibrate_case(rng, folder, number, done):
     return ["here.toml"]
 
 
+def crash_case(rng, folder, number, done):
+    work = folder / "work"
+    work.mkdir()
+    run = crash_states.recorded_run(rng, work)
+    for _ in range(10):
+        crash_states.check_crash(run, rng, numbers, WHOLE["crash"])
+        done["crash states"] += 1
+    return ["work"]
+
+
 def case(seed: int, done: Counter) -> None:
     """One verb, struck once or several times."""
     rng = np.random.default_rng(seed)
     number = signal.SIGKILL if rng.random() < 0.7 else signal.SIGINT
-    cases = [sweep_case, sweep_case, check_case, reclaim_case]
-    cases += ([dask_case] if cluster() else []) + ([capture_case] if os.geteuid() == 0 else [])
+    cases = [sweep_case, sweep_case, check_case, reclaim_case, crash_case]
+    cases += [dask_case] if importlib.util.find_spec("distributed") else []
+    cases += [capture_case] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as name:
         cases += [calibrate_case] if not why_not(Path(name)) else []
         left = cases[int(rng.integers(len(cases)))](rng, Path(name), number, done)
@@ -221,6 +229,7 @@ def case(seed: int, done: Counter) -> None:
 if __name__ == "__main__":
     policies = rf.check(["v6.16", "v7.3"], pages=2, budget=600, threads=1).to_dict()["policies"]
     WHOLE = {"sweep": numbers(rf.sweep(SPACE)), "check": json.loads(json.dumps(policies))}
+    WHOLE["crash"] = numbers(rf.sweep(crash_states.SPACE))
     with tempfile.TemporaryDirectory() as name:
         rf.save(rf.reclaim(rf.Population.synthetic("256KiB"), "64KiB", arch="x86-64"), Path(name) / "saved.json")
         SAVED = (Path(name) / "saved.json").read_bytes()

@@ -414,15 +414,22 @@ def test_memory_of_a_result_is_not_used_again_while_an_array_of_it_lives():
         assert np.array_equal(getattr(population, name), array), name
 
 
-def test_empty_arrays_are_apart_and_aligned():
-    arrays = _core.empty_arrays({"a": ((3,), np.uint8), "b": ((5, 4), np.int64), "c": ((0,), np.uint32)})
+@pytest.mark.parametrize("large", [5, 1 << 16])
+@pytest.mark.parametrize("new", [_core.empty_arrays, _core.zero_arrays])
+def test_new_arrays_are_apart_and_aligned(new, large):
+    arrays = new({"a": ((3,), np.uint8), "b": ((large, 4), np.int64), "c": ((0,), np.uint32)})
+    assert new is _core.empty_arrays or not any(array.any() for array in arrays.values())
     for value, array in enumerate(arrays.values()):
         array[...] = value
-    assert {name: array.shape for name, array in arrays.items()} == {"a": (3,), "b": (5, 4), "c": (0,)}
+    assert {name: array.shape for name, array in arrays.items()} == {"a": (3,), "b": (large, 4), "c": (0,)}
     assert all(array.ctypes.data % 64 == 0 and array.flags.writeable for array in arrays.values())
     assert (arrays["a"] == 0).all() and (arrays["b"] == 1).all()
+    again = new({"a": ((large, 4), np.int64)})["a"]
+    del arrays
+    assert new is _core.empty_arrays or not again.any()
+    assert new is _core.empty_arrays or not new({"a": ((large, 4), np.int64)})["a"].any()
     with pytest.raises(ValueError, match="dimensions"):
-        _core.empty_arrays({"a": ((1, 2, 3), np.uint8)})
+        new({"a": ((1, 2, 3), np.uint8)})
 
 
 @pytest.mark.parametrize("kind", ["file", "shmem", "anon", "lazyfree"])

@@ -89,6 +89,8 @@ def load(path: str | os.PathLike[str]) -> Comparison | Sweep:
     ...     [run.policy_name for run in rf.load(f"{folder}/runs.json").runs]
     ['v6.16+young', 'v7.0']
     """
+    if Path(path).suffix.lower() == ".npz":
+        raise ValueError(f"{path}: expected a saved result, got a capture; Population.load() (--capture) reads it")
     if Path(path).suffix.lower() in (".nc", ".parquet", ".csv"):
         return load_file(path)
     found = read_json(path)

@@ -13,6 +13,7 @@ from rmapfast.support.arguments import (
     closest,
     flag_mask,
     format_size,
+    page_multiple,
     parse_size,
 )
 from rmapfast.support.files import (
@@ -22,17 +23,22 @@ from rmapfast.support.files import (
     open_regular,
     read_regular,
     replace_file,
+    sync_folder,
     write_atomically,
     write_together,
 )
 from rmapfast.support.html import Figure, HtmlPart, Share, html_of
 from rmapfast.support.json_object import JsonObject, json_text, read_json
+from rmapfast.support.log import info, listening
 from rmapfast.support.packages import data_frame, dataset, imported
+from rmapfast.support.progress import ProgressBar, ProgressLine
 from rmapfast.support.text import (
+    WIDTH,
     between,
     change,
     changed_fields,
     decimals,
+    folded,
     hanging,
     listed,
     number,
@@ -41,17 +47,20 @@ from rmapfast.support.text import (
     price_scale,
     price_text,
     printable,
+    printable_json,
     ratio,
     short_repr,
     signed,
-    with_printable_texts,
 )
 from rmapfast.support.undo import undone
 
 __all__ = [
+    "WIDTH",
     "Figure",
     "HtmlPart",
     "JsonObject",
+    "ProgressBar",
+    "ProgressLine",
     "Seed",
     "Share",
     "between",
@@ -69,29 +78,34 @@ __all__ = [
     "dataset",
     "decimals",
     "flag_mask",
+    "folded",
     "format_size",
     "hanging",
     "html_of",
     "imported",
+    "info",
     "json_text",
     "listed",
+    "listening",
     "lock_file",
     "number",
     "one_line",
     "open_regular",
+    "page_multiple",
     "paragraph",
     "parse_size",
     "price_scale",
     "price_text",
     "printable",
+    "printable_json",
     "ratio",
     "read_json",
     "read_regular",
     "replace_file",
     "short_repr",
     "signed",
+    "sync_folder",
     "undone",
-    "with_printable_texts",
     "write_atomically",
     "write_together",
 ]

@@ -55,7 +55,7 @@ def parse_size(size: int | str, name: str = "size") -> int:
     if isinstance(size, str):
         match = _SIZE.fullmatch(size)
         if not match or match[2].lower() not in _UNITS:
-            raise ValueError(f'{name}: expected bytes or a size such as "10GiB", "64K" or "2MB", got {size!r}')
+            raise ValueError(f'{name}: expected bytes or a size such as "10GiB", "64KiB" or "2M", got {size!r}')
         exact = Fraction(match[1]) * _UNITS[match[2].lower()]
         if exact.denominator != 1:
             raise ValueError(f"{name}: expected a whole number of bytes, got {size!r}")
@@ -69,6 +69,25 @@ def parse_size(size: int | str, name: str = "size") -> int:
             raise TypeError(f'{name}: expected bytes as int or a size such as "10GiB", got {size!r}')
     if not 0 <= value < _LIMIT:
         raise ValueError(f"{name}: expected 0 to 2^63 - 1 bytes, got {size!r}")
+    return value
+
+
+def page_multiple(size: int | str, page_size: int, name: str = "size") -> int:
+    """Return a size in bytes that is a whole number of pages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`parse_size`, and for part of a page; of a decimal unit the message says so.
+    """
+    value = parse_size(size, name)
+    if value % page_size:
+        unit = _SIZE.fullmatch(size)[2].lower() if isinstance(size, str) else ""  # type: ignore[index]
+        decimal = ""
+        if len(unit) == 2:
+            letter = unit[0].upper()
+            decimal = f": {value:,} bytes, as {letter}B is decimal; {letter}iB means {_UNITS[unit[0]]:,} bytes"
+        raise ValueError(f"{name}: expected a multiple of the {page_size} byte page, got {size!r}{decimal}")
     return value
 
 
@@ -135,7 +154,7 @@ def checked_seed(name: str, seed: Any) -> int:
     if 0 <= number < 1 << 64:
         return number
     try:
-        return int(np.random.default_rng(seed).integers(1 << 63))  # tables keep it as int64
+        return int(np.random.default_rng(seed).integers(1 << 40))  # short enough for a table
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"{name}: expected an integer, 0 or more, or what numpy.random.default_rng takes, got {seed!r}"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import textwrap
 from collections.abc import Mapping
 from typing import Any
+
+# Columns of every table and text: what survives a mail, quoted once or twice.
+WIDTH = 80
 
 # Units in which a price may be shown, the largest first: name, and size in the unit of the price.
 _SCALES = {
@@ -30,16 +34,30 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape", "replace").decode() for char in text)
 
 
-def with_printable_texts(document: Any) -> Any:
-    """Return a document that was read with :func:`printable` keys and texts in its mappings and lists."""
+def printable_json(text: str) -> Any:
+    """Return a JSON document with :func:`printable` keys and texts.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        If the text is not JSON.
+    """
+    document = json.loads(text)
+    # JSON has line breaks and tabs between its words only. Without escapes, all other characters are in texts as they
+    # are here.
+    words = text.replace("\n", "").replace("\t", "").replace("\r", "")
+    return document if words.isprintable() and "\\" not in words else _with_printable_texts(document)
+
+
+def _with_printable_texts(document: Any) -> Any:
     if isinstance(document, str):
         return printable(document)
     if isinstance(document, dict):
         return {
-            printable(key) if isinstance(key, str) else key: with_printable_texts(one) for key, one in document.items()
+            printable(key) if isinstance(key, str) else key: _with_printable_texts(one) for key, one in document.items()
         }
     if isinstance(document, list):
-        return [with_printable_texts(one) for one in document]
+        return [_with_printable_texts(one) for one in document]
     return document
 
 
@@ -141,15 +159,20 @@ def decimals(largest: float) -> int:
 
 
 def hanging(label: str, width: int, text: str) -> list[str]:
-    """Return the lines of a label and a text, wrapped at 96 columns and aligned behind the label."""
+    """Return the lines of a label and a text, wrapped at :data:`WIDTH` columns and aligned behind the label."""
     return textwrap.wrap(
-        text, 96, initial_indent=f"{label:<{width}} ", subsequent_indent=" " * (width + 1), break_on_hyphens=False
+        text, WIDTH, initial_indent=f"{label:<{width}} ", subsequent_indent=" " * (width + 1), break_on_hyphens=False
     )
 
 
 def paragraph(text: str) -> list[str]:
-    """Return the lines of a text wrapped at 96 columns."""
-    return textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
+    """Return the lines of a text wrapped at :data:`WIDTH` columns."""
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def folded(line: str) -> list[str]:
+    """Return a line as lines of at most :data:`WIDTH` columns; those behind the first are indented."""
+    return textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) or [""]
 
 
 def listed(arguments: Mapping[str, Any]) -> str:

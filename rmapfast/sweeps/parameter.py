@@ -30,6 +30,7 @@ from rmapfast.support import (
     checked_rate,
     checked_seed,
     closest,
+    page_multiple,
     parse_size,
 )
 
@@ -204,7 +205,9 @@ def parameters() -> dict[str, Parameter]:
     for argument in dataclasses.fields(PopulationSpec):
         if argument.init and argument.name != "arch":
             known[f"population.{argument.name}"] = Parameter(_of_population(argument.name, argument.default), "1")
-    known["population.size"] = Parameter(lambda value: parse_size(value, "size"), "bytes")
+    # of the smallest page; that of the architecture is tested when it is known
+    page = min(preset.page_size for preset in _arch.PRESETS.values())
+    known["population.size"] = Parameter(lambda value: page_multiple(value, page, "size"), "bytes")
     known["population.kind"] = Parameter(_choice_of("kind", tuple(KINDS)), "")
     known["population.orders"] = Parameter(_checked_orders, "log2(pages)")
     known["population.phase"] = dataclasses.replace(known["population.phase"], unit="pages")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rmapfast.loop import SEED_TARGET
 from rmapfast.parallel import Journal, Pool, opened
 from rmapfast.provenance import provenance
-from rmapfast.support import JsonObject, Seed, check_apart, check_writable, checked_seed
+from rmapfast.support import JsonObject, ProgressBar, Seed, check_apart, check_writable, checked_seed, info
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import document, to_dataframe, to_xarray
 from rmapfast.sweeps.files import check_path, from_document, read_file, save_file
@@ -219,6 +220,17 @@ class SweepMean(MeanData):
     quantiles : tuple of float, optional
         Shares of the points below the lower and the upper bound; by default the bounds are a standard error from the
         mean.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> space = {"population.seed": [1, 2, 3], "population.order": [0, 4], "population.holes": 0.1}
+    >>> mean = rf.sweep({**space, "population.size": "1MiB"}).mean("population.seed", quantiles=(0.0, 1.0))
+    >>> mean
+    <SweepMean population.order 2: mean over 3 steps of population.seed, bounds: 0% to 100% of the points>
+    >>> found = mean.output("batches")
+    >>> bool((found.low <= found.values).all()), found.points.tolist()
+    (True, [3, 3])
     """
 
     def _repr_html_(self) -> str:
@@ -266,7 +278,7 @@ def sweep(
     workers: int | None = None,
     fail_fast: bool = False,
     yes: bool = False,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: bool | Callable[[int, int, int], None] | None = None,
 ) -> Sweep:
     """Simulate and price every point of a space.
 
@@ -292,8 +304,9 @@ def sweep(
         Stop at the first point that fails, with its error.
     yes : bool
         Run a space of more than 10,000 simulations or 10,000,000 points.
-    progress : callable, optional
-        Called with the simulations done, their number, and how many failed.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called with the simulations done, their number, and how many failed.
 
     Returns
     -------
@@ -331,18 +344,36 @@ def sweep(
     planned = SweepData(space, {}, {})
     _check_size(planned, yes)
     head = header(space.to_dict(), space.inputs)
-    with opened(executor, workers) as pool:
+    with opened(executor, workers) as pool, _reported(progress) as report:
         if output is None:
-            records, error = _run(planned, {}, pool, None, fail_fast, progress)
+            records, error = _run(planned, {}, pool, None, fail_fast, report)
             result = Sweep(space, records, _provenance(space, head, pool))
         else:
-            result, error = _run_into(output, planned, head, pool, overwrite, resume, fail_fast, progress)
+            result, error = _run_into(output, planned, head, pool, overwrite, resume, fail_fast, report)
         if error is not None:
             raise error
     return result
 
 
 _Progress = Callable[[int, int, int], None] | None
+
+
+@contextmanager
+def _reported(progress: bool | _Progress) -> Iterator[_Progress]:
+    """Yield the function to call with the simulations done, their number and how many failed; a bar for True."""
+    if progress is not True:
+        yield progress or None
+        return
+    bar = ProgressBar("", "points")
+
+    def show(done: int, total: int, failed: int) -> None:
+        bar.total = total
+        bar(done, f"{failed} failed" if failed else "")
+
+    try:
+        yield show
+    finally:
+        bar.close()
 
 
 def _run_into(
@@ -423,6 +454,15 @@ def _run(
     for index, key in planned.simulations.items():
         if key not in records and key not in points:
             points[key] = planned.space.simulated(index)
+    shared = planned.points - len(wanted)
+    info(
+        "sweep",
+        "%d simulations for %d points, %d of which share one; %d were done before",
+        len(wanted),
+        planned.points,
+        shared,
+        len(records),
+    )
     failed = 0
     ended: BaseException | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.cost import Range
-from rmapfast.support import Figure, HtmlPart, Share, between, data_frame, dataset, html_of, imported, signed
+from rmapfast.support import (
+    WIDTH,
+    Figure,
+    HtmlPart,
+    Share,
+    between,
+    data_frame,
+    dataset,
+    html_of,
+    imported,
+    paragraph,
+    signed,
+)
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.outputs import axis_name, steps, value_of
 from rmapfast.sweeps.prices import draws_per_page
 
 # Saltelli samples: (axes + 2) times as many lookups in the sweep, none of which is a simulation.
 _SAMPLES = 1024
-# Letters of a line of the text.
-_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -106,23 +115,26 @@ class Ranking:
 
     def __repr__(self) -> str:
         """Return the table, a row per axis."""
-        words = [("axis", "lowest at", "value", "highest at", "value", "swing", "90%", "total order")]
+        words = [("axis", "lowest", "highest", "swing", "90%", "total order")]
         for one in self.effects:
             (lowest, low), (highest, high) = one.lowest, one.highest
             total = "-" if one.total is None else f"{one.total:.3f} +- {one.confidence:.3f}"
             swing, interval = signed(one.swing), between(one.swing_interval)
-            words.append((one.axis, lowest, signed(low), highest, signed(high), swing, interval, total))
+            extremes = (f"{signed(low)} at {lowest}", f"{signed(high)} at {highest}")
+            words.append((one.axis, *extremes, swing, interval, total))
         widths = [max(len(row[at]) for row in words) for at in range(len(words[0]))]
         lines = [
             f"what moves the {self.output}",
-            *textwrap.wrap(self._about, _WIDTH),
-            "total order: share of the variance over all points that the axis has a part in (Sobol)",
+            *paragraph(self._about),
+            *paragraph("total order: share of the variance over all points that the axis has a part in (Sobol)"),
             "",
         ]
+        # a table that is too wide has each axis on a line of its own
+        wide = sum(widths) + 2 * (len(widths) - 1) > WIDTH
         for row in words:
-            cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
-            lines.append("  ".join([f"{row[0]:<{widths[0]}}", *cells]).rstrip())
-        return "\n".join(lines + (["", self.note] if self.note else []))
+            cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+            lines += [row[0], f"  {cells}"] if wide else [f"{row[0]:<{widths[0]}}  {cells}"]
+        return "\n".join(lines + (["", *paragraph(self.note)] if self.note else []))
 
     @property
     def _about(self) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections.abc import Iterable
 
 import numpy as np
 
-from rmapfast.support import between, format_size, number, signed
+from rmapfast.support import WIDTH, between, folded, format_size, number, signed
 from rmapfast.sweeps.axes import label, word
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.outputs import steps, title
 from rmapfast.sweeps.parameter import Value, parameters
 from rmapfast.sweeps.views import View
 
-# Limits of a text: columns, rows of a table, tables, and failures that are named.
-_WIDTH = 100
+# Limits of a text: rows of a table, tables, and failures that are named.
 _MOST_ROWS = 24
 _MOST_FACETS = 8
 _MOST_FAILURES = 5
@@ -26,7 +24,7 @@ _SHADES = " .:-=+*#%@"
 
 
 def heatmap_text(shown: View) -> str:
-    """Return the tables as plain text of at most 100 columns, each cell with a shade from low to high."""
+    """Return the tables as plain text of at most 80 columns, each cell with a shade from low to high."""
     if not shown.facets:
         return f"{shown.label}: no point has a value"
     values = np.concatenate([table.ravel() for _, table in shown.facets])
@@ -42,7 +40,7 @@ def heatmap_text(shown: View) -> str:
     ]
     width = max(map(len, [*across, *itertools.chain(*itertools.chain(*cells))])) + 2
     left = max(map(len, [*down, head]))
-    columns = spread(len(across), max((_WIDTH - left) // width, 1))
+    columns = spread(len(across), max((WIDTH - left) // width, 1))
     rows = spread(len(down), _MOST_ROWS)
     lines = [f"{shown.label}, from {number(low)} (blank) to {number(high)} ({_SHADES[-1]})"]
     lines += [f"bounds: {shown.bounds_are}"] if shown.bounds else []
@@ -130,8 +128,8 @@ def _fixed(name: str, value: Value) -> str:
 
 
 def summary_text(sweep: SweepData) -> str:
-    """Return :func:`summary` as lines of at most 100 columns."""
-    return "\n".join(part for line in summary(sweep) for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  "))
+    """Return :func:`summary` as lines of at most 80 columns."""
+    return "\n".join(part for line in summary(sweep) for part in folded(line))
 
 
 def one_point(sweep: SweepData) -> str:

@@ -7,7 +7,8 @@
  *
  * SIGINT and SIGTERM end it after the case at hand.
  *
- * Built with -DRMF_LIBFUZZER it is an entry for libFuzzer, whose bytes are the seed. */
+ * Built with -DRMF_LIBFUZZER it is an entry for libFuzzer. A world is drawn from its bytes then, so
+ * that a byte decides one thing and libFuzzer finds which bytes lead to other code. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -69,10 +70,25 @@ struct world {
 
 static uint64_t state;
 
+/* What is drawn from first: the bytes that are left of libFuzzer's. */
+static const uint8_t *bytes;
+static size_t nr_bytes;
+
+static uint64_t draw_from_bytes(uint64_t below)
+{
+	uint64_t value = 0;
+
+	for (uint64_t rest = below; rest && nr_bytes; rest >>= 8, nr_bytes--)
+		value = value << 8 | *bytes++;
+	return value % below;
+}
+
 static uint64_t draw(uint64_t below)
 {
 	uint64_t z = (state += 0x9e3779b97f4a7c15);
 
+	if (nr_bytes)
+		return draw_from_bytes(below);
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
 	return (z ^ (z >> 31)) % below;
@@ -912,6 +928,7 @@ static bool one_case(uint64_t seed)
 		draw_generations(&given);
 	if (chance(60)) /* a target that is not met is sixteen rounds of the same */
 		deed.target = 1 + deed.target / 4;
+	nr_bytes = 0; /* a deed draws the same twice */
 	attach(&general_run, &given);
 	if (rmf_population_check(&general_run.pop, &fault))
 		return fails("the world itself is wrong", fault.index);
@@ -937,11 +954,12 @@ static bool one_case(uint64_t seed)
 #ifdef RMF_LIBFUZZER
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	uint64_t seed = 0;
-
-	memcpy(&seed, data, size < sizeof(seed) ? size : sizeof(seed));
-	if (!one_case(seed))
+	bytes = data;
+	nr_bytes = size;
+	if (!one_case(1)) {
+		printf("fuzz: %s (%" PRIu64 ")\n", wrong, wrong_at);
 		abort();
+	}
 	return 0;
 }
 #else
