@@ -62,7 +62,7 @@ studies: $(VENV)/test-tools
 DOCS_SIZE ?= 1GiB
 docs: $(VENV)/docs-tools
 	$(BIN)/python docs/pictures.py --size $(DOCS_SIZE)
-	$(BIN)/python -m sphinx -W --keep-going -q -d build/docs-cache docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -a -d build/docs-cache docs build/docs
 	$(BIN)/python docs/links.py build/docs
 
 # The notebooks of examples/, executed: build/notebooks holds them with what they show.
