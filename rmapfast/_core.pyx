@@ -355,7 +355,7 @@ cdef class Run:
         ndim = 2 if one.times > 1 else 1
         if one.use == RMF_ARRAY_WRITTEN:
             written.add(name)
-        array = _checked("population." + name, getattr(p, name), typenum,
+        array = _checked("population." + name, p.held(name), typenum,
                          one.use == RMF_ARRAY_WRITTEN and not self._read_only, ndim)
         got = cnp.PyArray_SIZE(array)
         if one.nr not in kinds:
@@ -385,12 +385,14 @@ cdef class Run:
         cdef rmf_population *pop = &self.run.pop
         cdef unsigned int i
         self._read_only = read_only
+        if not read_only:
+            p.arrays_change()
         _fill_arch(&self.run.arch, arch)
         if not 2 <= operator.index(p.ptrs_per_pte) <= 8192:
             raise ValueError(f"population.ptrs_per_pte: expected a power of two from 2 to 8192, got {p.ptrs_per_pte}")
         pop.ptrs_per_pte = p.ptrs_per_pte
         names = ["lru_inactive", "lru_active"]
-        lists = [_checked("population." + name, getattr(p, name), cnp.NPY_UINT32, False) for name in names]
+        lists = [_checked("population." + name, p.held(name), cnp.NPY_UINT32, False) for name in names]
         kinds, written = set(), set()
         for i in range(_NR_ARRAYS):
             self._take(p, rmf_population_array(i), kinds, written)
@@ -405,7 +407,7 @@ cdef class Run:
 
     cdef _check_lists(self, p):
         """Raise ValueError unless each folio on the LRU lists exists and is there once."""
-        lists = p.lru_inactive, p.lru_active
+        lists = p.held("lru_inactive"), p.held("lru_active")
         for name, array in zip(("lru_inactive", "lru_active"), lists, strict=True):
             _checked("population." + name, array, cnp.NPY_UINT32, False)
             _pin(self._pinned, array)

@@ -115,10 +115,13 @@ cdef extern from "census.h" nogil:
         bint entire
         uint64_t ptes_present
     void rmf_population_census(const rmf_population *pop, rmf_census *census)
+    uint64_t rmf_listed_pages(const rmf_population *pop, const uint32_t *folios, uint64_t nr)
 
 cdef extern from "arena.h":
     void *rmf_arena_take(size_t size, size_t *got)
     void rmf_arena_give(void *block, size_t got)
+    void *rmf_zeroes_take(size_t size)
+    void rmf_zeroes_give(void *zeroes, size_t size)
 
 cdef extern from "populate.h" nogil:
     enum:

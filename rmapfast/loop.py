@@ -23,9 +23,9 @@ from rmapfast.lru import LRU_STATS, LRUS, LruGen
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
-from rmapfast.result import Outcome, PolicyFunction, Result, resolve_costs
+from rmapfast.result import Outcome, PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_boolean, checked_choice, checked_integer, parse_size
+from rmapfast.support import ProgressBar, checked_boolean, checked_choice, checked_integer, info, listening, parse_size
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def reclaim(
     threads: int | None = 1,
     executor: str | Executor | None = None,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool | Callable[[int], None] | None = None,
 ) -> Result:
     """Reclaim memory from a population and count what the kernel would do.
 
@@ -133,8 +133,9 @@ def reclaim(
     workers : int, optional
         How many blocks the executor visits at a time, by default one per CPU, or as many as the executor or the cluster
         has. An executor that says how many workers it has takes no other number.
-    progress : callable, optional
-        Called several times a second with the base pages freed so far.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called several times a second with the base pages freed so far.
 
     Returns
     -------
@@ -187,7 +188,9 @@ def reclaim(
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
         engine=engine,
-        progress=progress,
+        progress=progress or None
+        if progress is not True
+        else ProgressBar(f"{policy_name(policy)} on {arch.name}", "pages"),
         max_ptes_none=max_ptes_none,
         lru=lists or "classic",
         lru_stats=lru_stats,
@@ -198,6 +201,8 @@ def reclaim(
             f" {', '.join(name for name, one in _policy.PRESETS.items() if one.mglru == name)};"
             " use lru='classic', or policy.replace(mglru=...)"
         )
+    if isinstance(task.progress, ProgressBar):
+        task.progress.total = task.target_pages
     outcome = None
     by_block = entry == "memory.reclaim" and engine != "reference" and max_ptes_none is None and task.lru == "classic"
     if isinstance(population, PopulationSpec) and by_block:
@@ -216,6 +221,7 @@ def reclaim(
                 raise ValueError(f"threads: expected 1, {cannot} visits one folio after the other, got {threads}")
             threads = 1
         if isinstance(population, PopulationSpec):
+            info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
         described = population.describe()
@@ -232,6 +238,8 @@ def reclaim(
     if lru_stats != LRU_STATS[0]:
         arguments["lru_stats"] = lru_stats
     target_pages = described["pages"] if entry == "pageout" else task.target_pages
+    if isinstance(task.progress, ProgressBar):
+        task.progress.close()
     return _result(population, described, entry, target_pages, task, outcome, vector, arguments)
 
 
@@ -293,7 +301,7 @@ def madvise(
     checked_choice("engine", engine, ENGINES)
     if callable(policy) and engine != "reference":
         raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
-    mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
+    mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
     arch = _arch.get(arch or population.arch or "x86-64")
@@ -326,7 +334,7 @@ def _result(
     arguments: dict[str, Any],
 ) -> Result:
     """Return the result of a run, with the arguments from which it can be run again."""
-    return Result(
+    result = Result(
         policy=task.policy,
         arch=task.arch,
         entry=entry,
@@ -348,16 +356,20 @@ def _result(
         isolated=outcome.isolated,
         looked_around=outcome.looked_around,
     )
+    if listening() and result.unpriced:
+        where = f"{result.policy_name} on {result.arch.name}"
+        info("price", "%s: no price for %s", where, ", ".join(result.unpriced))
+    return result
 
 
 def _page_range(population: Population, start: int | None, length: int | None, mm: int) -> tuple[int, int]:
     """Return the first page and the end of a range that madvise was given in bytes."""
     page = 1 << population.page_shift
     if start is None and length is None:
-        own = population.vma_mm == mm
+        own = population.held("vma_mm") == mm
         if not own.any():
             return 0, 0
-        return int(population.vma_start[own].min()), int(population.vma_end[own].max())
+        return int(population.held("vma_start")[own].min()), int(population.held("vma_end")[own].max())
     if start is None or length is None:
         missing = "start" if start is None else "length"
         raise ValueError(f"{missing}: expected it together with {'length' if start is None else 'start'}, got None")
@@ -421,12 +433,7 @@ def target_bytes(target: int | str, population: Population | PopulationSpec) -> 
     if isinstance(population, PopulationSpec):
         memory = population.bytes
     else:
-        lists, order = (population.lru_inactive, population.lru_active), population.folio_order
-        if len(order) and order.min() == order.max():
-            pages = sum(map(len, lists)) << int(order[0])
-        else:
-            pages = sum(int(np.left_shift(1, order[lru], dtype=np.int64).sum()) for lru in lists)
-        memory = pages << population.page_shift
+        memory = population.see(_core.listed_pages) << population.page_shift
     return int(memory * float(target[:-1]) / 100)
 
 
@@ -520,7 +527,7 @@ def _in_memory(population: Population, entry: str, task: _Task, threads: int | N
     """Reclaim a population that is in memory, and change it."""
     if entry == "memory.reclaim":
         return _memory_reclaim(population, task, threads)
-    vmas = zip(population.vma_mm, population.vma_start, population.vma_end, strict=True)
+    vmas = zip(*(population.held(name) for name in ("vma_mm", "vma_start", "vma_end")), strict=True)
     return _madvise(
         population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
     )
@@ -533,8 +540,14 @@ def _refold(population: Population, arch: Arch) -> None:
 
 
 def check_population(population: Population, arch: Arch) -> None:
-    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture."""
-    _core.check_population(population, arch)
+    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture.
+
+    Arrays that passed before are not looked at again as long as nobody outside of the package got one of them.
+    """
+    if arch.ptrs_per_pte == population.ptrs_per_pte:
+        population.see(_core.check_population, arch)
+    else:  # an error, whatever was seen when they were equal
+        _core.check_population(population, arch)
 
 
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
@@ -584,9 +597,8 @@ def _take_over(
 ) -> None:
     """Put the lists of a run, and the arrays that it replaced because folios were split, into the population."""
     for ring, name, (head, n) in zip((inactive, active), ("lru_inactive", "lru_active"), run.lists, strict=True):
-        setattr(population, name, np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]]))
-    for name, array in run.arrays().items():
-        setattr(population, name, array)
+        population.hold({name: np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]])})
+    population.hold(run.arrays())
 
 
 def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
@@ -646,7 +658,7 @@ def _memory_reclaim(population: Population, task: _Task, threads: int | None) ->
         max_ptes_none=task.max_ptes_none,
         checked=True,
     )
-    lists = population.lru_inactive, population.lru_active
+    lists = population.held("lru_inactive"), population.held("lru_active")
     inactive, active = _rings(lists, run.folio_capacity)
     state = population.lru_gen
     run.reclaim_start(
@@ -683,7 +695,7 @@ def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]
         run = _core.Run(
             population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="madvise", checked=True
         )
-        lists = population.lru_inactive, population.lru_active
+        lists = population.held("lru_inactive"), population.held("lru_active")
         inactive, active = _rings(lists, run.folio_capacity)
         run.madvise_start(inactive, len(lists[0]), active, len(lists[1]))
         results = []
