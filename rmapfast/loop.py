@@ -43,6 +43,8 @@ MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 
 # Base pages that are certain to be visited before it is worth while to share them out to threads.
 AHEAD_PAGES = 1 << 15
+# Pages of a population from which on threads=None means several. To start them takes some tenths of a millisecond.
+AUTOMATIC_PAGES = 1 << 20
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -124,7 +126,7 @@ def reclaim(
         may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
         reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
         entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
-        several, and one elsewhere.
+        several and the population has 2^20 pages or is reclaimed block by block, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -609,7 +611,7 @@ def _take_over(
 
 def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
     """Return how many threads make visits, and tell the run if there are several."""
-    if threads is None and pages < 2 * AHEAD_PAGES:
+    if threads is None and pages < AUTOMATIC_PAGES:
         return 1
     wanted = threads or os.cpu_count() or 1
     if wanted == 1:
