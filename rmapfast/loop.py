@@ -25,7 +25,16 @@ from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
 from rmapfast.result import Outcome, PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import ProgressBar, checked_boolean, checked_choice, checked_integer, info, listening, parse_size
+from rmapfast.support import (
+    ProgressBar,
+    checked_boolean,
+    checked_choice,
+    checked_integer,
+    info,
+    listening,
+    parse_size,
+    shown,
+)
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
@@ -155,12 +164,14 @@ def reclaim(
     >>> result.reclaimed_pages, result.batch_lengths
     (144, {16: 9})
     """
-    if entry not in ENTRIES:
-        raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
+    checked_choice("entry", entry, ENTRIES)
+    checked_boolean("in_place", in_place)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected True, False or a function, got {shown(progress)}")
     policy = _policy.resolved(policy)
     engine = _engine_of(policy, engine)
     if population is None:
-        population, in_place = Population.synthetic(arch=arch or "x86-64"), True
+        population, in_place = Population.synthetic(arch="x86-64" if arch is None else arch), True
     if not isinstance(population, Population | PopulationSpec):
         raise TypeError(f"population: expected a Population or a PopulationSpec, got {type(population).__name__}")
     threads = None if threads is None else checked_integer("threads", threads, 1, 1024)
@@ -177,7 +188,7 @@ def reclaim(
         if entry != "memory.reclaim":
             raise ValueError(f"lru: expected with entry='memory.reclaim' only, got entry={entry!r}")
     checked_choice("lru_stats", lru_stats, LRU_STATS)
-    arch = _arch.get(arch or population.arch or "x86-64")
+    arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     # A name that no vector has is refused here, not when the run is priced.
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
@@ -302,7 +313,8 @@ def madvise(
     mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
-    arch = _arch.get(arch or population.arch or "x86-64")
+    checked_boolean("in_place", in_place)
+    arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
         policy=policy,
