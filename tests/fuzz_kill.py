@@ -33,11 +33,8 @@ SPACE = {"population.size": "16MiB", "population.order": 0, "population.seed": l
 SWEEP = ["sweep", "population.size=16MiB", "population.order=0", "policy=v7.0",
          f"population.seed={','.join(map(str, range(SEEDS)))}", "--workers", "2"]  # fmt: skip
 # Ctrl-C before the command runs is Python's own matter, which prints a traceback.
-MAIN = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); from rmapfast.cli import main\n"
-    + INTERRUPTIBLE
-    + "sys.exit(main(sys.argv[1:]))"
-)
+QUIET = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+MAIN = "from rmapfast.cli import main\n" + INTERRUPTIBLE + "sys.exit(main(sys.argv[1:]))"
 # A calibration of some seconds, not for figures.
 SHORT_CALIBRATION = (
     "from rmapfast.calibration import measure\n"
@@ -48,7 +45,7 @@ SLEEPER = "import sys; m = bytearray(1 << 26); print('ready', flush=True); sys.s
 
 
 def started(folder, words):
-    script = SHORT_CALIBRATION + MAIN if words[0] == "calibrate" else MAIN
+    script = QUIET + (SHORT_CALIBRATION if words[0] == "calibrate" else "") + MAIN
     return subprocess.Popen(
         [sys.executable, "-c", script, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
