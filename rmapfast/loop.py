@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -22,14 +23,15 @@ from rmapfast.lru import LRU_STATS, LRUS, LruGen
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
-from rmapfast.result import Outcome, PolicyFunction, Result, resolve_costs
+from rmapfast.result import Outcome, PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_boolean, checked_choice, checked_integer, parse_size
+from rmapfast.support import ProgressBar, checked_boolean, checked_choice, checked_integer, info, listening, parse_size
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from rmapfast.parallel import Pool
     from rmapfast.reference import Record
 
 # The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
@@ -38,6 +40,9 @@ SEED_TARGET = "80%"
 ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
 MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
+
+# Base pages that are certain to be visited before it is worth while to share them out to threads.
+AHEAD_PAGES = 1 << 15
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -51,7 +56,7 @@ class ReclaimOptions(TypedDict, total=False):
     lru: str | None
     lru_stats: str
     max_ptes_none: int | None
-    engine: str
+    engine: str | None
     threads: int | None
     executor: str | Executor | None
     workers: int | None
@@ -68,13 +73,13 @@ def reclaim(
     max_ptes_none: int | None = None,
     lru: str | None = None,
     lru_stats: str = "unflushed",
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
     threads: int | None = 1,
     executor: str | Executor | None = None,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool | Callable[[int], None] | None = None,
 ) -> Result:
     """Reclaim memory from a population and count what the kernel would do.
 
@@ -88,7 +93,7 @@ def reclaim(
         Bytes to reclaim ("8GiB"), or a share of the memory that reclaim may find ("80%"; :func:`target_bytes`), with
         ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
     policy : str, Policy or callable
-        A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr``.
+        A preset's name, a policy, ``FILE.c:NAME`` or ``FILE.py:NAME``, or a function ``(folio, vma, walk, pte) -> nr``.
     arch : str, path or Arch, optional
         A preset's name, the TOML file of one, or an architecture. By default the one that the population was made for,
         else ``x86-64``.
@@ -106,18 +111,20 @@ def reclaim(
     lru_stats : {'unflushed', 'flushed'}
         Of the classic LRU: whether the statistics of the memory cgroup, from which it decides to deactivate, show
         nothing yet, as those of a new one, or the lists at the start.
-    engine : {'c', 'general', 'reference'}
+    engine : {'c', 'general', 'reference'}, optional
         ``c`` is the C library. ``general`` is the C library without its fast paths: it takes every folio through all
         rules, so its own speed may be compared between policies. ``reference`` is the slow plain-Python model. The
-        results are the same.
+        results are the same. By default ``c``, or ``reference`` for a function in Python, which no other one runs.
     costs : str, path or CostVector, optional
         Cost vector to price the run with, in place of the architecture's own.
     in_place : bool
         Change the population's arrays, which saves the copy. By default the population stays as it was.
     threads : int, optional
-        Threads that visit the blocks of a described population; the result does not depend on their number. More than
-        one is an error where the population cannot be reclaimed block by block. None means one per CPU where it can be,
-        and one elsewhere.
+        Threads that visit folios; the result does not depend on their number. More than one is an error where visits
+        may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
+        reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
+        entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
+        several, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -125,8 +132,9 @@ def reclaim(
     workers : int, optional
         How many blocks the executor visits at a time, by default one per CPU, or as many as the executor or the cluster
         has. An executor that says how many workers it has takes no other number.
-    progress : callable, optional
-        Called several times a second with the base pages freed so far.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called several times a second with the base pages freed so far.
 
     Returns
     -------
@@ -147,10 +155,8 @@ def reclaim(
     """
     if entry not in ENTRIES:
         raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    policy = _policy.resolved(policy)
+    engine = _engine_of(policy, engine)
     if population is None:
         population, in_place = Population.synthetic(arch=arch or "x86-64"), True
     if not isinstance(population, Population | PopulationSpec):
@@ -174,12 +180,14 @@ def reclaim(
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
         engine=engine,
-        progress=progress,
+        progress=progress or None
+        if progress is not True
+        else ProgressBar(f"{policy_name(policy)} on {arch.name}", "pages"),
         max_ptes_none=max_ptes_none,
         lru=lists or "classic",
         lru_stats=lru_stats,
@@ -190,6 +198,8 @@ def reclaim(
             f" {', '.join(name for name, one in _policy.PRESETS.items() if one.mglru == name)};"
             " use lru='classic', or policy.replace(mglru=...)"
         )
+    if isinstance(task.progress, ProgressBar):
+        task.progress.total = task.target_pages
     outcome = None
     by_block = entry == "memory.reclaim" and engine != "reference" and max_ptes_none is None and task.lru == "classic"
     if isinstance(population, PopulationSpec) and by_block:
@@ -197,17 +207,22 @@ def reclaim(
     if outcome is not None:
         described = population.describe()
     else:
-        for name, given in (("executor", executor is not None), ("threads", (threads or 1) > 1)):
-            if given:
-                raise ValueError(
-                    f"{name}: expected a described population (Population.described) whose inactive list meets the "
-                    "target and which is reclaimed block by block (docs/model.md), this one is not"
-                )
+        if executor is not None:
+            raise ValueError(
+                "executor: expected a described population (Population.described) whose inactive list meets the "
+                "target and which is reclaimed block by block (docs/model.md), this one is not"
+            )
+        if entry != "memory.reclaim" or engine == "reference":
+            cannot = "MADV_PAGEOUT" if entry != "memory.reclaim" else "the reference"
+            if (threads or 1) > 1:
+                raise ValueError(f"threads: expected 1, {cannot} visits one folio after the other, got {threads}")
+            threads = 1
         if isinstance(population, PopulationSpec):
+            info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
         described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task)
+        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -220,6 +235,8 @@ def reclaim(
     if lru_stats != LRU_STATS[0]:
         arguments["lru_stats"] = lru_stats
     target_pages = described["pages"] if entry == "pageout" else task.target_pages
+    if isinstance(task.progress, ProgressBar):
+        task.progress.close()
     return _result(population, described, entry, target_pages, task, outcome, vector, arguments)
 
 
@@ -234,7 +251,7 @@ def madvise(
     policy: str | Policy | PolicyFunction = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     swap: Swap | bool | int | str = True,
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
 ) -> Result:
@@ -278,16 +295,15 @@ def madvise(
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
     checked_choice("action", action, MADVISE_ACTIONS)
-    checked_choice("engine", engine, ENGINES)
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
-    mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
+    policy = _policy.resolved(policy)
+    engine = _engine_of(policy, engine)
+    mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
     arch = _arch.get(arch or population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=end - first,
@@ -303,6 +319,16 @@ def madvise(
     return _result(population, described, action, task.target_pages, task, outcome, vector, arguments)
 
 
+def _engine_of(policy: Policy | PolicyFunction, engine: str | None) -> str:
+    """Return the engine that runs a policy; an error for one that cannot."""
+    if engine is None:
+        return "c" if isinstance(policy, Policy) else "reference"
+    checked_choice("engine", engine, ENGINES)
+    if not isinstance(policy, Policy) and engine != "reference":
+        raise ValueError(f"policy: a Python function runs on the reference only, got engine={engine!r}")
+    return engine
+
+
 def _result(
     population: Population | PopulationSpec,
     described: dict[str, Any],
@@ -314,7 +340,7 @@ def _result(
     arguments: dict[str, Any],
 ) -> Result:
     """Return the result of a run, with the arguments from which it can be run again."""
-    return Result(
+    result = Result(
         policy=task.policy,
         arch=task.arch,
         entry=entry,
@@ -336,16 +362,20 @@ def _result(
         isolated=outcome.isolated,
         looked_around=outcome.looked_around,
     )
+    if listening() and result.unpriced:
+        where = f"{result.policy_name} on {result.arch.name}"
+        info("price", "%s: no price for %s", where, ", ".join(result.unpriced))
+    return result
 
 
 def _page_range(population: Population, start: int | None, length: int | None, mm: int) -> tuple[int, int]:
     """Return the first page and the end of a range that madvise was given in bytes."""
     page = 1 << population.page_shift
     if start is None and length is None:
-        own = population.vma_mm == mm
+        own = population.held("vma_mm") == mm
         if not own.any():
             return 0, 0
-        return int(population.vma_start[own].min()), int(population.vma_end[own].max())
+        return int(population.held("vma_start")[own].min()), int(population.held("vma_end")[own].max())
     if start is None or length is None:
         missing = "start" if start is None else "length"
         raise ValueError(f"{missing}: expected it together with {'length' if start is None else 'start'}, got None")
@@ -409,12 +439,7 @@ def target_bytes(target: int | str, population: Population | PopulationSpec) -> 
     if isinstance(population, PopulationSpec):
         memory = population.bytes
     else:
-        lists, order = (population.lru_inactive, population.lru_active), population.folio_order
-        if len(order) and order.min() == order.max():
-            pages = sum(map(len, lists)) << int(order[0])
-        else:
-            pages = sum(int(np.left_shift(1, order[lru], dtype=np.int64).sum()) for lru in lists)
-        memory = pages << population.page_shift
+        memory = population.see(_core.listed_pages) << population.page_shift
     return int(memory * float(target[:-1]) / 100)
 
 
@@ -504,11 +529,11 @@ def _block_by_block(
         return None
 
 
-def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
+def _in_memory(population: Population, entry: str, task: _Task, threads: int | None) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
     if entry == "memory.reclaim":
-        return _memory_reclaim(population, task)
-    vmas = zip(population.vma_mm, population.vma_start, population.vma_end, strict=True)
+        return _memory_reclaim(population, task, threads)
+    vmas = zip(*(population.held(name) for name in ("vma_mm", "vma_start", "vma_end")), strict=True)
     return _madvise(
         population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
     )
@@ -521,8 +546,14 @@ def _refold(population: Population, arch: Arch) -> None:
 
 
 def check_population(population: Population, arch: Arch) -> None:
-    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture."""
-    _core.check_population(population, arch)
+    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture.
+
+    Arrays that passed before are not looked at again as long as nobody outside of the package got one of them.
+    """
+    if arch.ptrs_per_pte == population.ptrs_per_pte:
+        population.see(_core.check_population, arch)
+    else:  # an error, whatever was seen when they were equal
+        _core.check_population(population, arch)
 
 
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
@@ -572,12 +603,46 @@ def _take_over(
 ) -> None:
     """Put the lists of a run, and the arrays that it replaced because folios were split, into the population."""
     for ring, name, (head, n) in zip((inactive, active), ("lru_inactive", "lru_active"), run.lists, strict=True):
-        setattr(population, name, np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]]))
-    for name, array in run.arrays().items():
-        setattr(population, name, array)
+        population.hold({name: np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]])})
+    population.hold(run.arrays())
 
 
-def _memory_reclaim(population: Population, task: _Task) -> Outcome:
+def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
+    """Return how many threads make visits, and tell the run if there are several."""
+    if threads is None and pages < 2 * AHEAD_PAGES:
+        return 1
+    wanted = threads or os.cpu_count() or 1
+    if wanted == 1:
+        return 1
+    why = run.share_out(wanted, AHEAD_PAGES)
+    if why and threads:
+        raise ValueError(f"threads: expected 1 for this population, {why}; got {threads}")
+    return 1 if why else wanted
+
+
+def _opened(threads: int) -> AbstractContextManager[Pool | None]:
+    """Return a pool of threads, or None of one thread."""
+    if threads == 1:
+        return nullcontext()
+    from rmapfast.parallel import opened  # with concurrent.futures and logging
+
+    return opened("threads", threads)
+
+
+def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None) -> None:
+    """Take a reclaim to its end."""
+    with _opened(threads) as pool:
+        while run.reclaim_step(BUDGET):
+            if pool and run.ahead_is_due:
+                run.ahead_begin()
+                for _ in pool.in_order(run.ahead_visit, range(threads)):
+                    pass
+                run.ahead_end()
+            if progress:
+                progress(run.freed_pages)
+
+
+def _memory_reclaim(population: Population, task: _Task, threads: int | None) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     _refold(population, task.arch)
     population.settle_generations(task.rules.mglru if task.lru == "mglru" else None)
@@ -606,7 +671,7 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         max_ptes_none=task.max_ptes_none,
         checked=True,
     )
-    lists = population.lru_inactive, population.lru_active
+    lists = population.held("lru_inactive"), population.held("lru_active")
     inactive, active = _rings(lists, run.folio_capacity)
     state = population.lru_gen
     run.reclaim_start(
@@ -618,11 +683,11 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
+    threads = _share_out(run, len(population.page_flags), threads)
     try:
-        while run.reclaim_step(BUDGET):
-            if task.progress:
-                task.progress(run.freed_pages)
+        _steps(run, threads, task.progress)
     finally:
+        run.ahead_finish()
         if task.lru == "mglru":
             population.lru_gen = LruGen(*run.reclaim_finish())
         # An interrupted run leaves a consistent population behind.
@@ -643,7 +708,7 @@ def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]
         run = _core.Run(
             population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="madvise", checked=True
         )
-        lists = population.lru_inactive, population.lru_active
+        lists = population.held("lru_inactive"), population.held("lru_active")
         inactive, active = _rings(lists, run.folio_capacity)
         run.madvise_start(inactive, len(lists[0]), active, len(lists[1]))
         results = []

@@ -108,6 +108,13 @@ class YoungRule:
         was young, end exclusive. A page table has ``vma.tables.ptrs_per_pte`` entries.
     around : str or Policy
         A preset's name, or a policy.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rule = rf.YoungRule(batch=lambda folio, vma, walk: walk.batch(min(folio.nr_pages, walk.room())))
+    >>> rule.around
+    'v7.2'
     """
 
     batch: Callable[[Folio, Vma, Walk], int] | None = None

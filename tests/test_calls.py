@@ -451,13 +451,16 @@ def test_scans_refuse_the_same(scan, options):
         ({"target": -1}, "target: expected 0 to"),
         ({"target": 1.5}, "target"),
         ({"policy": "v8"}, "policy: no preset"),
-        ({"policy": 7}, "policy: no preset"),
+        ({"policy": 7}, "policy: expected a Policy or the name of a preset, got int"),
         ({"arch": "vax"}, "arch: no preset"),
         ({"entry": "munmap"}, "entry: expected one of memory.reclaim, pageout, got 'munmap'"),
         ({"engine": "rust"}, "engine: expected one of c, general, reference, got 'rust'"),
         ({"swap": "some"}, "swap: expected bytes or a size"),
         ({"swap": -1}, "swap: expected 0 to"),
-        ({"policy": lambda *_: 1}, "policy: a Python function runs on the reference only; pass engine='reference'"),
+        (
+            {"policy": lambda *_: 1, "engine": "c"},
+            "policy: a Python function runs on the reference only, got engine='c'",
+        ),
         ({"population": [1]}, "population: expected a Population or a PopulationSpec, got list"),
     ],
 )

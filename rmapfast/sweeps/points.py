@@ -14,9 +14,9 @@ from rmapfast.lru import LRU_STATS
 from rmapfast.parallel import check_stop
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.result import Result
+from rmapfast.result import PolicyFunction, Result
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import JsonObject, closest
+from rmapfast.support import JsonObject, closest, info
 from rmapfast.sweeps.parameter import architecture, costs_of, policy_of
 
 # Captures that this process has read last, so that points share them.
@@ -56,10 +56,12 @@ def arch_of(values: Mapping[str, Any], default: str | Arch = "x86-64") -> Arch:
     return arch.replace(**changes, **costs) if changes or costs else arch
 
 
-def _policy_of(values: Mapping[str, Any]) -> Policy:
+def _policy_of(values: Mapping[str, Any]) -> Policy | PolicyFunction:
     policy = policy_of(values.get("policy", "v7.0"))
     changes = _under(values, "policy.")
-    return policy.replace(**changes) if changes else policy
+    if changes and not isinstance(policy, Policy):
+        raise ValueError(f"policy.{next(iter(changes))}: a function in Python has no such field")
+    return policy.replace(**changes) if changes and isinstance(policy, Policy) else policy
 
 
 def _loaded(values: Mapping[str, Any]) -> Population:
@@ -67,9 +69,12 @@ def _loaded(values: Mapping[str, Any]) -> Population:
     options = _under(values, "assume.") | _under(values, "population.")
     if "arch" in values:
         options["arch"] = architecture(values["arch"])
-    key = repr((values["capture"], options))
+    key = repr((values["capture"], options | {"arch": values.get("arch")}))
     with _reading:
-        if key not in _captures:
+        if key in _captures:
+            info("sweep", "%s: used again, it was read for a point before", values["capture"])
+        else:
+            info("sweep", "%s: read", values["capture"])
             while len(_captures) >= _MOST_CAPTURES:
                 del _captures[next(iter(_captures))]
             _captures[key] = Population.load(values["capture"], **options)
@@ -95,7 +100,7 @@ def simulate(values: Mapping[str, Any], progress: Callable[[int], None] | None =
         swap=values.get("swap", True),
         lru=values.get("lru"),
         lru_stats=values.get("lru_stats", LRU_STATS[0]),
-        engine=values.get("engine", "c"),
+        engine=values.get("engine"),
         progress=progress,
     )
 
