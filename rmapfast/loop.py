@@ -212,8 +212,9 @@ def reclaim(
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
-        described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task)
+        after = population if in_place else task.copy_of(population)
+        described = _described(population, after)
+        outcome = _in_memory(after, entry, task)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -303,8 +304,9 @@ def madvise(
         progress=None,
     )
     check_population(population, arch)
-    described = population.describe()
-    outcome = _madvise(population if in_place else task.copy_of(population), [(action, mm, first, end, owner)], task)
+    after = population if in_place else task.copy_of(population)
+    described = _described(population, after)
+    outcome = _madvise(after, [(action, mm, first, end, owner)], task)
     arguments: dict[str, Any] = {
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
@@ -536,6 +538,14 @@ def check_population(population: Population, arch: Arch) -> None:
         population.see(_core.check_population, arch)
     else:  # an error, whatever was seen when they were equal
         _core.check_population(population, arch)
+
+
+def _described(population: Population, after: Population) -> dict[str, Any]:
+    """Return what a population holds before a run on `after`, the population itself or a copy of it.
+
+    Where the arrays have to be looked at again it is the copy's: the cache still has them.
+    """
+    return (after if population.lent else population).describe()
 
 
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
