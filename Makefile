@@ -62,8 +62,14 @@ studies: $(VENV)/test-tools
 DOCS_SIZE ?= 1GiB
 docs: $(VENV)/docs-tools
 	$(BIN)/python docs/pictures.py --size $(DOCS_SIZE)
-	$(BIN)/python -m sphinx -W --keep-going -q -d build/docs-cache docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -a -d build/docs-cache docs build/docs
 	$(BIN)/python docs/links.py build/docs
+
+# The notebooks of examples/, executed: build/notebooks holds them with what they show.
+notebooks: $(VENV)/notebook-tools
+	mkdir -p build/notebooks
+	for notebook in examples/notebooks/*.py; do $(BIN)/jupytext --quiet --to ipynb --execute \
+		--output "build/notebooks/$$(basename $$notebook .py).ipynb" $$notebook || exit 1; done
 
 # The man page and the completion for shells, from the parser of the command line.
 man: $(VENV)/shell-tools
@@ -141,7 +147,7 @@ fuzz-twins: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_twins.py
 
 # What takes longer than CI's lane may. FUZZ_S=3600 gives each lane an hour.
-ci-full: sanitize tsan fuzz fuzz-twins fuzz-files fuzz-kill mutants
+ci-full: sanitize tsan fuzz fuzz-twins fuzz-files fuzz-kill mutants notebooks
 
 # The C tests and the twin tests under the address and undefined-behaviour sanitizers, which need libstdc++ at the start if a
 # module that is written in C++ (of matplotlib) is to raise an exception later.
@@ -181,6 +187,10 @@ $(VENV)/lint-tools: $(VENV)/test-tools
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[lint]"
 	touch $@
 
+$(VENV)/notebook-tools: $(VENV)/test-tools
+	test -e $@ || $(PIP) install --no-build-isolation -e ".[notebooks]"
+	touch $@
+
 $(VENV)/shell-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[shell]"
 	touch $@
@@ -189,4 +199,4 @@ $(VENV)/dist-tools: $(VENV)/built
 	test -e $@ || $(PIP) install --no-build-isolation -e ".[dist]"
 	touch $@
 
-.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts docs man completion lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean
+.PHONY: run test test-shared bench bench-json bench-compare validate fit studies forecasts docs notebooks man completion lint dist fuzz fuzz-twins fuzz-files fuzz-kill tsan mutants ci-full sanitize clean

@@ -174,6 +174,12 @@ class Arch:
             If there is no such parameter, or its value is of another type.
         ValueError
             For a value out of range, an unknown event, or a cost of an architecture without costs.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.arch.get("arm64-4k").replace(name="mine", cont_ptes=1).cont_ptes
+        1
         """
         known = [field.name for field in dataclasses.fields(self)]
         costs = {name.removeprefix("cost."): changes.pop(name) for name in list(changes) if name.startswith("cost.")}
@@ -195,6 +201,12 @@ class Arch:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.arch.get("arm64-4k").to_toml().splitlines()[0]
+        'name = "arm64-4k"'
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         costs = values.pop("costs")

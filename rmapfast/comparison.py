@@ -371,7 +371,8 @@ def compare(
     target : int or str
         Bytes to reclaim, or a share of the memory such as "80%".
     policies : iterable of str, Policy or callable
-        The first one is the baseline.
+        As for :func:`reclaim`. The first one is the baseline. A function in Python runs on the slow reference model,
+        the others on the C library, unless `engine` says something else.
     arches : iterable of str, path or Arch
     call : MadviseCall, optional
         A madvise call in place of the reclaim. Then `target`, and ``entry``, ``threads``, ``executor`` and ``workers``
@@ -405,7 +406,7 @@ def compare(
     >>> comparison.ratio("batches", "v7.0", "arm64-4k")
     0.0625
     """
-    chosen = [policy if callable(policy) else _policy.get(policy) for policy in policies]
+    chosen = [_policy.resolved(policy) for policy in policies]
     machines = [_arch.get(arch) for arch in arches]
     vector = None if costs is None else resolve_costs(costs)
     if not chosen:

@@ -456,6 +456,12 @@ class CostVector:
         -------
         ndarray of float64, shape (size, len(EVENT_NAMES))
             In the unit of the vector.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.cost.get("x86-64").sample(10, seed=1).shape == (10, len(rf.EVENT_NAMES))
+        True
         """
         return self._spread(self._draw(size, np.random.default_rng(seed)))
 
@@ -475,6 +481,12 @@ class CostVector:
         ------
         ValueError
             If there is no such event, or a cost is negative or not finite.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.cost.get("arm64-4k").replace(tlbi_ops=100.0)["tlbi_ops"]
+        100.0
         """
         costs, members = list(self.costs), np.array(self.members)
         for event, value in changes.items():
@@ -513,6 +525,14 @@ class CostVector:
         ------
         ValueError
             If `level` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
+        >>> half = result.costs.price(result.events.counts, level=0.5).interval
+        >>> half[1] - half[0] < result.prediction.interval[1] - result.prediction.interval[0]
+        True
         """
         events = np.asarray(counts, float)
         found = self._priced(events, level)
@@ -544,6 +564,14 @@ class CostVector:
         -------
         Range
             -0.75 means a quarter of the price. NaN where `before` costs nothing.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> runs = rf.compare(rf.Population.synthetic("1MiB"), "80%", arches=["x86-64"]).runs
+        >>> change = rf.cost.get("x86-64").change(*(run.events.counts for run in runs))
+        >>> change.low < change.value < 0
+        True
         """
         old, new = np.asarray(before, float), np.asarray(after, float)
         first = float(old @ self.values)

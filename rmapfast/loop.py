@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -30,6 +31,7 @@ from rmapfast.swap import Swap, swap_device
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from rmapfast.parallel import Pool
     from rmapfast.reference import Record
 
 # The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
@@ -38,6 +40,9 @@ SEED_TARGET = "80%"
 ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
 MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
+
+# Base pages that are certain to be visited before it is worth while to share them out to threads.
+AHEAD_PAGES = 1 << 15
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -51,7 +56,7 @@ class ReclaimOptions(TypedDict, total=False):
     lru: str | None
     lru_stats: str
     max_ptes_none: int | None
-    engine: str
+    engine: str | None
     threads: int | None
     executor: str | Executor | None
     workers: int | None
@@ -68,7 +73,7 @@ def reclaim(
     max_ptes_none: int | None = None,
     lru: str | None = None,
     lru_stats: str = "unflushed",
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
     threads: int | None = 1,
@@ -88,7 +93,7 @@ def reclaim(
         Bytes to reclaim ("8GiB"), or a share of the memory that reclaim may find ("80%"; :func:`target_bytes`), with
         ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
     policy : str, Policy or callable
-        A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr``.
+        A preset's name, a policy, ``FILE.c:NAME`` or ``FILE.py:NAME``, or a function ``(folio, vma, walk, pte) -> nr``.
     arch : str, path or Arch, optional
         A preset's name, the TOML file of one, or an architecture. By default the one that the population was made for,
         else ``x86-64``.
@@ -106,18 +111,20 @@ def reclaim(
     lru_stats : {'unflushed', 'flushed'}
         Of the classic LRU: whether the statistics of the memory cgroup, from which it decides to deactivate, show
         nothing yet, as those of a new one, or the lists at the start.
-    engine : {'c', 'general', 'reference'}
+    engine : {'c', 'general', 'reference'}, optional
         ``c`` is the C library. ``general`` is the C library without its fast paths: it takes every folio through all
         rules, so its own speed may be compared between policies. ``reference`` is the slow plain-Python model. The
-        results are the same.
+        results are the same. By default ``c``, or ``reference`` for a function in Python, which no other one runs.
     costs : str, path or CostVector, optional
         Cost vector to price the run with, in place of the architecture's own.
     in_place : bool
         Change the population's arrays, which saves the copy. By default the population stays as it was.
     threads : int, optional
-        Threads that visit the blocks of a described population; the result does not depend on their number. More than
-        one is an error where the population cannot be reclaimed block by block. None means one per CPU where it can be,
-        and one elsewhere.
+        Threads that visit folios; the result does not depend on their number. More than one is an error where visits
+        may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
+        reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
+        entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
+        several, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -148,10 +155,8 @@ def reclaim(
     """
     if entry not in ENTRIES:
         raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    policy = _policy.resolved(policy)
+    engine = _engine_of(policy, engine)
     if population is None:
         population, in_place = Population.synthetic(arch=arch or "x86-64"), True
     if not isinstance(population, Population | PopulationSpec):
@@ -175,7 +180,7 @@ def reclaim(
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
@@ -202,19 +207,23 @@ def reclaim(
     if outcome is not None:
         described = population.describe()
     else:
-        for name, given in (("executor", executor is not None), ("threads", (threads or 1) > 1)):
-            if given:
-                raise ValueError(
-                    f"{name}: expected a described population (Population.described) whose inactive list meets the "
-                    "target and which is reclaimed block by block (docs/model.md), this one is not"
-                )
+        if executor is not None:
+            raise ValueError(
+                "executor: expected a described population (Population.described) whose inactive list meets the "
+                "target and which is reclaimed block by block (docs/model.md), this one is not"
+            )
+        if entry != "memory.reclaim" or engine == "reference":
+            cannot = "MADV_PAGEOUT" if entry != "memory.reclaim" else "the reference"
+            if (threads or 1) > 1:
+                raise ValueError(f"threads: expected 1, {cannot} visits one folio after the other, got {threads}")
+            threads = 1
         if isinstance(population, PopulationSpec):
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
         after = population if in_place else task.copy_of(population)
         described = _described(population, after)
-        outcome = _in_memory(after, entry, task)
+        outcome = _in_memory(after, entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -243,7 +252,7 @@ def madvise(
     policy: str | Policy | PolicyFunction = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     swap: Swap | bool | int | str = True,
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
 ) -> Result:
@@ -287,16 +296,15 @@ def madvise(
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
     checked_choice("action", action, MADVISE_ACTIONS)
-    checked_choice("engine", engine, ENGINES)
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    policy = _policy.resolved(policy)
+    engine = _engine_of(policy, engine)
     mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
     arch = _arch.get(arch or population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=end - first,
@@ -311,6 +319,16 @@ def madvise(
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
     return _result(population, described, action, task.target_pages, task, outcome, vector, arguments)
+
+
+def _engine_of(policy: Policy | PolicyFunction, engine: str | None) -> str:
+    """Return the engine that runs a policy; an error for one that cannot."""
+    if engine is None:
+        return "c" if isinstance(policy, Policy) else "reference"
+    checked_choice("engine", engine, ENGINES)
+    if not isinstance(policy, Policy) and engine != "reference":
+        raise ValueError(f"policy: a Python function runs on the reference only, got engine={engine!r}")
+    return engine
 
 
 def _result(
@@ -513,10 +531,10 @@ def _block_by_block(
         return None
 
 
-def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
+def _in_memory(population: Population, entry: str, task: _Task, threads: int | None) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
     if entry == "memory.reclaim":
-        return _memory_reclaim(population, task)
+        return _memory_reclaim(population, task, threads)
     vmas = zip(*(population.held(name) for name in ("vma_mm", "vma_start", "vma_end")), strict=True)
     return _madvise(
         population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
@@ -599,7 +617,42 @@ def _take_over(
     population.hold(run.arrays())
 
 
-def _memory_reclaim(population: Population, task: _Task) -> Outcome:
+def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
+    """Return how many threads make visits, and tell the run if there are several."""
+    if threads is None and pages < 2 * AHEAD_PAGES:
+        return 1
+    wanted = threads or os.cpu_count() or 1
+    if wanted == 1:
+        return 1
+    why = run.share_out(wanted, AHEAD_PAGES)
+    if why and threads:
+        raise ValueError(f"threads: expected 1 for this population, {why}; got {threads}")
+    return 1 if why else wanted
+
+
+def _opened(threads: int) -> AbstractContextManager[Pool | None]:
+    """Return a pool of threads, or None of one thread."""
+    if threads == 1:
+        return nullcontext()
+    from rmapfast.parallel import opened  # with concurrent.futures and logging
+
+    return opened("threads", threads)
+
+
+def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None) -> None:
+    """Take a reclaim to its end."""
+    with _opened(threads) as pool:
+        while run.reclaim_step(BUDGET):
+            if pool and run.ahead_is_due:
+                run.ahead_begin()
+                for _ in pool.in_order(run.ahead_visit, range(threads)):
+                    pass
+                run.ahead_end()
+            if progress:
+                progress(run.freed_pages)
+
+
+def _memory_reclaim(population: Population, task: _Task, threads: int | None) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     _refold(population, task.arch)
     population.settle_generations(task.rules.mglru if task.lru == "mglru" else None)
@@ -640,11 +693,11 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
+    threads = _share_out(run, len(population.held("page_flags")), threads)
     try:
-        while run.reclaim_step(BUDGET):
-            if task.progress:
-                task.progress(run.freed_pages)
+        _steps(run, threads, task.progress)
     finally:
+        run.ahead_finish()
         if task.lru == "mglru":
             population.lru_gen = LruGen(*run.reclaim_finish())
         # An interrupted run leaves a consistent population behind.

@@ -11,6 +11,7 @@ a field of :class:`Policy` and five more files; CONTRIBUTING.md has the checklis
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,6 +195,12 @@ class Policy:
             If there is no such parameter, or its value is of another type.
         ValueError
             If the value is out of range; the message names the parameter.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.policy.get("v7.0").replace(name="mine", uffd_wp="per-page").uffd_wp
+        'per-page'
         """
         known = [entry.name for entry in dataclasses.fields(self)]
         for name in changes:
@@ -413,6 +420,71 @@ def is_known(policy: Policy) -> bool:
     return any(policy.replace(name=preset.name) == preset for preset in PRESETS.values())
 
 
+def resolved(policy: str | Policy | Callable[..., int]) -> Policy | Callable[..., int]:
+    """Return the policy or the Python function that is given or named.
+
+    Parameters
+    ----------
+    policy : str, Policy or callable
+        ``FILE.py:NAME`` is a function ``(folio, vma, walk, pte) -> nr``, which runs on the reference model. Any other
+        text is what :func:`get` takes.
+
+    Returns
+    -------
+    Policy or callable
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`get`, and for a file that cannot be imported or has no such function.
+    """
+    if isinstance(policy, str) and _rule.names_a_function(policy):
+        return _rule.python_function(policy)
+    return policy if callable(policy) else get(policy)
+
+
+def configured(policy: Policy, settings: Iterable[str], where: str = "settings") -> Policy:
+    """Return a policy with settings applied.
+
+    Parameters
+    ----------
+    policy : Policy
+    settings : iterable of str
+        ``policy.PARAM=VALUE``: a parameter of :class:`Policy`, with true or false for a truth value.
+    where : str
+        Where the settings come from, for the error text.
+
+    Returns
+    -------
+    Policy
+        Its name has the settings in it. Without settings it is the policy itself.
+
+    Raises
+    ------
+    ValueError
+        If a setting is not valid; the message names it.
+
+    Examples
+    --------
+    >>> configured(get("v7.2"), ["policy.anon_swap=true"]).name
+    'v7.2 anon_swap=true'
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        name = key.removeprefix("policy.")
+        if name == key or not name or not text:
+            raise ValueError(f"{where}: expected policy.PARAM=VALUE, got {setting!r}")
+        changes[name] = {"true": True, "false": False}.get(text.lower(), text)
+    if not changes:
+        return policy
+    words = ",".join(setting.removeprefix("policy.") for setting in settings)
+    try:
+        return policy.replace(**{"name": f"{policy.name} {words}"} | changes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def get(policy: str | Policy) -> Policy:
     """Return the policy itself, the preset of that name, or the rules around a batching rule in C.
 
@@ -438,6 +510,10 @@ def get(policy: str | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
+    if isinstance(policy, str) and _rule.names_a_function(policy):
+        raise ValueError(
+            f"policy: {policy} is a function in Python, which only the reference model runs; expected a preset"
+        )
     if isinstance(policy, str) and _rule.names_a_rule(policy):
         return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), rule=policy, doc="A rule in C.")
     if not isinstance(policy, str):

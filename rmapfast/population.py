@@ -244,6 +244,12 @@ class Population(HeldArrays, names=ARRAYS):
         Returns
         -------
         dict of int to int
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.Population.synthetic("1MiB", orders=4).orders()
+        {4: 16}
         """
         counts = np.bincount(self.held("folio_order"), minlength=1)
         return {int(order): int(counts[order]) for order in np.flatnonzero(counts)}
@@ -265,6 +271,12 @@ class Population(HeldArrays, names=ARRAYS):
         ------
         TypeError, ValueError
             If there is no such folio.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> len(rf.Population.synthetic("1MiB", orders=4, sharing=3).rmap(0))
+        3
         """
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pairs = []
@@ -290,6 +302,12 @@ class Population(HeldArrays, names=ARRAYS):
         ------
         TypeError, ValueError
             If there is no such folio.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.Population.synthetic("1MiB", orders=2, sharing=3).page_mapcounts(0).tolist()
+        [3, 3, 3, 3]
         """
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pages = 1 << int(self.held("folio_order")[folio])
@@ -358,6 +376,13 @@ class Population(HeldArrays, names=ARRAYS):
         Returns
         -------
         Population
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> population = rf.Population.synthetic("1MiB")
+        >>> rf.reclaim(population.copy(), "80%", in_place=True).reclaimed_pages <= population.nr_pages
+        True
         """
         return self._copied(tuple(name for name in ARRAYS if name not in _SHARED))
 
@@ -801,6 +826,11 @@ class Population(HeldArrays, names=ARRAYS):
             For a file that cannot be read.
         TypeError, ValueError
             For an option of the wrong type or out of range.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> population = rf.Population.load("mine.npz", young=0.5)  # doctest: +SKIP
         """
         from rmapfast.captures import Capture
 

@@ -193,6 +193,12 @@ class Result:
         ------
         KeyError
             If no event has that name; the message names the closest one.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.reclaim(rf.Population.synthetic("1MiB", orders=4), "512KiB").per_page("batches")
+        0.0625
         """
         count = self.events[event]
         return count / self.reclaimed_pages if self.reclaimed_pages else float("nan")
@@ -248,6 +254,13 @@ class Result:
         TypeError, ValueError
             For an unknown name, for an architecture or a run without a cost vector, for an array of another shape or
             type, and for a cost that is negative or not finite; the message names it.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
+        >>> result.price("ab-7.2.13").unit
+        'instructions'
         """
         if costs is None:
             # Without a cost vector it raises.

@@ -33,6 +33,7 @@ sweeps
 saved
 calibration
 plot
+policy_report
 rmapfast
 cli
 __main__

@@ -259,6 +259,19 @@ def test_styles(kind, name):
     assert bool(coloured) == (name == "colour")
 
 
+def test_lines_that_are_drawn_later_look_different():
+    found = swept(**{"population.young": [0.1, 0.9]})
+    for draw in (
+        lambda ax: [plot.sweep(found.sel({"population.young": young}), ax=ax) for young in (0.1, 0.9)],
+        lambda ax: [plot.by_order({4: compared(1, ["x86-64"])}, ax=ax) for _ in range(2)],
+    ):
+        ax = matplotlib.figure.Figure().subplots()
+        draw(ax)
+        handles = ax.get_legend_handles_labels()[0]
+        lines = [getattr(handle, "lines", [handle])[0] for handle in handles]
+        assert len({line.get_color() for line in lines}) == len(lines) == 2
+
+
 # Error bars
 
 

@@ -67,6 +67,18 @@ def test_no_drawn_picture_is_committed():
     assert set(pictures) == {"docs/batch.svg", "docs/performance.svg"}
 
 
+def test_the_picture_of_the_readme_is_up_to_date(tmp_path):
+    """Its words and numbers; other versions of matplotlib may draw other lines."""
+    pytest.importorskip("matplotlib")
+    pictures = load("pictures")
+    pictures.save(pictures.batch, tmp_path / "batch.svg")
+    drawn_now, kept = (
+        [re.sub(r"<[^>]+>", "", text) for text in re.findall(r"(?s)<text.*?</text>", path.read_text(encoding="utf-8"))]
+        for path in (tmp_path / "batch.svg", DOCS / "batch.svg")
+    )
+    assert drawn_now == kept and any("14 steps" in text for text in kept)
+
+
 def test_the_links_of_a_built_site(tmp_path):
     """What docs/links.py says of a folder with one fault of each kind."""
     (tmp_path / "good.html").write_text('<h1 id="here"></h1><a href="#here"></a><img src="x.svg">')

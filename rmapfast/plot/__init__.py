@@ -17,7 +17,8 @@ from rmapfast.plot.contents import description
 from rmapfast.plot.heatmap import ranking, sweep
 from rmapfast.plot.orders import by_order
 from rmapfast.plot.runs import batch_lengths, components, overview
-from rmapfast.plot.saving import ENDINGS, check_path, save
+from rmapfast.plot.saving import ENDINGS, check_path, save, svg_of
+from rmapfast.plot.style import require_matplotlib
 
 __all__ = [
     "ENDINGS",
@@ -28,6 +29,8 @@ __all__ = [
     "description",
     "overview",
     "ranking",
+    "require_matplotlib",
     "save",
+    "svg_of",
     "sweep",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast.plot.style import TEXT, Given, Look, captioned, contrast, finished, given_axes, open_frame
+from rmapfast.plot.style import TEXT, Given, Look, captioned, contrast, drawn_before, finished, given_axes, open_frame
 from rmapfast.sweeps import Axis, Ranking, Sweep, SweepMean, View, cell, steps, summary, title, view
 
 if TYPE_CHECKING:
@@ -259,8 +259,9 @@ def _draw_lines(ax: Axes, shown: View, facets: list[tuple[str, npt.NDArray[Any]]
     axis = shown.x.axes[0]
     numeric = len(shown.x.axes) == 1 and axis.labels.dtype.kind in "if"
     places = axis.labels if numeric else np.arange(len(shown.x))
+    before = drawn_before(ax)
     for number, (name, table) in enumerate(facets):
-        stroke = look.stroke(number, len(facets))
+        stroke = look.stroke(before + number, before + len(facets))
         if len(places) > 50:
             stroke["marker"] = ""
         if shown.bounds:

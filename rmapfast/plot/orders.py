@@ -14,6 +14,7 @@ from rmapfast.plot.style import (
     Given,
     Look,
     captioned,
+    drawn_before,
     finished,
     given_axes,
     open_frame,
@@ -119,6 +120,7 @@ def _draw_lines(ax: Axes, arch: str, policies: dict[str, _Line], look: Look) -> 
     orders = sorted({order for line in policies.values() for order, _ in line})
     page_size = next(iter(policies.values()))[0][1].arch.page_size
     ends = []
+    before = drawn_before(ax)
     for number, (label, line) in enumerate(policies.items()):
         # The points of one order are side by side, so that their intervals do not hide each other.
         places = [orders.index(order) + 0.06 * (number - (len(policies) - 1) / 2) for order, _ in line]
@@ -131,7 +133,7 @@ def _draw_lines(ax: Axes, arch: str, policies: dict[str, _Line], look: Look) -> 
                 [max(value - low, 0.0) for value, (low, _) in zip(values, bounds, strict=True)],
                 [max(high - value, 0.0) for value, (_, high) in zip(values, bounds, strict=True)],
             ],
-            **look.stroke(number, len(policies)),
+            **look.stroke(before + number, before + len(policies)),
             label=label,
             linewidth=1.2,
             elinewidth=0.7,

@@ -79,10 +79,29 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     rf.plot.save(figure, f"{folder}/lengths.svg")
     """
-    path, content = check_path(path), io.BytesIO()
+    path = check_path(path)
+    write_atomically(path, _drawn(figure, path.suffix.lower()), overwrite=True)
+
+
+def svg_of(figure: Figure) -> bytes:
+    """Return a figure as the content of an .svg file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+
+    Returns
+    -------
+    bytes
+    """
+    return _drawn(figure, ".svg")
+
+
+def _drawn(figure: Figure, ending: str) -> bytes:
+    """Return the content of the file of a figure."""
     from matplotlib import rc_context
 
-    ending = path.suffix.lower()
+    content = io.BytesIO()
     with rc_context({"svg.hashsalt": "rmapfast"}):
         figure.savefig(content, format=ending.removeprefix("."), dpi=150, metadata=_METADATA.get(ending))
-    write_atomically(path, content.getvalue(), overwrite=True)
+    return content.getvalue()

@@ -164,6 +164,11 @@ def contrast(colour: Any) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.45 else "white"
 
 
+def drawn_before(ax: Axes) -> int:
+    """Return how many lines with a name axes have, so that the next ones look different."""
+    return len(ax.get_legend_handles_labels()[0])
+
+
 def given_axes(ax: Axes | Iterable[Axes], least: int, most: int, what: str) -> list[Axes]:
     """Return the axes that a user gave for a figure's panels.
 

@@ -1,6 +1,6 @@
 """Runs side by side as text: plain tables that paste into a commit message, Markdown and CSV."""
 
-from rmapfast.reports.context import INTERVAL, assumed, run_lines, without_price
+from rmapfast.reports.context import INTERVAL, assumed, costs_used, run_lines, without_price
 from rmapfast.reports.csv_table import CSV_COLUMNS, comparison_csv, quantity_rows
 from rmapfast.reports.html import comparison_html
 from rmapfast.reports.markdown import comparison_markdown
@@ -23,6 +23,7 @@ __all__ = [
     "comparison_markdown",
     "comparison_summary",
     "comparison_table",
+    "costs_used",
     "differing_events",
     "per_page",
     "quantity_rows",

@@ -51,7 +51,7 @@ def comparison_summary(comparison: Runs) -> str:
         lines += ["", heading(comparison, arch, runs), *_prediction_lines(comparison, runs)]
         lines += _event_lines(comparison, runs)
         lines += [line for note in notes(comparison, arch, runs) for line in folded(note)]
-        if any(run.costs for run in runs) and not comparison.unpriced(arch):
+        if any(run.costs for run in runs) and differing_events(runs) and not comparison.unpriced(arch):
             differs = " that differs" if len(runs) > 1 else ""
             lines.append(f"without a price here: no event{differs}")
     foot = [

@@ -154,7 +154,7 @@ def checked_seed(name: str, seed: Any) -> int:
     if 0 <= number < 1 << 64:
         return number
     try:
-        return int(np.random.default_rng(seed).integers(1 << 63))  # tables keep it as int64
+        return int(np.random.default_rng(seed).integers(1 << 40))  # short enough for a table
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"{name}: expected an integer, 0 or more, or what numpy.random.default_rng takes, got {seed!r}"

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 from rmapfast.support.text import number, printable
 
-# Colours are those of the page, or grey with transparency, so that a dark page stays dark.
+# Colours are those of the page, or grey with transparency, so that a dark page stays dark. A notebook styles the tables
+# of its outputs itself, with selectors that are as specific; hence !important.
 _STYLE = """<style>
 .rmapfast{color:inherit;font-size:13px;line-height:1.45;overflow-x:auto}
 .rmapfast .rf-head{padding:.2em 0;border-bottom:1px solid rgba(128,128,128,.5)}
 .rmapfast .rf-kind{opacity:.7;margin-right:.6em}
 .rmapfast .rf-more{opacity:.7;margin-left:.4em;font-weight:400}
 .rmapfast summary{cursor:pointer;font-weight:600;padding:.15em 0}
-.rmapfast table{border-collapse:collapse;margin:.1em 0 .5em 1.1em;background:none;color:inherit}
+.rmapfast table{border-collapse:collapse;margin:.1em 0 .5em 1.1em!important;background:none;color:inherit}
 .rmapfast tr{background:none!important;border:0}
-.rmapfast th,.rmapfast td{padding:.1em .9em .1em 0;text-align:left;vertical-align:top;border:0;color:inherit;
-border-bottom:1px solid rgba(128,128,128,.25);background:none;font-size:inherit;white-space:pre-wrap;max-width:50em}
+.rmapfast th,.rmapfast td{padding:.1em .9em .1em 0!important;text-align:left!important;vertical-align:top;border:0;
+border-bottom:1px solid rgba(128,128,128,.25)!important;background:none;color:inherit;font-size:inherit;
+white-space:pre-wrap!important;max-width:50em!important}
 .rmapfast th{font-weight:600;opacity:.8}
-.rmapfast .rf-number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.rmapfast .rf-number{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap!important}
 .rmapfast .rf-bar{display:inline-block;height:.7em;background:#3a8fc4;opacity:.8;margin-right:.4em}
 .rmapfast p{margin:.1em 0 .5em 1.1em;max-width:60em}
 </style>"""

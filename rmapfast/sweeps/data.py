@@ -39,6 +39,14 @@ class SweepPoint:
     reclaimed_pages : int
     events : Events or None
         Counts; None of a point that was not done.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> for point in rf.sweep({"population.order": [0, 4], "population.size": "1MiB"}):
+    ...     print(point.values, point.status)
+    {'population.order': 0} done
+    {'population.order': 4} done
     """
 
     values: dict[str, Any]

@@ -164,6 +164,16 @@ class Sweep(SweepData):
             For another ending.
         OSError
             If the file cannot be written, or is there and may not be replaced.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import rmapfast as rf
+        >>> swept = rf.sweep({"population.size": "1MiB", "population.order": [0, 4]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     swept.save(f"{folder}/out.csv")
+        ...     len(rf.load(f"{folder}/out.csv"))
+        2
         """
         save_file(self, path, overwrite=overwrite)
 
@@ -187,6 +197,13 @@ class Sweep(SweepData):
         ------
         ValueError
             If nothing has a price, or no axis is left.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> axes = {"population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+        >>> rf.sweep({**axes, "population.size": "1MiB"}).rank().output
+        'predicted gain per reclaimed page (v7.0 over per-page)'
         """
         return rank(self, seed=checked_seed("seed", seed))
 
@@ -203,6 +220,17 @@ class SweepMean(MeanData):
     quantiles : tuple of float, optional
         Shares of the points below the lower and the upper bound; by default the bounds are a standard error from the
         mean.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> space = {"population.seed": [1, 2, 3], "population.order": [0, 4], "population.holes": 0.1}
+    >>> mean = rf.sweep({**space, "population.size": "1MiB"}).mean("population.seed", quantiles=(0.0, 1.0))
+    >>> mean
+    <SweepMean population.order 2: mean over 3 steps of population.seed, bounds: 0% to 100% of the points>
+    >>> found = mean.output("batches")
+    >>> bool((found.low <= found.values).all()), found.points.tolist()
+    (True, [3, 3])
     """
 
     def _repr_html_(self) -> str:

@@ -75,6 +75,12 @@ class Space:
             For a key or a value that cannot be used; the message names it.
         OSError
             If a file cannot be read.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.Space.of({"population.order": [0, 4], "policy": ["v6.18", "v7.0"]}).shape
+        (2, 2)
         """
         if isinstance(document, Space):
             return document
