@@ -234,8 +234,9 @@ def reclaim(
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
-        described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task, threads)
+        after = population if in_place else task.copy_of(population)
+        described = _described(population, after)
+        outcome = _in_memory(after, entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -325,8 +326,9 @@ def madvise(
         progress=None,
     )
     check_population(population, arch)
-    described = population.describe()
-    outcome = _madvise(population if in_place else task.copy_of(population), [(action, mm, first, end, owner)], task)
+    after = population if in_place else task.copy_of(population)
+    described = _described(population, after)
+    outcome = _madvise(after, [(action, mm, first, end, owner)], task)
     arguments: dict[str, Any] = {
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
@@ -570,6 +572,14 @@ def check_population(population: Population, arch: Arch) -> None:
         _core.check_population(population, arch)
 
 
+def _described(population: Population, after: Population) -> dict[str, Any]:
+    """Return what a population holds before a run on `after`, the population itself or a copy of it.
+
+    Where the arrays have to be looked at again it is the copy's: the cache still has them.
+    """
+    return (after if population.lent else population).describe()
+
+
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
     events, referenced = (
@@ -697,7 +707,7 @@ def _memory_reclaim(population: Population, task: _Task, threads: int | None) ->
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
-    threads = _share_out(run, len(population.page_flags), threads)
+    threads = _share_out(run, len(population.held("page_flags")), threads)
     try:
         _steps(run, threads, task.progress)
     finally:
