@@ -23,9 +23,22 @@ if TYPE_CHECKING:
     from rmapfast.captures import Captured, CaptureError, capture
     from rmapfast.comparison import Comparison, compare
     from rmapfast.contents import describe
+    from rmapfast.policy_report import PolicyReport, report
     from rmapfast.reference import YoungRule
     from rmapfast.saved import Difference, Rerun, load, rerun, save
-    from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
+    from rmapfast.sweeps import (
+        Axis,
+        Dimension,
+        Effect,
+        Prices,
+        Ranking,
+        Space,
+        Sweep,
+        SweepError,
+        SweepMean,
+        SweepPoint,
+        sweep,
+    )
     from rmapfast.verify import CheckReport, ConformanceReport, PolicyCheck, VectorError, Violation, check, conformance
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
@@ -34,10 +47,24 @@ _ROOM_OF = {
     **dict.fromkeys(("CaptureError", "Captured", "capture"), "captures"),
     **dict.fromkeys(("Comparison", "compare"), "comparison"),
     "describe": "contents",
+    **dict.fromkeys(("PolicyReport", "report"), "policy_report"),
     "YoungRule": "reference",
     **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
     **dict.fromkeys(
-        ("Axis", "Dimension", "Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"
+        (
+            "Axis",
+            "Dimension",
+            "Effect",
+            "Prices",
+            "Ranking",
+            "Space",
+            "Sweep",
+            "SweepError",
+            "SweepMean",
+            "SweepPoint",
+            "sweep",
+        ),
+        "sweeps",
     ),
     **dict.fromkeys(
         ("CheckReport", "ConformanceReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"),
@@ -81,6 +108,7 @@ __all__ = [
     "Events",
     "Policy",
     "PolicyCheck",
+    "PolicyReport",
     "Population",
     "PopulationSpec",
     "Prediction",
@@ -92,6 +120,8 @@ __all__ = [
     "Swap",
     "Sweep",
     "SweepError",
+    "SweepMean",
+    "SweepPoint",
     "VectorError",
     "Violation",
     "YoungRule",
@@ -116,6 +146,7 @@ __all__ = [
     "policy",
     "pte",
     "reclaim",
+    "report",
     "rerun",
     "save",
     "sweep",

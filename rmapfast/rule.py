@@ -1,5 +1,7 @@
-"""Batching rules in C: a function in a file that the user's compiler takes, or a function pointer.
+"""Batching rules of one's own, in C or in Python.
 
+In C a rule is a function in a file that the user's compiler takes, or a function pointer; in Python it is a function
+in a file.
 Where a :class:`rmapfast.Policy` keeps a rule it is text: ``FILE.c:NAME#HASH``, or ``pointer:0x...`` for a function of
 this process. :func:`as_text` makes the text of what a user gives, and :func:`address` finds the function.
 """
@@ -10,11 +12,15 @@ import ctypes
 import os
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from rmapfast.support import closest
 
 _FILE = re.compile(r"(?P<path>.+\.c):(?P<name>[A-Za-z_]\w*)(#(?P<digest>[0-9a-f]{64}))?", re.DOTALL)
+_PYTHON = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
 _POINTER = "pointer:"
 # Errors in place of warnings: what would crash when it is called.
 _STRICT = (
@@ -78,10 +84,51 @@ def names_a_rule(text: str) -> bool:
     return _FILE.fullmatch(text) is not None
 
 
+def path_of(text: str) -> str:
+    """Return the path in the text of a rule in C; empty for no rule and for a function pointer."""
+    found = _FILE.fullmatch(text)
+    return found["path"] if found else ""
+
+
 def short_name(text: str) -> str:
     """Return ``FILE.c:NAME`` without the folder and the hash."""
     found = _FILE.fullmatch(text)
     return f"{Path(found['path']).name}:{found['name']}" if found else text
+
+
+def names_a_function(text: str) -> bool:
+    """Return whether a text is ``FILE.py:NAME``."""
+    return _PYTHON.fullmatch(text) is not None
+
+
+def python_function(text: str) -> Callable[..., Any]:
+    """Import a Python file and return the function that ``FILE.py:NAME`` names in it.
+
+    Raises
+    ------
+    ValueError
+        If the file is not there or cannot be imported, or has no such function; one line says which.
+    """
+    found = _PYTHON.fullmatch(text)
+    if not found:
+        raise ValueError(f"policy: expected FILE.py:NAME, got {text!r}")
+    import importlib.util
+
+    path, name = Path(found["path"]), found["name"]
+    if not path.is_file():
+        raise ValueError(f"policy: {path}: No such file")
+    spec = importlib.util.spec_from_file_location(f"rmapfast_rule_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises
+        raise ValueError(f"policy: {path} cannot be imported: {type(error).__name__}: {error}") from None
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [one for one, value in vars(module).items() if callable(value) and not one.startswith("_")]
+        raise ValueError(f"policy: {path} has no function {name!r}{closest(name, known)}")
+    return cast("Callable[..., Any]", function)
 
 
 def as_text(rule: object) -> str:

@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 import rmapfast as rf
-from rmapfast.cli.shared import Progress, Verbs, add_assume, add_verb, assumptions, policies, print_json
+from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies, print_json
+from rmapfast.support import ProgressLine
 from rmapfast.verify import capture_cases, check_cases, check_drawings, check_table, load_case, random_cases
 
 
@@ -68,7 +69,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
-    chosen, progress = policies(arguments.policy, rf.policy.PRESETS), Progress()
+    chosen, progress = policies(arguments.policy, rf.policy.PRESETS), ProgressLine()
     shared: dict[str, Any] = {
         "against": arguments.against,
         "arch": arguments.arch,

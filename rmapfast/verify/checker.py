@@ -22,7 +22,7 @@ from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
 from rmapfast.reference import BatchRule, YoungRule, batches
 from rmapfast.result import policy_name
-from rmapfast.support import checked_integer
+from rmapfast.support import Seed, checked_integer, checked_seed
 from rmapfast.verify.cases import Case, case_of_state, reachable
 from rmapfast.verify.coverage import WatchedRule
 from rmapfast.verify.invariants import INVARIANTS, judge
@@ -75,7 +75,7 @@ def check(
     pages: int | None = None,
     budget: float = 60.0,
     drawn: int | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     against: str | Policy = "per-page",
     arch: str | Arch = "x86-64",
     all_bits: bool = False,
@@ -104,8 +104,8 @@ def check(
         How many states are drawn of each kind of folio of 1 to 32 pages in each kind of VMA: 20,000 by default, none
         if `pages` is given. With a Python function: how many folios of 8 to 512 pages are drawn, 3,920 by default.
         They take 10 to 20 seconds; of a small budget half is kept for them.
-    seed : int
-        Of what is drawn, 0 or more.
+    seed : int, or what :func:`numpy.random.default_rng` takes
+        Of what is drawn.
     against : str or Policy
         The oracle, by default page by page.
     arch : str or Arch
@@ -155,9 +155,9 @@ def check(
         raise ValueError(f"pages: expected one of {', '.join(map(str, _PAGES))}, got {pages!r}")
     if not budget > 0:
         raise ValueError(f"budget: expected seconds above 0, got {budget!r}")
-    for name, number in (("drawn", drawn), ("seed", seed)):
-        if number is not None and (not isinstance(number, int) or not 0 <= number < 1 << 48):
-            raise ValueError(f"{name}: expected a whole number from 0 to 2**48 - 1, got {number!r}")
+    if drawn is not None and (not isinstance(drawn, int) or not 0 <= drawn < 1 << 48):
+        raise ValueError(f"drawn: expected a whole number from 0 to 2**48 - 1, got {drawn!r}")
+    seed = checked_seed("seed", seed)
     oracle, arch = _policy.get(against), _arch.get(arch)
     young = young or isinstance(policies, YoungRule)
     if (splits or young) and (drawn is not None or seed):

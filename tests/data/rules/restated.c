@@ -76,6 +76,18 @@ uint32_t late_nonsense(const struct rmf_rule_call *call)
 	return call->page == 5 ? 0 : 1;
 }
 
+/* Nonsense behind the first three blocks of a described population. */
+uint32_t far_nonsense(const struct rmf_rule_call *call)
+{
+	return call->vma_before < 3 << 14 ? 1 : 0;
+}
+
+/* Every other 2^11 pages of a VMA go by batches. */
+uint32_t by_place(const struct rmf_rule_call *call)
+{
+	return call->vma_before >> 11 & 1 ? call->folio_pte_batch(call, call->room, 0) : 1;
+}
+
 /* Nothing that it sees is out of its range. */
 uint32_t looks(const struct rmf_rule_call *call)
 {
