@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -40,6 +40,7 @@ from rmapfast.swap import Swap, swap_device
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from rmapfast.parallel import Pool
     from rmapfast.reference import Record
 
 # The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
@@ -51,6 +52,8 @@ MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 
 # Base pages that are certain to be visited before it is worth while to share them out to threads.
 AHEAD_PAGES = 1 << 15
+# Pages of a population from which on threads=None means several. To start them takes some tenths of a millisecond.
+AUTOMATIC_PAGES = 1 << 20
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -132,7 +135,7 @@ def reclaim(
         may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
         reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
         entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
-        several, and one elsewhere.
+        several and the population has 2^20 pages or is reclaimed block by block, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -231,8 +234,9 @@ def reclaim(
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
-        described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task, threads)
+        after = population if in_place else task.copy_of(population)
+        described = _described(population, after)
+        outcome = _in_memory(after, entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -322,8 +326,9 @@ def madvise(
         progress=None,
     )
     check_population(population, arch)
-    described = population.describe()
-    outcome = _madvise(population if in_place else task.copy_of(population), [(action, mm, first, end, owner)], task)
+    after = population if in_place else task.copy_of(population)
+    described = _described(population, after)
+    outcome = _madvise(after, [(action, mm, first, end, owner)], task)
     arguments: dict[str, Any] = {
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
@@ -567,6 +572,14 @@ def check_population(population: Population, arch: Arch) -> None:
         _core.check_population(population, arch)
 
 
+def _described(population: Population, after: Population) -> dict[str, Any]:
+    """Return what a population holds before a run on `after`, the population itself or a copy of it.
+
+    Where the arrays have to be looked at again it is the copy's: the cache still has them.
+    """
+    return (after if population.lent else population).describe()
+
+
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
     events, referenced = (
@@ -620,7 +633,7 @@ def _take_over(
 
 def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
     """Return how many threads make visits, and tell the run if there are several."""
-    if threads is None and pages < 2 * AHEAD_PAGES:
+    if threads is None and pages < AUTOMATIC_PAGES:
         return 1
     wanted = threads or os.cpu_count() or 1
     if wanted == 1:
@@ -631,11 +644,18 @@ def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
     return 1 if why else wanted
 
 
+def _opened(threads: int) -> AbstractContextManager[Pool | None]:
+    """Return a pool of threads, or None of one thread."""
+    if threads == 1:
+        return nullcontext()
+    from rmapfast.parallel import opened  # with concurrent.futures and logging
+
+    return opened("threads", threads)
+
+
 def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None) -> None:
     """Take a reclaim to its end."""
-    from rmapfast.parallel import opened
-
-    with opened("threads", threads) if threads > 1 else nullcontext() as pool:
+    with _opened(threads) as pool:
         while run.reclaim_step(BUDGET):
             if pool and run.ahead_is_due:
                 run.ahead_begin()
@@ -687,7 +707,7 @@ def _memory_reclaim(population: Population, task: _Task, threads: int | None) ->
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
-    threads = _share_out(run, len(population.page_flags), threads)
+    threads = _share_out(run, len(population.held("page_flags")), threads)
     try:
         _steps(run, threads, task.progress)
     finally:
