@@ -319,7 +319,7 @@ def test_cost(document, output, tmp_path):
     assert less["predicted_s"] == changed["predicted_s"] < other["predicted_s"]
     instructions = price("--cost", "ab-7.2.13")
     assert instructions["predicted_s"] is None and instructions["predicted_instructions"] > 0
-    text = " ".join(output(*SMALL, "--cost", "ab-7.2.13").split())
+    text = " ".join(output(*SMALL, "--cost", "ab-7.2.13", "--full").split())
     assert "predicted instr." in text and "costs: ab-7.2.13" in text and "Cost vector ab-7.2.13: instructions" in text
 
 
