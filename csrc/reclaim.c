@@ -37,7 +37,7 @@ static bool any_has(const struct rmf_run *run, uint64_t first, uint64_t nr, uint
 
 /* Take off a list what the kernel would not scan. Freed and unevictable folios are on no list.
  * Without free swap space nobody looks at swapbacked ones. Folios behind each other are looked at
- * together, which takes a tenth of the time: a population has up to one folio per page. */
+ * together, because a population has up to one folio per page. */
 static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
 	enum { BLOCK = 4096 };

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 import rmapfast as rf
-from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies, print_json
+from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies_or_function, print_json
 from rmapfast.support import ProgressLine
 from rmapfast.verify import capture_cases, check_cases, check_drawings, check_table, load_case, random_cases
 
@@ -15,12 +15,19 @@ def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "check", run, "Try every small state: does a policy end where unmapping page by page ends?")
     verb.add_argument(
-        "--policy", metavar="NAME,...", help="the policies to check, a preset or FILE.c:NAME (every preset)"
+        "--policy",
+        metavar="NAME,...",
+        help="the policies to check, presets or FILE.c:NAME, or one FILE.py:NAME (every preset)",
     )
     verb.add_argument(
         "--against", metavar="NAME", default="per-page", help="the policy whose outcome is right (per-page)"
     )
-    verb.add_argument("--pages", type=int, default=4, metavar="N", help="the largest folio: 1, 2, 4 or 8 pages (4)")
+    verb.add_argument(
+        "--pages",
+        type=int,
+        metavar="N",
+        help="the largest folio: 1, 2, 4 or 8 pages, and nothing drawn (4, and drawn states of up to 32 pages)",
+    )
     verb.add_argument(
         "--budget",
         type=float,
@@ -53,7 +60,10 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--capture", action="append", metavar="FILE", help="instead: try mutations of a capture's folios")
     add_assume(verb)
     verb.add_argument("--cases", type=int, default=200, metavar="N", help="the number of mutations (200)")
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of --random and --capture (0)")
+    verb.add_argument(
+        "--drawn", type=int, metavar="N", help="the states drawn of each kind of folio and VMA (20,000; 0 with --pages)"
+    )
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of all that is drawn (0)")
     verb.add_argument("--replay", metavar="FILE", help="instead: try one case, a JSON example of an earlier check")
     verb.add_argument("--known", action="store_true", help="show the commit or CVE behind each class of violation")
     verb.add_argument("--draw", action="store_true", help="draw the smallest example of each violation")
@@ -61,7 +71,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
-    chosen, progress = policies(arguments.policy, rf.policy.PRESETS), ProgressLine()
+    chosen, progress = policies_or_function(arguments.policy, rf.policy.PRESETS), ProgressLine()
     shared: dict[str, Any] = {
         "against": arguments.against,
         "arch": arguments.arch,
@@ -84,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         report = rf.check(
             chosen,
             pages=arguments.pages,
+            drawn=arguments.drawn,
+            seed=arguments.seed,
             all_bits=arguments.all_bits,
             unreachable=arguments.unreachable,
             splits=arguments.splits,
