@@ -1,7 +1,8 @@
 """Make what the site shows and the repository does not keep: pictures, and the help of each command.
 
 ``python docs/pictures.py`` fills ``docs/generated`` and draws the pictures beside the case studies. A picture that is
-newer than its script and than the package is kept. Every picture shows a simulation that is run here, and nothing is drawn by hand.
+newer than its script and than the package is kept. Every picture shows a simulation that is run here, and nothing is
+drawn by hand.
 """
 
 from __future__ import annotations
