@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 import rmapfast as rf
-from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies, print_json
+from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies_or_function, print_json
 from rmapfast.support import ProgressLine
 from rmapfast.verify import capture_cases, check_cases, check_drawings, check_table, load_case, random_cases
 
@@ -15,7 +15,9 @@ def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "check", run, "Try every small state: does a policy end where unmapping page by page ends?")
     verb.add_argument(
-        "--policy", metavar="NAME,...", help="the policies to check, a preset or FILE.c:NAME (every preset)"
+        "--policy",
+        metavar="NAME,...",
+        help="the policies to check, presets or FILE.c:NAME, or one FILE.py:NAME (every preset)",
     )
     verb.add_argument(
         "--against", metavar="NAME", default="per-page", help="the policy whose outcome is right (per-page)"
@@ -69,7 +71,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
-    chosen, progress = policies(arguments.policy, rf.policy.PRESETS), ProgressLine()
+    chosen, progress = policies_or_function(arguments.policy, rf.policy.PRESETS), ProgressLine()
     shared: dict[str, Any] = {
         "against": arguments.against,
         "arch": arguments.arch,

@@ -22,7 +22,7 @@ from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
 from rmapfast.reference import BatchRule, YoungRule, batches
 from rmapfast.result import policy_name
-from rmapfast.support import Seed, checked_integer, checked_seed
+from rmapfast.support import Seed, checked_boolean, checked_integer, checked_list, checked_path, checked_seed, shown
 from rmapfast.verify.cases import Case, case_of_state, reachable
 from rmapfast.verify.coverage import WatchedRule
 from rmapfast.verify.invariants import INVARIANTS, judge
@@ -151,12 +151,22 @@ def check(
     >>> check(YoungRule(tested=first_only), pages=2, budget=2).clean
     False
     """
-    if pages is not None and pages not in _PAGES:
-        raise ValueError(f"pages: expected one of {', '.join(map(str, _PAGES))}, got {pages!r}")
-    if not budget > 0:
-        raise ValueError(f"budget: expected seconds above 0, got {budget!r}")
+    if pages is not None and (not isinstance(pages, int) or isinstance(pages, bool) or pages not in _PAGES):
+        raise ValueError(f"pages: expected one of {', '.join(map(str, _PAGES))}, got {shown(pages)}")
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
+        raise ValueError(f"budget: expected seconds above 0, got {shown(budget)}")
+    for name, flag in (
+        ("all_bits", all_bits), ("unreachable", unreachable), ("splits", splits), ("young", young),
+    ):  # fmt: skip
+        checked_boolean(name, flag)
+    if resume is not None:
+        checked_path("resume", resume)
+    if threads is not None:
+        checked_integer("threads", threads, 1, 1024)
+    if not (policies is None or callable(policies) or isinstance(policies, YoungRule)):
+        policies = checked_list("policies", policies, "policies")
     if drawn is not None and (not isinstance(drawn, int) or not 0 <= drawn < 1 << 48):
-        raise ValueError(f"drawn: expected a whole number from 0 to 2**48 - 1, got {drawn!r}")
+        raise ValueError(f"drawn: expected a whole number from 0 to 2**48 - 1, got {shown(drawn)}")
     seed = checked_seed("seed", seed)
     oracle, arch = _policy.get(against), _arch.get(arch)
     young = young or isinstance(policies, YoungRule)
