@@ -1,7 +1,8 @@
 """One thread against several: the cases of bench/cases.py of file folios, in turn, least against least.
 
-CPU time is that of all threads together. The time on the clock means something on a machine that does nothing else.
-With --described a population is made in the run, block by block.
+CPU time is that of all threads together. *Alone* is what of it the calling thread does while the others wait, and
+*at most* how many times as fast several threads can be then. The time on the clock means something on a machine that
+does nothing else. With --described a population is made in the run, block by block.
 """
 
 import argparse
@@ -14,11 +15,12 @@ STREAMS = ("regular", "order 0", "mix", "young .5", "order 0, young .5", "holes 
 IN_MEMORY = (*STREAMS, "sharing 2", "shuffled", "order 0, shuffled", "mix, young .5, holes .01", "arm64, young .5")
 
 
-def measure(population: rf.Population | rf.PopulationSpec, threads: int) -> tuple[float, float]:
-    """CPU seconds and seconds on the clock of one call."""
-    cpu, wall = time.process_time(), time.perf_counter()
+def measure(population: rf.Population | rf.PopulationSpec, threads: int) -> tuple[float, float, float]:
+    """CPU seconds of all threads and of the calling one, and seconds on the clock, of one call."""
+    begin = time.process_time(), time.thread_time(), time.perf_counter()
     rf.reclaim(population, "80%", policy="v7.0", threads=threads)
-    return time.process_time() - cpu, time.perf_counter() - wall
+    end = time.process_time(), time.thread_time(), time.perf_counter()
+    return tuple(after - before for before, after in zip(begin, end, strict=True))
 
 
 def main() -> None:
@@ -30,15 +32,18 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=IN_MEMORY, help="default: all")
     arguments = parser.parse_args()
     numbers = (1, arguments.threads)
-    head = "".join(f" {f'CPU {number}, ms':>12} {f'clock {number}, ms':>14}" for number in numbers)
-    print(f"{arguments.size:<26}{head}  times")
+    columns = ("CPU 1, ms", f"CPU {numbers[1]}", "alone", "at most", "clock 1", f"clock {numbers[1]}")
+    print(f"{arguments.size:<26}" + "".join(f" {column:>9}" for column in columns))
     for case in arguments.case or (STREAMS if arguments.described else IN_MEMORY):
         make = rf.Population.described if arguments.described else rf.Population.synthetic
         population = make(arguments.size, **CASES[case])
         rounds = [[measure(population, number) for number in numbers] for _ in range(arguments.rounds)]
-        least = [[min(turn[i][j] for turn in rounds) for j in range(2)] for i in range(2)]
-        line = f"{case:<26}" + "".join(f" {cpu * 1e3:>12.2f} {wall * 1e3:>14.2f}" for cpu, wall in least)
-        print(f"{line} {least[0][1] / least[1][1]:>6.2f}", flush=True)
+        one, several = ([min(turn[i][j] for turn in rounds) for j in range(3)] for i in range(2))
+        at_most = one[0] / (several[1] + (several[0] - several[1]) / numbers[1])
+        times = [one[0], several[0], several[1], one[2], several[2]]
+        figures = [f"{seconds * 1e3:.2f}" for seconds in times]
+        figures.insert(3, f"{at_most:.2f}")
+        print(f"{case:<26}" + "".join(f" {figure:>9}" for figure in figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,6 @@ MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 
 # Base pages that are certain to be visited before it is worth while to share them out to threads.
 AHEAD_PAGES = 1 << 15
-# Pages of a population from which on threads=None means several. To start them takes some tenths of a millisecond.
-AUTOMATIC_PAGES = 1 << 20
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -134,8 +132,8 @@ def reclaim(
         Threads that visit folios; the result does not depend on their number. More than one is an error where visits
         may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
         reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
-        entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
-        several and the population has 2^20 pages or is reclaimed block by block, and one elsewhere.
+        entries or are mapped out of place (docs/model.md, section 6). None means one per CPU for a population that is
+        reclaimed block by block, and one for others, of which it pays only for some (docs/performance.md).
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -225,18 +223,16 @@ def reclaim(
                 "executor: expected a described population (Population.described) whose inactive list meets the "
                 "target and which is reclaimed block by block (docs/model.md), this one is not"
             )
-        if entry != "memory.reclaim" or engine == "reference":
+        if (threads or 1) > 1 and (entry != "memory.reclaim" or engine == "reference"):
             cannot = "MADV_PAGEOUT" if entry != "memory.reclaim" else "the reference"
-            if (threads or 1) > 1:
-                raise ValueError(f"threads: expected 1, {cannot} visits one folio after the other, got {threads}")
-            threads = 1
+            raise ValueError(f"threads: expected 1, {cannot} visits one folio after the other, got {threads}")
         if isinstance(population, PopulationSpec):
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
         after = population if in_place else task.copy_of(population)
         described = _described(population, after)
-        outcome = _in_memory(after, entry, task, threads)
+        outcome = _in_memory(after, entry, task, threads or 1)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -545,7 +541,7 @@ def _block_by_block(
         return None
 
 
-def _in_memory(population: Population, entry: str, task: _Task, threads: int | None) -> Outcome:
+def _in_memory(population: Population, entry: str, task: _Task, threads: int) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
     if entry == "memory.reclaim":
         return _memory_reclaim(population, task, threads)
@@ -631,17 +627,11 @@ def _take_over(
     population.hold(run.arrays())
 
 
-def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
-    """Return how many threads make visits, and tell the run if there are several."""
-    if threads is None and pages < AUTOMATIC_PAGES:
-        return 1
-    wanted = threads or os.cpu_count() or 1
-    if wanted == 1:
-        return 1
-    why = run.share_out(wanted, AHEAD_PAGES)
-    if why and threads:
+def _share_out(run: _core.Run, threads: int) -> None:
+    """Tell a run that several threads make its visits."""
+    why = run.share_out(threads, AHEAD_PAGES)
+    if why:
         raise ValueError(f"threads: expected 1 for this population, {why}; got {threads}")
-    return 1 if why else wanted
 
 
 def _opened(threads: int) -> AbstractContextManager[Pool | None]:
@@ -666,7 +656,7 @@ def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None)
                 progress(run.freed_pages)
 
 
-def _memory_reclaim(population: Population, task: _Task, threads: int | None) -> Outcome:
+def _memory_reclaim(population: Population, task: _Task, threads: int) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     _refold(population, task.arch)
     population.settle_generations(task.rules.mglru if task.lru == "mglru" else None)
@@ -707,7 +697,8 @@ def _memory_reclaim(population: Population, task: _Task, threads: int | None) ->
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
-    threads = _share_out(run, len(population.held("page_flags")), threads)
+    if threads > 1:
+        _share_out(run, threads)
     try:
         _steps(run, threads, task.progress)
     finally:

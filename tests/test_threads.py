@@ -145,13 +145,11 @@ def test_the_page_cache_is_never_refused(seed, policy):
     assert assert_threads_do_not_show(rng, population, **options)
 
 
-def test_threads_at_the_same_time(monkeypatch):
+def test_threads_at_the_same_time():
     population = rf.Population.synthetic("256MiB", orders="0:10,4:70,9:20", young=0.5, holes=0.01, shuffle=True)
     one = rf.reclaim(population, "80%")
     for threads in (2, 4, 7):
         assert_same(rf.reclaim(population, "80%", threads=threads), one)
-    monkeypatch.setattr(loop, "AUTOMATIC_PAGES", 1)
-    assert_same(rf.reclaim(population, "80%", threads=None), one)
 
 
 def test_what_cannot_be_met_ends_after_as_many_rounds():

@@ -149,7 +149,10 @@ def add(verbs: Verbs) -> None:
         "Python)",
     )
     how.add_argument(
-        "--threads", type=int, metavar="N", help="threads that visit folios (one per CPU where there may be several)"
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads that visit folios (one per CPU for a population that is reclaimed in blocks, else one)",
     )
     add_output(verb)
     verb.add_argument(
