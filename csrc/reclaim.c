@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "memo.h"
+#include "packed_log.h"
 #include "shrinker.h"
 #include "swap.h"
 #include "tlb.h"
@@ -375,21 +376,22 @@ static uint64_t account(struct rmf_reclaim *reclaim, const struct rmf_visits *vi
 	return visits->nr - left;
 }
 
-uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log,
-				 uint64_t nr)
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const uint8_t *log, uint64_t nr)
 {
+	struct rmf_packed_log packed = { .bytes = log, .nr = nr };
+	struct rmf_visits visits;
 	uint64_t done = 0;
 
-	for (uint64_t i = 0; i < nr; i++) {
+	while (rmf_unpack_visits(&packed, &visits)) {
 		uint64_t taken;
 
 		/* the log may come from another process */
-		if (log[i].order > RMF_MAX_ORDER || log[i].outcome > RMF_OUTCOME_ACTIVATE ||
-		    log[i].piece)
+		if (visits.order > RMF_MAX_ORDER || visits.outcome > RMF_OUTCOME_ACTIVATE ||
+		    visits.piece)
 			break;
-		taken = account(reclaim, &log[i]);
+		taken = account(reclaim, &visits);
 		done += taken;
-		if (taken < log[i].nr)
+		if (taken < visits.nr)
 			break;
 	}
 	return done;
@@ -520,9 +522,10 @@ int rmf_reclaim_share_out(struct rmf_reclaim *reclaim, uint32_t workers, uint64_
 		return rmf_fault_at(fault, NULL, 0,
 				    "the multi-gen LRU looks around each folio that it visits, and"
 				    " moves others");
-	if (run->pieces || run->deferred.n)
+	if (run->deferred.n)
 		return rmf_fault_at(fault, NULL, 0,
-				    "folios may be split, whose pieces are visited next");
+				    "folios are on the deferred-split queue, which each pass"
+				    " shrinks");
 	reclaim->ahead_pages = pages;
 	return rmf_ahead_new(&reclaim->ahead, run, &reclaim->inactive, &reclaim->active, workers,
 			     fault);
@@ -543,12 +546,15 @@ void rmf_reclaim_begin_ahead(struct rmf_reclaim *reclaim)
 	enum { MOST_PAGES = 1 << 23 }; /* some ten milliseconds, so that progress can be shown */
 	const struct rmf_lru_list *list = &reclaim->inactive;
 	const uint64_t most = smaller(missing(reclaim), MOST_PAGES);
-	uint64_t nr = 0;
+	uint64_t nr = 0, pages = 0;
 
 	if (list->pages <= most)
 		nr = list->n;
-	for (uint64_t pages = 0; nr < list->n && pages < most; nr++)
-		pages += rmf_folio_nr_pages(&reclaim->run->pop, rmf_lru_at(list, nr));
+	else if (list->pages == list->n * reclaim->max_pages) /* all folios have so many */
+		nr = (most + reclaim->max_pages - 1) / reclaim->max_pages;
+	else
+		while (nr < list->n && pages < most)
+			pages += rmf_folio_nr_pages(&reclaim->run->pop, rmf_lru_at(list, nr++));
 	rmf_ahead_begin(reclaim->ahead, list, nr);
 }
 

@@ -410,6 +410,9 @@ cdef extern from "lru_gen.h" nogil:
         uint64_t max_seq
         uint64_t *min_seq
 
+cdef extern from "packed_log.h" nogil:
+    uint64_t rmf_pack_log(const rmf_visits *log, uint64_t nr, uint8_t *out)
+
 cdef extern from "ahead.h" nogil:
     struct rmf_ahead:
         pass
@@ -441,7 +444,7 @@ cdef extern from "reclaim.h" nogil:
     void rmf_reclaim_start_accounting(rmf_reclaim *reclaim, rmf_run *run, uint64_t folios, uint64_t pages,
                                       uint64_t target)
     rmf_reclaim_next rmf_reclaim_advance(rmf_reclaim *reclaim)
-    uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const rmf_visits *log, uint64_t nr)
+    uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const uint8_t *log, uint64_t nr)
     bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
     int rmf_reclaim_share_out(rmf_reclaim *reclaim, uint32_t workers, uint64_t pages, rmf_fault *fault)
     bint rmf_reclaim_ahead_is_due(const rmf_reclaim *reclaim)
@@ -475,9 +478,6 @@ cdef extern from "check_invariants.h" nogil:
     const char *rmf_invariant_name(rmf_invariant invariant)
 
 cdef extern from "check_states.h" nogil:
-    enum:
-        RMF_CHECK_SLOTS
-        RMF_CHECK_TABLE
     enum rmf_check_kind:
         pass
     enum rmf_check_level:
@@ -488,6 +488,7 @@ cdef extern from "check_states.h" nogil:
         rmf_check_level level
         bint anon_vma
         bint uffd_wp
+        uint8_t cont
         uint32_t nr_symbols
         uint32_t nr_conditions
         uint32_t nr_exclusive
@@ -495,7 +496,8 @@ cdef extern from "check_states.h" nogil:
     struct rmf_check_scope:
         rmf_check_family *families
         uint32_t nr_families
-    void rmf_check_scope_init(rmf_check_scope *scope, uint32_t max_pages, bint all_bits, bint unreachable)
+    void rmf_check_scope_init(rmf_check_scope *scope, uint32_t max_pages, bint all_bits, bint unreachable,
+                              uint64_t drawn, uint64_t seed)
     struct rmf_check_state:
         uint64_t *ptes
         uint64_t vma_start
@@ -507,6 +509,8 @@ cdef extern from "check_states.h" nogil:
         int32_t *page_mapcount
         uint8_t *page_flags
         uint8_t order
+        uint32_t table
+        uint32_t cont
         uint32_t vma_flags
         uint32_t ttu
         bint guard_contiguous

@@ -25,7 +25,16 @@ from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
 from rmapfast.result import Outcome, PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import ProgressBar, checked_boolean, checked_choice, checked_integer, info, listening, parse_size
+from rmapfast.support import (
+    ProgressBar,
+    checked_boolean,
+    checked_choice,
+    checked_integer,
+    info,
+    listening,
+    parse_size,
+    shown,
+)
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
@@ -43,6 +52,8 @@ MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 
 # Base pages that are certain to be visited before it is worth while to share them out to threads.
 AHEAD_PAGES = 1 << 15
+# Pages of a population from which on threads=None means several. To start them takes some tenths of a millisecond.
+AUTOMATIC_PAGES = 1 << 20
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -124,7 +135,7 @@ def reclaim(
         may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
         reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
         entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
-        several, and one elsewhere.
+        several and the population has 2^20 pages or is reclaimed block by block, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -153,12 +164,14 @@ def reclaim(
     >>> result.reclaimed_pages, result.batch_lengths
     (144, {16: 9})
     """
-    if entry not in ENTRIES:
-        raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
+    checked_choice("entry", entry, ENTRIES)
+    checked_boolean("in_place", in_place)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected True, False or a function, got {shown(progress)}")
     policy = _policy.resolved(policy)
     engine = _engine_of(policy, engine)
     if population is None:
-        population, in_place = Population.synthetic(arch=arch or "x86-64"), True
+        population, in_place = Population.synthetic(arch="x86-64" if arch is None else arch), True
     if not isinstance(population, Population | PopulationSpec):
         raise TypeError(f"population: expected a Population or a PopulationSpec, got {type(population).__name__}")
     threads = None if threads is None else checked_integer("threads", threads, 1, 1024)
@@ -175,7 +188,7 @@ def reclaim(
         if entry != "memory.reclaim":
             raise ValueError(f"lru: expected with entry='memory.reclaim' only, got entry={entry!r}")
     checked_choice("lru_stats", lru_stats, LRU_STATS)
-    arch = _arch.get(arch or population.arch or "x86-64")
+    arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     # A name that no vector has is refused here, not when the run is priced.
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
@@ -221,8 +234,9 @@ def reclaim(
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
-        described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task, threads)
+        after = population if in_place else task.copy_of(population)
+        described = _described(population, after)
+        outcome = _in_memory(after, entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -300,7 +314,8 @@ def madvise(
     mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
-    arch = _arch.get(arch or population.arch or "x86-64")
+    checked_boolean("in_place", in_place)
+    arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
         policy=policy,
@@ -311,8 +326,9 @@ def madvise(
         progress=None,
     )
     check_population(population, arch)
-    described = population.describe()
-    outcome = _madvise(population if in_place else task.copy_of(population), [(action, mm, first, end, owner)], task)
+    after = population if in_place else task.copy_of(population)
+    described = _described(population, after)
+    outcome = _madvise(after, [(action, mm, first, end, owner)], task)
     arguments: dict[str, Any] = {
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
@@ -556,6 +572,14 @@ def check_population(population: Population, arch: Arch) -> None:
         _core.check_population(population, arch)
 
 
+def _described(population: Population, after: Population) -> dict[str, Any]:
+    """Return what a population holds before a run on `after`, the population itself or a copy of it.
+
+    Where the arrays have to be looked at again it is the copy's: the cache still has them.
+    """
+    return (after if population.lent else population).describe()
+
+
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
     events, referenced = (
@@ -609,7 +633,7 @@ def _take_over(
 
 def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
     """Return how many threads make visits, and tell the run if there are several."""
-    if threads is None and pages < 2 * AHEAD_PAGES:
+    if threads is None and pages < AUTOMATIC_PAGES:
         return 1
     wanted = threads or os.cpu_count() or 1
     if wanted == 1:
@@ -683,7 +707,7 @@ def _memory_reclaim(population: Population, task: _Task, threads: int | None) ->
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
-    threads = _share_out(run, len(population.page_flags), threads)
+    threads = _share_out(run, len(population.held("page_flags")), threads)
     try:
         _steps(run, threads, task.progress)
     finally:

@@ -335,8 +335,9 @@ def test_what_is_left_of_the_folio_is_the_limit_and_numpy_integers_are_right():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"policies": ["v7.0"], "drawn": 5}, "drawn"),
-        ({"policies": ["v7.0"], "seed": 5}, "seed"),
+        ({"policies": ["v7.0"], "young": True, "drawn": 5}, "drawn"),
+        ({"policies": ["v7.0"], "splits": True, "seed": 5}, "seed"),
+        ({"policies": ["v7.0"], "drawn": 1 << 48}, "drawn"),
         ({"policies": page_by_page, "splits": True, "drawn": 5}, "drawn"),
         ({"policies": page_by_page, "drawn": -1}, "drawn"),
         ({"policies": page_by_page, "seed": 0.5}, "seed"),

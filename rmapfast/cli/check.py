@@ -23,7 +23,10 @@ def add(verbs: Verbs) -> None:
         "--against", metavar="NAME", default="per-page", help="the policy whose outcome is right (per-page)"
     )
     verb.add_argument(
-        "--pages", type=int, metavar="N", help="the largest folio: 1, 2, 4 or 8 pages (4; of a rule in Python a part)"
+        "--pages",
+        type=int,
+        metavar="N",
+        help="the largest folio: 1, 2, 4 or 8 pages, and nothing drawn (4, and drawn states of up to 32 pages)",
     )
     verb.add_argument(
         "--budget",
@@ -57,7 +60,10 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--capture", action="append", metavar="FILE", help="instead: try mutations of a capture's folios")
     add_assume(verb)
     verb.add_argument("--cases", type=int, default=200, metavar="N", help="the number of mutations (200)")
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of --random and --capture (0)")
+    verb.add_argument(
+        "--drawn", type=int, metavar="N", help="the states drawn of each kind of folio and VMA (20,000; 0 with --pages)"
+    )
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of all that is drawn (0)")
     verb.add_argument("--replay", metavar="FILE", help="instead: try one case, a JSON example of an earlier check")
     verb.add_argument("--known", action="store_true", help="show the commit or CVE behind each class of violation")
     verb.add_argument("--draw", action="store_true", help="draw the smallest example of each violation")
@@ -88,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         report = rf.check(
             chosen,
             pages=arguments.pages,
+            drawn=arguments.drawn,
+            seed=arguments.seed,
             all_bits=arguments.all_bits,
             unreachable=arguments.unreachable,
             splits=arguments.splits,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -168,19 +170,47 @@ def checked_boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def shown(value: object) -> str:
+    """Return a value of any kind as one short line, for an error."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def checked_path(name: str, value: Any) -> Path:
+    """Return the value as a path; raise TypeError or ValueError unless it is a text or a path that a file may have."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"{name}: expected a path, got {shown(value)}")
+    if "\0" in os.fspath(value):
+        raise ValueError(f"{name}: expected a path without null characters, got {shown(value)}")
+    return Path(value)
+
+
+def checked_list(name: str, value: Any, of: str) -> list[Any]:
+    """Return the value as a list; raise TypeError for a text and for what has no items. `of` says what is expected."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected a list of {of}, got {shown(value)}")
+    return list(value)
+
+
+def checked_progress(value: Any) -> None:
+    """Raise TypeError unless the value is None or a function."""
+    if value is not None and not callable(value):
+        raise TypeError(f"progress: expected a function or None, got {shown(value)}")
+
+
 def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
     """Return the value; raise ValueError unless it is one of the known names."""
     known = tuple(known)
-    if value not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}{closest(value, known)}")
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {shown(value)}{closest(value, known)}")
     return str(value)
 
 
 def flag_mask(argument: str, names: str | Iterable[str], known: Mapping[str, int]) -> int:
     """Return the bits of one or more flag names; raise ValueError, which lists the known names, for another name."""
     mask = 0
-    for name in [names] if isinstance(names, str) else names:
-        if name not in known:
-            raise ValueError(f"{argument}: no flag {name!r}{closest(name, known)}; known are {', '.join(known)}")
+    for name in [names] if isinstance(names, str) else checked_list(argument, names, "flags"):
+        if not isinstance(name, str) or name not in known:
+            raise ValueError(f"{argument}: no flag {shown(name)}{closest(name, known)}; known are {', '.join(known)}")
         mask |= known[name]
     return mask
