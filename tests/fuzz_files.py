@@ -9,6 +9,7 @@ Cases run in this process, so that 100 or more are done in a second; the limit o
 """
 
 import contextlib
+import faulthandler
 import io
 import json
 import os
@@ -261,6 +262,8 @@ class Lane:
         path.write_bytes(changed)
         out, err = io.StringIO(), io.StringIO()
         signal.alarm(30)
+        # A library that hangs hears no signal: the lane ends then, and leaves its folder with the file.
+        faulthandler.dump_traceback_later(60, exit=True)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -270,6 +273,9 @@ class Lane:
                     status = stop.code
         finally:
             signal.alarm(0)
+            faulthandler.cancel_dump_traceback_later()
+        if status == 130:  # the lane is to end
+            raise KeyboardInterrupt
         assert status in (0, 1, 2), f"{name}: exit status {status}"
         assert not CONTROL.search(out.getvalue() + err.getvalue()), f"{name}: a control character: {err.getvalue()!r}"
         assert status != 2 or err.getvalue().count("\n") == 1, f"{name}: {err.getvalue()!r}"
@@ -285,6 +291,7 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))  # addresses: 1 GiB of memory, and what libraries map
     signal.signal(signal.SIGALRM, _alarm)
     with tempfile.TemporaryDirectory() as name:
+        print(f"fuzz-files: works in {name}", flush=True)
         lane = Lane(Path(name))
         status = run_lane("fuzz-files", lane.case, short_run=SHORT_RUN)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

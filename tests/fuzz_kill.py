@@ -117,7 +117,11 @@ def dask_case(rng, folder, number, done):
     with (
         dask.config.set({"distributed.comm.timeouts.connect": f"{DEADLINE}s"}),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1", silence_logs=logging.CRITICAL
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            host="127.0.0.1",
+            silence_logs=logging.CRITICAL + 1,
         ) as cluster,
     ):
         words = [*SWEEP[:-2], "-o", "out.json", "--executor", f"dask={cluster.scheduler_address}"]
