@@ -89,7 +89,10 @@ cdef class CheckScope:
             raise MemoryError
         with nogil:
             tried = rmf_check_counted_bits(check, f, a, b, &c_policy, c_claim, &found)
-        rmf_check_free(check)
+        try:
+            _raise_bad_rule(rmf_check_current(check), f" of a state of folios with {1 << f.order} pages")
+        finally:
+            rmf_check_free(check)
         return tried, found.count, found.index
 
     def run(self, family, first, end, oracle, policies, arch):

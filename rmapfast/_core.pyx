@@ -130,7 +130,8 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.local_tlbi = policy.local_tlbi
     p.shmem_fallback, p.mglru = policy.shmem_fallback, _MGLRU[policy.mglru]
-    p.riscv_lazyfree_split, p.rule = policy.riscv_lazyfree_split, <void *><size_t>policy.rule_address
+    p.riscv_lazyfree_split = policy.riscv_lazyfree_split
+    p.rule, p.young_rule = <void *><size_t>policy.rule_address, <void *><size_t>policy.young_rule_address
 
 
 cdef _fill_arch(rmf_arch *a, arch):
@@ -286,7 +287,7 @@ cdef class Run:
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
-        if fast and self.run.policy.rule == NULL:  # a rule goes by the general path
+        if fast:
             self.run.memo = rmf_memo_new(_isa())
             if self.run.memo == NULL:
                 raise MemoryError

@@ -88,7 +88,6 @@ cdef extern from "population.h" nogil:
         uint64_t rmap_capacity
 
     enum rmf_array_use:
-        RMF_ARRAY_READ
         RMF_ARRAY_WRITTEN
         RMF_ARRAY_TRUSTED
     struct rmf_array:
@@ -233,6 +232,7 @@ cdef extern from "policy.h" nogil:
         rmf_mglru_rule mglru
         bint riscv_lazyfree_split
         void *rule
+        void *young_rule
 
 cdef extern from "events.h" nogil:
     enum rmf_event:
@@ -285,7 +285,9 @@ cdef extern from "run.h" nogil:
         uint64_t folio
         uint64_t vpn
         uint32_t nr
-        uint32_t left
+        uint32_t again
+        uint32_t most
+        bint young
     struct rmf_run:
         rmf_population pop
         rmf_arch arch
@@ -507,7 +509,6 @@ cdef extern from "check_run.h" nogil:
     void rmf_check_free(rmf_check *check)
     enum rmf_claim:
         RMF_CLAIM_RIGHT
-        RMF_NR_CLAIMS
     uint64_t rmf_check_counted_bits(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
                                     const rmf_policy *policy, rmf_claim claim, rmf_check_found *found)
     const rmf_run *rmf_check_current(const rmf_check *check)

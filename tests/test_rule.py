@@ -23,7 +23,8 @@ from rmapfast import rule as rules
 from rmapfast.verify import check_cases, random_cases
 from rmapfast.verify.cases import case_arch, case_population
 
-FILE = Path(__file__).parent / "data" / "rules" / "restated.c"
+DATA = Path(__file__).parent / "data" / "rules"
+FILE = DATA / "restated.c"
 # The preset that a function of the file restates, and whose other rules hold around it.
 RESTATED = {"one": "per-page", "v7_0": "v7.0", "v6_15": "v6.15", "anon_swap": "anon-swap"}
 PAIRS = list(RESTATED.items())
