@@ -534,3 +534,33 @@ bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index,
 	return rmf_check_cursor_seek(family, &cursor, index) &&
 	       rmf_check_state_at_cursor(family, &cursor, index, state);
 }
+
+bool rmf_check_reachable(const struct rmf_check_state *state)
+{
+	const bool anon = state->folio_flags & RMF_FOLIO_ANON,
+		   swapbacked = state->folio_flags & RMF_FOLIO_SWAPBACKED,
+		   swapcache = state->folio_flags & RMF_FOLIO_SWAPCACHE,
+		   anon_vma = state->vma_flags & RMF_VMA_ANON;
+	const uint64_t start = state->vma_start - RMF_CHECK_FIRST_VPN,
+		       end = state->vma_end - RMF_CHECK_FIRST_VPN;
+
+	/* a lazyfree folio in a file VMA, a swap cache mark that does not fit, a large folio that
+	 * is unmapped as poisoned */
+	if ((anon && !swapbacked && !anon_vma) || (anon && swapbacked != swapcache) ||
+	    (state->order && (state->ttu & RMF_TTU_HWPOISON)))
+		return false;
+	for (uint64_t i = 0; i < RMF_CHECK_SLOTS; i++) {
+		const rmf_pte pte = state->ptes[i];
+		const uint64_t page = rmf_pte_pfn(pte) - RMF_CHECK_FOLIO_PFN;
+
+		if (!rmf_pte_present(pte) && !rmf_pte_is_device(pte))
+			continue;
+		/* a device entry of a file page, a page that a file VMA maps out of its place */
+		if (rmf_pte_kind(pte) == RMF_KIND_DEVICE_EXCLUSIVE && !anon)
+			return false;
+		if (!anon_vma && page >> state->order == 0 && i >= start && i < end &&
+		    page + RMF_CHECK_FOLIO_INDEX != i - start + state->vma_pgoff)
+			return false;
+	}
+	return true;
+}

@@ -97,6 +97,9 @@ struct rmf_check_state {
 bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index,
 			struct rmf_check_state *state);
 
+/* Whether a kernel can reach a state. It knows what verify/cases.py has tags for. */
+bool rmf_check_reachable(const struct rmf_check_state *state);
+
 /* Where the folio lies: the border of its page table, the borders of the VMA, and what lies behind
  * the first table. */
 struct rmf_check_geometry {

@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from rmapfast.reference import YoungRule
     from rmapfast.saved import Difference, Rerun, load, rerun, save
     from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
-    from rmapfast.verify import CheckReport, ConformanceReport, PolicyCheck, VectorError, Violation, check, conformance
+    from rmapfast.verify import (
+        CheckReport,
+        ConformanceReport,
+        PolicyCheck,
+        RuleComparison,
+        VectorError,
+        Violation,
+        check,
+        compare_rules,
+        conformance,
+    )
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
 _ROOM_OF = {
@@ -40,9 +50,10 @@ _ROOM_OF = {
         ("Axis", "Dimension", "Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"
     ),
     **dict.fromkeys(
-        ("CheckReport", "ConformanceReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"),
+        ("CheckReport", "ConformanceReport", "PolicyCheck", "RuleComparison", "VectorError", "Violation"),
         "verify",
     ),
+    **dict.fromkeys(("check", "compare_rules", "conformance"), "verify"),
 }
 
 
@@ -88,6 +99,7 @@ __all__ = [
     "Ranking",
     "Rerun",
     "Result",
+    "RuleComparison",
     "Space",
     "Swap",
     "Sweep",
@@ -102,6 +114,7 @@ __all__ = [
     "capture",
     "check",
     "compare",
+    "compare_rules",
     "conformance",
     "cost",
     "describe",

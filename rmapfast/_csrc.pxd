@@ -499,10 +499,12 @@ cdef extern from "check_run.h" nogil:
     struct rmf_check_found:
         uint64_t count
         uint64_t index
+        bint reachable
     struct rmf_check_policy:
         rmf_policy policy
         uint64_t nr_violating
         rmf_check_found *found
+        uint64_t *cleared
     struct rmf_check:
         pass
     rmf_check *rmf_check_new(const rmf_arch *arch)

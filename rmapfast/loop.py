@@ -30,7 +30,7 @@ from rmapfast.swap import Swap, swap_device
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from rmapfast.reference import Record
+    from rmapfast.reference import Record, YoungRule
 
 # The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
 SEED_TARGET = "80%"
@@ -61,7 +61,7 @@ def reclaim(
     population: Population | PopulationSpec | None = None,
     target: int | str = "8GiB",
     *,
-    policy: str | Policy | PolicyFunction = "v7.0",
+    policy: str | Policy | PolicyFunction | YoungRule = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     entry: str = "memory.reclaim",
     swap: Swap | bool | int | str = True,
@@ -87,8 +87,9 @@ def reclaim(
     target : int or str
         Bytes to reclaim ("8GiB"), or a share of the memory that reclaim may find ("80%"; :func:`target_bytes`), with
         ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
-    policy : str, Policy or callable
-        A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr``.
+    policy : str, Policy, callable or YoungRule
+        A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr`` or a
+        :class:`YoungRule`.
     arch : str, path or Arch, optional
         A preset's name, the TOML file of one, or an architecture. By default the one that the population was made for,
         else ``x86-64``.
@@ -149,8 +150,7 @@ def reclaim(
         raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
     if engine not in ENGINES:
         raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    rules = _rules_given(policy, engine)
     if population is None:
         population, in_place = Population.synthetic(arch=arch or "x86-64"), True
     if not isinstance(population, Population | PopulationSpec):
@@ -174,7 +174,7 @@ def reclaim(
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=rules,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
@@ -231,7 +231,7 @@ def madvise(
     *,
     mm: int = 0,
     owner: bool = True,
-    policy: str | Policy | PolicyFunction = "v7.0",
+    policy: str | Policy | PolicyFunction | YoungRule = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     swap: Swap | bool | int | str = True,
     engine: str = "c",
@@ -279,15 +279,14 @@ def madvise(
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
     checked_choice("action", action, MADVISE_ACTIONS)
     checked_choice("engine", engine, ENGINES)
-    if callable(policy) and engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    rules = _rules_given(policy, engine)
     mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
     arch = _arch.get(arch or population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
-        policy=policy if callable(policy) else _policy.get(policy),
+        policy=rules,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=end - first,
@@ -336,6 +335,19 @@ def _result(
         isolated=outcome.isolated,
         looked_around=outcome.looked_around,
     )
+
+
+def _rules_given(policy: str | Policy | PolicyFunction | YoungRule, engine: str) -> Policy | PolicyFunction | YoungRule:
+    """Return the policy that an argument means; ``ValueError`` for a Python function that the engine cannot run."""
+    if isinstance(policy, str | Policy):
+        return _policy.get(policy)
+    from rmapfast.reference import YoungRule
+
+    if not callable(policy) and not isinstance(policy, YoungRule):
+        return _policy.get(policy)
+    if engine != "reference":
+        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
+    return policy
 
 
 def _page_range(population: Population, start: int | None, length: int | None, mm: int) -> tuple[int, int]:
@@ -424,7 +436,7 @@ class _Task:
 
     Parameters
     ----------
-    policy : Policy or callable
+    policy : Policy, callable or YoungRule
         A function only with the reference engine.
     arch : Arch
     swap : Swap or None
@@ -439,7 +451,7 @@ class _Task:
         As for :func:`reclaim`; of the former, the one that is used.
     """
 
-    policy: Policy | PolicyFunction
+    policy: Policy | PolicyFunction | YoungRule
     arch: Arch
     swap: Swap | None
     target_pages: int
@@ -452,7 +464,9 @@ class _Task:
     @property
     def rules(self) -> Policy:
         """The edition whose rules hold, also around a policy that is a function."""
-        return self.policy if isinstance(self.policy, Policy) else _policy.get(_policy.AROUND_A_FUNCTION)
+        if isinstance(self.policy, Policy):
+            return self.policy
+        return _policy.get(getattr(self.policy, "around", _policy.AROUND_A_FUNCTION))
 
     @property
     def fast(self) -> bool:

@@ -414,7 +414,7 @@ def get(policy: str | Policy) -> Policy:
     if not isinstance(policy, str):
         raise TypeError(
             f"policy: expected a Policy or the name of a preset, got {type(policy).__name__}"
-            " (a YoungRule is for check())"
+            " (a YoungRule is for check(), and for the reference engine)"
         )
     if policy in PRESETS:
         return PRESETS[policy]

@@ -134,8 +134,18 @@ def _name_of(function: Callable[..., object]) -> str:
     return getattr(function, "__name__", repr(function))
 
 
-def _rule_in_c(text: str) -> BatchRule:
-    """Return a rule of a policy as a function that fills ``struct rmf_rule_call`` and calls the C function."""
+def rule_in_c(text: str) -> BatchRule:
+    """Return a rule of a policy as a function that fills ``struct rmf_rule_call`` and calls the C function.
+
+    Parameters
+    ----------
+    text : str
+        As a policy keeps it.
+
+    Returns
+    -------
+    callable
+    """
     function = _rule.function(text)
 
     def rule(folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
@@ -183,7 +193,7 @@ def _rule_in_c(text: str) -> BatchRule:
 
 def _young_rule_in_c(policy: Policy) -> YoungRule:
     """Return the young rule of a policy in the same way."""
-    rule = _rule_in_c(policy.young_rule)
+    rule = rule_in_c(policy.young_rule)
 
     def batch(folio: Folio, vma: Vma, walk: Walk) -> int:
         return rule(folio, vma, walk, walk.pte)
@@ -1584,7 +1594,7 @@ class Kernel:
         self.young_rule: YoungRule | None = None
         if isinstance(policy, Policy | str):
             self.policy = _policy.get(policy)
-            self.rule = _rule_in_c(self.policy.rule) if self.policy.rule else None
+            self.rule = rule_in_c(self.policy.rule) if self.policy.rule else None
             self.young_rule = _young_rule_in_c(self.policy) if self.policy.young_rule else None
         elif isinstance(policy, YoungRule):
             self.policy, self.young_rule = _policy.get(policy.around), policy
@@ -3339,7 +3349,7 @@ def try_to_unmap_one(
     folio: int,
     vma: int,
     *,
-    policy: Policy | str | BatchRule,
+    policy: Policy | str | BatchRule | YoungRule,
     arch: Arch,
     ttu: Iterable[str] = (),
     guard: str = "none",
@@ -3446,7 +3456,7 @@ def madvise(
     population: Population,
     calls: Iterable[tuple[str, int, int, int, bool]],
     *,
-    policy: Policy | str | BatchRule,
+    policy: Policy | str | BatchRule | YoungRule,
     arch: Arch,
     swap: Swap | None = None,
 ) -> tuple[Record, list[int]]:
@@ -3482,7 +3492,7 @@ def reclaim(
     population: Population,
     target_pages: int,
     *,
-    policy: Policy | str | BatchRule,
+    policy: Policy | str | BatchRule | YoungRule,
     arch: Arch,
     swap: Swap | None = None,
     max_ptes_none: int | None = None,

@@ -254,8 +254,7 @@ def _compiled(path: Path, name: str, digest: str, compiler: str) -> int:
             )
         except OSError as error:
             raise ValueError(
-                f"the C compiler {compiler!r} cannot be run ({error.strerror}); install one, or name it in"
-                " CC"
+                f"the C compiler {compiler!r} cannot be run ({error.strerror}); install one, or name it in CC"
             ) from None
         if done.returncode:
             lines = done.stderr.splitlines() or [f"{compiler} ended with status {done.returncode}"]
@@ -281,8 +280,7 @@ def _pointer(rule: object) -> int:
         found = int(cffi.FFI().cast("uintptr_t", rule))
     if isinstance(found, bool) or not isinstance(found, int):
         raise TypeError(
-            "expected FILE.c:NAME, or a function pointer of ctypes, cffi or numba.cfunc, got"
-            f" {type(rule).__name__}"
+            f"expected FILE.c:NAME, or a function pointer of ctypes, cffi or numba.cfunc, got {type(rule).__name__}"
         )
     if found == 0:
         raise ValueError("expected a function pointer, got NULL")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_populations import random_arch, random_population
 from test_fast_paths import ARCHES, UNLIMITED_SWAP, assert_fast_is_general, irregular_population
@@ -15,12 +15,12 @@ from rmapfast.verify.states import Scope
 
 BATCHING = [
     *(f"restated.c:{name}" for name in ("one", "v7_0", "v6_15", "anon_swap", "unclipped", "looks", "by_place")),
-    *(f"restated.c:{name}" for name in ("by_bits", "by_dirty_runs", "in_pairs", "all", "by_flags")),
+    *(f"restated.c:{name}" for name in ("by_bits", "by_scan", "by_first", "in_pairs", "all", "by_flags")),
     *(f"hashed.c:batch_{number}" for number in range(16)),
 ]
 YOUNG = [
     "",
-    *(f"restated.c:{name}" for name in ("young", "one", "by_place", "by_bits", "in_pairs", "all")),
+    *(f"restated.c:{name}" for name in ("young", "one", "by_place", "by_bits", "by_scan", "in_pairs", "all")),
     *(f"hashed.c:young_{number}" for number in range(16)),
 ]
 AROUND = ["per-page", "v6.14", "v6.15", "v7.0", "v7.2", "v7.3", "anon-swap"]
@@ -168,7 +168,9 @@ def test_bits_that_count_under_a_rule(rule):
     policy = rf.policy.get("v7.0").replace(name="own", rule=f"{DATA}/{rule}", young_rule=f"{DATA}/hashed.c:young_8")
     tried = 0
     for family in range(len(scope)):
-        moved, differ, first = scope.counted_bits(family, 0, scope.family(family)["states"], policy, rf.arch.get("x86-64"))
+        moved, differ, first = scope.counted_bits(
+            family, 0, scope.family(family)["states"], policy, rf.arch.get("x86-64")
+        )
         tried += moved
         assert not differ, (scope.family(family), first)
     assert tried > 100

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import re
+import runpy
+from collections.abc import Callable
+from typing import Any, cast
 
 import rmapfast as rf
 from rmapfast.cli.shared import Progress, Verbs, add_assume, add_verb, assumptions, policies, print_json
@@ -14,12 +17,23 @@ def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "check", run, "Try every small state: does a policy end where unmapping page by page ends?")
     verb.add_argument(
-        "--policy", metavar="NAME,...", help="the policies to check, a preset or FILE.c:NAME (every preset)"
+        "--policy",
+        metavar="NAME,...",
+        help="the policies to check: a preset, rules in C as FILE.c:NAME (a young rule as FILE.c:+YOUNG), or one "
+        "Python function as FILE.py:NAME (every preset)",
     )
     verb.add_argument(
         "--against", metavar="NAME", default="per-page", help="the policy whose outcome is right (per-page)"
     )
-    verb.add_argument("--pages", type=int, default=4, metavar="N", help="the largest folio: 1, 2, 4 or 8 pages (4)")
+    verb.add_argument(
+        "--pages",
+        type=int,
+        metavar="N",
+        help="the largest folio: 1, 2, 4 or 8 pages (4; with a Python function what the budget admits)",
+    )
+    verb.add_argument(
+        "--drawn", type=int, metavar="N", help="with a rule of one's own: folios of 8 to 512 pages to draw (3920)"
+    )
     verb.add_argument(
         "--budget",
         type=float,
@@ -52,15 +66,30 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--capture", action="append", metavar="FILE", help="instead: try mutations of a capture's folios")
     add_assume(verb)
     verb.add_argument("--cases", type=int, default=200, metavar="N", help="the number of mutations (200)")
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of --random and --capture (0)")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of what is drawn (0)")
     verb.add_argument("--replay", metavar="FILE", help="instead: try one case, a JSON example of an earlier check")
     verb.add_argument("--known", action="store_true", help="show the commit or CVE behind each class of violation")
     verb.add_argument("--draw", action="store_true", help="draw the smallest example of each violation")
 
 
+def _function(text: str | None) -> Callable[..., int] | None:
+    """Return the function that FILE.py:NAME names; None if the text names none."""
+    found = re.fullmatch(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", text or "")
+    if not found:
+        return None
+    try:
+        function = runpy.run_path(found["path"]).get(found["name"])
+    except Exception as error:
+        raise ValueError(f"--policy: {found['path']}: {type(error).__name__}: {error}") from None
+    if not callable(function):
+        raise ValueError(f"--policy: {found['path']} has no function {found['name']}")
+    return cast("Callable[..., int]", function)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
-    chosen, progress = policies(arguments.policy, rf.policy.PRESETS), Progress()
+    chosen = _function(arguments.policy) or policies(arguments.policy, rf.policy.PRESETS)
+    progress = Progress()
     shared: dict[str, Any] = {
         "against": arguments.against,
         "arch": arguments.arch,
@@ -83,6 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
         report = rf.check(
             chosen,
             pages=arguments.pages,
+            drawn=arguments.drawn,
+            seed=arguments.seed,
             all_bits=arguments.all_bits,
             unreachable=arguments.unreachable,
             splits=arguments.splits,

@@ -10,6 +10,7 @@ from rmapfast.verify.invariants import INVARIANTS, UnmapOutcome, judge, unmap_ca
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
 from rmapfast.verify.recorded import RecordedCase, directory_lines, replay_directory, replay_recorded
 from rmapfast.verify.report import CheckReport, PolicyCheck, Violation, check_drawings, check_table
+from rmapfast.verify.same_rule import RuleComparison, RuleDifference, compare_rules
 from rmapfast.verify.sequences import Sequence, replay_sequences, sequence_lines
 from rmapfast.verify.split_judge import SPLIT_INVARIANTS, SplitOutcome, judge_split
 from rmapfast.verify.split_states import SplitState, split_population
@@ -30,6 +31,8 @@ __all__ = [
     "Coverage",
     "PolicyCheck",
     "RecordedCase",
+    "RuleComparison",
+    "RuleDifference",
     "Sequence",
     "SplitOutcome",
     "SplitState",
@@ -45,6 +48,7 @@ __all__ = [
     "check_cases",
     "check_drawings",
     "check_table",
+    "compare_rules",
     "conformance",
     "count_lines",
     "directory_lines",

@@ -55,10 +55,9 @@ class PolicyCheck:
     states : int
         Distinct states tried.
     violations : tuple of Violation
-        In the order of :data:`rmapfast.verify.INVARIANTS`; under a Python function those first whose example a kernel
-        can reach.
+        In the order of :data:`rmapfast.verify.INVARIANTS`, but those first whose example a kernel can reach.
     coverage : Coverage or None
-        What a Python function returned, how often and for which folios; None for a policy.
+        What a batching rule of one's own returned, how often and for which folios; None without one.
     """
 
     policy: Policy | BatchRule | YoungRule
@@ -164,7 +163,8 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
     for one in report.policies:
         if not one.violations:
             clean = "clean"
-            if one.states < report.states:
+            drawn = report.provenance["arguments"].get("drawn", 0)
+            if one.states < report.states - drawn:
                 clean = (
                     f"clean in the {one.states:,} states that it has rules for" if one.states else "has no rules here"
                 )
@@ -193,7 +193,7 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
 
 
 def _tried_in_words(arguments: dict[str, Any]) -> list[str]:
-    """What was tried of a Python function's scope; nothing for policies."""
+    """What was tried of the scope of a rule of one's own; nothing for policies without."""
     if "exhaustive_pages" not in arguments:
         return []
     every, part, drawn = (arguments[name] for name in ("exhaustive_pages", "sampled_pages", "drawn"))

@@ -61,6 +61,29 @@ uint32_t unclipped(const struct rmf_rule_call *call)
 	return call->folio_pte_batch(call, call->folio_nr_pages, 0);
 }
 
+/* File folios up to the end of the folio, the page table and the VMA. */
+uint32_t clipped(const struct rmf_rule_call *call)
+{
+	if (call->folio_kind == RMF_RULE_LAZYFREE || call->folio_kind == RMF_RULE_ANON ||
+	    call->hwpoison || (call->pte & RMF_RULE_PTE_UNUSED) ||
+	    (call->vma_flags & RMF_RULE_VMA_UFFD_WP))
+		return 1;
+	return call->folio_pte_batch(call, call->room, 0);
+}
+
+/* Whole file folios of 16 pages or more, not clipped: wrong in large folios only. */
+uint32_t whole_from_16(const struct rmf_rule_call *call)
+{
+	uint32_t nr;
+
+	if (call->folio_kind == RMF_RULE_LAZYFREE || call->folio_kind == RMF_RULE_ANON ||
+	    call->hwpoison || (call->pte & RMF_RULE_PTE_UNUSED) || call->page ||
+	    call->folio_nr_pages < 16 || (call->vma_flags & RMF_RULE_VMA_UFFD_WP))
+		return 1;
+	nr = call->folio_pte_batch(call, call->folio_nr_pages, 0);
+	return nr >= 16 ? nr : 1;
+}
+
 uint32_t none(const struct rmf_rule_call *call)
 {
 	return call->folio_pte_batch(call, 0, 0);
@@ -115,9 +138,21 @@ uint32_t by_bits(const struct rmf_rule_call *call)
 	return call->young_dirty(call) ? 1 : call->folio_pte_batch(call, call->room, 0);
 }
 
-uint32_t by_dirty_runs(const struct rmf_rule_call *call)
+/* What these see shows in nothing but their answers, which end where runs of equal entries end. */
+uint32_t by_scan(const struct rmf_rule_call *call)
 {
-	return call->folio_pte_batch(call, call->room, RMF_RULE_RESPECT_DIRTY);
+	uint32_t run = call->folio_pte_batch(call, call->room,
+					     RMF_RULE_RESPECT_WRITE | RMF_RULE_RESPECT_SOFT_DIRTY),
+		 equal = call->folio_pte_batch(call, run, RMF_RULE_RESPECT_DIRTY);
+
+	return equal == run ? call->folio_pte_batch(call, call->room, 0) : run;
+}
+
+uint32_t by_first(const struct rmf_rule_call *call)
+{
+	uint32_t flags = RMF_RULE_RESPECT_WRITE | RMF_RULE_RESPECT_SOFT_DIRTY;
+
+	return call->folio_pte_batch(call, call->room, call->young_dirty(call) ? 0 : flags);
 }
 
 /* Two at a time, which cuts runs of equal entries. */
