@@ -314,6 +314,7 @@ cdef extern from "run.h" nogil:
         rmf_deferred deferred
         rmf_run_error error
         rmf_bad_rule bad_rule
+        bint ask_twice
 
 cdef extern from "swap.h" nogil:
     int rmf_swap_map_set(rmf_run *run, const uint8_t *free_slots, uint64_t nr_slots, rmf_fault *fault)

@@ -203,6 +203,8 @@ def test_a_rule_that_changes_its_mind_is_found_by_the_check():
     said = r"policy\.rule: must return the same for the same call, got 1 and then 2 for folio 0 at vpn"
     with pytest.raises(ValueError, match=said):
         rf.check([policy_of("counts")], pages=2, drawn=0)
+    with pytest.raises(ValueError, match=said.replace("rule", "young_rule")):
+        rf.check([rf.policy.get(f"{FILE}:+counts")], pages=2, young=True, threads=1)
 
 
 def test_nonsense_of_the_policy_that_is_compared_with():
