@@ -65,7 +65,10 @@ extension = Extension(
     extra_link_args=link_args,
 )
 
+# freethreading_compatible: the module keeps no state of its own but the memory of csrc/arena.c, which has a lock.
+DIRECTIVES = {"language_level": 3, "binding": True, "freethreading_compatible": True}
+
 setup(
-    ext_modules=cythonize([extension], compiler_directives={"language_level": 3, "binding": True}),
+    ext_modules=cythonize([extension], compiler_directives=DIRECTIVES),
     cmdclass={"build_ext": BuildExt},
 )

@@ -25,10 +25,10 @@ def build(commit: str, folder: Path) -> None:
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
-def measured(package: Path, arguments: list[str]) -> dict[str, dict[str, float]]:
-    """What bench/cases.py of this version measures of the package in a folder."""
+def measured(package: Path, arguments: list[str], script: str = "cases.py") -> dict[str, dict[str, float]]:
+    """What a script in bench/ of this version measures of the package in a folder."""
     environment = os.environ | {"PYTHONPATH": str(package)}
-    command = [sys.executable, str(HERE / "bench" / "cases.py"), *arguments]
+    command = [sys.executable, str(HERE / "bench" / script), *arguments]
     return json.loads(subprocess.run(command, env=environment, cwd=package, check=True, capture_output=True).stdout)
 
 

@@ -55,3 +55,20 @@ void rmf_population_census(const struct rmf_population *pop, struct rmf_census *
 	for (uint64_t i = 0; i < pop->nr_ptes; i++)
 		census->ptes_present += pop->ptes[i] & RMF_PTE_PRESENT;
 }
+
+uint64_t rmf_listed_pages(const struct rmf_population *pop, const uint32_t *folios, uint64_t nr)
+{
+	uint64_t pages = 0;
+
+	for (uint64_t i = 0; i < nr;) {
+		const uint32_t first = *(const volatile uint32_t *)&folios[i];
+		uint64_t n = rmf_ascending(folios + i, nr - i);
+
+		if (first + n > pop->nr_folios)
+			n = 1;
+		if (first < pop->nr_folios)
+			pages += rmf_pages_of_folios(pop, first, n);
+		i += n;
+	}
+	return pages;
+}

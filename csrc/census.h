@@ -15,4 +15,7 @@ struct rmf_census {
 /* Count. No index is followed, so the arrays need not have been checked. */
 void rmf_population_census(const struct rmf_population *pop, struct rmf_census *census);
 
+/* Count the base pages of the folios on a list. Entries that are no folio are passed over. */
+uint64_t rmf_listed_pages(const struct rmf_population *pop, const uint32_t *folios, uint64_t nr);
+
 #endif

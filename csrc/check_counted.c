@@ -122,8 +122,8 @@ static bool is_partial(const struct rmf_check_state *before, const struct rmf_ch
 	return !(stay || old || equal || none || nonpresent);
 }
 
-/* Whether the memo forgets the result: it cannot express it, or a rule of the user saw more than the
- * shape. */
+/* Whether the memo forgets the result: it cannot express it, or a rule of the user saw more than
+ * the shape. */
 static bool is_forgotten(const struct rmf_check_state *before, const struct outcome *outcome)
 {
 	return outcome->rule_saw || is_partial(before, &outcome->state);

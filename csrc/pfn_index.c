@@ -79,18 +79,19 @@ static bool guess(struct rmf_pfn_index *index, uint64_t pfn)
 	const int64_t distance = (int64_t)(pfn - index->run->pop.folio_pfn[folio]),
 		      at = (int64_t)index->at + (distance >> index->run->pop.folio_order[folio]);
 
-	if (at < 0 || (uint64_t)at >= index->run->nr_given || !holds_pfn(index, (uint64_t)at, pfn))
+	if (at < 0 || (uint64_t)at >= index->nr || !holds_pfn(index, (uint64_t)at, pfn))
 		return false;
 	index->at = (uint64_t)at;
 	return true;
 }
 
-bool rmf_pfn_index_make(struct rmf_pfn_index *index, struct rmf_run *run)
+bool rmf_pfn_index_make(struct rmf_pfn_index *index, const struct rmf_run *run)
 {
-	*index = (struct rmf_pfn_index){ .run = run };
-	if (!run->pieces)
-		run->nr_given = run->pop.nr_folios;
-	return in_pfn_order(run, run->nr_given) || sort_by_pfn(index, run->nr_given);
+	/* without splits the folios that it has now are those that were given */
+	const uint64_t nr = run->pieces ? run->nr_given : run->pop.nr_folios;
+
+	*index = (struct rmf_pfn_index){ .run = run, .nr = nr };
+	return in_pfn_order(run, nr) || sort_by_pfn(index, nr);
 }
 
 void rmf_pfn_index_free(struct rmf_pfn_index *index)
@@ -102,7 +103,7 @@ void rmf_pfn_index_free(struct rmf_pfn_index *index)
 bool rmf_pfn_index_find(struct rmf_pfn_index *index, uint64_t pfn, uint32_t *folio)
 {
 	const struct rmf_run *run = index->run;
-	uint64_t low = 0, high = run->nr_given, page;
+	uint64_t low = 0, high = index->nr, page;
 
 	if (!high)
 		return false;

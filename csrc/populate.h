@@ -79,7 +79,7 @@ struct rmf_populated {
 	uint64_t *folio_page_base;
 	int32_t *page_mapcount; /* written only where there are holes */
 	uint64_t *rmap_start;
-	uint32_t *rmap_vma;
+	uint32_t *rmap_vma; /* all zero; written only for several processes */
 	int64_t *mm_rss; /* added to */
 	uint32_t *lru; /* folios in address order, without those that are mlocked */
 	uint64_t nr_folios;

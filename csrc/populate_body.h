@@ -402,7 +402,6 @@ void RMF_POPULATE(const struct rmf_description *what, uint64_t first, uint64_t e
 	out->nr_lru = nr_lru;
 	for (uint64_t i = 0; i <= nr; i++)
 		rmap_start[i] = i * sharing;
-	memset(rmap_vma, 0, nr * sharing * sizeof(*rmap_vma));
 	for (uint64_t i = 0; i < nr && sharing > 1; i++)
 		for (uint32_t mm = 0; mm < sharing; mm++)
 			rmap_vma[i * sharing + mm] = mm;

@@ -195,17 +195,95 @@ uint64_t *rmf_folio_bits(const struct rmf_population *pop)
 	return calloc(pop->nr_folios / 64 + 1, sizeof(uint64_t));
 }
 
+uint64_t rmf_ascending(const uint32_t *numbers, uint64_t nr)
+{
+	enum { BLOCK = 16 };
+	uint64_t n = 1;
+
+	if (nr < 2 || numbers[1] != numbers[0] + 1)
+		return 1; /* a shuffled list: no look at a block */
+	for (; n + BLOCK <= nr; n += BLOCK) {
+		uint32_t differ = 0;
+
+		for (uint32_t i = 0; i < BLOCK; i++)
+			differ |= numbers[n + i] ^ (numbers[0] + (uint32_t)n + i);
+		if (differ)
+			break;
+	}
+	while (n < nr && numbers[n] == numbers[0] + (uint32_t)n)
+		n++;
+	return n;
+}
+
+/* Without undefined behaviour for the orders of arrays that were not checked. */
+static uint64_t pages_of_order(uint8_t order)
+{
+	return (uint64_t)1 << (order & 63);
+}
+
+uint64_t rmf_pages_of_folios(const struct rmf_population *pop, uint64_t first, uint64_t nr)
+{
+	const uint64_t ones = 0x0101010101010101, end = first + nr;
+	uint64_t pages = 0, eight;
+
+	for (; first + sizeof(eight) <= end; first += sizeof(eight)) {
+		const uint8_t order = pop->folio_order[first];
+
+		memcpy(&eight, pop->folio_order + first, sizeof(eight));
+		if (eight == order * ones) {
+			pages += sizeof(eight) * pages_of_order(order);
+			continue;
+		}
+		for (uint64_t i = first; i < first + sizeof(eight); i++)
+			pages += pages_of_order(pop->folio_order[i]);
+	}
+	for (; first < end; first++)
+		pages += pages_of_order(pop->folio_order[first]);
+	return pages;
+}
+
+/* The bits [first, end) of a word of bits, of which some are in it. */
+static uint64_t bits_in_word(uint64_t word, uint64_t first, uint64_t end)
+{
+	const uint64_t low = first > word * 64 ? first - word * 64 : 0,
+		       high = end < word * 64 + 64 ? end - word * 64 : 64;
+
+	return (high == 64 ? 0 : (uint64_t)1 << high) - ((uint64_t)1 << low);
+}
+
+/* Set the bits [first, end). Returns false, and sets none, if one of them is set already. */
+static bool set_clear_bits(uint64_t *bits, uint64_t first, uint64_t end)
+{
+	uint64_t set = 0;
+
+	for (uint64_t word = first / 64; word * 64 < end; word++)
+		set |= bits[word] & bits_in_word(word, first, end);
+	for (uint64_t word = first / 64; !set && word * 64 < end; word++)
+		bits[word] |= bits_in_word(word, first, end);
+	return !set;
+}
+
 int rmf_folios_check(const struct rmf_population *pop, const uint32_t *folios, uint64_t nr,
 		     const char *name, uint64_t *listed, struct rmf_fault *fault)
 {
-	for (uint64_t i = 0; i < nr; i++) {
-		uint32_t folio = folios[i];
+	uint64_t i = 0;
 
-		if (folio >= pop->nr_folios)
-			return rmf_fault_at(fault, name, i, "no such folio");
-		if (listed[folio / 64] >> folio % 64 & 1)
-			return rmf_fault_at(fault, name, i, "the folio is listed already");
-		listed[folio / 64] |= (uint64_t)1 << folio % 64;
+	while (i < nr) {
+		const uint32_t first = *(const volatile uint32_t *)&folios[i];
+		const uint64_t n = rmf_ascending(folios + i, nr - i);
+
+		if (first + n <= pop->nr_folios && set_clear_bits(listed, first, first + n)) {
+			i += n;
+			continue;
+		}
+		for (const uint64_t end = i + n; i < end; i++) {
+			const uint32_t folio = *(const volatile uint32_t *)&folios[i];
+
+			if (folio >= pop->nr_folios)
+				return rmf_fault_at(fault, name, i, "no such folio");
+			if (!set_clear_bits(listed, folio, (uint64_t)folio + 1))
+				return rmf_fault_at(fault, name, i, "the folio is listed already");
+		}
 	}
 	return 0;
 }

@@ -164,6 +164,14 @@ int rmf_folios_check(const struct rmf_population *pop, const uint32_t *folios, u
 /* Bits for rmf_folios_check(), all clear. The caller frees them. NULL without memory. */
 uint64_t *rmf_folio_bits(const struct rmf_population *pop);
 
+/* How many numbers at the beginning of the nr count up, each by 1: at least 1. The LRU lists of
+ * most populations are in address order. */
+uint64_t rmf_ascending(const uint32_t *numbers, uint64_t nr);
+
+/* Base pages of the folios [first, first + nr). For orders that no folio can have it is any number.
+ */
+uint64_t rmf_pages_of_folios(const struct rmf_population *pop, uint64_t first, uint64_t nr);
+
 static inline uint32_t rmf_folio_nr_pages(const struct rmf_population *pop, uint64_t folio)
 {
 	return (uint32_t)1 << pop->folio_order[folio];

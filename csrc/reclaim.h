@@ -2,6 +2,7 @@
 #ifndef RMF_RECLAIM_H
 #define RMF_RECLAIM_H
 
+#include "ahead.h"
 #include "group.h"
 #include "lru.h"
 #include "lru_gen.h"
@@ -69,6 +70,9 @@ struct rmf_reclaim {
 	enum rmf_reclaim_next next;
 	uint64_t wanted; /* base pages of the next isolation from a list */
 	struct rmf_isolation isolation;
+
+	struct rmf_ahead *ahead; /* or NULL */
+	uint64_t ahead_pages; /* fewer base pages are not visited ahead */
 };
 
 /* Begin a reclaim of `target` base pages. Each list is an array with room for every folio of the
@@ -99,10 +103,22 @@ enum rmf_reclaim_next rmf_reclaim_advance(struct rmf_reclaim *reclaim);
 uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log,
 				 uint64_t nr);
 
-/* Reclaim until the target is reached, until there is nothing left to try, or until `budget` is
- * used up. The budget is 1 or more; a unit is about one PTE load. Returns true while there is more
- * to do. */
+/* Reclaim until the target is reached, until there is nothing left to try, until `budget` is used
+ * up, or until visits are to be made ahead. The budget is 1 or more; a unit is about one PTE load.
+ * Returns true while there is more to do. */
 bool rmf_reclaim_step(struct rmf_reclaim *reclaim, uint64_t budget);
+
+/* Have visits made ahead by `workers` threads (ahead.h), wherever `pages` base pages or more are
+ * certain to come; pages is 1 or more. Returns 0, RMF_ENOMEM, or RMF_EINVAL if visits may depend on
+ * each other: fault->rule says why. That is of the folio fault->index, unless fault->array is NULL.
+ * Nothing is changed then. */
+int rmf_reclaim_share_out(struct rmf_reclaim *reclaim, uint32_t workers, uint64_t pages,
+			  struct rmf_fault *fault);
+
+/* Whether visits are to be made ahead before the next step: rmf_reclaim_begin_ahead(),
+ * rmf_ahead_visit() once for each worker, rmf_ahead_end(). */
+bool rmf_reclaim_ahead_is_due(const struct rmf_reclaim *reclaim);
+void rmf_reclaim_begin_ahead(struct rmf_reclaim *reclaim);
 
 /* Write the generations back to the arrays of rmf_reclaim_start(): the two youngest are the active
  * list. Nothing with the classic LRU, whose lists are always there. */

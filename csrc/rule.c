@@ -152,10 +152,9 @@ static uint64_t ask(struct rmf_run *run, rmf_rule *rule, const struct rmf_walk *
 		.place = place,
 		.behind = &behind,
 	};
-	struct rmf_bad_rule bad = { .folio = pages->folio,
-				    .vpn = walk->vpn,
-				    .most = young ? room : left,
-				    .young = young };
+	struct rmf_bad_rule bad = {
+		.folio = pages->folio, .vpn = walk->vpn, .most = young ? room : left, .young = young
+	};
 
 	if (run->error)
 		return 1;

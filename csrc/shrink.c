@@ -70,7 +70,7 @@ static enum references folio_check_references(struct rmf_run *run, uint64_t foli
 
 bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio)
 {
-	return !(run->pop.folio_flags[folio] & (RMF_FOLIO_UNEVICTABLE | RMF_FOLIO_MLOCKED));
+	return !(run->pop.folio_flags[folio] & RMF_NOT_EVICTABLE);
 }
 
 /* The turn of one folio in shrink_folio_list(). */

@@ -88,6 +88,9 @@ uint32_t rmf_visit_by_rules(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 /* The turn of the next piece (run->turns), of which one is left. */
 void rmf_visit_piece(struct rmf_run *run, enum rmf_visit_kind kind, struct rmf_visits *visit);
 
+/* A folio with one of these flags is not evictable. */
+enum { RMF_NOT_EVICTABLE = RMF_FOLIO_UNEVICTABLE | RMF_FOLIO_MLOCKED };
+
 bool rmf_folio_evictable(const struct rmf_run *run, uint64_t folio);
 
 #endif

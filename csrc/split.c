@@ -72,26 +72,32 @@ static bool may_lack_slots(const struct rmf_run *run)
 									       << RMF_MAX_ORDER);
 }
 
-/* Whether memory.reclaim may split a folio with these flags: without branches, as most folios may
- * not be split. A folio that goes to swap is never put on the deferred-split queue on its way; a
- * lazyfree one may be. */
-static inline bool reclaim_may_split(uint32_t flags, bool may_lack, bool underused)
+/* Flags of which one is enough that memory.reclaim may split a folio. A folio that goes to swap is
+ * never put on the deferred-split queue on its way; a lazyfree one may be (reclaim_may_split()). */
+static uint32_t enough_to_split(const struct rmf_run *run)
 {
-	const uint32_t kind = flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED);
+	return RMF_FOLIO_PARTIALLY_MAPPED |
+	       (may_lack_slots(run) ? RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED : 0) |
+	       (rmf_looks_for_underused(run) ? RMF_FOLIO_ANON : 0);
+}
 
-	return (kind == RMF_FOLIO_ANON) | !!(flags & RMF_FOLIO_PARTIALLY_MAPPED) |
-	       (may_lack & !!kind) | (underused & !!(kind & RMF_FOLIO_ANON));
+/* Not 0 if memory.reclaim may split a folio with these flags: without branches, as most folios may
+ * not be split. */
+static inline uint32_t reclaim_may_split(uint32_t flags, uint32_t enough)
+{
+	return (flags & enough) |
+	       ((flags & (RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED)) == RMF_FOLIO_ANON);
 }
 
 /* Whether memory.reclaim may split one of nr folios from `first` on. */
 static bool reclaim_may_split_any(const struct rmf_run *run, uint64_t first, uint64_t nr,
-				  bool may_lack, bool underused)
+				  uint32_t enough)
 {
 	const uint32_t *flags = run->pop.folio_flags + first;
-	bool any = false;
+	uint32_t any = 0;
 
 	for (uint64_t i = 0; i < nr; i++)
-		any |= reclaim_may_split(flags[i], may_lack, underused);
+		any |= reclaim_may_split(flags[i], enough);
 	return any;
 }
 
@@ -100,7 +106,7 @@ int rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64
 {
 	enum { BLOCK = 512 };
 	const struct rmf_population *pop = &run->pop;
-	const bool may_lack = may_lack_slots(run), underused = rmf_looks_for_underused(run);
+	const uint32_t enough = enough_to_split(run);
 	uint64_t rows_left = pop->nr_rmap;
 
 	*folios = *pairs = 0;
@@ -108,14 +114,14 @@ int rmf_split_room(const struct rmf_run *run, enum rmf_splitter splitter, uint64
 		const uint64_t left = pop->nr_folios - first, nr = left < BLOCK ? left : BLOCK;
 
 		if (splitter == RMF_SPLITTER_RECLAIM &&
-		    !reclaim_may_split_any(run, first, nr, may_lack, underused))
+		    !reclaim_may_split_any(run, first, nr, enough))
 			continue;
 		for (uint64_t i = first; i < first + nr; i++) {
 			const uint64_t pieces = rmf_folio_nr_pages(pop, i) - 1;
 			uint64_t rows;
 
 			if (splitter == RMF_SPLITTER_RECLAIM &&
-			    !reclaim_may_split(pop->folio_flags[i], may_lack, underused))
+			    !reclaim_may_split(pop->folio_flags[i], enough))
 				continue;
 			*folios += pieces;
 			rows = pop->rmap_start[i + 1] - pop->rmap_start[i];

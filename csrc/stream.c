@@ -6,6 +6,13 @@
 /* Swap space that does not run out. */
 static const uint64_t UNLIMITED = (uint64_t)1 << 48;
 
+/* A pass over the folios of a block. */
+struct pass {
+	struct rmf_run *run;
+	uint64_t visited;
+	struct rmf_visit_log log;
+};
+
 struct rmf_stream {
 	struct rmf_description what;
 	const struct rmf_isa *isa;
@@ -16,13 +23,10 @@ struct rmf_stream {
 	uint64_t *vma_window_start, *vma_window_end, *vma_table_base;
 	uint32_t *vma_flags, *vma_mm;
 	struct rmf_population pop;
-	struct rmf_run *run;
-	struct rmf_run *earlier; /* visits the folios in the passes before */
+	struct pass passes[RMF_STREAM_PASSES]; /* what was asked for */
+	struct pass earlier; /* the passes before, whose log nobody wants */
 	uint32_t *list; /* the folios that a pass comes to */
 	uint64_t nr_list;
-	struct rmf_visits *log;
-	uint64_t nr_log;
-	uint64_t room;
 };
 
 static void *array(uint64_t nr, size_t size, bool *missing)
@@ -124,13 +128,17 @@ struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const stru
 		.mm_flags = array(mms, sizeof(uint32_t), &missing),
 		.nr_mms = mms,
 	};
-	stream->run = new_run(stream, arch, policy, fast, &missing);
-	stream->earlier = new_run(stream, arch, policy, fast, &missing);
+	for (uint32_t i = 0; i < RMF_STREAM_PASSES; i++)
+		stream->passes[i].run = new_run(stream, arch, policy, fast, &missing);
+	stream->earlier.run = new_run(stream, arch, policy, fast, &missing);
 	if (missing) {
 		rmf_stream_free(stream);
 		return NULL;
 	}
 	for (uint32_t mm = 0; mm < mms; mm++) {
+		stream->vma_start[mm] = what->vpn;
+		stream->vma_end[mm] = what->vpn + what->pages;
+		stream->vma_pgoff[mm] = what->pgoff;
 		stream->vma_flags[mm] = what->vma_flags;
 		stream->vma_mm[mm] = mm;
 		cpumasks[mm] = cpumask;
@@ -138,11 +146,12 @@ struct rmf_stream *rmf_stream_new(const struct rmf_description *what, const stru
 	return stream;
 }
 
-static void free_run(struct rmf_run *run)
+static void free_pass(struct pass *pass)
 {
-	if (run)
-		rmf_memo_free(run->memo);
-	free(run);
+	if (pass->run)
+		rmf_memo_free(pass->run->memo);
+	free(pass->run);
+	free(pass->log.entries);
 }
 
 void rmf_stream_free(struct rmf_stream *stream)
@@ -182,9 +191,9 @@ void rmf_stream_free(struct rmf_stream *stream)
 	free(stream->pop.page_flags);
 	free((void *)stream->pop.mm_cpumask);
 	free((void *)stream->pop.mm_flags);
-	free_run(stream->run);
-	free_run(stream->earlier);
-	free(stream->log);
+	for (uint32_t i = 0; i < RMF_STREAM_PASSES; i++)
+		free_pass(&stream->passes[i]);
+	free_pass(&stream->earlier);
 	free(stream);
 }
 
@@ -201,62 +210,53 @@ static void make_block(struct rmf_stream *stream, uint64_t first, uint64_t end)
 	       what->sharing * RMF_NR_MM_COUNTERS * sizeof(*stream->made.mm_rss));
 	stream->isa->populate(what, first, end, &stream->made);
 	for (uint32_t mm = 0; mm < what->sharing; mm++) {
-		stream->vma_start[mm] = stream->vma_window_start[mm] = start;
-		stream->vma_end[mm] = stream->vma_window_end[mm] = start + pages;
-		stream->vma_pgoff[mm] = what->pgoff + first;
-		stream->vma_pte_base[mm] = mm * pages;
-		stream->vma_table_base[mm] = mm * tables;
+		/* the VMA is that of the whole; where it would begin in the arrays is a number
+		 * modulo 2^64 */
+		stream->vma_window_start[mm] = start;
+		stream->vma_window_end[mm] = start + pages;
+		stream->vma_pte_base[mm] = mm * pages - first;
+		stream->vma_table_base[mm] = mm * tables - (table - what->vpn / what->ptrs_per_pte);
 	}
 	pop->nr_ptes = what->sharing * pages;
 	pop->nr_tables = what->sharing * tables;
 	pop->nr_pages = pages;
 	pop->nr_folios = stream->made.nr_folios;
 	pop->nr_rmap = pop->nr_folios * what->sharing;
-	stream->run->pop = stream->earlier->pop = *pop;
+	for (uint32_t i = 0; i < RMF_STREAM_PASSES; i++)
+		stream->passes[i].run->pop = *pop;
+	stream->earlier.run->pop = *pop;
 	stream->nr_list = 0;
 	for (uint64_t i = 0; i < stream->made.nr_lru; i++)
 		if (stream->swap || !(pop->folio_flags[stream->made.lru[i]] & RMF_FOLIO_SWAPBACKED))
 			stream->list[stream->nr_list++] = stream->made.lru[i];
 }
 
-static bool log_visits(struct rmf_stream *stream, const struct rmf_visits *visits)
-{
-	struct rmf_visits *last = stream->nr_log ? &stream->log[stream->nr_log - 1] : NULL;
-
-	if (last && rmf_visits_join(last, visits))
-		return true;
-	if (stream->nr_log == stream->room) {
-		uint64_t room = stream->room ? 2 * stream->room : 1024;
-		struct rmf_visits *log = realloc(stream->log, room * sizeof(*log));
-
-		if (!log)
-			return false;
-		stream->log = log;
-		stream->room = room;
-	}
-	stream->log[stream->nr_log++] = *visits;
-	return true;
-}
-
-/* Repeat an earlier pass: only what it kept is still on the list. */
-static void repeat_pass(struct rmf_stream *stream)
+/* Visit the folios on the list, until the pass has visited `limit`. Those that it kept are the list
+ * then. False without memory. */
+static bool take_pass(struct rmf_stream *stream, struct pass *pass, uint64_t limit)
 {
 	struct rmf_visits visits[RMF_NR_VISITS];
 	uint64_t done = 0, kept = 0, nr;
 
-	while (done < stream->nr_list) {
+	while (done < stream->nr_list && pass->visited < limit) {
+		const uint64_t left = stream->nr_list - done, most = limit - pass->visited;
 		const uint32_t *folios = stream->list + done;
+		const uint64_t n = rmf_visit(pass->run, RMF_VISIT_RECLAIM, folios,
+					     left < most ? left : most, visits, RMF_NR_VISITS, &nr);
 
-		done += rmf_visit(stream->earlier, RMF_VISIT_RECLAIM, folios,
-				  stream->nr_list - done, visits, RMF_NR_VISITS, &nr);
-		for (uint64_t i = 0; i < nr; folios += visits[i++].nr)
-			for (uint64_t j = 0;
-			     j < visits[i].nr && visits[i].outcome == RMF_OUTCOME_KEEP &&
-			     visits[i].listed;
-			     j++)
-				stream->list[kept++] = folios[j];
+		done += n;
+		pass->visited += n;
+		for (uint64_t i = 0; i < nr; folios += visits[i++].nr) {
+			if (pass != &stream->earlier && !rmf_log_visits(&pass->log, &visits[i]))
+				return false;
+			if (visits[i].outcome != RMF_OUTCOME_KEEP || !visits[i].listed)
+				continue;
+			memmove(stream->list + kept, folios, visits[i].nr * sizeof(*folios));
+			kept += visits[i].nr;
+		}
 	}
 	stream->nr_list = kept;
+	return true;
 }
 
 static uint64_t end_of_block(uint64_t page, uint64_t end)
@@ -264,63 +264,76 @@ static uint64_t end_of_block(uint64_t page, uint64_t end)
 	return end - page < RMF_LAYOUT_BLOCK ? end : page + RMF_LAYOUT_BLOCK;
 }
 
-/* Whether a rule of the user returned nonsense in the block that begins with `page`. The folio gets
- * the number that it has in the whole population. */
+static void begin_pass(struct pass *pass)
+{
+	struct rmf_run *run = pass->run;
+
+	rmf_memo_settle(run);
+	memset(run->ev, 0, sizeof(run->ev));
+	memset(run->referenced_ev, 0, sizeof(run->referenced_ev));
+	memset(run->batch_lengths, 0, sizeof(run->batch_lengths));
+	run->error = RMF_RUN_OK;
+	pass->visited = pass->log.nr = 0;
+}
+
+/* Whether a rule of the user returned nonsense in the block that begins with `page`, in the first
+ * pass that was asked for or before it. The folio gets the number that it has in the whole
+ * population. */
 static bool take_error(struct rmf_stream *stream, uint64_t page)
 {
-	struct rmf_run *run = stream->run;
+	const struct rmf_run *earlier = stream->earlier.run;
+	struct rmf_run *run = stream->passes[0].run;
 
-	if (stream->earlier->error) {
-		run->error = stream->earlier->error;
-		run->bad_rule = stream->earlier->bad_rule;
+	if (earlier->error) {
+		run->error = earlier->error;
+		run->bad_rule = earlier->bad_rule;
 	}
 	if (run->error)
 		run->bad_rule.folio += rmf_described_folios(&stream->what, page);
 	return run->error;
 }
 
-uint64_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t end, uint32_t pass,
-			  uint64_t limit)
+uint32_t rmf_stream_visit(struct rmf_stream *stream, uint64_t first, uint64_t end, uint32_t pass,
+			  uint32_t nr_passes, uint64_t limit)
 {
-	struct rmf_run *run = stream->run;
-	uint64_t visited = 0;
+	struct pass *passes = stream->passes;
 
-	memset(run->ev, 0, sizeof(run->ev));
-	memset(run->referenced_ev, 0, sizeof(run->referenced_ev));
-	memset(run->batch_lengths, 0, sizeof(run->batch_lengths));
-	run->error = stream->earlier->error = RMF_RUN_OK;
-	stream->nr_log = 0;
-	for (uint64_t page = first; page < end && visited < limit; page = end_of_block(page, end)) {
+	for (uint32_t i = 0; i < nr_passes; i++)
+		begin_pass(&passes[i]);
+	begin_pass(&stream->earlier);
+	for (uint64_t page = first; page < end && passes[0].visited < limit;
+	     page = end_of_block(page, end)) {
 		make_block(stream, page, end_of_block(page, end));
 		for (uint32_t i = 1; i < pass; i++)
-			repeat_pass(stream);
-		for (uint64_t done = 0, nr; done < stream->nr_list && visited < limit;) {
-			struct rmf_visits visits[RMF_NR_VISITS];
-			uint64_t left = stream->nr_list - done, n;
-
-			n = rmf_visit(run, RMF_VISIT_RECLAIM, stream->list + done,
-				      left < limit - visited ? left : limit - visited, visits,
-				      RMF_NR_VISITS, &nr);
-			done += n;
-			visited += n;
-			for (uint64_t i = 0; i < nr; i++)
-				if (!log_visits(stream, &visits[i]))
-					return UINT64_MAX;
-		}
+			take_pass(stream, &stream->earlier, UINT64_MAX);
+		if (!take_pass(stream, &passes[0], limit))
+			return 0;
 		if (take_error(stream, page))
-			break;
+			return 1;
+		for (uint32_t i = 1; i < nr_passes; i++) {
+			if (!take_pass(stream, &passes[i], UINT64_MAX))
+				return 0;
+			if (passes[i].run->error) /* the loop may end before it comes there */
+				nr_passes = i;
+		}
 	}
-	rmf_memo_settle(run);
-	return visited;
+	for (uint32_t i = 0; i < nr_passes; i++)
+		rmf_memo_settle(passes[i].run);
+	return nr_passes;
 }
 
-const struct rmf_run *rmf_stream_run(const struct rmf_stream *stream)
+const struct rmf_run *rmf_stream_run(const struct rmf_stream *stream, uint32_t i)
 {
-	return stream->run;
+	return stream->passes[i].run;
 }
 
-const struct rmf_visits *rmf_stream_log(const struct rmf_stream *stream, uint64_t *nr)
+uint64_t rmf_stream_visited(const struct rmf_stream *stream, uint32_t i)
 {
-	*nr = stream->nr_log;
-	return stream->log;
+	return stream->passes[i].visited;
+}
+
+const struct rmf_visits *rmf_stream_log(const struct rmf_stream *stream, uint32_t i, uint64_t *nr)
+{
+	*nr = stream->passes[i].log.nr;
+	return stream->passes[i].log.entries;
 }

@@ -1,5 +1,7 @@
 #include "visit.h"
 
+#include <stdlib.h>
+
 #include "memo.h"
 #include "swap.h"
 
@@ -28,4 +30,21 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
 	}
 	*nr_out = used;
 	return done;
+}
+
+bool rmf_log_visits(struct rmf_visit_log *log, const struct rmf_visits *visits)
+{
+	if (log->nr && rmf_visits_join(&log->entries[log->nr - 1], visits))
+		return true;
+	if (log->nr == log->room) {
+		uint64_t room = log->room ? 2 * log->room : 1024;
+		struct rmf_visits *entries = realloc(log->entries, room * sizeof(*entries));
+
+		if (!entries)
+			return false;
+		log->entries = entries;
+		log->room = room;
+	}
+	log->entries[log->nr++] = *visits;
+	return true;
 }

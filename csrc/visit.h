@@ -19,4 +19,15 @@ uint64_t rmf_visit(struct rmf_run *run, enum rmf_visit_kind kind, const uint32_t
  * taken, or the run failed. */
 bool rmf_loop_must_look(const struct rmf_run *run);
 
+/* What became of any number of folios, in the order in which they are on their list. The memory is
+ * that of malloc(). */
+struct rmf_visit_log {
+	struct rmf_visits *entries;
+	uint64_t nr;
+	uint64_t room;
+};
+
+/* Add visits to the end. False without memory. */
+bool rmf_log_visits(struct rmf_visit_log *log, const struct rmf_visits *visits);
+
 #endif

@@ -23,9 +23,22 @@ if TYPE_CHECKING:
     from rmapfast.captures import Captured, CaptureError, capture
     from rmapfast.comparison import Comparison, compare
     from rmapfast.contents import describe
+    from rmapfast.policy_report import PolicyReport, report
     from rmapfast.reference import YoungRule
     from rmapfast.saved import Difference, Rerun, load, rerun, save
-    from rmapfast.sweeps import Axis, Dimension, Effect, Prices, Ranking, Space, Sweep, SweepError, sweep
+    from rmapfast.sweeps import (
+        Axis,
+        Dimension,
+        Effect,
+        Prices,
+        Ranking,
+        Space,
+        Sweep,
+        SweepError,
+        SweepMean,
+        SweepPoint,
+        sweep,
+    )
     from rmapfast.verify import (
         CheckReport,
         ConformanceReport,
@@ -44,10 +57,24 @@ _ROOM_OF = {
     **dict.fromkeys(("CaptureError", "Captured", "capture"), "captures"),
     **dict.fromkeys(("Comparison", "compare"), "comparison"),
     "describe": "contents",
+    **dict.fromkeys(("PolicyReport", "report"), "policy_report"),
     "YoungRule": "reference",
     **dict.fromkeys(("Difference", "Rerun", "load", "rerun", "save"), "saved"),
     **dict.fromkeys(
-        ("Axis", "Dimension", "Effect", "Prices", "Ranking", "Space", "Sweep", "SweepError", "sweep"), "sweeps"
+        (
+            "Axis",
+            "Dimension",
+            "Effect",
+            "Prices",
+            "Ranking",
+            "Space",
+            "Sweep",
+            "SweepError",
+            "SweepMean",
+            "SweepPoint",
+            "sweep",
+        ),
+        "sweeps",
     ),
     **dict.fromkeys(
         ("CheckReport", "ConformanceReport", "PolicyCheck", "RuleComparison", "VectorError", "Violation"),
@@ -92,6 +119,7 @@ __all__ = [
     "Events",
     "Policy",
     "PolicyCheck",
+    "PolicyReport",
     "Population",
     "PopulationSpec",
     "Prediction",
@@ -104,6 +132,8 @@ __all__ = [
     "Swap",
     "Sweep",
     "SweepError",
+    "SweepMean",
+    "SweepPoint",
     "VectorError",
     "Violation",
     "YoungRule",
@@ -129,6 +159,7 @@ __all__ = [
     "policy",
     "pte",
     "reclaim",
+    "report",
     "rerun",
     "save",
     "sweep",

@@ -1,4 +1,4 @@
-"""What _core.pyx asks of an array before C gets it, and how an error of C is raised."""
+# What is asked of an array before C gets it, and how an error of C is raised: a part of _core.pyx.
 
 from weakref import ref as _weak_reference
 
@@ -34,14 +34,20 @@ cdef _pin(list pins, array):
         array = <object>cnp.PyArray_BASE(array) if cnp.PyArray_BASE(array) != NULL else None
 
 
+cdef enum:
+    MOST_ARRAYS = 64  # twice as many as a run has
+
+
 cdef int _check_apart(list names, list arrays, set written) except -1:
     """Raise ValueError if an array that a run writes shares memory with another one."""
     cdef Py_ssize_t n = 0, i, j
     cdef size_t start, end
-    cdef size_t starts[64]
-    cdef size_t ends[64]
-    cdef bint writes[64]
-    cdef int number[64]
+    cdef size_t starts[MOST_ARRAYS]
+    cdef size_t ends[MOST_ARRAYS]
+    cdef bint writes[MOST_ARRAYS]
+    cdef int number[MOST_ARRAYS]
+    if len(arrays) > MOST_ARRAYS:
+        raise RuntimeError(f"_check_apart() has room for {MOST_ARRAYS} arrays, got {len(arrays)}")
     for i, array in enumerate(arrays):
         start = <size_t>cnp.PyArray_DATA(array)
         end = start + cnp.PyArray_NBYTES(array)

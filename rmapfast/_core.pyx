@@ -250,6 +250,7 @@ cdef class Run:
     cdef dict _taken
     cdef dict _longer
     cdef bint _read_only
+    cdef uint32_t nr_workers
 
     def __cinit__(self):
         self.run = <rmf_run *>PyMem_Calloc(1, sizeof(rmf_run))
@@ -357,7 +358,7 @@ cdef class Run:
         ndim = 2 if one.times > 1 else 1
         if one.use == RMF_ARRAY_WRITTEN:
             written.add(name)
-        array = _checked("population." + name, getattr(p, name), typenum,
+        array = _checked("population." + name, p.held(name), typenum,
                          one.use == RMF_ARRAY_WRITTEN and not self._read_only, ndim)
         got = cnp.PyArray_SIZE(array)
         if one.nr not in kinds:
@@ -387,12 +388,14 @@ cdef class Run:
         cdef rmf_population *pop = &self.run.pop
         cdef unsigned int i
         self._read_only = read_only
+        if not read_only:
+            p.arrays_change()
         _fill_arch(&self.run.arch, arch)
         if not 2 <= operator.index(p.ptrs_per_pte) <= 8192:
             raise ValueError(f"population.ptrs_per_pte: expected a power of two from 2 to 8192, got {p.ptrs_per_pte}")
         pop.ptrs_per_pte = p.ptrs_per_pte
         names = ["lru_inactive", "lru_active"]
-        lists = [_checked("population." + name, getattr(p, name), cnp.NPY_UINT32, False) for name in names]
+        lists = [_checked("population." + name, p.held(name), cnp.NPY_UINT32, False) for name in names]
         kinds, written = set(), set()
         for i in range(_NR_ARRAYS):
             self._take(p, rmf_population_array(i), kinds, written)
@@ -407,7 +410,7 @@ cdef class Run:
 
     cdef _check_lists(self, p):
         """Raise ValueError unless each folio on the LRU lists exists and is there once."""
-        lists = p.lru_inactive, p.lru_active
+        lists = p.held("lru_inactive"), p.held("lru_active")
         for name, array in zip(("lru_inactive", "lru_active"), lists, strict=True):
             _checked("population." + name, array, cnp.NPY_UINT32, False)
             _pin(self._pinned, array)
@@ -548,6 +551,64 @@ cdef class Run:
             more = rmf_reclaim_step(&self.reclaim, b)
         self._raise_run_error()
         return bool(more)
+
+    def share_out(self, workers, pages):
+        """Call rmf_reclaim_share_out(); returns why visits may depend on each other, or None if they do not.
+
+        Then each reclaim_step() that leaves `ahead_is_due` is followed by ahead_begin(), ahead_visit(i) for each of the
+        workers 0 to `workers` - 1, at the same time or not, and ahead_end().
+        """
+        cdef rmf_fault fault
+        cdef int error
+        cdef uint32_t nr = workers
+        cdef uint64_t least = pages
+        if self.reclaim.run == NULL or self.reclaim.ahead != NULL:
+            raise ValueError("share_out() comes once, after reclaim_start()")
+        with nogil:
+            error = rmf_reclaim_share_out(&self.reclaim, nr, least, &fault)
+        if error == RMF_EINVAL:
+            return fault.rule.decode() if fault.array == NULL else f"folio {fault.index} {fault.rule.decode()}"
+        _raise_error(error, &fault)
+        self.nr_workers = nr
+        return None
+
+    @property
+    def ahead_is_due(self):
+        """Whether visits are to be made ahead before the next step."""
+        return rmf_reclaim_ahead_is_due(&self.reclaim)
+
+    def ahead_begin(self):
+        """Call rmf_reclaim_begin_ahead()."""
+        if not rmf_reclaim_ahead_is_due(&self.reclaim):
+            raise ValueError("ahead_begin() comes when ahead_is_due says so")
+        with nogil:
+            rmf_reclaim_begin_ahead(&self.reclaim)
+
+    def ahead_visit(self, worker):
+        """Call rmf_ahead_visit()."""
+        cdef uint32_t number = worker
+        if number >= self.nr_workers:
+            raise ValueError(f"worker: expected 0 to {self.nr_workers - 1}, got {worker}")
+        with nogil:
+            rmf_ahead_visit(self.reclaim.ahead, number)
+
+    def ahead_end(self):
+        """Call rmf_ahead_end()."""
+        if self.nr_workers == 0:
+            raise ValueError("ahead_end() comes after share_out()")
+        with nogil:
+            rmf_ahead_end(self.reclaim.ahead, self.run)
+        self._raise_run_error()
+
+    def ahead_finish(self):
+        """After an interrupt: make the visits that were begun ahead, and let the loop come to all of them."""
+        if self.nr_workers == 0:
+            return
+        with nogil:
+            rmf_ahead_visit(self.reclaim.ahead, 0)
+            rmf_ahead_end(self.reclaim.ahead, self.run)
+            while not self.run.error and rmf_ahead_left(self.reclaim.ahead):
+                rmf_reclaim_step(&self.reclaim, 1)
 
     def reclaim_finish(self):
         """Write the generations to the arrays of reclaim_start(); returns their (max_seq, min_seq of anon, of file)."""

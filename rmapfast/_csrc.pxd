@@ -25,6 +25,7 @@ cdef extern from "pte.h" nogil:
 cdef extern from "error.h" nogil:
     enum:
         RMF_ENOMEM
+        RMF_EINVAL
     struct rmf_fault:
         const char *array
         const char *rule
@@ -113,10 +114,13 @@ cdef extern from "census.h" nogil:
         bint entire
         uint64_t ptes_present
     void rmf_population_census(const rmf_population *pop, rmf_census *census)
+    uint64_t rmf_listed_pages(const rmf_population *pop, const uint32_t *folios, uint64_t nr)
 
 cdef extern from "arena.h":
     void *rmf_arena_take(size_t size, size_t *got)
     void rmf_arena_give(void *block, size_t got)
+    void *rmf_zeroes_take(size_t size)
+    void rmf_zeroes_give(void *zeroes, size_t size)
 
 cdef extern from "populate.h" nogil:
     enum:
@@ -385,9 +389,13 @@ cdef extern from "stream.h" nogil:
     rmf_stream *rmf_stream_new(const rmf_description *what, const rmf_arch *arch, const rmf_policy *policy, bint swap,
                                uint64_t cpumask, const rmf_isa *isa, bint fast)
     void rmf_stream_free(rmf_stream *stream)
-    uint64_t rmf_stream_visit(rmf_stream *stream, uint64_t first, uint64_t end, uint32_t number, uint64_t limit)
-    const rmf_run *rmf_stream_run(const rmf_stream *stream)
-    const rmf_visits *rmf_stream_log(const rmf_stream *stream, uint64_t *nr)
+    enum:
+        RMF_STREAM_PASSES
+    uint32_t rmf_stream_visit(rmf_stream *stream, uint64_t first, uint64_t end, uint32_t number, uint32_t nr_passes,
+                              uint64_t limit)
+    const rmf_run *rmf_stream_run(const rmf_stream *stream, uint32_t i)
+    uint64_t rmf_stream_visited(const rmf_stream *stream, uint32_t i)
+    const rmf_visits *rmf_stream_log(const rmf_stream *stream, uint32_t i, uint64_t *nr)
 
 cdef extern from "lru.h" nogil:
     struct rmf_lru_list:
@@ -405,6 +413,13 @@ cdef extern from "lru_gen.h" nogil:
         uint64_t max_seq
         uint64_t *min_seq
 
+cdef extern from "ahead.h" nogil:
+    struct rmf_ahead:
+        pass
+    void rmf_ahead_visit(rmf_ahead *ahead, uint32_t worker)
+    void rmf_ahead_end(rmf_ahead *ahead, rmf_run *run)
+    uint64_t rmf_ahead_left(const rmf_ahead *ahead)
+
 cdef extern from "reclaim.h" nogil:
     struct rmf_lru_options:
         bint mglru
@@ -421,6 +436,7 @@ cdef extern from "reclaim.h" nogil:
         rmf_lru_list active
         rmf_lru_gen gen
         uint64_t freed
+        rmf_ahead *ahead
     int rmf_reclaim_start(rmf_reclaim *reclaim, rmf_run *run, uint32_t *inactive, uint64_t nr_inactive,
                           uint32_t *active, uint64_t nr_active, uint64_t target, const rmf_lru_options *options,
                           rmf_fault *fault)
@@ -430,6 +446,9 @@ cdef extern from "reclaim.h" nogil:
     rmf_reclaim_next rmf_reclaim_advance(rmf_reclaim *reclaim)
     uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const rmf_visits *log, uint64_t nr)
     bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
+    int rmf_reclaim_share_out(rmf_reclaim *reclaim, uint32_t workers, uint64_t pages, rmf_fault *fault)
+    bint rmf_reclaim_ahead_is_due(const rmf_reclaim *reclaim)
+    void rmf_reclaim_begin_ahead(rmf_reclaim *reclaim)
     void rmf_reclaim_store_lists(rmf_reclaim *reclaim)
 
 cdef extern from "madvise.h" nogil:

@@ -26,30 +26,36 @@ cdef class Stream:
         if self.stream == NULL:
             raise MemoryError
 
-    def visit(self, first, end, number, limit=None):
-        """Visit the folios of pages [first, end) that pass `number` (from 1) comes to, `limit` at most.
+    def visit(self, first, end, number, passes=1, limit=None):
+        """Take pages [first, end) through `passes` passes (1 or 2) from `number` (from 1) on.
 
-        Returns how many were visited, a log for :meth:`Loop.account`, and what was counted: events, the part of the
-        reference checks, batch lengths.
+        A single pass ends after `limit` folios; two have no limit. Returns for each pass how many folios were visited,
+        a log for :meth:`Loop.account`, and what was counted: events, the part of the reference checks, batch lengths.
+        The second pass is left out where the rule of the policy returned nonsense in it.
         """
-        cdef uint64_t a = first, b = end, n = UINT64_MAX if limit is None else limit, visited, nr
-        cdef uint32_t k = number
-        cdef const rmf_visits *entries
-        cdef const rmf_run *run
+        cdef uint64_t a = first, b = end, n = UINT64_MAX if limit is None else limit
+        cdef uint32_t k = number, nr = passes, made
         if not 0 <= first < end <= self.pages or any(at % RMF_LAYOUT_BLOCK and at != self.pages for at in (first, end)):
             raise ValueError(
                 f"first, end: expected multiples of {RMF_LAYOUT_BLOCK} up to {self.pages}, got {first}, {end}"
             )
+        if not 1 <= nr <= RMF_STREAM_PASSES or (nr > 1 and limit is not None):
+            raise ValueError(f"passes: expected 1 to {RMF_STREAM_PASSES}, and 1 with a limit, got {passes}")
         with nogil:
-            visited = rmf_stream_visit(self.stream, a, b, k, n)
-        if visited == UINT64_MAX:
+            made = rmf_stream_visit(self.stream, a, b, k, nr, n)
+        if not made:
             raise MemoryError
-        _raise_bad_rule(rmf_stream_run(self.stream), "")
-        entries = rmf_stream_log(self.stream, &nr)
-        run = rmf_stream_run(self.stream)
+        _raise_bad_rule(rmf_stream_run(self.stream, 0), "")
+        return [self._visited(i) for i in range(made)]
+
+    cdef _visited(self, uint32_t i):
+        cdef uint64_t nr
+        cdef const rmf_visits *entries = rmf_stream_log(self.stream, i, &nr)
+        cdef const rmf_run *run = rmf_stream_run(self.stream, i)
         log = np.empty(nr * sizeof(rmf_visits), np.uint8)
         if nr:
             memcpy(cnp.PyArray_DATA(log), entries, nr * sizeof(rmf_visits))
+        visited = rmf_stream_visited(self.stream, i)
         return visited, log, _counts(run.ev), _counts(run.referenced_ev), _lengths(run.batch_lengths)
 
 

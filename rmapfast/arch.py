@@ -1,7 +1,8 @@
 """Architectures: the structural parameters that decide which events an unmap causes, and what the events cost.
 
-Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all. :func:`load` reads one from a TOML file,
-as :meth:`Arch.to_toml` writes it.
+Presets are looked up by name with :func:`get`; :data:`PRESETS` holds those of this package. Another package brings its
+own as entry points of the group ``rmapfast.architectures``. :func:`load` reads one from a TOML file, as
+:meth:`Arch.to_toml` writes it.
 
 To add an architecture: its preset in :data:`PRESETS` and its machine in ``_OF_MACHINE`` here, its costs in
 ``costs/NAME.toml``. CONTRIBUTING.md has the checklist.
@@ -18,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from rmapfast import cost as _cost
+from rmapfast import plugins
 from rmapfast.cost import CostVector
-from rmapfast.support import closest
+from rmapfast.support import HtmlPart, closest, format_size, html_of, short_repr
 
 TLB_KINDS = ("none", "x86", "arm64", "riscv")
 
 _PTE_SIZE = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Arch:
     """An architecture as the unmap path sees it.
 
@@ -62,6 +64,15 @@ class Arch:
     costs : str or CostVector
         The default cost vector: the name of one of :mod:`rmapfast.cost`, or the vector. "" for none: runs are then not
         priced unless they are given one.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.arch.get("arm64-4k").cont_ptes
+    16
+    >>> without = rf.arch.get("arm64-4k").replace(name="no-contpte", cont_ptes=1)
+    >>> rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch=without).events["contpte_unfolds"]
+    0
     """
 
     name: str
@@ -113,6 +124,21 @@ class Arch:
             if not 1 <= getattr(self, name) < 1 << 31:
                 raise ValueError(f"arch.{name}: expected 1 to 2^31 - 1, got {getattr(self, name)}")
 
+    def __repr__(self) -> str:
+        """Return the call that makes it, with the parameters that are not as by default."""
+        return short_repr(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: all parameters, and the costs of the default cost vector."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["name"], values["costs"]
+        vector = self.cost_vector
+        table = format_size(self.page_size * self.ptrs_per_pte)
+        facts = f"pages of {format_size(self.page_size)}, a page table maps {table}"
+        costs = [] if vector is None else vector.html_parts()
+        parts = [HtmlPart("parameters", list(values.items()), open=True), *costs]
+        return html_of("Arch", self.name, f"{facts}, {vector.facts if vector else 'no cost vector'}", parts)
+
     @property
     def page_size(self) -> int:
         """Bytes in a base page."""
@@ -148,6 +174,12 @@ class Arch:
             If there is no such parameter, or its value is of another type.
         ValueError
             For a value out of range, an unknown event, or a cost of an architecture without costs.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.arch.get("arm64-4k").replace(name="mine", cont_ptes=1).cont_ptes
+        1
         """
         known = [field.name for field in dataclasses.fields(self)]
         costs = {name.removeprefix("cost."): changes.pop(name) for name in list(changes) if name.startswith("cost.")}
@@ -169,6 +201,12 @@ class Arch:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.arch.get("arm64-4k").to_toml().splitlines()[0]
+        'name = "arm64-4k"'
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         costs = values.pop("costs")
@@ -225,6 +263,8 @@ PRESETS = {
 }
 
 
+# The entry points of packages that bring presets of their own.
+GROUP = "rmapfast.architectures"
 # Presets by the machine that uname or the kernel's sources name, and the size of its base pages in bytes.
 _OF_MACHINE = {
     ("x86_64", 4096): "x86-64",
@@ -236,6 +276,16 @@ _OF_MACHINE = {
     ("ppc64le", 65536): "ppc64-64k",
 }
 _MACHINES = {"x86": "x86_64", "arm64": "aarch64", "ppc64": "ppc64le"}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the presets: those of this package, and those that other installed packages bring.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return (*PRESETS, *(name for name in plugins.names(GROUP) if name not in PRESETS))
 
 
 def of_machine(machine: str, page_size: int = 4096) -> Arch:
@@ -291,6 +341,16 @@ def load(path: str | os.PathLike[str]) -> Arch:
         If the file is not TOML or no architecture; the message says which key is wrong.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+    ...     print('name = "mine"', file=file)
+    ...     print("page_shift = 14", file=file, flush=True)
+    ...     rf.arch.load(file.name).page_size
+    16384
     """
     document = _cost.read_toml(path)
     known = [*(field.name for field in dataclasses.fields(Arch)), "cost"]
@@ -326,6 +386,12 @@ def get(arch: str | os.PathLike[str] | Arch) -> Arch:
     ------
     ValueError
         If no preset has that name, or as :func:`load`; the message lists the valid ones.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.arch.get("x86-64").page_size
+    4096
     """
     if isinstance(arch, Arch):
         return arch
@@ -333,8 +399,12 @@ def get(arch: str | os.PathLike[str] | Arch) -> Arch:
         return PRESETS[arch]
     if isinstance(arch, str | os.PathLike) and Path(arch).suffix == ".toml":
         return load(arch)
+    brought = plugins.load(GROUP, arch, (Arch,), "an Arch") if isinstance(arch, str) else None
+    if brought is not None:
+        preset: Arch = brought.replace(name=arch)
+        return preset
     raise ValueError(
-        f"arch: no preset {arch!r}{closest(arch, PRESETS)}; known are {', '.join(PRESETS)}, or a path ending in .toml"
+        f"arch: no preset {arch!r}{closest(arch, names())}; known are {', '.join(names())}, or a path ending in .toml"
     )
 
 
@@ -363,6 +433,13 @@ def configured(
     ------
     ValueError
         If a name or a setting is not valid; the message names it.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [mine] = rf.arch.configured(["arm64-4k"], ["arm64-4k.cont_ptes=1"])
+    >>> mine.cont_ptes
+    1
     """
     arches: dict[str, Arch] = {}
     for arch in map(get, names):

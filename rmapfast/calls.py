@@ -138,6 +138,13 @@ def page_vma_mapped_walk(
     ------
     TypeError, ValueError
         For arguments out of range, and for arrays that do not fit together; the message names what.
+
+    Examples
+    --------
+    >>> from rmapfast import Population
+    >>> call = page_vma_mapped_walk(Population.synthetic("64KiB", orders=4), 0, 0)
+    >>> call.ret, len(call.trace)
+    (True, 16)
     """
     run = _core.Run(population, _policy.get("per-page"), _arch.get(arch), trace=True)
     run.page_vma_mapped_walk(folio, vma, sync=sync, migration=migration)
@@ -230,6 +237,13 @@ def folio_referenced_one(
     ------
     TypeError, ValueError
         As :func:`try_to_unmap_one`.
+
+    Examples
+    --------
+    >>> from rmapfast import Population
+    >>> call = folio_referenced_one(Population.synthetic("64KiB", orders=4, young=1.0), 0, 0)
+    >>> call.referenced, call.events["young_tests"]
+    (1, 16)
     """
     run = _core.Run(population, _policy.get(policy), _arch.get(arch), trace=True)
     ret, mapcount_left, referenced, vm_flags = run.folio_referenced_one(folio, vma)

@@ -13,15 +13,16 @@ from rmapfast import arch as _arch
 from rmapfast import policy as _policy
 from rmapfast.arch import Arch
 from rmapfast.cost import CostVector
+from rmapfast.events import EVENT_NAMES
 from rmapfast.loop import MADVISE_ACTIONS, ReclaimOptions, madvise, reclaim
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import provenance
-from rmapfast.reports import comparison_table
+from rmapfast.reports import CSV_COLUMNS, TEXTS, comparison_html, quantity_rows
 from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_choice, checked_integer, closest, parse_size
+from rmapfast.support import checked_choice, checked_integer, closest, data_frame, dataset, page_multiple, parse_size
 
 # The experiment of the patch's commit message: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")
@@ -102,6 +103,8 @@ class MadviseCall:
         if self.range is not None:
             absolute, start, length = self._parts()
             own = population.vma_start[population.vma_mm == self.process]
+            if not absolute:
+                page_multiple(self.range.partition(":")[0], 1 << population.page_shift, "range: START")
             if not absolute and len(own):
                 start += int(own.min()) << population.page_shift
         try:
@@ -217,9 +220,104 @@ class Comparison(Runs):
             made = results.provenance
         return cls(runs=ordered, population=ordered[0].population, provenance=made)
 
+    def to_dataframe(self) -> Any:
+        """Return the runs as a pandas.DataFrame, a row per run and quantity.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns as :func:`rmapfast.reports.comparison_csv` writes them: ``source``, ``policy``, ``arch``, ``kind``
+            (prediction, component, event, batch_length, pages or madvise), ``quantity``, ``value``, ``unit``,
+            ``per_page`` (per reclaimed base page), ``ratio`` (that divided by the baseline's) and ``share`` (a
+            component's part of the prediction). NaN where a run has no such figure.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; the message has the pip command.
+        """
+        columns = zip(*quantity_rows(self), strict=True)
+        return data_frame(dict(zip(CSV_COLUMNS, map(list, columns), strict=True)))
+
+    def to_xarray(self) -> Any:
+        """Return the runs as an xarray.Dataset along ``run``.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``events`` and ``referenced_events`` (last axis ``event``), ``batch_lengths`` (last axis ``nr``),
+            ``reclaimed_pages``, ``predicted``, ``predicted_interval`` (last axis ``bound``) and ``breakdown`` (last
+            axis ``component``), with NaN where a run has no price. ``policy``, ``arch``, ``source`` and ``unit`` (of
+            the prices) are coordinates of the runs.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed; the message has the pip command.
+        """
+        runs = self.runs
+        prices = [run.prediction if run.costs else None for run in runs]
+        lengths = sorted({nr for run in runs for nr in run.batch_lengths})
+        components = list(dict.fromkeys(name for price in prices if price for name in price.breakdown))
+        nan = float("nan")
+        variables: dict[str, Any] = {
+            "events": (("run", "event"), [run.events.counts for run in runs], {"units": "1"}),
+            "referenced_events": (("run", "event"), [run.referenced_events.counts for run in runs], {"units": "1"}),
+            "batch_lengths": (("run", "nr"), [[run.batch_lengths.get(nr, 0) for nr in lengths] for run in runs]),
+            "reclaimed_pages": ("run", [run.reclaimed_pages for run in runs], {"units": "base pages"}),
+            "predicted": ("run", [price.value if price else nan for price in prices]),
+            "predicted_interval": (("run", "bound"), [price.interval if price else (nan, nan) for price in prices]),
+            "breakdown": (
+                ("run", "component"),
+                [[price.breakdown.get(name, 0.0) if price else nan for name in components] for price in prices],
+            ),
+        }
+        coordinates: dict[str, Any] = {
+            "policy": ("run", [run.policy_name for run in runs]),
+            "arch": ("run", [run.arch.name for run in runs]),
+            "source": ("run", [run.source for run in runs]),
+            "unit": ("run", [price.unit if price else "" for price in prices]),
+            "event": list(EVENT_NAMES),
+            "nr": ("nr", lengths, {"units": "pages"}),
+            "bound": ["low", "high"],
+            "component": components,
+        }
+        return dataset(variables, coordinates, {"rmapfast": self.provenance["rmapfast"]})
+
     def __repr__(self) -> str:
-        """Return the table."""
-        return comparison_table(self)
+        """Return the predictions and the events that differ most."""
+        return self.to_text()
+
+    def to_text(self, form: str = "summary") -> str:
+        """Return the runs side by side as plain text of at most 80 columns.
+
+        Parameters
+        ----------
+        form : {'summary', 'full', 'brief'}
+            ``summary``: the predictions with their intervals, the five events that differ most, and what has no price;
+            with up to three policies on two architectures 45 lines. ``full``: components, all events that differ, batch
+            lengths, assumptions and cost vectors too. ``brief``: five lines for a commit message.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            For another form.
+
+        Examples
+        --------
+        >>> comparison = compare(Population.described("1MiB"), "512KiB", arches=["x86-64"])
+        >>> len(comparison.to_text("brief").splitlines()) <= 5
+        True
+        """
+        return TEXTS[checked_choice("form", form, TEXTS)](self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table of each architecture."""
+        return comparison_html(self)
 
 
 def _runs_of(part: Result | Comparison) -> list[Result]:
@@ -259,7 +357,7 @@ def compare(
     arches: Iterable[str | os.PathLike[str] | Arch] = SEED_ARCHES,
     call: MadviseCall | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
-    progress: Callable[[str, int], None] | None = None,
+    progress: bool | Callable[[str, int], None] | None = None,
     arguments: Mapping[str, Any] | None = None,
     **options: Unpack[ReclaimOptions],
 ) -> Comparison:
@@ -280,8 +378,9 @@ def compare(
         of `options`, mean nothing and must not be given; a described population is generated as a whole.
     costs : str, path or CostVector, optional
         Cost vector to price all runs with, in place of the architectures' own.
-    progress : callable, optional
-        Called several times a second with a label and the base pages freed so far.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called several times a second with a label and the base pages freed so far.
     arguments : mapping, optional
         Recorded in the provenance beside the arguments of this call.
     **options
@@ -344,7 +443,7 @@ def compare(
                     arch=arch,
                     costs=vector,
                     in_place=in_place,
-                    progress=partial(progress, label) if progress else None,
+                    progress=partial(progress, label) if callable(progress) else progress,
                     **options,
                 )
             )

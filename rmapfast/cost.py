@@ -23,7 +23,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rmapfast.events import COMPONENTS, EVENT_NAMES, REFERENCE_CHECK
-from rmapfast.support import closest, read_regular
+from rmapfast.support import (
+    Figure,
+    HtmlPart,
+    Seed,
+    Share,
+    closest,
+    data_frame,
+    dataset,
+    html_of,
+    price_text,
+    read_regular,
+)
 
 _FOLDER = Path(__file__).parent / "costs"
 
@@ -69,6 +80,13 @@ class Cost:
         How the figure was come by.
     source : str
         From what.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> cost = rf.cost.get("x86-64").costs[0]
+    >>> cost.low <= cost.value <= cost.high
+    True
     """
 
     event: str
@@ -105,14 +123,46 @@ class Range(NamedTuple):
     Parameters
     ----------
     value, low, high : float
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.cost.Range(3.0, 2.0, 5.0).high
+    5.0
     """
 
     value: float
     low: float
     high: float
 
+    @classmethod
+    def of_draws(cls, value: float, drawn: npt.NDArray[np.float64], level: float = LEVEL) -> Range:
+        """A figure with the middle of its draws.
 
-@dataclass(frozen=True)
+        Parameters
+        ----------
+        value : float
+            Lies in the interval, also where the draws all lie on one side of it.
+        drawn : ndarray of float64, shape (k,)
+        level : float
+            Share of the draws that the interval holds.
+
+        Returns
+        -------
+        Range
+
+        Raises
+        ------
+        ValueError
+            If the level is not between 0 and 1.
+        """
+        if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+            raise ValueError(f"level: expected a share between 0 and 1, got {level!r}")
+        low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+        return cls(value, min(value, float(low)), max(value, float(high)))
+
+
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The price of one run: a prediction, never a measurement.
 
@@ -130,6 +180,15 @@ class Prediction:
         Name of the cost vector.
     level : float
         Share of the draws that the interval holds.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> prediction = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64").prediction
+    >>> prediction.unit, prediction.level
+    ('ns', 0.9)
+    >>> abs(sum(prediction.breakdown.values()) - prediction.value) < 1e-6 * prediction.value
+    True
     """
 
     value: float
@@ -143,6 +202,26 @@ class Prediction:
     def seconds(self) -> float | None:
         """The value in seconds, or None of a vector in instructions."""
         return self.value * 1e-9 if self.unit == "ns" else None
+
+    def __repr__(self) -> str:
+        return f"<Prediction {self._text}, priced with {self.costs}>"
+
+    @property
+    def _text(self) -> str:
+        """The value with its interval."""
+        return f"{price_text(self.unit, self.value, self.interval)[:-1]}, {100 * self.level:g}%)"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the value with its interval, and the components."""
+        return html_of("Prediction", self._text, f"predicted, not measured; {self.costs}", [self.html_part()])
+
+    def html_part(self) -> HtmlPart:
+        """Return the components as a part of what a notebook shows."""
+        rows = [
+            (name, Figure(price_text(self.unit, share)), Share(share / self.value if self.value else 0.0))
+            for name, share in self.breakdown.items()
+        ]
+        return HtmlPart("prediction", rows, ("component", "", "share"), more=f"{self._text}, {self.costs}", open=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as a dict that serialises to JSON; prices in seconds are None in instructions.
@@ -170,7 +249,7 @@ class Prediction:
         return document
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CostVector:
     """One cost per event; events that are not named cost nothing.
 
@@ -196,6 +275,16 @@ class CostVector:
     members : tuple of tuple of float
         Draws of the costs, in the order of `costs`. Without members the costs are drawn independently, each with its
         `low` and `high` as the bounds of the middle 90%.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> vector = rf.cost.get("ab-7.2.13")
+    >>> vector.unit
+    'instructions'
+    >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64", costs=vector)
+    >>> result.prediction.unit
+    'instructions'
     """
 
     name: str
@@ -230,6 +319,70 @@ class CostVector:
         for member in self.members:
             if len(member) != len(events) or not all(math.isfinite(value) and value >= 0 for value in member):
                 raise ValueError(f"cost.members: expected {len(events)} finite figures each, 0 or more, got {member!r}")
+
+    @property
+    def facts(self) -> str:
+        """How many costs it has, their unit, what they are of, and the number of draws."""
+        of = ", ".join(filter(None, [self.arch, self.build]))
+        drawn = f", {len(self.members)} draws" if self.members else ""
+        return f"{len(self.costs)} costs in {self.unit} of {of}{drawn}"
+
+    def __repr__(self) -> str:
+        return f"<CostVector {self.name}: {self.facts}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the costs with their intervals."""
+        return html_of("CostVector", self.name, self.facts, self.html_parts(open=True))
+
+    def html_parts(self, *, open: bool = False) -> list[HtmlPart]:
+        """Return the costs, and what a user must know of them, as parts of what a notebook shows."""
+        costs = sorted(self.costs, key=lambda cost: -cost.value)
+        rows = [
+            (cost.event, cost.value, Figure(f"{cost.low:.4g} to {cost.high:.4g}"), cost.kind, cost.source)
+            for cost in costs
+        ]
+        header = ("event", self.unit, f"{100 * LEVEL:.0f}%", "kind", "source")
+        joint = [" + ".join(events) for events in self.joint]
+        notes = [self.note] if self.note else []
+        notes += [f"The data fix only the sum of: {'; '.join(joint)}."] if joint else []
+        return [HtmlPart("costs", rows, header, notes, self.name, open)]
+
+    def to_dataframe(self) -> Any:
+        """Return the costs as a pandas.DataFrame, a row per event.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``event``, ``value``, ``low``, ``high`` (in the unit of the vector), ``kind`` and ``source``.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; the message has the pip command.
+        """
+        names = ("event", "value", "low", "high", "kind", "source")
+        return data_frame({name: [getattr(cost, name) for cost in self.costs] for name in names})
+
+    def to_xarray(self) -> Any:
+        """Return the costs as an xarray.Dataset along ``event``.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``value``, ``low`` and ``high`` in the unit of the vector, ``kind`` and ``source``.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed; the message has the pip command.
+        """
+        unit = {"units": self.unit}
+        variables: dict[str, Any] = {
+            name: ("event", [getattr(cost, name) for cost in self.costs], unit) for name in ("value", "low", "high")
+        }
+        variables |= {name: ("event", [getattr(cost, name) for cost in self.costs]) for name in ("kind", "source")}
+        attributes = {"name": self.name, "arch": self.arch, "build": self.build}
+        return dataset(variables, {"event": [cost.event for cost in self.costs]}, attributes)
 
     def __getitem__(self, event: str) -> float:
         """The cost of an event (0 where none is named)."""
@@ -290,19 +443,25 @@ class CostVector:
         """
         return np.asarray(self._draws @ np.asarray(counts, float)[self._columns[0]])
 
-    def sample(self, size: int, seed: int | np.random.Generator = 0) -> npt.NDArray[np.float64]:
+    def sample(self, size: int, seed: Seed = 0) -> npt.NDArray[np.float64]:
         """Draw cost vectors, as float64 of shape (size, len(EVENT_NAMES)).
 
         Parameters
         ----------
         size : int
             Number of vectors.
-        seed : int or numpy.random.Generator
+        seed : int, or what :func:`numpy.random.default_rng` takes
 
         Returns
         -------
         ndarray of float64, shape (size, len(EVENT_NAMES))
             In the unit of the vector.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.cost.get("x86-64").sample(10, seed=1).shape == (10, len(rf.EVENT_NAMES))
+        True
         """
         return self._spread(self._draw(size, np.random.default_rng(seed)))
 
@@ -322,6 +481,12 @@ class CostVector:
         ------
         ValueError
             If there is no such event, or a cost is negative or not finite.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.cost.get("arm64-4k").replace(tlbi_ops=100.0)["tlbi_ops"]
+        100.0
         """
         costs, members = list(self.costs), np.array(self.members)
         for event, value in changes.items():
@@ -360,6 +525,14 @@ class CostVector:
         ------
         ValueError
             If `level` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
+        >>> half = result.costs.price(result.events.counts, level=0.5).interval
+        >>> half[1] - half[0] < result.prediction.interval[1] - result.prediction.interval[0]
+        True
         """
         events = np.asarray(counts, float)
         found = self._priced(events, level)
@@ -375,7 +548,7 @@ class CostVector:
 
     def _priced(self, events: npt.NDArray[np.float64], level: float) -> Range:
         """The price of events, or of a difference of events, with its interval."""
-        return _interval(float(events @ self.values), self.draws(events), level)
+        return Range.of_draws(float(events @ self.values), self.draws(events), level)
 
     def change(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
         """Return by which share the price of `after` differs from that of `before`; both are drawn together.
@@ -391,6 +564,14 @@ class CostVector:
         -------
         Range
             -0.75 means a quarter of the price. NaN where `before` costs nothing.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> runs = rf.compare(rf.Population.synthetic("1MiB"), "80%", arches=["x86-64"]).runs
+        >>> change = rf.cost.get("x86-64").change(*(run.events.counts for run in runs))
+        >>> change.low < change.value < 0
+        True
         """
         old, new = np.asarray(before, float), np.asarray(after, float)
         first = float(old @ self.values)
@@ -398,7 +579,7 @@ class CostVector:
             return Range(math.nan, math.nan, math.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = self.draws(new) / self.draws(old) - 1
-        return _interval(float(new @ self.values) / first - 1, drawn, level)
+        return Range.of_draws(float(new @ self.values) / first - 1, drawn, level)
 
     def difference(self, before: npt.ArrayLike, after: npt.ArrayLike, *, level: float = LEVEL) -> Range:
         """Return what is saved: the price of `before` less that of `after`; both are drawn together.
@@ -468,7 +649,7 @@ class CostVector:
         drawn = self._merged(self._by_component(self._spread_draws, events, referenced))
         whole = np.maximum(self.draws(events), 1e-300)
         return {
-            name: _interval(float(part) / value, np.asarray(drawn.get(name, 0.0)) / whole, level)
+            name: Range.of_draws(float(part) / value, np.asarray(drawn.get(name, 0.0)) / whole, level)
             for name, part in parts.items()
         }
 
@@ -598,14 +779,6 @@ class CostVector:
         return "\n".join(lines) + "\n"
 
 
-def _interval(value: float, drawn: npt.NDArray[np.float64], level: float) -> Range:
-    """The value with the bounds of the middle of its draws."""
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-        raise ValueError(f"level: expected a share between 0 and 1, got {level!r}")
-    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
-    return Range(value, min(value, float(low)), max(value, float(high)))
-
-
 def toml_value(value: Any) -> str:
     """A text, number, truth value or nested list as TOML (whose syntax for these is JSON's).
 
@@ -661,7 +834,14 @@ def matrix(costs: Iterable[CostVector]) -> npt.NDArray[np.float64]:
 
 @cache
 def names() -> tuple[str, ...]:
-    """Return the names of the vectors that come with the package."""
+    """Return the names of the vectors that come with the package.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> {"x86-64", "arm64-4k"} <= set(rf.cost.names())
+    True
+    """
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
@@ -686,6 +866,12 @@ def get(costs: str | os.PathLike[str] | CostVector) -> CostVector:
     ------
     ValueError
         If no vector has that name, or the file is not a cost vector; the message lists the valid names.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.cost.get("arm64-4k").unit
+    'ns'
     """
     if isinstance(costs, CostVector):
         return costs

@@ -38,6 +38,13 @@ class Events(Mapping[str, int]):
     ----------
     counts : array_like of uint64, shape (len(EVENT_NAMES),)
         In the order of :data:`EVENT_NAMES`.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> events = rf.reclaim(rf.Population.synthetic("1MiB", orders=4), "512KiB").events
+    >>> events["batches"], events["ptes_cleared"], len(events) == len(rf.EVENT_NAMES)
+    (9, 144, True)
     """
 
     def __init__(self, counts: npt.ArrayLike):
@@ -86,6 +93,13 @@ class Call:
     mapcount_left, referenced, vm_flags : int
         Of a reference check: mappings not seen, VMAs that referenced the folio, their flags
         (:class:`rmapfast.flags.VmaFlag` bits).
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> call = rf.try_to_unmap_one(rf.Population.synthetic("64KiB", orders=4), 0, 0, policy="per-page")
+    >>> call.ret, call.batch_lengths, call.events["ptes_cleared"]
+    (True, {1: 16}, 16)
     """
 
     ret: bool

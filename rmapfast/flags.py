@@ -36,7 +36,15 @@ class _PlainInArrays:
 
 
 class FolioFlag(_PlainInArrays, IntFlag):
-    """A bit of ``Population.folio_flags``."""
+    """A bit of ``Population.folio_flags``.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("1MiB", orders=0, kind="anon")
+    >>> bool((population.folio_flags & rf.flags.FolioFlag.ANON).all())
+    True
+    """
 
     ANON = _core.FOLIO_ANON
     SWAPBACKED = _core.FOLIO_SWAPBACKED
@@ -59,7 +67,15 @@ class FolioFlag(_PlainInArrays, IntFlag):
 
 
 class VmaFlag(_PlainInArrays, IntFlag):
-    """A bit of ``Population.vma_flags``."""
+    """A bit of ``Population.vma_flags``.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("1MiB", exec=True)
+    >>> bool(population.vma_flags[0] & rf.flags.VmaFlag.EXEC)
+    True
+    """
 
     LOCKED = _core.VMA_LOCKED
     UFFD_WP = _core.VMA_UFFD_WP
@@ -71,7 +87,15 @@ class VmaFlag(_PlainInArrays, IntFlag):
 
 
 class TableState(_PlainInArrays, IntEnum):
-    """A value of ``Population.table_state``."""
+    """A value of ``Population.table_state``.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("4MiB")
+    >>> bool((population.table_state == rf.flags.TableState.PTE).all())
+    True
+    """
 
     PTE = _core.TABLE_PTE
     ABSENT = _core.TABLE_ABSENT
@@ -79,7 +103,14 @@ class TableState(_PlainInArrays, IntEnum):
 
 
 class PageFlag(_PlainInArrays, IntFlag):
-    """A bit of ``Population.page_flags``."""
+    """A bit of ``Population.page_flags``.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.flags.PageFlag(1).name
+    'EXCLUSIVE'
+    """
 
     EXCLUSIVE = _core.PAGE_EXCLUSIVE
     HWPOISON = _core.PAGE_HWPOISON
@@ -88,7 +119,14 @@ class PageFlag(_PlainInArrays, IntFlag):
 
 
 class MmFlag(_PlainInArrays, IntFlag):
-    """A bit of ``Population.mm_flags``."""
+    """A bit of ``Population.mm_flags``.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("1MiB", sharing=2)
+    >>> population.mm_flags[1] |= rf.flags.MmFlag.OUTSIDE_MEMCG
+    """
 
     OUTSIDE_MEMCG = _core.MM_OUTSIDE_MEMCG
 
@@ -113,6 +151,13 @@ def folio_kind(folio_flags: npt.ArrayLike) -> npt.NDArray[np.int8]:
     -------
     ndarray of int8, of the shape of `folio_flags`
         Of shape ``()`` for a single number.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("1MiB", kind="anon")
+    >>> rf.flags.FOLIO_KINDS[rf.flags.folio_kind(population.folio_flags)[0]]
+    'anon'
     """
     flags: npt.NDArray[Any] = np.asarray(folio_flags)
     both = flags & flags.dtype.type(FolioFlag.ANON | FolioFlag.SWAPBACKED)
@@ -131,6 +176,13 @@ def folio_generation(folio_flags: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint
     -------
     ndarray of uint8, of the same shape
         1 + the sequence number modulo 4; 0 for a folio on no list of MGLRU's.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> flags = rf.flags.with_generation(rf.Population.synthetic("64KiB", orders=2).folio_flags, 3)
+    >>> rf.flags.folio_generation(flags).tolist()
+    [3, 3, 3, 3]
     """
     return (folio_flags >> np.uint32(_core.FOLIO_GEN_SHIFT) & np.uint32(_core.FOLIO_GEN_MASK)).astype(np.uint8)
 
@@ -146,17 +198,38 @@ def folio_accesses(folio_flags: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]
     Returns
     -------
     ndarray of uint8, of the same shape
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.flags.folio_accesses(rf.Population.synthetic("64KiB", orders=2).folio_flags).tolist()
+    [0, 0, 0, 0]
     """
     return (folio_flags >> np.uint32(_core.FOLIO_REFS_SHIFT) & np.uint32(_core.FOLIO_REFS_MASK)).astype(np.uint8)
 
 
 def with_generation(folio_flags: npt.NDArray[np.uint32], generation: npt.ArrayLike) -> npt.NDArray[np.uint32]:
-    """Return folio flags with another generation (see :func:`folio_generation`)."""
+    """Return folio flags with another generation (see :func:`folio_generation`).
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("64KiB", orders=2)
+    >>> population.folio_flags[:] = rf.flags.with_generation(population.folio_flags, 2)
+    """
     return _with_field(folio_flags, generation, _core.FOLIO_GEN_SHIFT, _core.FOLIO_GEN_MASK)
 
 
 def with_accesses(folio_flags: npt.NDArray[np.uint32], accesses: npt.ArrayLike) -> npt.NDArray[np.uint32]:
-    """Return folio flags with another number of accesses (see :func:`folio_accesses`)."""
+    """Return folio flags with another number of accesses (see :func:`folio_accesses`).
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> flags = rf.flags.with_accesses(rf.Population.synthetic("64KiB", orders=2).folio_flags, 1)
+    >>> rf.flags.folio_accesses(flags).tolist()
+    [1, 1, 1, 1]
+    """
     return _with_field(folio_flags, accesses, _core.FOLIO_REFS_SHIFT, _core.FOLIO_REFS_MASK)
 
 

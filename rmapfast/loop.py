@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -22,9 +23,9 @@ from rmapfast.lru import LRU_STATS, LRUS, LruGen
 from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
-from rmapfast.result import Outcome, PolicyFunction, Result, resolve_costs
+from rmapfast.result import Outcome, PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_boolean, checked_choice, checked_integer, parse_size
+from rmapfast.support import ProgressBar, checked_boolean, checked_choice, checked_integer, info, listening, parse_size
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ SEED_TARGET = "80%"
 ENTRIES = ("memory.reclaim", "pageout")
 ENGINES = ("c", "general", "reference")
 MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
+
+# Base pages that are certain to be visited before it is worth while to share them out to threads.
+AHEAD_PAGES = 1 << 15
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -74,7 +78,7 @@ def reclaim(
     threads: int | None = 1,
     executor: str | Executor | None = None,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool | Callable[[int], None] | None = None,
 ) -> Result:
     """Reclaim memory from a population and count what the kernel would do.
 
@@ -116,9 +120,11 @@ def reclaim(
     in_place : bool
         Change the population's arrays, which saves the copy. By default the population stays as it was.
     threads : int, optional
-        Threads that visit the blocks of a described population; the result does not depend on their number. More than
-        one is an error where the population cannot be reclaimed block by block. None means one per CPU where it can be,
-        and one elsewhere.
+        Threads that visit folios; the result does not depend on their number. More than one is an error where visits
+        may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
+        reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
+        entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
+        several, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -126,8 +132,9 @@ def reclaim(
     workers : int, optional
         How many blocks the executor visits at a time, by default one per CPU, or as many as the executor or the cluster
         has. An executor that says how many workers it has takes no other number.
-    progress : callable, optional
-        Called several times a second with the base pages freed so far.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called several times a second with the base pages freed so far.
 
     Returns
     -------
@@ -179,7 +186,9 @@ def reclaim(
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
         engine=engine,
-        progress=progress,
+        progress=progress or None
+        if progress is not True
+        else ProgressBar(f"{policy_name(policy)} on {arch.name}", "pages"),
         max_ptes_none=max_ptes_none,
         lru=lists or "classic",
         lru_stats=lru_stats,
@@ -190,6 +199,8 @@ def reclaim(
             f" {', '.join(name for name, one in _policy.PRESETS.items() if one.mglru == name)};"
             " use lru='classic', or policy.replace(mglru=...)"
         )
+    if isinstance(task.progress, ProgressBar):
+        task.progress.total = task.target_pages
     outcome = None
     by_block = entry == "memory.reclaim" and engine != "reference" and max_ptes_none is None and task.lru == "classic"
     if isinstance(population, PopulationSpec) and by_block:
@@ -197,17 +208,22 @@ def reclaim(
     if outcome is not None:
         described = population.describe()
     else:
-        for name, given in (("executor", executor is not None), ("threads", (threads or 1) > 1)):
-            if given:
-                raise ValueError(
-                    f"{name}: expected a described population (Population.described) whose inactive list meets the "
-                    "target and which is reclaimed block by block (docs/model.md), this one is not"
-                )
+        if executor is not None:
+            raise ValueError(
+                "executor: expected a described population (Population.described) whose inactive list meets the "
+                "target and which is reclaimed block by block (docs/model.md), this one is not"
+            )
+        if entry != "memory.reclaim" or engine == "reference":
+            cannot = "MADV_PAGEOUT" if entry != "memory.reclaim" else "the reference"
+            if (threads or 1) > 1:
+                raise ValueError(f"threads: expected 1, {cannot} visits one folio after the other, got {threads}")
+            threads = 1
         if isinstance(population, PopulationSpec):
+            info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
         described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task)
+        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -220,6 +236,8 @@ def reclaim(
     if lru_stats != LRU_STATS[0]:
         arguments["lru_stats"] = lru_stats
     target_pages = described["pages"] if entry == "pageout" else task.target_pages
+    if isinstance(task.progress, ProgressBar):
+        task.progress.close()
     return _result(population, described, entry, target_pages, task, outcome, vector, arguments)
 
 
@@ -280,7 +298,7 @@ def madvise(
     checked_choice("action", action, MADVISE_ACTIONS)
     checked_choice("engine", engine, ENGINES)
     rules = _rules_given(policy, engine)
-    mm = checked_integer("mm", mm, 0, len(population.mm_flags) - 1)
+    mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
     arch = _arch.get(arch or population.arch or "x86-64")
@@ -313,7 +331,7 @@ def _result(
     arguments: dict[str, Any],
 ) -> Result:
     """Return the result of a run, with the arguments from which it can be run again."""
-    return Result(
+    result = Result(
         policy=task.policy,
         arch=task.arch,
         entry=entry,
@@ -335,6 +353,10 @@ def _result(
         isolated=outcome.isolated,
         looked_around=outcome.looked_around,
     )
+    if listening() and result.unpriced:
+        where = f"{result.policy_name} on {result.arch.name}"
+        info("price", "%s: no price for %s", where, ", ".join(result.unpriced))
+    return result
 
 
 def _rules_given(policy: str | Policy | PolicyFunction | YoungRule, engine: str) -> Policy | PolicyFunction | YoungRule:
@@ -354,10 +376,10 @@ def _page_range(population: Population, start: int | None, length: int | None, m
     """Return the first page and the end of a range that madvise was given in bytes."""
     page = 1 << population.page_shift
     if start is None and length is None:
-        own = population.vma_mm == mm
+        own = population.held("vma_mm") == mm
         if not own.any():
             return 0, 0
-        return int(population.vma_start[own].min()), int(population.vma_end[own].max())
+        return int(population.held("vma_start")[own].min()), int(population.held("vma_end")[own].max())
     if start is None or length is None:
         missing = "start" if start is None else "length"
         raise ValueError(f"{missing}: expected it together with {'length' if start is None else 'start'}, got None")
@@ -421,12 +443,7 @@ def target_bytes(target: int | str, population: Population | PopulationSpec) -> 
     if isinstance(population, PopulationSpec):
         memory = population.bytes
     else:
-        lists, order = (population.lru_inactive, population.lru_active), population.folio_order
-        if len(order) and order.min() == order.max():
-            pages = sum(map(len, lists)) << int(order[0])
-        else:
-            pages = sum(int(np.left_shift(1, order[lru], dtype=np.int64).sum()) for lru in lists)
-        memory = pages << population.page_shift
+        memory = population.see(_core.listed_pages) << population.page_shift
     return int(memory * float(target[:-1]) / 100)
 
 
@@ -518,11 +535,11 @@ def _block_by_block(
         return None
 
 
-def _in_memory(population: Population, entry: str, task: _Task) -> Outcome:
+def _in_memory(population: Population, entry: str, task: _Task, threads: int | None) -> Outcome:
     """Reclaim a population that is in memory, and change it."""
     if entry == "memory.reclaim":
-        return _memory_reclaim(population, task)
-    vmas = zip(population.vma_mm, population.vma_start, population.vma_end, strict=True)
+        return _memory_reclaim(population, task, threads)
+    vmas = zip(*(population.held(name) for name in ("vma_mm", "vma_start", "vma_end")), strict=True)
     return _madvise(
         population, [("MADV_PAGEOUT", int(mm), int(first), int(end), True) for mm, first, end in vmas], task
     )
@@ -535,8 +552,14 @@ def _refold(population: Population, arch: Arch) -> None:
 
 
 def check_population(population: Population, arch: Arch) -> None:
-    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture."""
-    _core.check_population(population, arch)
+    """Raise TypeError or ValueError, naming the array, unless all arrays fit together and suit the architecture.
+
+    Arrays that passed before are not looked at again as long as nobody outside of the package got one of them.
+    """
+    if arch.ptrs_per_pte == population.ptrs_per_pte:
+        population.see(_core.check_population, arch)
+    else:  # an error, whatever was seen when they were equal
+        _core.check_population(population, arch)
 
 
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
@@ -586,12 +609,39 @@ def _take_over(
 ) -> None:
     """Put the lists of a run, and the arrays that it replaced because folios were split, into the population."""
     for ring, name, (head, n) in zip((inactive, active), ("lru_inactive", "lru_active"), run.lists, strict=True):
-        setattr(population, name, np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]]))
-    for name, array in run.arrays().items():
-        setattr(population, name, array)
+        population.hold({name: np.concatenate([ring[head : head + n], ring[: max(head + n - len(ring), 0)]])})
+    population.hold(run.arrays())
 
 
-def _memory_reclaim(population: Population, task: _Task) -> Outcome:
+def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
+    """Return how many threads make visits, and tell the run if there are several."""
+    if threads is None and pages < 2 * AHEAD_PAGES:
+        return 1
+    wanted = threads or os.cpu_count() or 1
+    if wanted == 1:
+        return 1
+    why = run.share_out(wanted, AHEAD_PAGES)
+    if why and threads:
+        raise ValueError(f"threads: expected 1 for this population, {why}; got {threads}")
+    return 1 if why else wanted
+
+
+def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None) -> None:
+    """Take a reclaim to its end."""
+    from rmapfast.parallel import opened
+
+    with opened("threads", threads) if threads > 1 else nullcontext() as pool:
+        while run.reclaim_step(BUDGET):
+            if pool and run.ahead_is_due:
+                run.ahead_begin()
+                for _ in pool.in_order(run.ahead_visit, range(threads)):
+                    pass
+                run.ahead_end()
+            if progress:
+                progress(run.freed_pages)
+
+
+def _memory_reclaim(population: Population, task: _Task, threads: int | None) -> Outcome:
     """Take folios from the LRU lists until the target is met, as a write to memory.reclaim does."""
     _refold(population, task.arch)
     population.settle_generations(task.rules.mglru if task.lru == "mglru" else None)
@@ -620,7 +670,7 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         max_ptes_none=task.max_ptes_none,
         checked=True,
     )
-    lists = population.lru_inactive, population.lru_active
+    lists = population.held("lru_inactive"), population.held("lru_active")
     inactive, active = _rings(lists, run.folio_capacity)
     state = population.lru_gen
     run.reclaim_start(
@@ -632,11 +682,11 @@ def _memory_reclaim(population: Population, task: _Task) -> Outcome:
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
+    threads = _share_out(run, len(population.page_flags), threads)
     try:
-        while run.reclaim_step(BUDGET):
-            if task.progress:
-                task.progress(run.freed_pages)
+        _steps(run, threads, task.progress)
     finally:
+        run.ahead_finish()
         if task.lru == "mglru":
             population.lru_gen = LruGen(*run.reclaim_finish())
         # An interrupted run leaves a consistent population behind.
@@ -657,7 +707,7 @@ def _madvise(population: Population, calls: list[tuple[str, int, int, int, bool]
         run = _core.Run(
             population, task.compiled_policy, task.arch, swap=task.swap, fast=task.fast, room="madvise", checked=True
         )
-        lists = population.lru_inactive, population.lru_active
+        lists = population.held("lru_inactive"), population.held("lru_active")
         inactive, active = _rings(lists, run.folio_capacity)
         run.madvise_start(inactive, len(lists[0]), active, len(lists[1]))
         results = []

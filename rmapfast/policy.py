@@ -1,6 +1,7 @@
 """Batching policies: kernel editions and proposals, each as a point in one parameter space.
 
-Presets are looked up by name with :func:`get`; :data:`PRESETS` holds them all.
+Presets are looked up by name with :func:`get`; :data:`PRESETS` holds those of this package. Another package brings its
+own as entry points of the group ``rmapfast.policies``.
 A preset's docstring (its ``doc``) says what changed, in which commit, and which bug it has.
 
 To add an edition: its preset in ``_presets()`` here, its row in ``editions.py``. A rule that no field expresses takes
@@ -10,11 +11,13 @@ a field of :class:`Policy` and five more files; CONTRIBUTING.md has the checklis
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rmapfast import plugins
 from rmapfast import rule as _rule
-from rmapfast.support import closest
+from rmapfast.support import HtmlPart, changed_fields, closest, html_of, short_repr
 
 CHOICES = {
     "uffd_wp": ("first-entry", "per-page", "whole-batch"),
@@ -30,7 +33,7 @@ CHOICES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Policy:
     """How ``try_to_unmap_one`` and ``folio_referenced_one`` batch.
 
@@ -100,6 +103,13 @@ class Policy:
         asked at each entry, whatever `young` says.
     doc : str
         What the edition is; not compared.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> mine = rf.policy.get("v7.0").replace(name="mine", nr_reset=True)
+    >>> rf.reclaim(rf.Population.synthetic("1MiB"), "80%", policy=mine).policy_name
+    'mine'
     """
 
     name: str
@@ -156,6 +166,21 @@ class Policy:
                 )
         return dict(self.__dict__)
 
+    def __repr__(self) -> str:
+        """Return the call that makes it, with the fields that are not as by default."""
+        return short_repr(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the fields that are not as by default, and all fields."""
+        every = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        del every["name"], every["doc"]
+        changed = {name: value for name, value in changed_fields(self).items() if name != "name"}
+        parts = [
+            HtmlPart("not as by default", list(changed.items()), more=f"{len(changed)} fields", open=True),
+            HtmlPart("all fields", list(every.items()), more=f"{len(every)} fields"),
+        ]
+        return html_of("Policy", self.name, self.doc, parts)
+
     @property
     def rule_address(self) -> int:
         """Address of the function of `rule`, 0 without one; ``ValueError`` if its file changed before its first use."""
@@ -189,6 +214,12 @@ class Policy:
             If there is no such parameter, or its value is of another type.
         ValueError
             If the value is out of range; the message names the parameter.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.policy.get("v7.0").replace(name="mine", uffd_wp="per-page").uffd_wp
+        'per-page'
         """
         known = [entry.name for entry in dataclasses.fields(self)]
         for name in changes:
@@ -370,8 +401,20 @@ def _presets() -> dict[str, Policy]:
 
 
 PRESETS = _presets()
+# The entry points of packages that bring presets of their own.
+GROUP = "rmapfast.policies"
 # The preset whose rules hold around a policy that is a function.
 AROUND_A_FUNCTION = "v7.0"
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the presets: those of this package, and those that other installed packages bring.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return (*PRESETS, *(name for name in plugins.names(GROUP) if name not in PRESETS))
 
 
 def is_known(policy: Policy) -> bool:
@@ -385,8 +428,80 @@ def is_known(policy: Policy) -> bool:
     -------
     bool
         False for a combination of rules that no kernel had and nobody proposed.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> mine = rf.policy.get("v7.0").replace(name="mine", lazyfree=False)
+    >>> rf.policy.is_known(rf.policy.get("v7.0")), rf.policy.is_known(mine)
+    (True, False)
     """
     return any(policy.replace(name=preset.name) == preset for preset in PRESETS.values())
+
+
+def resolved(policy: str | Policy | Callable[..., int]) -> Policy | Callable[..., int]:
+    """Return the policy or the Python function that is given or named.
+
+    Parameters
+    ----------
+    policy : str, Policy or callable
+        ``FILE.py:NAME`` is a function ``(folio, vma, walk, pte) -> nr``, which runs on the reference model. Any other
+        text is what :func:`get` takes.
+
+    Returns
+    -------
+    Policy or callable
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`get`, and for a file that cannot be imported or has no such function.
+    """
+    if isinstance(policy, str) and _rule.names_a_function(policy):
+        return _rule.python_function(policy)
+    return policy if callable(policy) else get(policy)
+
+
+def configured(policy: Policy, settings: Iterable[str], where: str = "settings") -> Policy:
+    """Return a policy with settings applied.
+
+    Parameters
+    ----------
+    policy : Policy
+    settings : iterable of str
+        ``policy.PARAM=VALUE``: a parameter of :class:`Policy`, with true or false for a truth value.
+    where : str
+        Where the settings come from, for the error text.
+
+    Returns
+    -------
+    Policy
+        Its name has the settings in it. Without settings it is the policy itself.
+
+    Raises
+    ------
+    ValueError
+        If a setting is not valid; the message names it.
+
+    Examples
+    --------
+    >>> configured(get("v7.2"), ["policy.anon_swap=true"]).name
+    'v7.2 anon_swap=true'
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        name = key.removeprefix("policy.")
+        if name == key or not name or not text:
+            raise ValueError(f"{where}: expected policy.PARAM=VALUE, got {setting!r}")
+        changes[name] = {"true": True, "false": False}.get(text.lower(), text)
+    if not changes:
+        return policy
+    words = ",".join(setting.removeprefix("policy.") for setting in settings)
+    try:
+        return policy.replace(**{"name": f"{policy.name} {words}"} | changes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def get(policy: str | Policy) -> Policy:
@@ -406,6 +521,12 @@ def get(policy: str | Policy) -> Policy:
     ------
     ValueError
         If no preset has that name; the message lists the valid ones. If the rule does not compile.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.policy.get("v7.0").file
+    True
     """
     if isinstance(policy, Policy):
         return policy
@@ -418,4 +539,7 @@ def get(policy: str | Policy) -> Policy:
         )
     if policy in PRESETS:
         return PRESETS[policy]
-    raise ValueError(f"policy: no preset {policy!r}{closest(policy, PRESETS)}; known are {', '.join(PRESETS)}")
+    if (brought := plugins.load(GROUP, policy, (Policy,), "a Policy")) is not None:
+        preset: Policy = brought.replace(name=policy)
+        return preset
+    raise ValueError(f"policy: no preset {policy!r}{closest(policy, names())}; known are {', '.join(names())}")

@@ -21,6 +21,7 @@ import rmapfast._core as _core
 from rmapfast import arch as _arch
 from rmapfast import pte
 from rmapfast.arch import Arch
+from rmapfast.arrays import HeldArrays
 from rmapfast.flags import FOLIO_KINDS, FolioFlag, TableState, folio_generation, folio_kind, with_generation
 from rmapfast.layout import (
     DEFAULT_CPUMASK,
@@ -33,7 +34,7 @@ from rmapfast.layout import (
     settle,
 )
 from rmapfast.lru import LruGen, checked_history, settle_generations
-from rmapfast.spec import KINDS, PopulationSpec
+from rmapfast.spec import KINDS, PopulationSpec, described, described_html
 from rmapfast.support import checked_choice, checked_integer, closest, format_size
 from rmapfast.unseen import UNSEEN, assume_pages
 
@@ -95,7 +96,7 @@ MADE_PER_FOLIO = (
 )
 
 
-class Population:
+class Population(HeldArrays, names=ARRAYS):
     """Page tables, VMAs, folios, rmap, mms and LRU lists.
 
     The arrays of docs/model.md, section 2, are attributes of the same name: C-contiguous, writable NumPy arrays of one
@@ -135,6 +136,15 @@ class Population:
     ------
     TypeError
         If an array is missing, unknown, or of another dtype or layout.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> population = rf.Population.synthetic("1MiB", orders=4, holes="every:32")
+    >>> population.nr_folios, population.nr_pages, len(population.ptes)
+    (16, 256, 256)
+    >>> int(rf.pte.maps_page(population.ptes).sum())
+    248
     """
 
     ptes: npt.NDArray[np.uint64]
@@ -187,7 +197,7 @@ class Population:
             if name not in ARRAYS:
                 raise TypeError(f"{name}: no such array{closest(name, ARRAYS)}")
             _check_array(name, array, ARRAYS[name], 2 if name == "mm_rss" else 1)
-            setattr(self, name, array)
+        super().__init__(arrays)
         self.ptrs_per_pte = ptrs_per_pte
         self.page_shift = page_shift
         self.cont_ptes = cont_ptes
@@ -204,7 +214,7 @@ class Population:
     @property
     def nr_folios(self) -> int:
         """Number of folios."""
-        return len(self.folio_pfn)
+        return len(self.held("folio_pfn"))
 
     @property
     def nr_pages(self) -> int:
@@ -214,13 +224,19 @@ class Population:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays; those that are valid only with a flag count if any folio has it."""
-        flags = int(np.bitwise_or.reduce(self.folio_flags))
-        return self._used_bytes(flags, bool(np.any(self.folio_entire_mapcount)))
+        return self._used_bytes(*self._uses())
+
+    def _uses(self) -> tuple[int, bool]:
+        """Return the flags that folios have, and whether PMD leaves map some."""
+        if self.lent:  # fewer arrays than a census looks at
+            return int(np.bitwise_or.reduce(self.held("folio_flags"))), bool(np.any(self.held("folio_entire_mapcount")))
+        _, _, flags, entire, _ = self.see(_core.census)
+        return flags, entire
 
     def _used_bytes(self, flags: int, entire: bool) -> int:
         """Return the bytes of the arrays where folios have these flags, and PMD leaves map some or none."""
         used = {name: bool(flags & flag) for name, flag in _LAZY.items()} | {"folio_entire_mapcount": entire}
-        return sum(getattr(self, name).nbytes for name in ARRAYS if used.get(name, True))
+        return sum(self.held(name).nbytes for name in ARRAYS if used.get(name, True))
 
     def orders(self) -> dict[int, int]:
         """Return order -> number of folios.
@@ -228,8 +244,14 @@ class Population:
         Returns
         -------
         dict of int to int
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.Population.synthetic("1MiB", orders=4).orders()
+        {4: 16}
         """
-        counts = np.bincount(self.folio_order, minlength=1)
+        counts = np.bincount(self.held("folio_order"), minlength=1)
         return {int(order): int(counts[order]) for order in np.flatnonzero(counts)}
 
     def rmap(self, folio: int) -> list[tuple[int, int]]:
@@ -249,12 +271,19 @@ class Population:
         ------
         TypeError, ValueError
             If there is no such folio.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> len(rf.Population.synthetic("1MiB", orders=4, sharing=3).rmap(0))
+        3
         """
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
         pairs = []
-        for vma in self.rmap_vma[int(self.rmap_start[folio]) : int(self.rmap_start[folio + 1])]:
-            start = int(self.vma_start[vma])
-            pairs.append((int(vma), max(start + int(self.folio_index[folio]) - int(self.vma_pgoff[vma]), start)))
+        first, end = (int(self.held("rmap_start")[row]) for row in (folio, folio + 1))
+        for vma in self.held("rmap_vma")[first:end]:
+            start, pgoff = int(self.held("vma_start")[vma]), int(self.held("vma_pgoff")[vma])
+            pairs.append((int(vma), max(start + int(self.held("folio_index")[folio]) - pgoff, start)))
         return pairs
 
     def page_mapcounts(self, folio: int) -> npt.NDArray[np.int32]:
@@ -273,13 +302,19 @@ class Population:
         ------
         TypeError, ValueError
             If there is no such folio.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.Population.synthetic("1MiB", orders=2, sharing=3).page_mapcounts(0).tolist()
+        [3, 3, 3, 3]
         """
         folio = checked_integer("folio", folio, 0, self.nr_folios - 1)
-        pages = 1 << int(self.folio_order[folio])
-        if self.folio_flags[folio] & FolioFlag.PAGE_MAPCOUNTS:
-            base = int(self.folio_page_base[folio])
-            return self.page_mapcount[base : base + pages].copy()
-        mappings = int(self.folio_mapcount[folio]) - int(self.folio_entire_mapcount[folio])
+        pages = 1 << int(self.held("folio_order")[folio])
+        if self.held("folio_flags")[folio] & FolioFlag.PAGE_MAPCOUNTS:
+            base = int(self.held("folio_page_base")[folio])
+            return self.held("page_mapcount")[base : base + pages].copy()
+        mappings = int(self.held("folio_mapcount")[folio]) - int(self.held("folio_entire_mapcount")[folio])
         return np.full(pages, mappings // pages, np.int32)
 
     def describe(self) -> dict[str, Any]:
@@ -295,7 +330,7 @@ class Population:
             * ``inactive``, ``active``: folios on each LRU list.
             * ``page_size``: bytes of a base page; ``nbytes``: :attr:`nbytes`.
         """
-        orders, folios, flags, entire, present = _core.census(self)
+        orders, folios, flags, entire, present = self.see(_core.census)
         pages = sum(count << order for order, count in orders.items())
         kinds = {FOLIO_KINDS[kind]: folios[bits] for bits, kind in enumerate(folio_kind(np.arange(4)).tolist())}
         return {
@@ -305,12 +340,12 @@ class Population:
             "bytes": pages << self.page_shift,
             "orders": {str(order): count for order, count in orders.items()},
             "kinds": {name: kinds[name] for name in FOLIO_KINDS if kinds[name]},
-            "mms": len(self.mm_flags),
-            "vmas": len(self.vma_start),
-            "ptes": len(self.ptes),
+            "mms": len(self.held("mm_flags")),
+            "vmas": len(self.held("vma_start")),
+            "ptes": len(self.held("ptes")),
             "ptes_present": present,
-            "inactive": len(self.lru_inactive),
-            "active": len(self.lru_active),
+            "inactive": len(self.held("lru_inactive")),
+            "active": len(self.held("lru_active")),
             "ptrs_per_pte": self.ptrs_per_pte,
             "page_size": 1 << self.page_shift,
             "nbytes": self._used_bytes(flags, entire),
@@ -320,11 +355,18 @@ class Population:
 
     def __repr__(self) -> str:
         orders = ", ".join(f"{order}:{count}" for order, count in self.orders().items())
+        ptes, vmas, mms, inactive, active = (
+            len(self.held(name)) for name in ("ptes", "vma_start", "mm_flags", "lru_inactive", "lru_active")
+        )
         return (
             f"<Population {self.source}: {format_size(self.nr_pages << self.page_shift)} in {self.nr_folios} folios "
-            f"(order:folios {orders or 'none'}), {len(self.ptes)} PTEs in {len(self.vma_start)} VMAs "
-            f"of {len(self.mm_flags)} mms, {len(self.lru_inactive)} inactive, {len(self.lru_active)} active>"
+            f"(order:folios {orders or 'none'}), {ptes} PTEs in {vmas} VMAs of {mms} mms, {inactive} inactive, "
+            f"{active} active>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: folios by order and kind, sizes, and what was assumed."""
+        return described_html("Population", self.describe())
 
     def copy(self) -> Population:
         """Return a copy that a run may change.
@@ -334,6 +376,13 @@ class Population:
         Returns
         -------
         Population
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> population = rf.Population.synthetic("1MiB")
+        >>> rf.reclaim(population.copy(), "80%", in_place=True).reclaimed_pages <= population.nr_pages
+        True
         """
         return self._copied(tuple(name for name in ARRAYS if name not in _SHARED))
 
@@ -350,17 +399,35 @@ class Population:
 
     def _copied(self, names: tuple[str, ...]) -> Population:
         """Return a population with some arrays copied. What no folio uses is zero, and takes no memory."""
-        flags = int(np.bitwise_or.reduce(self.folio_flags))
-        arrays: dict[str, npt.NDArray[Any]] = {
-            name: np.zeros(getattr(self, name).shape, ARRAYS[name])
-            for name in names
-            if name in _LAZY and not flags & _LAZY[name]
-        }
-        copied = {name: getattr(self, name) for name in names if name not in arrays}
-        arrays |= _core.empty_arrays({name: (array.shape, array.dtype) for name, array in copied.items()})
+        flags, entire = self._uses()
+        wanted = {name: (self.held(name).shape, ARRAYS[name]) for name in names}
+        unused = {name for name, flag in _LAZY.items() if not flags & flag}
+        unused |= set() if entire else {"folio_entire_mapcount"}
+        arrays = _core.zero_arrays({name: wanted[name] for name in names if name in unused})
+        copied = _core.empty_arrays({name: wanted[name] for name in names if name not in unused})
         for name, array in copied.items():
-            np.copyto(arrays[name], array)
-        return self.with_arrays(**arrays)
+            np.copyto(array, self.held(name))
+        return self._with(arrays | copied)
+
+    def _with(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Population:
+        """Return a population with arrays in place of its own; the others are shared, and with them who has them."""
+        other = Population(
+            ptrs_per_pte=self.ptrs_per_pte,
+            page_shift=self.page_shift,
+            cont_ptes=self.cont_ptes,
+            arch=self.arch,
+            assumptions=self.assumptions,
+            source=self.source,
+            input_hash=self.input_hash,
+            **{name: self.held(name) for name in ARRAYS} | dict(arrays),
+        )
+        other.lru, other.lru_gen, other.history = self.lru, self.lru_gen, self.history
+        other.shares_with(self)
+        return other
+
+    def __copy__(self) -> Population:
+        """Return a population that shares all arrays with this one."""
+        return self.with_arrays()
 
     def with_arrays(self, **arrays: npt.NDArray[Any]) -> Population:
         """Return a population with the given arrays in place of its own; the others are shared.
@@ -374,19 +441,8 @@ class Population:
         -------
         Population
         """
-        arrays = {name: arrays.get(name, getattr(self, name)) for name in ARRAYS}
-        other = Population(
-            ptrs_per_pte=self.ptrs_per_pte,
-            page_shift=self.page_shift,
-            cont_ptes=self.cont_ptes,
-            arch=self.arch,
-            assumptions=self.assumptions,
-            source=self.source,
-            input_hash=self.input_hash,
-            **arrays,
-        )
-        other.lru, other.lru_gen, other.history = self.lru, self.lru_gen, self.history
-        return other
+        self.lend()
+        return self._with(arrays)
 
     def refold(self, cont_ptes: int) -> None:
         """Set the CONT bits anew in every contpte block of `cont_ptes` entries that qualifies; 1 clears all of them.
@@ -396,19 +452,21 @@ class Population:
         cont_ptes : int
             Entries of a contpte block, a power of two.
         """
-        self.ptes[(self.ptes & (pte.PRESENT | pte.CONT)) == (pte.PRESENT | pte.CONT)] ^= pte.CONT
+        self.arrays_change()
+        ptes, start_of, end_of = self.held("ptes"), self.held("vma_start"), self.held("vma_end")
+        ptes[(ptes & (pte.PRESENT | pte.CONT)) == (pte.PRESENT | pte.CONT)] ^= pte.CONT
         self.cont_ptes = cont_ptes
         if cont_ptes == 1:
             return
-        folios = FolioIndex(self.folio_pfn, self.folio_order)
-        for vma in range(len(self.vma_start)):
-            start, end, base = (int(array[vma]) for array in (self.vma_start, self.vma_end, self.vma_pte_base))
-            fold_contpte(self.ptes[base : base + end - start], start, cont_ptes, folios)
+        folios = FolioIndex(self.held("folio_pfn"), self.held("folio_order"))
+        for vma in range(len(start_of)):
+            start, end, base = (int(array[vma]) for array in (start_of, end_of, self.held("vma_pte_base")))
+            fold_contpte(ptes[base : base + end - start], start, cont_ptes, folios)
             for number in range(start // self.ptrs_per_pte, (end - 1) // self.ptrs_per_pte + 1):
-                table = int(self.vma_table_base[vma]) + number - start // self.ptrs_per_pte
-                if self.table_state[table] == TableState.PMD_LEAF:
+                table = int(self.held("vma_table_base")[vma]) + number - start // self.ptrs_per_pte
+                if self.held("table_state")[table] == TableState.PMD_LEAF:
                     at = base + number * self.ptrs_per_pte - start
-                    self.ptes[at : at + self.ptrs_per_pte] &= ~pte.CONT
+                    ptes[at : at + self.ptrs_per_pte] &= ~pte.CONT
 
     def settle_generations(self, edition: str | None) -> None:
         """Give each listed folio without a generation the one in which its history puts it; None clears all.
@@ -418,15 +476,18 @@ class Population:
         edition : str or None
             Whose rules hold (``Policy.mglru``); None for the classic LRU.
         """
+        flags = self.held("folio_flags")
         if edition is None:
-            if folio_generation(np.bitwise_or.reduce(self.folio_flags, keepdims=True)).any():
-                self.folio_flags[:] = with_generation(self.folio_flags, 0)
+            if folio_generation(np.bitwise_or.reduce(flags, keepdims=True)).any():
+                self.arrays_change()
+                flags[:] = with_generation(flags, 0)
             return
-        self.folio_flags[:] = settle_generations(
-            self.folio_flags,
-            self.folio_mapcount,
-            folio_kind(self.folio_flags),
-            np.concatenate([self.lru_inactive, self.lru_active]),
+        self.arrays_change()
+        flags[:] = settle_generations(
+            flags,
+            self.held("folio_mapcount"),
+            folio_kind(flags),
+            np.concatenate([self.held("lru_inactive"), self.held("lru_active")]),
             checked_history(self.history),
             edition,
             self.lru_gen,
@@ -461,7 +522,7 @@ class Population:
         >>> population.nr_folios, len(population.ptes)
         (64, 256)
         """
-        return cls.of(PopulationSpec(size, **arguments))
+        return cls.of(described(size, arguments))
 
     @classmethod
     def described(cls, size: int | str = "10GiB", **arguments: Any) -> PopulationSpec:
@@ -490,7 +551,7 @@ class Population:
         >>> Population.described("4PiB", orders=9)
         <PopulationSpec 4 PiB of file, orders 9>
         """
-        return PopulationSpec(size, **arguments)
+        return described(size, arguments)
 
     @classmethod
     def of(cls, spec: PopulationSpec) -> Population:
@@ -518,15 +579,25 @@ class Population:
         nr = spec.nr_folios
         mms = np.arange(spec.sharing)
         sizes = dict.fromkeys(MADE_PER_FOLIO, nr)
-        sizes |= {"ptes": spec.sharing * pages, "rmap_start": nr + 1, "rmap_vma": nr * spec.sharing}
+        sizes |= {"ptes": spec.sharing * pages, "rmap_start": nr + 1, "lru_inactive": nr}
         made = _core.empty_arrays({name: ((size,), ARRAYS[name]) for name, size in sizes.items()})
-        made["page_mapcount"] = np.zeros(pages, np.int32)
-        made["mm_rss"] = np.zeros((spec.sharing, 4), np.int64)
-        lru = np.empty(nr, np.uint32)
+        made |= _core.zero_arrays(
+            {
+                "page_mapcount": ((pages,), np.int32),
+                "page_flags": ((pages,), np.uint8),
+                "folio_swap": ((nr,), np.uint64),
+                "folio_entire_mapcount": ((nr,), np.int32),
+                "rmap_vma": ((nr * spec.sharing,), np.uint32),
+                "mm_rss": ((spec.sharing, 4), np.int64),
+            }
+        )
+        lru = made.pop("lru_inactive")
         kept, nr_lru = _core.populate(spec, 0, pages, made | {"lru": lru})
         lru = lru[:nr_lru]
         if kept < nr:  # anonymous folios that nothing maps
-            made |= {name: made[name][:kept].copy() for name in MADE_PER_FOLIO}
+            made |= {
+                name: made[name][:kept].copy() for name in (*MADE_PER_FOLIO, "folio_swap", "folio_entire_mapcount")
+            }
             made["rmap_start"] = made["rmap_start"][: kept + 1].copy()
             made["rmap_vma"] = made["rmap_vma"][: kept * spec.sharing].copy()
         if spec.shuffle:
@@ -544,16 +615,13 @@ class Population:
             input_hash=spec.input_hash,
             **made,
             **_one_window_vmas(mms, vpn, pages, pgoff, spec.vma_flags, tables),
-            folio_entire_mapcount=np.zeros(kept, np.int32),
-            folio_swap=np.zeros(kept, np.uint64),
-            page_flags=np.zeros(pages, np.uint8),
             mm_cpumask=np.full(spec.sharing, DEFAULT_CPUMASK, np.uint64),
             mm_flags=np.zeros(spec.sharing, np.uint32),
-            lru_inactive=np.zeros(0, np.uint32) if spec.active else lru.copy(),
-            lru_active=lru.copy() if spec.active else np.zeros(0, np.uint32),
+            lru_inactive=np.zeros(0, np.uint32) if spec.active else lru,
+            lru_active=lru if spec.active else np.zeros(0, np.uint32),
         )
         population.history = spec.history
-        return population
+        return population.just_made()
 
     @classmethod
     def from_arrays(
@@ -687,7 +755,7 @@ class Population:
             mm_flags=np.zeros(1, np.uint32),
             lru_inactive=lru[~active],
             lru_active=lru[active],
-        )
+        ).just_made()
 
     @classmethod
     def from_captures(cls, captures: list[Capture], *, arch: str | Arch | None = None, **options: Any) -> Population:
@@ -733,7 +801,7 @@ class Population:
             pages = sum(capture.nr_pages for capture in captures)
             raise CaptureError(f"{captures[0].path}: not enough memory for {pages} pages") from None
         assume_pages(population, of_pages)
-        return population
+        return population.just_made()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], **options: Any) -> Population:
@@ -758,6 +826,11 @@ class Population:
             For a file that cannot be read.
         TypeError, ValueError
             For an option of the wrong type or out of range.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> population = rf.Population.load("mine.npz", young=0.5)  # doctest: +SKIP
         """
         from rmapfast.captures import Capture
 

@@ -77,6 +77,12 @@ def pfn(
     -------
     uint64 or ndarray of uint64, of the shape of `ptes`
         A NumPy scalar for a single entry.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> int(rf.pte.pfn(rf.pte.make("present", 7)))
+    7
     """
     words = np.asarray(ptes, np.uint64)
     return words >> PFN_SHIFT
@@ -94,6 +100,12 @@ def kind(ptes: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     -------
     ndarray of uint8, of the shape of `ptes`
         Of shape ``()`` for a single entry.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.pte.KINDS[int(rf.pte.kind(rf.pte.make("swap", 7)))]
+    'swap'
     """
     words = np.asarray(ptes, np.uint64)
     nonpresent = (words >> np.uint64(_core.KIND_SHIFT)) & np.uint64(_core.KIND_MASK)
@@ -114,6 +126,12 @@ def maps_page(ptes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     -------
     ndarray of bool, of the shape of `ptes`
         Of shape ``()`` for a single entry.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.pte.maps_page([rf.pte.make("present", 7), rf.pte.make("swap", 7), 0]).tolist()
+    [True, False, False]
     """
     words = np.asarray(ptes, np.uint64)
     found: npt.NDArray[np.bool_] = np.isin(kind(words), _MAPPING_KINDS) & (words >> PFN_SHIFT != ZERO_PFN)
@@ -140,6 +158,12 @@ def make(kind: str, value: int | None = None, flags: Iterable[str] = ()) -> np.u
     ------
     ValueError
         For an unknown kind or flag, or a value that does not fit.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.pte.describe(rf.pte.make("present", 7, ["dirty"]))
+    'present pfn=0x7 dirty'
     """
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
@@ -168,6 +192,12 @@ def flags(pte: int | np.integer[Any]) -> list[str]:
     Returns
     -------
     list of str
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.pte.flags(rf.pte.make("present", 7, ["write", "young"]))
+    ['write', 'young']
     """
     word = np.uint64(pte)
     if word == NONE or word == MARKER:
@@ -186,6 +216,12 @@ def describe(pte: int | np.integer[Any]) -> str:
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.pte.describe(0)
+    'none'
     """
     name = KINDS[int(kind(pte))]
     if name in ("none", "marker_uffd_wp"):

@@ -106,6 +106,13 @@ class YoungRule:
         was young, end exclusive. A page table has ``vma.tables.ptrs_per_pte`` entries.
     around : str or Policy
         A preset's name, or a policy.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rule = rf.YoungRule(batch=lambda folio, vma, walk: walk.batch(min(folio.nr_pages, walk.room())))
+    >>> rule.around
+    'v7.2'
     """
 
     batch: Callable[[Folio, Vma, Walk], int] | None = None
@@ -1792,7 +1799,7 @@ class Kernel:
             mm.add_mm_counter(MM_ANONPAGES, -nr)
             return True
         record.count("swap_dups")
-        pages = range(page, page + nr)
+        pages = range(page, min(page + nr, folio.nr_pages))  # a stale nr may pass the folio's end
         if any(folio.page_flags[number] & _core.PAGE_SWAP_DUP_FAIL for number in pages):
             tables.set_ptes(table, slot, pte, nr, folio)
             return False

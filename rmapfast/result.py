@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -19,11 +19,9 @@ from rmapfast.cost import CostVector, Prediction
 from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.support import format_size
+from rmapfast.support import HtmlPart, Share, data_frame, dataset, format_size, html_of, price_text
 
 if TYPE_CHECKING:
-    from xarray import Dataset
-
     from rmapfast.reference import YoungRule
 
 # A policy of one's own for the reference engine: (folio, vma, walk, pte) -> nr.
@@ -195,6 +193,12 @@ class Result:
         ------
         KeyError
             If no event has that name; the message names the closest one.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.reclaim(rf.Population.synthetic("1MiB", orders=4), "512KiB").per_page("batches")
+        0.0625
         """
         count = self.events[event]
         return count / self.reclaimed_pages if self.reclaimed_pages else float("nan")
@@ -250,6 +254,13 @@ class Result:
         TypeError, ValueError
             For an unknown name, for an architecture or a run without a cost vector, for an array of another shape or
             type, and for a cost that is negative or not finite; the message names it.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%", arch="x86-64")
+        >>> result.price("ab-7.2.13").unit
+        'instructions'
         """
         if costs is None:
             # Without a cost vector it raises.
@@ -308,7 +319,7 @@ class Result:
             return self.arch.costs
         return None if self.arch.costs == self.costs else self.arch.costs.to_dict()
 
-    def to_xarray(self) -> Dataset:
+    def to_xarray(self) -> Any:
         """Return the run as an xarray.Dataset.
 
         Returns
@@ -322,10 +333,6 @@ class Result:
         ImportError
             If xarray is not installed; the message has the pip command.
         """
-        try:
-            from xarray import Dataset
-        except ImportError:
-            raise ImportError("to_xarray needs xarray; install it with: pip install 'rmapfast[xarray]'") from None
         lengths = sorted(self.batch_lengths.items())
         variables: dict[str, Any] = {
             "events": ("event", self.events.counts, {"units": "1"}),
@@ -347,18 +354,78 @@ class Result:
             }
             coordinates |= {"bound": ["low", "high"], "component": list(prediction.breakdown)}
             attributes["cost_vector"] = prediction.costs
-        return Dataset(variables, coordinates, attributes)
+        return dataset(variables, coordinates, attributes)
+
+    def to_dataframe(self) -> Any:
+        """Return the events as a pandas.DataFrame, a row per event.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``event``, ``count``, ``referenced`` (the part that the reference checks counted), ``per_page``
+            (per reclaimed base page) and, if the run has a cost vector, ``cost`` per event in its unit.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; the message has the pip command.
+        """
+        pages = float(self.reclaimed_pages) or np.nan
+        columns = {
+            "event": list(EVENT_NAMES),
+            "count": self.events.counts,
+            "referenced": self.referenced_events.counts,
+            "per_page": self.events.counts / pages,
+        }
+        return data_frame(columns | ({f"cost_{self.costs.unit}": self.costs.values} if self.costs else {}))
+
+    @property
+    def _facts(self) -> str:
+        """What was reclaimed of what was asked for, and through what."""
+        return (
+            f"{format_size(self.reclaimed_bytes)} reclaimed of {format_size(self.target_pages << self.arch.page_shift)}"
+            " asked"
+        )
 
     def __repr__(self) -> str:
         """What was reclaimed, in how many steps, and the price."""
         steps = self.events["batches"]
         mean = self.events["batched_pages"] / steps if steps else 0.0
+        price = f", predicted {price_text(self.prediction.unit, self.prediction.value)}" if self.costs else ""
         return (
-            f"<Result {self.policy_name} on {self.arch.name}: {format_size(self.reclaimed_bytes)} reclaimed of "
-            f"{format_size(self.target_pages << self.arch.page_shift)} asked, {steps} steps of {mean:.2f} pages, "
-            f"{self.per_page('walk_pte_reads'):.2f} walk reads per page"
-            + (f", predicted {self.prediction.value:.4g} {self.prediction.unit}>" if self.costs else ">")
+            f"<Result {self.policy_name} on {self.arch.name}: {self._facts}, {steps:,} steps of {mean:.2f} pages, "
+            f"{self.per_page('walk_pte_reads'):.2f} walk reads per page{price}>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the price by component, the events, and where they are from."""
+        counted = [(event, count, self.per_page(event)) for event, count in self.events.items() if count]
+        steps = sum(self.batch_lengths.values())
+        pages = sum(nr * count for nr, count in self.batch_lengths.items())
+        lengths = [(nr, count, Share(nr * count / pages)) for nr, count in sorted(self.batch_lengths.items())]
+        parts = [self.prediction.html_part()] if self.costs else []
+        if self.unpriced:
+            more = str(len(self.unpriced))
+            parts.append(HtmlPart("without a price", [[event] for event in self.unpriced], more=more))
+        parts += [
+            HtmlPart("unmap steps", lengths, ("pages", "steps", "of the pages"), more=f"{steps:,}"),
+            HtmlPart("events", counted, ("event", "count", "per page"), more=f"{len(counted)} of {len(EVENT_NAMES)}"),
+            HtmlPart("population", _shown(self.population), more=str(self.population["source"])),
+            HtmlPart("provenance", _shown(self.provenance), more=f"rmapfast {self.provenance.get('rmapfast', '')}"),
+        ]
+        lists = ", multi-gen LRU" if self.lru == "mglru" else ""
+        return html_of(
+            "Result", f"{self.policy_name} on {self.arch.name}", f"{self._facts} ({self.entry}{lists})", parts
+        )
+
+
+def _shown(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what a notebook shows of a mapping: a row per value, those of an inner mapping by themselves."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        inner = value if isinstance(value, dict) else {}
+        rows += [(f"{name}: {key}", one) for key, one in inner.items()] or [(name, value)]
+    return rows
 
 
 def _as_text(lengths: dict[int, int]) -> dict[str, int]:

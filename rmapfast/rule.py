@@ -1,4 +1,7 @@
-"""Rules in C: a function in a file that the user's compiler takes, or a function pointer.
+"""Rules of one's own, in C or in Python.
+
+In C a rule is a function in a file that the user's compiler takes, or a function pointer; in Python it is a function
+in a file.
 
 Where a :class:`rmapfast.Policy` keeps a rule it is text: ``FILE.c:NAME#HASH``, or ``pointer:0x...`` for a function of
 this process. :func:`as_text` makes the text of what a user gives, and :func:`address` finds the function. There are two
@@ -11,13 +14,17 @@ import ctypes
 import os
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from rmapfast.support import closest
 
 _FILE = re.compile(r"(?P<path>.+\.c):(?P<name>[A-Za-z_]\w*)(#(?P<digest>[0-9a-f]{64}))?", re.DOTALL)
 # The name of a policy: a batching rule, a young rule behind a plus, or both.
 _POLICY = re.compile(r"(?P<path>.+\.c):(?P<rule>[A-Za-z_]\w*)?(\+(?P<young_rule>[A-Za-z_]\w*))?", re.DOTALL)
+_PYTHON = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
 _POINTER = "pointer:"
 # The fields of a policy that hold a rule.
 FIELDS = ("rule", "young_rule")
@@ -75,7 +82,7 @@ Call._fields_ = [
 
 
 def get_include() -> str:
-    """Return the directory of ``rmf_rule.h``, against which a batching rule in C is compiled.
+    """Return the directory of ``rmf_rule.h``, against which rules in C are compiled.
 
     Returns
     -------
@@ -107,10 +114,51 @@ def rules_named(text: str) -> dict[str, str] | None:
     return {name: f"{found['path']}:{found[name]}" for name in FIELDS if found[name]} or None
 
 
+def path_of(text: str) -> str:
+    """Return the path in the text of a rule in C; empty for no rule and for a function pointer."""
+    found = _FILE.fullmatch(text)
+    return found["path"] if found else ""
+
+
 def short_name(text: str) -> str:
     """Return the name of a policy or of a rule without the folder and the hash."""
     found = _FILE.fullmatch(text)
     return f"{Path(found['path']).name}:{found['name']}" if found else Path(text).name if ".c:" in text else text
+
+
+def names_a_function(text: str) -> bool:
+    """Return whether a text is ``FILE.py:NAME``."""
+    return _PYTHON.fullmatch(text) is not None
+
+
+def python_function(text: str) -> Callable[..., Any]:
+    """Import a Python file and return the function that ``FILE.py:NAME`` names in it.
+
+    Raises
+    ------
+    ValueError
+        If the file is not there or cannot be imported, or has no such function; one line says which.
+    """
+    found = _PYTHON.fullmatch(text)
+    if not found:
+        raise ValueError(f"policy: expected FILE.py:NAME, got {text!r}")
+    import importlib.util
+
+    path, name = Path(found["path"]), found["name"]
+    if not path.is_file():
+        raise ValueError(f"policy: {path}: No such file")
+    spec = importlib.util.spec_from_file_location(f"rmapfast_rule_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises
+        raise ValueError(f"policy: {path} cannot be imported: {type(error).__name__}: {error}") from None
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [one for one, value in vars(module).items() if callable(value) and not one.startswith("_")]
+        raise ValueError(f"policy: {path} has no function {name!r}{closest(name, known)}")
+    return cast("Callable[..., Any]", function)
 
 
 def as_text(rule: object, field: str = "rule") -> str:

@@ -17,11 +17,18 @@ from rmapfast.flags import FolioFlag, VmaFlag
 from rmapfast.layout import MAX_ORDER, MAX_PAGES, RATES, window_folds
 from rmapfast.lru import checked_history
 from rmapfast.support import (
+    Figure,
+    HtmlPart,
+    Share,
     checked_boolean,
     checked_choice,
     checked_integer,
     checked_rate,
+    checked_seed,
+    closest,
     format_size,
+    html_of,
+    page_multiple,
     parse_size,
 )
 
@@ -131,8 +138,9 @@ class PopulationSpec:
         How the folios came to their lists, for MGLRU: steps of :data:`rmapfast.lru.HISTORY` in order, such as
         ``"written,populated,cleared"``. By default file and shmem folios were written, anonymous ones faulted in, and
         lazyfree ones freed after that.
-    seed : int
-        0 to 2^64 - 1.
+    seed : int, or what :func:`numpy.random.default_rng` takes
+        0 to 2^64 - 1. For anything else, such as a ``SeedSequence``, a ``Generator`` or None (another population each
+        time), a seed is drawn from it. The attribute holds the number, which gives the same population again.
 
     Attributes
     ----------
@@ -189,20 +197,17 @@ class PopulationSpec:
         used: dict[str, Any] = {"arch": _arch.get(self.arch)}
         page_size = used["arch"].page_size
         checked_choice("kind", self.kind, KINDS)
-        used["size"] = parse_size(self.size)
-        pages = used["size"] // page_size
-        if used["size"] % page_size or not 0 < pages < MAX_DESCRIBED_PAGES:
-            raise ValueError(
-                f"size: expected a multiple of the {page_size} byte page, 1 to 2^44 - 1 pages, got {self.size!r}"
-            )
+        used["size"] = page_multiple(self.size, page_size)
+        if not 0 < used["size"] // page_size < MAX_DESCRIBED_PAGES:
+            raise ValueError(f"size: expected 1 to 2^44 - 1 pages of {page_size} bytes, got {self.size!r}")
         used["mix"] = parse_orders(self.orders)
         for name, low, high in (
             ("sharing", 1, 1 << 20),
             ("external", 0, (1 << 16) - 1),
             ("phase", 0, (1 << MAX_ORDER) - 1),
-            ("seed", 0, (1 << 64) - 1),
         ):
             used[name] = checked_integer(name, getattr(self, name), low, high)
+        used["seed"] = checked_seed("seed", self.seed)
         if used["external"] + used["sharing"] >= 1 << (31 - max(used["mix"])):
             raise ValueError(
                 f"sharing: expected less than 2^31 mappings of a folio, got {self.sharing} and external {self.external}"
@@ -213,8 +218,8 @@ class PopulationSpec:
             window = parse_size(self.fault_around, "fault_around")
             if window < page_size or window & (window - 1):
                 raise ValueError(
-                    f"fault_around: expected 'folio' or a power of two of at least a page ({page_size} bytes), got "
-                    f"{self.fault_around!r}"
+                    f"fault_around: expected 'folio' or a power of two of at least a page ({page_size} bytes), such as "
+                    f'"64KiB", got {self.fault_around!r}'
                 )
             used["fault_around"] = window
         self._set(used)
@@ -416,8 +421,51 @@ class PopulationSpec:
             "assumptions": dict(self.assumptions),
         }
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the population that it describes."""
+        return described_html("PopulationSpec", self.describe())
+
     def __repr__(self) -> str:
         return f"<PopulationSpec {format_size(self.bytes)} of {self.kind}, orders {format_orders(self.mix)}>"
+
+
+def described(size: int | str, arguments: Mapping[str, Any]) -> PopulationSpec:
+    """Return the description with these arguments; an unknown name is a TypeError that has the nearest known one."""
+    known = [one.name for one in dataclasses.fields(PopulationSpec) if one.init and one.name != "size"]
+    for name in arguments:
+        if name not in known:
+            raise TypeError(f"{name}: no such argument{closest(name, known)}; known are {', '.join(known)}")
+    return PopulationSpec(size, **arguments)
+
+
+def described_html(kind: str, described: Mapping[str, Any]) -> str:
+    """Return what a notebook shows of a population that ``describe()`` described.
+
+    Parameters
+    ----------
+    kind : str
+        The class of what is shown.
+    described : mapping
+    """
+    sizes = {name: value for name, value in described.items() if name not in ("orders", "kinds", "assumptions")}
+    pages = max(described["pages"], 1)
+    orders = [
+        (
+            Figure(order),
+            Figure(format_size(described["page_size"] << int(order))),
+            folios,
+            Share((folios << int(order)) / pages),
+        )
+        for order, folios in described["orders"].items()
+    ]
+    memory = f"{format_size(described['bytes'])} in {described['folios']:,} folios"
+    parts = [
+        HtmlPart("folios by order", orders, ("order", "size", "folios", "of the memory"), open=True),
+        HtmlPart("folios by kind", list(described["kinds"].items()), ("kind", "folios"), open=True),
+        HtmlPart("sizes", list(sizes.items())),
+        HtmlPart("assumed", list(described["assumptions"].items()), more=f"{len(described['assumptions'])} arguments"),
+    ]
+    return html_of(kind, str(described["source"]), memory, parts)
 
 
 def parse_orders(orders: int | str | Mapping[int, Weight]) -> dict[int, Fraction]:

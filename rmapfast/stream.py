@@ -3,13 +3,16 @@
 A described population is generated, reclaimed and discarded in shards of some blocks, so it may be larger than the
 memory. Shards may be visited at the same time, by threads or an executor. The reclaim loop accounts for them in the
 order of their addresses, so the counts are those of a run in one piece.
+
+A pass over the inactive list comes to what the pass before kept. So a shard is taken through two passes at once, while
+each of its blocks is in the cache, and what the second one found waits for the end of the first.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +23,7 @@ import numpy.typing as npt
 import rmapfast._core as _core
 from rmapfast.arch import Arch
 from rmapfast.layout import DEFAULT_CPUMASK
-from rmapfast.parallel import opened
+from rmapfast.parallel import Pool, opened
 from rmapfast.policy import Policy
 from rmapfast.result import Outcome
 from rmapfast.spec import PopulationSpec
@@ -31,8 +34,11 @@ if TYPE_CHECKING:
 
 # Pages that are visited in one call. Such a call takes some ten milliseconds.
 SHARD = 1 << 21
+# Bytes of logs of second passes that may wait. A shard whose log finds no room is made again for its second pass.
+WAITING = 1 << 27
 # The kinds whose folios are scanned even without swap space.
 _FILE_LRU = ("file", "lazyfree")
+_PAGES_FREED = _core.EVENT_NAMES.index("pages_freed")
 
 
 class ActiveList(Exception):
@@ -60,6 +66,11 @@ class Visited(NamedTuple):
     referenced: npt.NDArray[np.uint64]
     lengths: dict[int, int]
 
+    @property
+    def freed_pages(self) -> int:
+        """Base pages that the visits freed."""
+        return int(self.events[_PAGES_FREED])
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -71,13 +82,16 @@ class Shard:
         Pages of the mapping, `end` not among them.
     number : int
         Of the pass over the inactive list, from 1.
+    passes : int
+        How many passes the pages are taken through, from that one on: 1 or 2.
     limit : int, optional
-        Folios after which the visit ends.
+        Folios after which a single pass ends.
     """
 
     first: int
     end: int
     number: int
+    passes: int = 1
     limit: int | None = None
 
 
@@ -102,8 +116,8 @@ class Shards:
     swap: bool
     fast: bool
 
-    def visit(self, shard: Shard) -> Visited:
-        """Make the folios of a shard and return what their visit counted."""
+    def visit(self, shard: Shard) -> list[Visited]:
+        """Make the folios of a shard and return what their visits counted, one of each pass."""
         if _worker.stream is None or _worker.shards != self:
             # An architecture with other contpte blocks folds anew, as a population that is materialised does.
             block = self.spec.block_ptes if self.arch.cont_ptes == self.spec.cont_ptes else self.arch.cont_ptes
@@ -117,7 +131,8 @@ class Shards:
                 cont_ptes=block,
             )
             _worker.shards = self
-        return Visited(*_worker.stream.visit(shard.first, shard.end, shard.number, shard.limit))
+        visits = _worker.stream.visit(shard.first, shard.end, shard.number, shard.passes, shard.limit)
+        return [Visited(*visited) for visited in visits]
 
 
 class _Worker(threading.local):
@@ -194,22 +209,24 @@ def reclaim_stream(
     alone = executor is None and threads == 1
     with nullcontext() if alone else opened(executor, threads if executor is None else workers) as pool:
         number = 0
+        waiting: dict[int, Visited] = {}
         while loop.goes_on():
             if loop.turns_to_active():
                 raise ActiveList
             number += 1
-            tasks = (Shard(first, min(first + SHARD, spec.pages), number) for first in range(0, spec.pages, SHARD))
-            visits = pool.in_order(shards.visit, tasks) if pool else ((task, shards.visit(task)) for task in tasks)
-            for task, visited in visits:
+            this = _Pass(number, spec.pages, target_pages - loop.freed_pages, waiting)
+            for shard, visited in this.visits(shards, pool):
                 done = loop.account(visited.log)
                 if done < visited.folios:
                     # The loop ended within this shard. It is visited again without the folios behind the end.
-                    visited = shards.visit(replace(task, limit=done))
+                    (visited,) = shards.visit(replace(shard, passes=1, limit=done))
                 total.add(visited)
+                this.add(shard, visited)
                 if progress:
                     progress(loop.freed_pages)
                 if not loop.goes_on() or loop.turns_to_active():
                     break
+            waiting = this.waiting
     swap_used = 0 if spec.kind in _FILE_LRU else loop.freed_pages
     wall_s = time.perf_counter() - start
     return Outcome(
@@ -221,6 +238,69 @@ def reclaim_stream(
         swap_used=swap_used,
         isolated=loop.isolated,
     )
+
+
+class _Pass:
+    """A pass over the inactive list, shard by shard.
+
+    Parameters
+    ----------
+    number : int
+        From 1.
+    pages : int
+        Of the population.
+    missing : int
+        Pages that are to be freed from here on.
+    found : dict of int to Visited
+        What this pass finds in the shards, by their first page, where that is known already.
+    """
+
+    def __init__(self, number: int, pages: int, missing: int, found: dict[int, Visited]) -> None:
+        self.number, self.pages, self.missing, self.found = number, pages, missing, found
+        self.freed = self.accounted = 0
+        # What the next pass finds, as far as it is known.
+        self.waiting: dict[int, Visited] = {}
+        self.waiting_freed = self.waiting_pages = self.waiting_bytes = 0
+
+    def visits(self, shards: Shards, pool: Pool | None) -> Iterator[tuple[Shard, Visited]]:
+        """Yield each shard with what this pass finds in it, in the order of the addresses."""
+        firsts = range(0, self.pages, SHARD)
+        tasks = map(self._shard, [first for first in firsts if first not in self.found])
+        made = pool.in_order(shards.visit, tasks) if pool else ((task, shards.visit(task)) for task in tasks)
+        for first in firsts:
+            if first in self.found:
+                yield Shard(first, min(first + SHARD, self.pages), self.number), self.found.pop(first)
+                continue
+            shard, visits = next(made)
+            if len(visits) > 1:
+                self._wait(shard, visits[1])
+            yield shard, visits[0]
+
+    def add(self, shard: Shard, visited: Visited) -> None:
+        """Take note of what the loop has accounted for."""
+        self.accounted += shard.end - shard.first
+        self.freed += visited.freed_pages
+
+    def _wait(self, shard: Shard, visited: Visited) -> None:
+        if self.waiting_bytes + visited.log.nbytes > WAITING:
+            return
+        self.waiting[shard.first] = visited
+        self.waiting_bytes += visited.log.nbytes
+        self.waiting_pages += shard.end - shard.first
+        self.waiting_freed += visited.freed_pages
+
+    def _shard(self, first: int) -> Shard:
+        """Return the shard that begins at a page, with the next pass if the loop is likely to come to it.
+
+        A description is alike everywhere, so the shards so far say what the others free.
+        """
+        missing = self.missing
+        if self.accounted:
+            missing -= self.freed * self.pages // self.accounted
+        wanted = missing > 0 and self.waiting_bytes < WAITING
+        if self.waiting_pages:
+            wanted = wanted and first * self.waiting_freed < missing * self.waiting_pages
+        return Shard(first, min(first + SHARD, self.pages), self.number, 2 if wanted else 1)
 
 
 class _Total:

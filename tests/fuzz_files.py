@@ -67,7 +67,7 @@ def seeds_of(folder):
         journal.add({"key": key, "record": record})
     journal.close()
     add("out.csv.journal", "sweep", *WORDS, "--resume", "-o", "out.csv")
-    report = rf.check(["v6.16"], pages=2, budget=5, threads=1).to_dict()
+    report = rf.check(["v6.16"], pages=2, budget=600, threads=1).to_dict()
     (folder / "case.json").write_text(json.dumps(report["policies"][0]["violations"][0]))
     add("case.json", "check", "--replay", "{}", "--draw", "--policy", "v7.0")
     (folder / "map.txt").write_text("0" + "1" * 90)
@@ -76,7 +76,9 @@ def seeds_of(folder):
         files[path.name] = (path.read_bytes(), ["describe", "{}"])
     vectors = sorted((DATA / "conformance").glob("*.jsonl.gz"))[0]
     files["few.jsonl"] = (b"\n".join(_lines(vectors)[:12]) + b"\n", ["conformance", "{}"])
-    files["counts.toml"] = ((DATA / "counts.toml").read_bytes(), ["conformance", "--counts", "{}"])
+    rows = (DATA / "counts.toml").read_bytes().splitlines(keepends=True)
+    few = b"".join(row for row in rows if row.startswith((b"#", b"[")) or b"order_9 = { tuo" in row)  # the quick ones
+    files["counts.toml"] = (few, ["conformance", "--counts", "{}"])
     return files
 
 
@@ -177,7 +179,7 @@ def _npz(rng, content):
         what = rng.random()
         if name == "meta.npy" and what < 0.8:
             array = np.frombuffer(_json(rng, array.tobytes()) or b"", np.uint8)
-        elif what < 0.6 and array.size:
+        elif what < 0.6 and array.size and array.dtype.kind in "iu":
             info = np.iinfo(array.dtype)
             values = [0, 1, info.max, info.max // 2, 1 << 12, 1 << 20, int(array[0]), int(array[-1]) ^ 1]
             array = array.copy()

@@ -1,12 +1,15 @@
 """The lane ``make fuzz-kill``: SIGKILL and SIGINT at random moments, and what is left then.
 
 A case is a seed: a verb that works for some seconds (a sweep on threads, processes or Dask, a check with a journal, a
-reclaim that saves its result, a capture of another process), and a moment. After the signal the output is whole or not
-there, after a resume it equals that of an uninterrupted run, no process is left stopped or running, and after the next
-run no file is left but the output.
+reclaim that saves its result, a capture of another process, a calibration), and a moment. After the signal the output
+is whole or not there, after a resume it equals that of an uninterrupted run, no process is left stopped or running, the
+machine is as it was, and after the next run no file is left but the output. Of a sweep on Dask it may be a worker that
+is killed. Other cases are what a failing machine may leave of a sweep's files (crash_states.py).
 """
 
+import importlib.util
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -16,13 +19,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import crash_states
 import numpy as np
 from fuzzing import run_lane
-from waiting import DEADLINE, INTERRUPTIBLE
+from test_calibrate import outside, why_not
+from waiting import DEADLINE, INTERRUPTIBLE, wait_for
 
 import rmapfast as rf
 
-SHORT_RUN = 12
+SHORT_RUN = 16
 SEEDS = 60
 SPACE = {"population.size": "16MiB", "population.order": 0, "population.seed": list(range(SEEDS)), "policy": "v7.0"}
 SWEEP = ["sweep", "population.size=16MiB", "population.order=0", "policy=v7.0",
@@ -33,13 +38,19 @@ MAIN = (
     + INTERRUPTIBLE
     + "sys.exit(main(sys.argv[1:]))"
 )
+# A calibration of some seconds, not for figures.
+SHORT_CALIBRATION = (
+    "from rmapfast.calibration import measure\n"
+    "measure.REPEATS, measure.SIZE, measure.SIZE_ORDER_0 = 1, 8 << 20, 4 << 20\n"
+)
 # It maps some memory, says so, and waits.
 SLEEPER = "import sys; m = bytearray(1 << 26); print('ready', flush=True); sys.stdin.read()"
 
 
 def started(folder, words):
+    script = SHORT_CALIBRATION + MAIN if words[0] == "calibrate" else MAIN
     return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        [sys.executable, "-c", script, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -53,7 +64,8 @@ def struck(folder, words, number, delay):
     else:
         os.killpg(child.pid, number)  # as a terminal does
     _, err = child.communicate(timeout=DEADLINE)
-    assert "Traceback" not in err, err[-500:]
+    # What a killed process had started may say that it is gone.
+    assert number == signal.SIGKILL or "Traceback" not in err, err[-500:]
     end = time.monotonic() + DEADLINE
     while members(child.pid):
         assert time.monotonic() < end, f"processes are left: {members(child.pid)}"
@@ -106,6 +118,33 @@ def sweep_case(rng, folder, number, done):
     return [output.name]
 
 
+def dask_case(rng, folder, number, done):
+    import dask
+    import distributed
+
+    delay, victim = float(rng.uniform(0.5, 4)), int(rng.integers(4))
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": f"{DEADLINE}s"}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1", silence_logs=logging.CRITICAL
+        ) as cluster,
+    ):
+        words = [*SWEEP[:-2], "-o", "out.json", "--executor", f"dask={cluster.scheduler_address}"]
+        if number == signal.SIGKILL and victim in cluster.workers:
+            child = started(folder, words)
+            time.sleep(delay)
+            os.kill(cluster.workers[victim].pid, number)
+            _, err = child.communicate(timeout=DEADLINE)
+            assert child.returncode == 0, (child.returncode, err[-500:])
+        else:
+            struck(folder, words, number, delay)
+            output = folder / "out.json"
+            finished(folder, words + (["--resume"] if output.exists() or Path(f"{output}.journal").exists() else []))
+    done["kills" if number == signal.SIGKILL else "interrupts"] += 1
+    assert numbers(rf.load(folder / "out.json")) == WHOLE["sweep"], "the sweep on Dask differs"
+    return ["out.json"]
+
+
 def check_case(rng, folder, number, done):
     words = ["check", "--policy", "v6.16,v7.3", "--pages", "2", "--threads", "1", "--resume", "journal", "--json"]
     struck(folder, words, number, float(rng.uniform(0.2, 1.2)))
@@ -150,12 +189,39 @@ def capture_case(rng, folder, number, done):
     return ["cap.npz"]
 
 
+def calibrate_case(rng, folder, number, done):
+    words = ["calibrate", "-o", "here.toml", "--overwrite"]
+    readahead, groups, *_ = outside(folder)
+    struck(folder, words, number, float(rng.uniform(0.3, 4)))
+    done["kills" if number == signal.SIGKILL else "interrupts"] += 1
+    wait_for(
+        lambda: outside(folder)[0] == readahead and set(outside(folder)[1]) <= set(groups), "the machine as it was"
+    )
+    assert set(os.listdir(folder)) <= {"here.toml"}, os.listdir(folder)
+    finished(folder, words)
+    rf.arch.get(folder / "here.toml")
+    return ["here.toml"]
+
+
+def crash_case(rng, folder, number, done):
+    work = folder / "work"
+    work.mkdir()
+    run = crash_states.recorded_run(rng, work)
+    for _ in range(10):
+        crash_states.check_crash(run, rng, numbers, WHOLE["crash"])
+        done["crash states"] += 1
+    return ["work"]
+
+
 def case(seed: int, done: Counter) -> None:
     """One verb, struck once or several times."""
     rng = np.random.default_rng(seed)
     number = signal.SIGKILL if rng.random() < 0.7 else signal.SIGINT
-    cases = [sweep_case, sweep_case, check_case, reclaim_case, *([capture_case] if os.geteuid() == 0 else [])]
+    cases = [sweep_case, sweep_case, check_case, reclaim_case, crash_case]
+    cases += [dask_case] if importlib.util.find_spec("distributed") else []
+    cases += [capture_case] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as name:
+        cases += [calibrate_case] if not why_not(Path(name)) else []
         left = cases[int(rng.integers(len(cases)))](rng, Path(name), number, done)
         assert sorted(os.listdir(name)) == left, f"left behind: {sorted(os.listdir(name))}"
 
@@ -163,6 +229,7 @@ def case(seed: int, done: Counter) -> None:
 if __name__ == "__main__":
     policies = rf.check(["v6.16", "v7.3"], pages=2, budget=600, threads=1).to_dict()["policies"]
     WHOLE = {"sweep": numbers(rf.sweep(SPACE)), "check": json.loads(json.dumps(policies))}
+    WHOLE["crash"] = numbers(rf.sweep(crash_states.SPACE))
     with tempfile.TemporaryDirectory() as name:
         rf.save(rf.reclaim(rf.Population.synthetic("256KiB"), "64KiB", arch="x86-64"), Path(name) / "saved.json")
         SAVED = (Path(name) / "saved.json").read_bytes()

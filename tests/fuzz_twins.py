@@ -13,7 +13,7 @@ from collections import Counter
 
 import numpy as np
 from fuzzing import run_lane
-from random_populations import random_arch, random_policy, random_population, random_swap, with_unseen
+from random_populations import random_arch, random_policy, random_population, random_swap, with_generations, with_unseen
 from test_twins import assert_same_call, assert_same_state, pairs
 
 import rmapfast as rf
@@ -51,10 +51,14 @@ def whole_run(seed, rng, done):
     entry = str(rng.choice(["memory.reclaim", "pageout", *reference.MADVISE_ACTIONS]))
     odd, target, owner = float(rng.choice([0, 0.03, 0.15])), int(rng.integers(1, 300)), bool(rng.random() < 0.5)
     cut = rng.random(2)
+    mglru = entry == "memory.reclaim" and policy.mglru != "none" and bool(rng.random() < 0.7)
+    stats = "flushed" if entry == "memory.reclaim" and rng.random() < 0.5 else "unflushed"
     results = []
     for engine in ENGINES:
         population = with_unseen(random_population(seed, arch, odd=odd), np.random.default_rng(seed))
         swap = random_swap(np.random.default_rng(swap_seed))
+        if mglru:
+            with_generations(population, np.random.default_rng(seed))
         if entry in reference.MADVISE_ACTIONS:
             shift, low = population.page_shift, int(population.vma_start.min())
             start = low + int(cut[0] * (int(population.vma_end.max()) - low + 3))
@@ -67,17 +71,20 @@ def whole_run(seed, rng, done):
             result = rf.reclaim(
                 population, target << population.page_shift,
                 policy=policy, arch=arch, entry=entry, swap=swap, engine=engine,
+                lru="mglru" if mglru else None, lru_stats=stats,
             )  # fmt: skip
         check_population(result.after, arch)
         results.append(result)
     for one in results[:2]:
-        for name in ("events", "referenced_events", "batch_lengths", "ret", "swap_used"):
+        for name in ("events", "referenced_events", "batch_lengths", "looked_around", "isolated", "ret", "swap_used"):
             assert getattr(one, name) == getattr(results[2], name), name
         assert_same_state(one.after, results[2].after)
+        for name in ("lru_inactive", "lru_active", "lru_gen"):
+            np.testing.assert_equal(getattr(one.after, name), getattr(results[2].after, name), name)
     events = results[0].events
     assert events["batched_pages"] == sum(nr * steps for nr, steps in results[0].batch_lengths.items())
     assert events["batches"] == sum(results[0].batch_lengths.values())
-    done["whole runs"] += 1
+    done["runs with generations" if mglru else "whole runs"] += 1
 
 
 def case(seed: int, done: Counter) -> None:

@@ -1,6 +1,7 @@
 """What the fuzz lanes in Python share: which cases are run, what is said about them, and when a lane fails."""
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -15,8 +16,10 @@ def run_lane(name: str, case: Callable[[int, Counter], None], *, short_run: int)
     """Run cases by their seeds and return the exit status: 1 with a finding, or if there was no case.
 
     The seeds are those of the command line; or others for FUZZ_S seconds; or 1 to FUZZ_N, by default
-    `short_run`, the same each time.
+    `short_run`, the same each time. SIGINT and SIGTERM end the run with its closing line.
     """
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a job in the background inherits an ignored SIGINT
+        signal.signal(ending, signal.default_int_handler)
     seconds, given = os.environ.get("FUZZ_S") or None, [int(seed) for seed in sys.argv[1:]]
     begun, short_run = time.monotonic(), int(os.environ.get("FUZZ_N", short_run))
     first = int.from_bytes(os.urandom(6), "big") << 8 if seconds else 0
@@ -34,9 +37,9 @@ def run_lane(name: str, case: Callable[[int, Counter], None], *, short_run: int)
         number += 1
         try:
             case(seed, done)
+        except KeyboardInterrupt:
+            break
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
             findings += 1
             at = traceback.extract_tb(error.__traceback__)[-1]
             what = " ".join(str(error).split())[:500]

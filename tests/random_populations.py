@@ -7,7 +7,8 @@ import numpy as np
 
 from rmapfast import pte
 from rmapfast.arch import PRESETS, Arch
-from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
+from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag, with_accesses, with_generation
+from rmapfast.lru import MAX_NR_GENS, LruGen
 from rmapfast.policy import CHOICES, Policy
 from rmapfast.policy import PRESETS as POLICIES
 from rmapfast.population import Population
@@ -242,6 +243,24 @@ def with_unseen(population: Population, rng) -> Population:
             flags[folio] |= np.uint32(FolioFlag.MAYBE_SHARED)
         if rng.random() < 0.3 and order and flags[folio] & FolioFlag.ANON:
             flags[folio] |= np.uint32(FolioFlag.PARTIALLY_MAPPED)
+    return population
+
+
+def with_generations(population: Population, rng) -> Population:
+    """The same with a generation and marks for each folio, or for none: then its history says them (rmapfast.lru)."""
+    youngest = int(rng.integers(1, 10))
+    least = max(0, youngest - 3)
+    anon, file = (int(rng.integers(least, youngest)) for _ in range(2))
+    population.lru_gen = LruGen(youngest, anon, file)
+    flags = population.folio_flags
+    if rng.random() < 0.8:
+        oldest = np.where(flags & FolioFlag.SWAPBACKED, anon, file)
+        seq = rng.integers(oldest, youngest + 1)
+        flags &= ~np.uint32(FolioFlag.ACTIVE)
+        for mark in (FolioFlag.REFERENCED, FolioFlag.WORKINGSET):
+            flags |= (rng.random(len(flags)) < 0.25).astype(np.uint32) * np.uint32(mark)
+        flags[:] = with_accesses(flags, rng.integers(0, 4, len(flags)) * (rng.random(len(flags)) < 0.5))
+        flags[:] = with_generation(flags, seq % MAX_NR_GENS + 1)
     return population
 
 

@@ -94,18 +94,30 @@ def test_mapped_file_folios_are_unmapped_as_often_as_they_are_mapped(here):
 def test_a_killed_calibration_leaves_everything_as_it_was(here, how):
     before = outside(here)
     code = INTERRUPTIBLE + "import sys; from rmapfast.cli import main; main(['calibrate', '--folder', sys.argv[1]])"
-    child = subprocess.Popen([sys.executable, "-c", code, here], stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, "-c", code, here], stderr=subprocess.PIPE, text=True, process_group=0)
     try:
         # at the latest it is killed once it has changed the readahead, after the file and the cgroup were made
         wait_for(lambda: outside(here)[0] != before[0] or child.poll() is not None, "a readahead setting")
         assert child.poll() is None, "the calibration ended before it could be killed"
-        child.send_signal(how)
-        child.wait(DEADLINE)
+        (os.killpg if how == signal.SIGINT else os.kill)(child.pid, how)  # as a terminal does
+        _, err = child.communicate(timeout=DEADLINE)
+        assert how == signal.SIGKILL or "Traceback" not in err, err
         wait_for(lambda: outside(here) == before, "everything to be as it was")
     finally:
         child.kill()
         child.wait()
         machine.readahead_setting(here).write_text(before[0])
+
+
+def test_a_disk_is_calibrated_by_one_process_at_a_time(here):
+    """Each would put back the readahead that the other has set."""
+    before = outside(here)
+    with measure.set_up(here):
+        with pytest.raises(CalibrateError, match="another calibration"), measure.set_up(here):
+            pass
+    assert outside(here) == before
+    with measure.set_up(here):
+        pass
 
 
 def test_a_failure_leaves_everything_as_it_was(here, short, monkeypatch):

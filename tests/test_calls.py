@@ -451,7 +451,7 @@ def test_scans_refuse_the_same(scan, options):
         ({"target": -1}, "target: expected 0 to"),
         ({"target": 1.5}, "target"),
         ({"policy": "v8"}, "policy: no preset"),
-        ({"policy": 7}, "policy: no preset"),
+        ({"policy": 7}, "policy: expected a Policy or the name of a preset, got int"),
         ({"arch": "vax"}, "arch: no preset"),
         ({"entry": "munmap"}, "entry: expected one of memory.reclaim, pageout, got 'munmap'"),
         ({"engine": "rust"}, "engine: expected one of c, general, reference, got 'rust'"),

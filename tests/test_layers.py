@@ -18,9 +18,9 @@ LAYERS = """
 _version _core
 support
 parallel
-rule
+rule plugins
 pte flags events policy editions cost arch
-layout lru spec swap
+arrays layout lru spec swap
 captures unseen
 population
 reference
@@ -33,6 +33,7 @@ sweeps
 saved
 calibration
 plot
+policy_report
 rmapfast
 cli
 __main__

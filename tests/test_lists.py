@@ -121,6 +121,71 @@ def assert_sound(result, before, arch):
     assert state.max_seq == before.lru_gen.max_seq + result.events["ages"]
 
 
+# Lists that count up are looked at in blocks: ranges about as long as a block and as a word of bits.
+PIECES = st.lists(
+    st.tuples(st.integers(0, 320), st.sampled_from([1, 1, 2, 15, 16, 17, 18, 33, 63, 64, 65, 130]), st.booleans()),
+    max_size=12,
+)
+
+
+def lists_of(pieces):
+    """The inactive and the active list: each piece is a range of folios that goes to the end of one of them."""
+    lists = [[], []]
+    for first, nr, active in pieces:
+        lists[active] += range(first, first + nr)
+    return [np.array(folios, np.uint32) for folios in lists]
+
+
+def first_wrong(lists, nr_folios):
+    """The first entry of the lists that is no folio or was listed before."""
+    listed = set()
+    for name, folios in zip(("inactive", "active"), lists, strict=True):
+        for at, folio in enumerate(folios.tolist()):
+            if folio >= nr_folios or folio in listed:
+                rule = "no such folio" if folio >= nr_folios else "the folio is listed already"
+                return f"population.lru_{name}[{at}]: {rule}"
+            listed.add(folio)
+    return None
+
+
+@settings(max_examples=300, deadline=None)
+@given(PIECES, st.integers(100, 450))
+def test_the_check_of_the_lists_names_the_first_wrong_entry(pieces, pages):
+    population = Population.synthetic(pages * PAGE, orders=0)
+    population.lru_inactive, population.lru_active = lists_of(pieces)
+    wrong = first_wrong((population.lru_inactive, population.lru_active), pages)
+    if wrong is None:
+        loop.check_population(population, rf.arch.get("x86-64"))
+        return
+    with pytest.raises(ValueError) as error:
+        loop.check_population(population, rf.arch.get("x86-64"))
+    assert str(error.value) == wrong
+
+
+@settings(max_examples=150, deadline=None)
+@given(PIECES, st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.01, 0.2]), st.booleans())
+def test_what_is_not_scanned_leaves_the_lists_in_order(pieces, seed, share, swap):
+    """Without anything to reclaim, a run only takes off its lists what the kernel does not scan."""
+    rng = np.random.default_rng(seed)
+    population = Population.synthetic(450 * PAGE, orders=choice(rng, "0", "0:50,2:50"), kind="shmem")
+    nr = population.nr_folios
+    for flag in (FolioFlag.FREED, FolioFlag.UNEVICTABLE, FolioFlag.MLOCKED):
+        population.folio_flags[rng.random(nr) < share] |= np.uint32(flag)
+    population.folio_flags[rng.random(nr) < share] &= ~np.uint32(FolioFlag.SWAPBACKED)
+    lists = lists_of(pieces)
+    _, first = np.unique(np.concatenate(lists), return_index=True)
+    once = np.zeros(sum(map(len, lists)), bool)
+    once[first] = True
+    kept = np.split(once, [len(lists[0])])
+    lists = [folios[mask & (folios < nr)] for folios, mask in zip(lists, kept, strict=True)]
+    population.lru_inactive, population.lru_active = lists
+    after = rf.reclaim(population, 0, swap=swap).after
+    off = FolioFlag.FREED | FolioFlag.UNEVICTABLE | FolioFlag.MLOCKED | (0 if swap else FolioFlag.SWAPBACKED)
+    scanned = population.folio_flags & np.uint32(off) == 0
+    for name, folios in zip(("lru_inactive", "lru_active"), lists, strict=True):
+        assert np.array_equal(getattr(after, name), folios[scanned[folios]]), name
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["mglru", "mglru", "classic"]), st.sampled_from(LRU_STATS))
 def test_engines_agree(seed, lru, lru_stats):

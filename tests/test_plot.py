@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import matplotlib
+import numpy as np
 import pytest
 from waiting import DEADLINE
 
@@ -124,19 +125,176 @@ def test_histograms_add_up(count):
             assert f"{sum(run.batch_lengths.values()):,} steps" in container.get_label()
 
 
-def test_greys_and_hatches_differ():
-    """Each component and each policy of a panel looks different, and no fill has a colour."""
-    for kind in ("components", "batch_lengths"):
-        for ax in axes(FIGURES[kind](5, **MIXED)):
-            looks = {}
+@pytest.mark.parametrize("name", style.STYLES)
+def test_fills_differ(name):
+    """Each component and each policy of a panel looks different; in print no fill has a colour."""
+    comparison = compared(5, **MIXED)
+    for kind in (plot.components, plot.batch_lengths):
+        for ax in axes(kind(comparison, style=name)):
+            looks = set()
             for bar in bars(ax):
-                red, green, blue, _ = bar.get_facecolor()
-                assert red == green == blue
-                looks.setdefault((red, bar.get_hatch()), bar)
-            if kind == "batch_lengths":
-                assert len(looks) == 5
-    fills = [tuple(style.fill(place).items()) for place in range(len(rf.events.COMPONENTS))]
+                looks.add((bar.get_facecolor(), bar.get_hatch()))
+                assert name != "print" or len(set(bar.get_facecolor()[:3])) == 1
+            assert kind != plot.batch_lengths or len(looks) == 5
+    fills = [tuple(style.Look(name).fill(place).items()) for place in range(len(rf.events.COMPONENTS))]
     assert len(set(fills)) == len(fills)
+
+
+# What a reader with one kind of cone less sees of linear RGB (Vienot, Brettel and Mollon, 1999).
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
+    "deuteranopia": np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
+}
+
+
+def lab(colour):
+    """A colour of linear RGB in CIELAB, where distances are what an eye sees."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(colour, 0, 1) / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("blindness", BLINDNESS)
+@pytest.mark.parametrize("what", ["fills", "lines"])
+def test_colours_can_be_told_apart(what, blindness):
+    """Of fills without a hatch, and of lines that are solid, no two look alike: 2 is what an eye just sees."""
+    look = style.Look("colour")
+    if what == "fills":
+        fills = [look.fill(place) for place in range(style.NR_FILLS)]
+        colours = [one["facecolor"] for one in fills if not one["hatch"]]
+    else:
+        colours = [look.stroke(place, 7)["color"] for place in range(7)]
+        assert {look.stroke(place, 7)["linestyle"] for place in range(7)} == {"-"}
+    assert len(colours) > 6
+    rgb = np.array([matplotlib.colors.to_rgb(one) for one in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = [lab(BLINDNESS[blindness] @ one) for one in linear]
+    for (one, here), (other, there) in itertools.combinations(zip(colours, seen, strict=True), 2):
+        assert np.linalg.norm(here - there) > 10, f"{one} and {other} look alike"
+
+
+def test_text_on_a_colour_can_be_read():
+    """The luminances of text and ground differ by a factor of 4.5, as WCAG asks, on every shade of a heatmap."""
+    for name in style.STYLES:
+        shades = style.Look(name).shades()
+        for place in np.linspace(0, 1, 50):
+            ground = np.array(shades(place)[:3])
+            ink = np.array(matplotlib.colors.to_rgb(style.contrast(ground)))
+            light, dark = sorted(
+                (
+                    float([0.2126, 0.7152, 0.0722] @ np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4))
+                    for c in (ground, ink)
+                ),
+                reverse=True,
+            )
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, place)
+
+
+def test_another_style_is_refused(comparison):
+    with pytest.raises(ValueError, match=r"style: expected one of colour, print, got 'prnt' \(did you mean 'print'"):
+        plot.components(comparison, style="prnt")
+
+
+# Axes of a user
+
+
+def swept(**more):
+    return rf.sweep({"population.order": [0, 4, 9], "policy": ["v6.16", "v7.0"], "population.size": "8MiB", **more})
+
+
+def given(kind):
+    """A function that draws into axes, and the number of panels that it has."""
+    comparison = compared(2)
+    population = rf.Population.synthetic("4MiB", orders="0:1,4:1", holes=0.1)
+    described = rf.describe(population)
+    return {
+        "components": (lambda **to: plot.components(comparison, **to), 2),
+        "batch_lengths": (lambda **to: plot.batch_lengths(comparison, **to), 2),
+        "overview": (lambda **to: plot.overview(comparison, **to), 4),
+        "by_order": (lambda **to: plot.by_order({4: comparison}, **to), 2),
+        "sweep": (lambda **to: plot.sweep(swept(), **to), 1),
+        "heatmap": (lambda **to: plot.sweep(swept(**{"population.young": [0.1, 0.9]}), **to), 1),
+        "ranking": (lambda **to: plot.ranking(swept(**{"population.young": [0.1, 0.9]}), **to), 2),
+        "description": (lambda **to: plot.description(population, described, **to), 3),
+    }[kind]
+
+
+KINDS = ("components", "batch_lengths", "overview", "by_order", "sweep", "heatmap", "ranking", "description")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_axes_of_a_user(kind):
+    """A figure draws into the axes that it is given, returns them, and refuses another number of them."""
+    draw, panels = given(kind)
+    figure = matplotlib.figure.Figure()
+    mine = figure.subplots(panels, 1, squeeze=False)[:, 0] if panels > 1 else figure.subplots()
+    assert draw(ax=mine) is mine
+    flat = list(np.ravel(mine))
+    assert all(one.has_data() and one.get_xlabel() for one in flat)
+    assert f"rmapfast {rf.__version__}" not in words(figure)
+    figure.draw_without_rendering()
+    other = matplotlib.figure.Figure().subplots(panels + 1, 1)
+    with pytest.raises(ValueError, match=rf"ax: expected .* axes, .*, got {panels + 1}"):
+        draw(ax=other)
+    for nonsense in (1, "ax", [None], figure):
+        with pytest.raises(TypeError, match="ax: expected matplotlib axes, got"):
+            draw(ax=nonsense)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", style.STYLES)
+def test_styles(kind, name):
+    """In print every fill, line and shade is a grey; in colour some are not."""
+    figure = given(kind)[0](style=name)
+    colours = [patch.get_facecolor() for patch in every(matplotlib.patches.Patch, figure)]
+    for line in every(matplotlib.lines.Line2D, figure):
+        shown = line.get_markeredgecolor() if line.get_linestyle() == "None" else line.get_color()
+        colours.append(matplotlib.colors.to_rgba(shown))
+    colours += [one for some in every(matplotlib.collections.Collection, figure) for one in some.get_facecolor()]
+    for image in every(matplotlib.image.AxesImage, figure):
+        colours += [image.cmap(image.norm(value)) for value in np.ravel(image.get_array())]
+    coloured = [one for one in colours if len(set(one[:3])) > 1 and one[3]]
+    assert bool(coloured) == (name == "colour")
+
+
+def test_lines_that_are_drawn_later_look_different():
+    found = swept(**{"population.young": [0.1, 0.9]})
+    for draw in (
+        lambda ax: [plot.sweep(found.sel({"population.young": young}), ax=ax) for young in (0.1, 0.9)],
+        lambda ax: [plot.by_order({4: compared(1, ["x86-64"])}, ax=ax) for _ in range(2)],
+    ):
+        ax = matplotlib.figure.Figure().subplots()
+        draw(ax)
+        handles = ax.get_legend_handles_labels()[0]
+        lines = [getattr(handle, "lines", [handle])[0] for handle in handles]
+        assert len({line.get_color() for line in lines}) == len(lines) == 2
+
+
+# Error bars
+
+
+@pytest.mark.parametrize("quantiles", [None, (0.25, 0.75)])
+def test_error_bars_over_seeds(quantiles):
+    found = swept(**{"population.seed": [1, 2, 3, 4], "population.holes": 0.1})
+    mean = found.mean("population.seed", quantiles=quantiles)
+    for figure in (plot.sweep(mean), plot.sweep(mean, value="per_page", at={"policy": "v7.0"})):
+        assert "mean over 4 steps of population.seed" in words(figure)
+    output = mean.output("per_page")
+    (ax,) = axes(figure)
+    (bar,) = ax.containers
+    line, _, (segments,) = bar
+    assert list(line.get_ydata()) == pytest.approx(output.values[:, 1])
+    ends = [segment[:, 1] for segment in segments.get_segments()]
+    assert ends == [pytest.approx([low, high]) for low, high in zip(output.low[:, 1], output.high[:, 1], strict=True)]
+    assert mean.bounds in ax.get_ylabel()
+
+
+def test_heatmaps_of_means_show_the_bounds():
+    more = {"population.seed": [1, 2, 3], "population.holes": [0.05, 0.2]}
+    figure = plot.sweep(swept(**more).mean("population.seed"))
+    assert words(figure).count("\N{PLUS-MINUS SIGN}") == 6
 
 
 def test_joint_components_have_a_fill_of_their_own():
@@ -149,7 +307,7 @@ def test_joint_components_have_a_fill_of_their_own():
     both = rf.Comparison.of({"a": compared(arches=["x86-64"]), "b": compared(arches=["x86-64"])}, costs=one)
     runs = [*both.runs[:2], *rf.Comparison.of(both, costs=other).runs[2:]]
     mixed = rf.Comparison(tuple(runs), both.population, both.provenance)
-    fills = [(fill["facecolor"], fill["hatch"]) for fill in component_fills(mixed).values()]
+    fills = [(fill["facecolor"], fill["hatch"]) for fill in component_fills(mixed, style.Look("print")).values()]
     assert len(fills) == len(set(fills)) > 3
 
 

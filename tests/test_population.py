@@ -328,7 +328,7 @@ def test_from_arrays_errors(arguments, message):
         ("orders", "0:0"), ("orders", 2.5), ("orders", "4:-1"), ("orders", "4:nan"), ("young", 1.1), ("young", -0.1),
         ("young", float("nan")), ("young", "1"), ("dirty", 2), ("holes", "every:0"), ("holes", "each:2"), ("holes", 3),
         ("sharing", 0), ("sharing", 1.5), ("phase", -1), ("phase", 8192), ("external", -1), ("seed", -1),
-        ("seed", 1 << 64), ("aligned", 1), ("active", "no"), ("arch", "x86_65"), ("mlocked", 1.5),
+        ("seed", 1.5), ("seed", "1"), ("aligned", 1), ("active", "no"), ("arch", "x86_65"), ("mlocked", 1.5),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(name, value):
@@ -414,15 +414,22 @@ def test_memory_of_a_result_is_not_used_again_while_an_array_of_it_lives():
         assert np.array_equal(getattr(population, name), array), name
 
 
-def test_empty_arrays_are_apart_and_aligned():
-    arrays = _core.empty_arrays({"a": ((3,), np.uint8), "b": ((5, 4), np.int64), "c": ((0,), np.uint32)})
+@pytest.mark.parametrize("large", [5, 1 << 16])
+@pytest.mark.parametrize("new", [_core.empty_arrays, _core.zero_arrays])
+def test_new_arrays_are_apart_and_aligned(new, large):
+    arrays = new({"a": ((3,), np.uint8), "b": ((large, 4), np.int64), "c": ((0,), np.uint32)})
+    assert new is _core.empty_arrays or not any(array.any() for array in arrays.values())
     for value, array in enumerate(arrays.values()):
         array[...] = value
-    assert {name: array.shape for name, array in arrays.items()} == {"a": (3,), "b": (5, 4), "c": (0,)}
+    assert {name: array.shape for name, array in arrays.items()} == {"a": (3,), "b": (large, 4), "c": (0,)}
     assert all(array.ctypes.data % 64 == 0 and array.flags.writeable for array in arrays.values())
     assert (arrays["a"] == 0).all() and (arrays["b"] == 1).all()
+    again = new({"a": ((large, 4), np.int64)})["a"]
+    del arrays
+    assert new is _core.empty_arrays or not again.any()
+    assert new is _core.empty_arrays or not new({"a": ((large, 4), np.int64)})["a"].any()
     with pytest.raises(ValueError, match="dimensions"):
-        _core.empty_arrays({"a": ((1, 2, 3), np.uint8)})
+        new({"a": ((1, 2, 3), np.uint8)})
 
 
 @pytest.mark.parametrize("kind", ["file", "shmem", "anon", "lazyfree"])

@@ -14,13 +14,19 @@ from rmapfast import rule as rules
 from rmapfast.verify.states import Scope
 
 BATCHING = [
-    *(f"restated.c:{name}" for name in ("one", "v7_0", "v6_15", "anon_swap", "unclipped", "looks", "by_place")),
+    *(
+        f"restated.c:{name}"
+        for name in ("one", "v7_0", "v6_15", "anon_swap", "unclipped", "looks", "by_place", "by_distance")
+    ),
     *(f"restated.c:{name}" for name in ("by_bits", "by_scan", "by_first", "in_pairs", "all", "by_flags")),
     *(f"hashed.c:batch_{number}" for number in range(16)),
 ]
 YOUNG = [
     "",
-    *(f"restated.c:{name}" for name in ("young", "one", "by_place", "by_bits", "by_scan", "in_pairs", "all")),
+    *(
+        f"restated.c:{name}"
+        for name in ("young", "one", "by_place", "by_distance", "by_bits", "by_scan", "in_pairs", "all")
+    ),
     *(f"hashed.c:young_{number}" for number in range(16)),
 ]
 AROUND = ["per-page", "v6.14", "v6.15", "v7.0", "v7.2", "v7.3", "anon-swap"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from rmapfast import Population, cost, reclaim
 from rmapfast._version import __version__
 from rmapfast.events import EVENT_NAMES
+from validation.markdown import table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "forecasts.md"
 # When these predictions were made. A later run that differs belongs to another model, and gets another date.
@@ -240,11 +241,6 @@ def rows(forecast: Forecast) -> tuple[list[list[str]], dict[str, list[str]]]:
     return body, {unit: [event for event in EVENT_NAMES if event in found] for unit, found in silent.items()}
 
 
-def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(line) + " |" for line in body), ""]
-
-
 def main() -> None:
     """Write the page."""
     lines = [
@@ -276,7 +272,7 @@ def main() -> None:
             f"*{one.patch}.* {one.setting} `{one.before}` against `{one.after}`.",
             "",
         ]
-        lines += _table(head, body)
+        lines += table(head, body)
         lines += [f"**Wrong if:** {one.wrong}", ""]
         lines += [one.missing, ""] if one.missing else []
         for unit, events in silent.items():

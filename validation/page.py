@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,9 @@ from rmapfast._version import __version__
 from rmapfast.events import REFERENCE_CHECK
 from rmapfast.verify import replay_counts, verdict
 from validation import coverage, fit, machine, published, rows
+from validation.markdown import table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "validation.md"
-
-
-def _table(head: list[str], body: Iterable[list[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(line) + " |" for line in body), ""]
 
 
 def _percent(value: float) -> str:
@@ -90,7 +85,7 @@ def _coverage(fits: fit.Fits) -> list[str]:
         "error in the fit",
         "width with it",
     ]
-    return _table(head, body)
+    return table(head, body)
 
 
 _KINDS = {
@@ -124,7 +119,7 @@ def _summary(fits: fit.Fits) -> list[str]:
                 f"{100 * vector.residual:.0f}%" + ("" if tested else ", borrowed"),
             ]
         )
-    return _table(
+    return table(
         [
             "vector",
             "build or machine",
@@ -154,7 +149,7 @@ def _improvement(problem, vector) -> list[str]:
         found = vector.change(before.counts, after.counts)
         points = 100 * (found.value - measured)
         body.append([section, name.removesuffix(" A"), _percent(measured), _range_percent(found), f"{points:+.1f}"])
-    return _table(["section", "row", "measured", "predicted (90%)", "points"], body)
+    return table(["section", "row", "measured", "predicted (90%)", "points"], body)
 
 
 def _costs(vector) -> list[str]:
@@ -169,7 +164,7 @@ def _costs(vector) -> list[str]:
         ]
         for one in vector.costs
     ]
-    lines = _table(["event", vector.unit, "90%", "kind", "source"], body)
+    lines = table(["event", vector.unit, "90%", "kind", "source"], body)
     for number, events in enumerate(vector.joint, 1):
         lines += [f"({number}) The rows fix only the sum of {', '.join(f'`{event}`' for event in events)}.", ""]
     return lines
@@ -203,13 +198,13 @@ def _rows(problem, vector, left_out) -> list[str]:
         "error",
         "error when its design is left out (90% with the vector's residual)",
     ]
-    return _table(head, body)
+    return table(head, body)
 
 
 def _call_counts() -> list[str]:
     found = replay_counts(rows.DATA / "measured-vm.toml")
     body = [[c.row, c.what, str(c.recorded), str(c.model), verdict(c)] for c in found]
-    return _table(["row", "what", "recorded", "model", ""], body)
+    return table(["row", "what", "recorded", "model", ""], body)
 
 
 def _gain(name: str, vector, size: str = "1GiB") -> tuple[list[list[str]], int | None]:
@@ -248,7 +243,7 @@ def _seconds(vectors) -> list[str]:
     for name in ("x86-64", "arm64-4k"):
         body, half = _gain(name, vectors[name])
         lines += [f"`{name}`: both batched steps together gain more than half from order {half} on.", ""]
-        lines += _table(_GAIN_HEAD, body)
+        lines += table(_GAIN_HEAD, body)
     published = rows.load("published.toml")["row"]
     x86 = {row["id"]: row for row in published if "improvement_at_least" in row}
     lines += [
@@ -292,7 +287,7 @@ def _orders(vectors) -> list[str]:
         f"is the prior times how well the times are met, with a relative error of {100 * published.MODEL_ERROR:.0f}%. "
         "All other alternatives have less than 0.1%.",
         "",
-        *_table(
+        *table(
             [
                 "order",
                 "takes longer",
@@ -333,7 +328,7 @@ def _beside(vectors) -> list[str]:
         "",
         "At folio order 4, with what was measured or published beside it:",
         "",
-        *_table(
+        *table(
             ["figure", "predicted (90%)", "beside it"],
             [
                 ["batched young check alone, arm64", _range_percent(young), "published -32.9%"],
@@ -392,7 +387,7 @@ def _lazyfree(vector, published: dict) -> list[str]:
         "per page on things that are not in the vector (the figure includes deferred splits and freeing), so this row "
         "misses by far; both agree that batching gains.",
         "",
-        *_table(["policy", "published, s", "predicted, s", "published / predicted"], body),
+        *table(["policy", "published, s", "predicted, s", "published / predicted"], body),
     ]
 
 
@@ -407,7 +402,7 @@ def _machines() -> list[str]:
         "them, "
         "predicts the others, and adds a row here.",
         "",
-        *_table(tried[0], tried[1:]),
+        *table(tried[0], tried[1:]),
     ]
 
 
@@ -470,7 +465,7 @@ def write(fits: fit.Fits) -> None:
         "priors "
         "come, are taken from them.",
         "",
-        *_table(
+        *table(
             ["section", "row", "measured", "predicted", "90%", "error"],
             (
                 [
@@ -493,7 +488,7 @@ def write(fits: fit.Fits) -> None:
     lines += _costs(vectors["arm64-4k"])
     lines += ["## Machines that nobody timed", ""]
     assumed = [(name, vectors[name].note) for name in ("arm64-16k", "arm64-64k", *fit.UNTIMED)]
-    lines += _table(["vector", "what is assumed"], ([f"`{name}`", note] for name, note in assumed))
+    lines += table(["vector", "what is assumed"], ([f"`{name}`", note] for name, note in assumed))
     PAGE.write_text("\n".join(line.rstrip() for line in lines).rstrip() + "\n", encoding="utf-8")
     print(f"wrote docs/{PAGE.name}")
 

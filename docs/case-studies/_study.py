@@ -99,12 +99,6 @@ def difference(before: np.ndarray, after: np.ndarray, vector: CostVector) -> Ran
     return vector.difference(before, after)
 
 
-def of_draws(value: float, drawn: np.ndarray) -> Range:
-    """A figure with the middle of what the draws of :func:`draws` give for it."""
-    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Range(value, min(value, float(low)), max(value, float(high)))
-
-
 def draws(vector: CostVector) -> np.ndarray:
     """Draws of a vector: shape (k, len(EVENT_NAMES))."""
     return vector.sample(SAMPLES, SEED)
@@ -309,11 +303,12 @@ def _write_index(folder: Path) -> None:
         "",
         f'Questions that the thread "{THREAD}" argued without data, each with a script that writes its page and its '
         "figures: `make studies` writes them all, `python docs/case-studies/NAME.py --size SIZE --out DIR` one. "
+        "The repository keeps the pages; `make docs` draws the figures. "
         "The answers are predictions of the model (`docs/model.md`); the pages say with which costs, how sure they are "
         "and what would change them.",
         "",
-        "| study | answer |",
-        "|---|---|",
+        "| | study | answer |",
+        "|---|---|---|",
     ]
     for name in NAMES:
         path = folder / f"{name}.md"
@@ -321,7 +316,8 @@ def _write_index(folder: Path) -> None:
             words = path.read_text(encoding="utf-8").split("\n")
             title = words[0].removeprefix("# ")
             answer = words[words.index("## Answer") + 2].strip("*")
-            lines.append(f"| [{title}]({name}.md) | {answer} |")
+            picture = next((f"[{word}]({name}.md)" for word in words if word.startswith("![")), "")
+            lines.append(f"| {picture} | [{title}]({name}.md) | {answer} |")
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

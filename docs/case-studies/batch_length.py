@@ -9,6 +9,7 @@ import numpy as np
 
 import rmapfast as rf
 from rmapfast import pte
+from rmapfast.cost import Range
 from rmapfast.flags import FolioFlag
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -321,7 +322,7 @@ def _left(page, broken: dict) -> dict:
             continue
         many = study.draws(vector)
         share = float((saved @ vector.values) / (intact @ vector.values))
-        shown = left[arch, order, name] = study.of_draws(share, (many @ saved) / (many @ intact))
+        shown = left[arch, order, name] = Range.of_draws(share, (many @ saved) / (many @ intact))
         interval = f"{100 * shown.value:.0f}% ({100 * shown.low:.0f}% to {100 * shown.high:.0f}%)"
         body.append([name, str(order), arch, interval])
         for group, events in study.groups(vector).items():

@@ -12,7 +12,14 @@ from rmapfast.arch import Arch
 
 
 class CalibrateError(ValueError):
-    """Something that a calibration needs is missing; the message says what."""
+    """Something that a calibration needs is missing; the message says what.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> issubclass(rf.CalibrateError, ValueError)
+    True
+    """
 
 
 def running_arch() -> Arch:

@@ -33,7 +33,7 @@ from rmapfast.events import EVENT_NAMES
 from rmapfast.flags import MmFlag
 from rmapfast.loop import reclaim
 from rmapfast.population import Population
-from rmapfast.support import undone
+from rmapfast.support import lock_file, undone
 
 MIB = 1 << 20
 # Bytes of a case: enough that the call takes milliseconds, few enough that two dozen cases take seconds.
@@ -141,8 +141,9 @@ class Setup:
         finally:
             os.close(file)
         step = 4096 if window_kb == 0 else 1 << 17
-        command = [sys.executable, "-S", "-E", "-c", _READER]
-        subprocess.run([*command, self.memcg.path / "cgroup.procs", self.path, str(step), str(size)], check=True)
+        words = [str(self.memcg.path / "cgroup.procs"), str(self.path), str(step), str(size)]
+        # in a group of its own, as it would tell of Ctrl-C with a traceback
+        subprocess.run([sys.executable, "-S", "-E", "-c", _READER, *words], check=True, process_group=0)
 
     @contextlib.contextmanager
     def lazyfree(self, case: ReclaimCase, size: int) -> Iterator[Population]:
@@ -181,12 +182,21 @@ def set_up(folder: Path) -> Iterator[Setup]:
     Raises
     ------
     CalibrateError
-        If there is no such folder, its disk has no readahead setting, or there are no memory cgroups.
+        If there is no such folder, its disk has no readahead setting or is being calibrated, or there are no memory
+        cgroups.
     """
     if not folder.is_dir():
         raise CalibrateError(f"folder: {folder} is no folder")
-    path = folder.resolve() / f".rmapfast-calibrate-{os.getpid()}"
     readahead = readahead_setting(folder)
+    # Two at once would put back what the other one has set. The child of undone() has the lock until all is undone.
+    with open(readahead, "r+b") as setting:
+        if not lock_file(setting, readahead):
+            raise CalibrateError(f"folder: another calibration is at work on the disk of {folder}")
+        yield from _set_up(folder, readahead)
+
+
+def _set_up(folder: Path, readahead: Path) -> Iterator[Setup]:
+    path = folder.resolve() / f".rmapfast-calibrate-{os.getpid()}"
     memcg = Memcg()
     window = readahead.read_text().strip()
     cpus = os.sched_getaffinity(0)

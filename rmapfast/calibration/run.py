@@ -19,6 +19,7 @@ from rmapfast.calibration.userfaultfd import why_no_userfaultfd
 from rmapfast.calibration.vector import fit_vector
 from rmapfast.cost import CostVector
 from rmapfast.provenance import provenance
+from rmapfast.support import Seed, checked_seed
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class Calibration:
         That the calibration took.
     provenance : dict
         Versions, host and arguments.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> found = rf.calibrate()  # doctest: +SKIP
+    >>> rf.cost.get(found.costs).unit  # doctest: +SKIP
+    'ns'
     """
 
     arch: Arch
@@ -82,7 +90,7 @@ def calibrate(
     *,
     hold_back: int = 0,
     folder: str | os.PathLike[str] = ".",
-    seed: int = 0,
+    seed: Seed = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Calibration:
     """Measure the running kernel and fit the costs of its architecture (Linux, root; under a minute).
@@ -93,7 +101,7 @@ def calibrate(
         Measure so many further reclaims that the fit does not use, and predict them.
     folder : path
         Where the file that is mapped is made. The costs are for the filesystem of its disk.
-    seed : int
+    seed : int, or what :func:`numpy.random.default_rng` takes
         Decides which further cases are held back.
     progress : callable, optional
         Called with a line of text.
@@ -116,6 +124,7 @@ def calibrate(
     >>> rf.reclaim(rf.Population.synthetic("1GiB"), "512MiB", arch=found.arch).prediction.seconds  # doctest: +SKIP
     """
     start = time.monotonic()
+    seed = checked_seed("seed", seed)
     base = running_arch()
     not_measured: list[str] = []
     held = held_back_cases(hold_back, seed)

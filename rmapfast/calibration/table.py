@@ -17,7 +17,7 @@ def calibration_table(found: Calibration) -> str:
     Returns
     -------
     str
-        In lines of at most 100 columns; figures in ns per reclaimed page, and in ns per event.
+        In lines of at most 80 columns; figures in ns per reclaimed page, and in ns per event.
     """
     rows: list[str] = []
     for title, measurements in (("fitted", found.fitted), ("held back: predicted, not fitted", found.held_back)):

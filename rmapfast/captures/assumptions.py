@@ -9,7 +9,7 @@ import numpy as np
 
 from rmapfast.arch import Arch
 from rmapfast.layout import MAX_ORDER
-from rmapfast.support import checked_integer
+from rmapfast.support import checked_integer, checked_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Assumptions:
     lru : {'address', 'shuffled'}
         Order of the LRU lists: by the first page that maps the folio, captures in the given order; or a seeded
         permutation.
-    seed : int
+    seed : int, or what :func:`numpy.random.default_rng` takes
         For ``young`` as a fraction, and for ``lru='shuffled'``.
     cont : bool
         Set CONT in the contpte blocks that the kernel would fold (arm64).
@@ -59,6 +59,7 @@ class Assumptions:
 
     def __post_init__(self) -> None:
         """Check every argument."""
+        object.__setattr__(self, "seed", checked_seed("seed", self.seed))
         _check("young", self.young, (), (int, float), "a number")
         if not 0 <= self.young <= 1:
             raise ValueError(f"young: expected True, False or a rate from 0 to 1, got {self.young!r}")

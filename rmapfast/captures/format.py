@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rmapfast.layout import MAX_PAGES, ranges, sorted_unique
 from rmapfast.lru import LRUS
-from rmapfast.support import read_regular, with_printable_texts
+from rmapfast.support import printable_json, read_regular
 
 FORMAT = "rle3"
 # The arrays of a file.
@@ -60,7 +60,17 @@ KPF = {
 
 
 class CaptureError(ValueError):
-    """A process cannot be captured, or a file is damaged, not a capture, or contradicts another one."""
+    """A process cannot be captured, or a file is damaged, not a capture, or contradicts another one.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> try:
+    ...     rf.capture(2**31 - 1, "mine.npz")
+    ... except rf.CaptureError:
+    ...     print("there is no such process, or it may not be captured")
+    there is no such process, or it may not be captured
+    """
 
 
 class RunLengths(NamedTuple):
@@ -113,9 +123,11 @@ class Capture:
         SHA-256 (hex) of the file.
     """
 
-    def __init__(self, path: str, arrays: Mapping[str, npt.NDArray[Any]], input_hash: str) -> None:
+    def __init__(
+        self, path: str, meta: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]], input_hash: str
+    ) -> None:
         self.path, self.input_hash = path, input_hash
-        self._take_meta(_meta_of(path, arrays["meta"]))
+        self._take_meta(meta)
         self._vmas(arrays)
         self._runs(arrays)
         self._huge(arrays)
@@ -141,7 +153,7 @@ class Capture:
             If the file cannot be read.
         """
         data = read_regular(path)
-        return cls(os.fspath(path), _read_npz(os.fspath(path), data), hashlib.sha256(data).hexdigest())
+        return cls(os.fspath(path), *_read_npz(os.fspath(path), data), hashlib.sha256(data).hexdigest())
 
     def error(self, problem: str) -> CaptureError:
         """Return the error that names this file and a problem."""
@@ -318,7 +330,7 @@ class Capture:
 def _meta_of(path: str, raw: npt.NDArray[Any]) -> dict[str, Any]:
     """Check and return the JSON document of a file."""
     try:
-        meta = with_printable_texts(json.loads(raw.tobytes().decode("utf-8")))
+        meta = printable_json(raw.tobytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise CaptureError(f"{path}: meta: expected UTF-8 JSON, got something else ({error})") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
@@ -338,15 +350,16 @@ def _meta_of(path: str, raw: npt.NDArray[Any]) -> dict[str, Any]:
     return meta
 
 
-def _read_npz(path: str, data: bytes) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of a capture; pickles are refused, and no member is inflated beyond what its header says.
+def _read_npz(path: str, data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Return the JSON document and the arrays of a capture.
 
-    The document comes first: it says how many VMAs and pages there are, and no array has more elements than that.
+    Pickles are refused, and no member is inflated beyond what its header says. The document comes first: it says how
+    many VMAs and pages there are, and no array has more elements than that.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            arrays = {"meta": _read_member(path, archive, "meta", _MAX_META)}
-            meta = _meta_of(path, arrays["meta"])
+            meta = _meta_of(path, _read_member(path, archive, "meta", _MAX_META))
+            arrays = {}
             pages, present = meta["npages"], meta["npresent"]
             most = {"vma": len(meta["vma_text"]), "huge": pages, "pm": pages, "kf": present, "kc": present}
             for key in _KEYS:
@@ -357,8 +370,10 @@ def _read_npz(path: str, data: bytes) -> dict[str, npt.NDArray[Any]]:
     except Exception as error:
         # zipfile, zlib and npy headers raise many kinds of error for damaged bytes.
         reason = str(error) or type(error).__name__
+        if os.fspath(path).lower().endswith((".json", ".nc", ".parquet", ".csv")):
+            reason += "; load() reads saved results"
         raise CaptureError(f"{path}: expected an intact npz file, got one that cannot be read ({reason})") from None
-    return arrays
+    return meta, arrays
 
 
 def _read_member(path: str, archive: zipfile.ZipFile, key: str, most: int) -> npt.NDArray[Any]:

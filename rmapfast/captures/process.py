@@ -70,6 +70,13 @@ class Captured:
         Size of the file.
     seconds : float
         Time that reading the process took.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [one] = rf.capture(1234, "mine.npz")  # doctest: +SKIP
+    >>> one.present  # doctest: +SKIP
+    19104
     """
 
     pid: int
@@ -120,6 +127,12 @@ def capture(
         If a process cannot be captured. Then no file is written.
     OSError
         If a file cannot be written.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> captured = rf.capture(1234, "mine.npz")  # doctest: +SKIP
+    >>> population = rf.Population.load("mine.npz")  # doctest: +SKIP
     """
     pids = _pids(pids)
     page_shift = os.sysconf("SC_PAGE_SIZE").bit_length() - 1

@@ -341,12 +341,20 @@ def _visible_intervals(piece: Table, vmas: _Vmas) -> tuple[Table, Table]:
     row = np.flatnonzero(piece["mapped"])
     pfn, length = (piece["pm"][row] & PM_PFN).astype(np.int64), piece["len"][row]
     cuts = sorted_unique(np.concatenate([pfn, pfn + length]))
-    low = np.searchsorted(cuts, pfn)
-    nr = np.searchsorted(cuts, pfn + length) - low
+    by_pfn = np.argsort(pfn)  # what rises is found several times as fast
+    low, nr = np.empty_like(pfn), np.empty_like(pfn)
+    low[by_pfn] = np.searchsorted(cuts, pfn[by_pfn])
+    nr[by_pfn] = np.searchsorted(cuts, (pfn + length)[by_pfn])
+    nr -= low
     at = ranges(low, nr)
     row, offset = np.repeat(row, nr), cuts[at] - np.repeat(pfn, nr)
-    start, first, number = np.unique(cuts[at], return_index=True, return_inverse=True)
-    length = cuts[np.searchsorted(cuts, start) + 1] - start if len(start) else start
+    shown = np.zeros(len(cuts), bool)
+    shown[at] = True
+    number = (np.cumsum(shown) - 1)[at]
+    start = cuts[shown]
+    length = cuts[np.flatnonzero(shown) + 1] - start
+    first = np.empty(len(start), np.int64)
+    first[number[::-1]] = np.arange(len(number))[::-1]  # the first row of each comes last
     vma = piece["vma"][row]
     index = vmas.pgoff[vma] + piece["vpn"][row] + offset - vmas.start[vma]
     seen = {"piece": row, "interval": number, "vma": vma, "index": index}
@@ -671,31 +679,32 @@ def _make_rmap(vmas: _Vmas, folios: Table, seen_pairs: FoliosAndVmas, capture: C
     row of an anonymous folio holds the VMAs that map it. VMAs are in the order in which the interval tree yields them:
     by page offset, mm and address.
     """
-    folio_start, pages = folios["index"], folios["pages"]
+    folio_start, folio_end = folios["index"], folios["index"] + folios["pages"]
+    vma_end = vmas.pgoff + vmas.end - vmas.start
     rank = np.lexsort((vmas.start, vmas.mm, vmas.pgoff))
-    pairs = [np.stack(seen_pairs)]
+    found, found_vmas = ([column] for column in seen_pairs)
     nr = 0
-    file_of_folio = np.where(folios["anon"], -1, vmas.file[folios["vma"]])
-    by_file = np.lexsort((folio_start, file_of_folio))
-    files = file_of_folio[by_file]
-    for vma in np.flatnonzero(~vmas.anon):
-        file = vmas.file[vma]
-        low, high = (int(np.searchsorted(files, file + step)) for step in (0, 1))
-        mine = by_file[low:high]
-        begin = folio_start[mine]
-        end = np.maximum.accumulate(begin + pages[mine])
-        first = np.searchsorted(end, vmas.pgoff[vma], side="right")
-        last = np.searchsorted(begin, vmas.pgoff[vma] + vmas.end[vma] - vmas.start[vma])
-        nr += max(last - first, 0)
+    of_files = np.flatnonzero(~folios["anon"])
+    file_of_folio = vmas.file[folios["vma"][of_files]]
+    by_file = np.lexsort((folio_start[of_files], file_of_folio))
+    files, first_of_file, nr_of_file = np.unique(file_of_folio[by_file], return_index=True, return_counts=True)
+    by_file = of_files[by_file]
+    for file, low, count in zip(files, first_of_file, nr_of_file, strict=True):
+        mine = by_file[low : low + count]
+        of_file = np.flatnonzero((vmas.file == file) & ~vmas.anon)
+        reach = np.maximum.accumulate(folio_end[mine])
+        first = np.searchsorted(reach, vmas.pgoff[of_file], side="right")
+        counts = np.maximum(np.searchsorted(folio_start[mine], vma_end[of_file]) - first, 0)
+        nr += int(counts.sum())
         if nr >= 1 << 31:
             raise capture.error("expected less than 2^31 pairs of folio and VMA")
-        found = mine[first:last]
-        pairs.append(np.stack([found, np.full(len(found), vma)]))
-    folio, vma = np.concatenate(pairs, axis=1)
+        found.append(mine[ranges(first, counts)])
+        found_vmas.append(np.repeat(of_file, counts))
+    folio, vma = np.concatenate(found), np.concatenate(found_vmas)
     place = np.empty(len(rank), np.int64)
     place[rank] = np.arange(len(rank))
-    overlap = folio_start[folio] < vmas.pgoff[vma] + vmas.end[vma] - vmas.start[vma]
-    overlap &= folio_start[folio] + pages[folio] > vmas.pgoff[vma]
+    overlap = folio_start[folio] < vma_end[vma]
+    overlap &= folio_end[folio] > vmas.pgoff[vma]
     key = sorted_unique((folio * max(len(rank), 1) + place[vma])[overlap])
     folio = key // max(len(rank), 1)
     row = np.bincount(folio, minlength=len(folio_start))

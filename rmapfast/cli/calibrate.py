@@ -6,8 +6,8 @@ import argparse
 
 import rmapfast as rf
 from rmapfast.calibration import calibration_table
-from rmapfast.cli.shared import Progress, Verbs, add_verb, print_json
-from rmapfast.support import check_writable, write_atomically
+from rmapfast.cli.shared import Verbs, add_verb, print_json
+from rmapfast.support import ProgressLine, check_writable, write_atomically
 
 
 def add(verbs: Verbs) -> None:
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--hold-back: expected 0 or more, got {arguments.hold_back}")
     if arguments.output:
         check_writable(arguments.output, overwrite=arguments.overwrite)
-    progress = Progress()
+    progress = ProgressLine()
     found = rf.calibrate(hold_back=arguments.hold_back, folder=arguments.folder, seed=arguments.seed, progress=progress)
     progress.clear()
     if arguments.output:

@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 
 import rmapfast as rf
-from rmapfast.cli.shared import Progress, Verbs, add_verb, print_json
+from rmapfast.cli.shared import Verbs, add_verb, print_folded, print_json
+from rmapfast.support import ProgressLine
 
 
 def add(verbs: Verbs) -> None:
@@ -25,7 +26,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
-    progress = Progress()
+    progress = ProgressLine()
     done = rf.capture(
         arguments.pid,
         arguments.output,
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({"captures": [dataclasses.asdict(one) for one in done]})
         return 0
     for one in done:
-        print(
+        print_folded(
             f"{one.path}: process {one.pid}, {one.vmas} VMAs, {one.present} of {one.pages} pages present, "
             f"{one.file_bytes} bytes, {one.seconds:.2f} s"
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
-import runpy
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import rmapfast as rf
-from rmapfast.cli.shared import Progress, Verbs, add_assume, add_verb, assumptions, policies, print_json
+from rmapfast import rule as _rule
+from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies, print_json
+from rmapfast.support import ProgressLine
 from rmapfast.verify import capture_cases, check_cases, check_drawings, check_table, load_case, random_cases
 
 
@@ -74,22 +74,13 @@ def add(verbs: Verbs) -> None:
 
 def _function(text: str | None) -> Callable[..., int] | None:
     """Return the function that FILE.py:NAME names; None if the text names none."""
-    found = re.fullmatch(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", text or "")
-    if not found:
-        return None
-    try:
-        function = runpy.run_path(found["path"]).get(found["name"])
-    except Exception as error:
-        raise ValueError(f"--policy: {found['path']}: {type(error).__name__}: {error}") from None
-    if not callable(function):
-        raise ValueError(f"--policy: {found['path']} has no function {found['name']}")
-    return cast("Callable[..., int]", function)
+    return _rule.python_function(text) if text and _rule.names_a_function(text) else None
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
     chosen = _function(arguments.policy) or policies(arguments.policy, rf.policy.PRESETS)
-    progress = Progress()
+    progress = ProgressLine()
     shared: dict[str, Any] = {
         "against": arguments.against,
         "arch": arguments.arch,

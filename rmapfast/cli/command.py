@@ -22,6 +22,7 @@ from rmapfast.support import one_line
 VERBS = (
     "reclaim",
     "compare",
+    "report",
     "sweep",
     "rerun",
     "capture",

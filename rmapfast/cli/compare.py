@@ -56,6 +56,8 @@ def _compare_sweeps(sweeps: dict[str, rf.Sweep], arguments: argparse.Namespace) 
             raise ValueError(f"--{name}: not for a sweep; its space sets the policies and costs")
     if arguments.format in ("markdown", "csv"):
         raise ValueError(f"--format {arguments.format}: not for a sweep; sweep -o FILE.csv writes its table")
+    if arguments.form:
+        raise ValueError(f"--{arguments.form}: not for a sweep")
     as_json = arguments.json or arguments.format == "json"
     if len(arguments.results) == 1:
         show_sweep(next(iter(sweeps.values())), arguments, as_json)

@@ -7,7 +7,8 @@ import dataclasses
 from typing import Any
 
 import rmapfast as rf
-from rmapfast.cli.shared import Progress, Verbs, add_verb, print_json
+from rmapfast.cli.shared import Verbs, add_verb, print_json
+from rmapfast.support import ProgressLine, folded
 from rmapfast.verify import (
     ENGINES,
     CaptureCase,
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
     if not (arguments.files or arguments.live or arguments.counts or arguments.sequences):
         raise ValueError("FILE: nothing to replay; give vectors, --live DIR, --counts TOML or --sequences TOML")
-    progress, ok = Progress(), True
+    progress, ok = ProgressLine(), True
     totals: list[tuple[int, int]] = []
     documents: dict[str, Any] = {}
     lines: list[str] = []
@@ -91,5 +92,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(documents)
     else:
-        print("\n".join(lines))
+        print("\n".join(part for line in lines for part in folded(line)))
     return 0 if ok else 1

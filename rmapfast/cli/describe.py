@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 import rmapfast as rf
-from rmapfast.cli.shared import Progress, Verbs, add_assume, add_verb, assumptions, policies, print_json
+from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies, print_json
 from rmapfast.contents import POLICIES, description_table, vma_names
+from rmapfast.support import ProgressLine
 
 
 def add(verbs: Verbs) -> None:
@@ -25,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = policies(arguments.policy, POLICIES)
     if arguments.plot is not None:
         rf.plot.check_path(arguments.plot)
-    population, progress = rf.Population.load(arguments.capture, **assumptions(arguments)), Progress()
+    population, progress = rf.Population.load(arguments.capture, **assumptions(arguments)), ProgressLine()
     described = rf.describe(population, chosen, progress=progress)
     progress.clear()
     if arguments.plot is not None:

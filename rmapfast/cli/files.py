@@ -24,9 +24,11 @@ def check_files(arguments: argparse.Namespace) -> None:
         The message names the option.
     """
     given = {name: value for name in _OUTPUTS if isinstance(value := getattr(arguments, name, None), str)}
-    outputs = {_OUTPUTS[name]: path for name, path in given.items()}
+    outputs: dict[str, str | os.PathLike[str]] = {_OUTPUTS[name]: path for name, path in given.items()}
     if "output" in given and arguments.verb == "sweep":
-        outputs["the journal"] = f"{given['output']}.journal"
+        from rmapfast.sweeps import journal_path
+
+        outputs["the journal"] = journal_path(given["output"])
     words = [word for name, value in vars(arguments).items() if name not in _OUTPUTS for word in _words(value)]
     check_apart(outputs, words)
     ending = _ENDINGS.get(arguments.verb)

@@ -10,6 +10,7 @@ import numpy as np
 
 import rmapfast as rf
 from rmapfast.cli.shared import Verbs, add_verb, print_json
+from rmapfast.support import hanging
 
 
 def add(verbs: Verbs) -> None:
@@ -26,12 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "cpus": os.cpu_count(),
-        "policies": len(rf.policy.PRESETS),
-        "architectures": list(rf.arch.PRESETS),
+        "policies": len(rf.policy.names()),
+        "architectures": list(rf.arch.names()),
     }
     if arguments.json:
         print_json(document)
     else:
         for name, value in document.items():
-            print(f"{name:<14} {', '.join(value) if isinstance(value, list) else value}")
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            print("\n".join(hanging(name, 14, text)))
     return 0

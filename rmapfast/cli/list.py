@@ -34,7 +34,7 @@ _List = tuple[dict[str, Any], list[str]]
 
 
 def _arches() -> _List:
-    document = {name: dataclasses.asdict(arch) for name, arch in rf.arch.PRESETS.items()}
+    document = {name: dataclasses.asdict(rf.arch.get(name)) for name in rf.arch.names()}
     lines = []
     for name, fields in document.items():
         text = " ".join(f"{key}={value}" for key, value in fields.items() if key != "name" and value != "")
@@ -43,13 +43,13 @@ def _arches() -> _List:
 
 
 def _policies() -> _List:
-    presets = rf.policy.PRESETS
+    presets = {name: rf.policy.get(name) for name in rf.policy.names()}
     document = {name: dataclasses.asdict(policy) for name, policy in presets.items()}
     return document, [line for name, policy in presets.items() for line in hanging(name, 12, policy.doc)]
 
 
 def _events() -> _List:
-    return DESCRIPTIONS, [f"{name:<24} {text}" for name, text in DESCRIPTIONS.items()]
+    return DESCRIPTIONS, [line for name, text in DESCRIPTIONS.items() for line in hanging(name, 24, text)]
 
 
 def _costs() -> _List:

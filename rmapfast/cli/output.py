@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import rmapfast as rf
-from rmapfast.cli.shared import Parser, Progress, print_json
-from rmapfast.reports import comparison_csv, comparison_markdown, comparison_table
+from rmapfast.cli.shared import Parser, print_json
+from rmapfast.reports import TEXTS, comparison_csv, comparison_markdown
 from rmapfast.support import json_text
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def _comparison_json(comparison: Comparison) -> str:
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
-    "text": comparison_table,
+    "text": TEXTS["summary"],
     "markdown": comparison_markdown,
     "csv": comparison_csv,
     "json": _comparison_json,
@@ -39,6 +38,17 @@ def add_output(verb: Parser) -> None:
     group.add_argument(
         "--format", choices=tuple(FORMATS), help="the form of the output (text; --json means --format json)"
     )
+    forms = group.add_mutually_exclusive_group()
+    forms.add_argument(
+        "--full",
+        dest="form",
+        action="store_const",
+        const="full",
+        help="as text: components, all events that differ, batch lengths, assumptions and cost vectors too",
+    )
+    forms.add_argument(
+        "--brief", dest="form", action="store_const", const="brief", help="as text: five lines for a commit message"
+    )
     group.add_argument("--plot", metavar="FILE", help="draw the cost components and batch lengths (.png, .svg, .pdf)")
 
 
@@ -46,6 +56,8 @@ def check_output(arguments: argparse.Namespace) -> None:
     """Refuse output that cannot be made, before the work begins."""
     if arguments.json and arguments.format not in (None, "json"):
         raise ValueError(f"--json: cannot be combined with --format {arguments.format}")
+    if arguments.form and (arguments.json or arguments.format not in (None, "text")):
+        raise ValueError(f"--{arguments.form}: only for text, not with --{'json' if arguments.json else 'format'}")
     if arguments.plot is not None:
         rf.plot.check_path(arguments.plot)
     if arguments.costs is not None:
@@ -56,7 +68,10 @@ def show_comparison(comparison: Comparison, arguments: argparse.Namespace) -> No
     """Draw and print a comparison as the options say."""
     if arguments.plot is not None:
         rf.plot.save(rf.plot.overview(comparison), arguments.plot)
-    print(FORMATS[arguments.format or ("json" if arguments.json else "text")](comparison))
+    shown = (
+        TEXTS[arguments.form] if arguments.form else FORMATS[arguments.format or ("json" if arguments.json else "text")]
+    )
+    print(shown(comparison))
 
 
 def add_view(verb: Parser) -> None:
@@ -88,7 +103,7 @@ def steps_at(arguments: argparse.Namespace) -> dict[str, str]:
 
 def show_sweep(found: Sweep, arguments: argparse.Namespace, as_json: bool) -> None:
     """Draw and print a sweep as the options say."""
-    from rmapfast.sweeps import document, heatmap_text, one_point, ranking_table, summary_text, view
+    from rmapfast.sweeps import document, heatmap_text, one_point, summary_text, view
 
     at, several = steps_at(arguments), any(size > 1 for size in found.space.shape)
     ranking = found.rank() if arguments.rank else None
@@ -98,21 +113,5 @@ def show_sweep(found: Sweep, arguments: argparse.Namespace, as_json: bool) -> No
     if as_json:
         print_json(document(found) | ({"ranking": ranking.to_dict()} if ranking else {}))
         return
-    body = ranking_table(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found)
+    body = str(ranking) if ranking else heatmap_text(view(found, **chosen)) if several else one_point(found)
     print(f"{summary_text(found)}\n\n{body}")
-
-
-def sweep_progress(progress: Progress) -> Callable[[int, int, int], None]:
-    """Return a callback that shows the rate and the time left."""
-    start = time.monotonic()
-    before: int | None = None
-
-    def show(done: int, total: int, failed: int) -> None:
-        nonlocal before
-        before = done if before is None else before  # points of an earlier sweep took no time in this one
-        seconds = max(time.monotonic() - start, 1e-9)
-        rate = (done - before) / seconds
-        left = f", {round((total - done) / rate)} s left" if rate and done < total else ""
-        progress(f"{done}/{total} points, {rate:.3g}/s{left}{f', {failed} failed' if failed else ''}")
-
-    return show

@@ -9,7 +9,6 @@ from typing import Any
 import rmapfast as rf
 from rmapfast.cli.output import add_output, check_output, show_comparison
 from rmapfast.cli.shared import (
-    Progress,
     Verbs,
     add_assume,
     add_verb,
@@ -21,7 +20,7 @@ from rmapfast.cli.shared import (
 from rmapfast.comparison import SEED_ARCHES, SEED_POLICIES, MadviseCall
 from rmapfast.loop import ENGINES, SEED_TARGET, ReclaimOptions, target_bytes
 from rmapfast.lru import HISTORY, LRU_STATS, LRUS, checked_history
-from rmapfast.support import check_writable
+from rmapfast.support import check_writable, checked_integer
 
 
 def _rate_or_text(text: str) -> float | str:
@@ -149,7 +148,7 @@ def add(verbs: Verbs) -> None:
         help="the C library, its general path alone, or the slow plain-Python reference (c)",
     )
     how.add_argument(
-        "--threads", type=int, metavar="N", help="threads for a population that is reclaimed in blocks (one per CPU)"
+        "--threads", type=int, metavar="N", help="threads that visit folios (one per CPU where there may be several)"
     )
     add_output(verb)
     verb.add_argument(
@@ -218,6 +217,8 @@ def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in (*_DESCRIBED, *_DESCRIBED_FLAGS)}
     given = {name: value for name, value in given.items() if value is not None}
     both = {name: value for name in ("young", "seed") if (value := getattr(arguments, name)) is not None}
+    if "seed" in both:
+        checked_integer("--seed", both["seed"], 0, (1 << 64) - 1)
     pages = page_assumptions(arguments)
     assumed = assumptions(arguments)
     population: rf.Population | Callable[[rf.Arch], rf.Population | rf.PopulationSpec]
@@ -243,7 +244,6 @@ def run(arguments: argparse.Namespace) -> int:
 
         population, example = described, described(arches[0])
     target = arguments.target if arguments.target is not None else target_bytes(SEED_TARGET, example)
-    progress = Progress()
     comparison = rf.compare(
         population,
         target,
@@ -251,7 +251,7 @@ def run(arguments: argparse.Namespace) -> int:
         arches=arches,
         call=call,
         **_options(arguments, call is None),
-        progress=lambda label, freed: progress(f"{label}: {freed} pages reclaimed"),
+        progress=True,
         arguments=(
             given
             | both
@@ -261,7 +261,6 @@ def run(arguments: argparse.Namespace) -> int:
             | ({"assume_pages": [f"{name}={text}" for name, text in pages.items()]} if pages else {})
         ),
     )
-    progress.clear()
     if arguments.output is not None:
         rf.save(comparison, arguments.output, overwrite=arguments.overwrite)
     show_comparison(comparison, arguments)

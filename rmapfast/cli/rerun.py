@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 import rmapfast as rf
-from rmapfast.cli.output import sweep_progress
-from rmapfast.cli.shared import Progress, Verbs, add_verb, print_json
+from rmapfast.cli.shared import Verbs, add_verb, print_folded, print_json
 from rmapfast.parallel import EXECUTORS
 from rmapfast.saved import differences_table
 
@@ -23,17 +22,15 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
-    progress = Progress()
-    found = rf.rerun(
-        arguments.result, executor=arguments.executor, workers=arguments.workers, progress=sweep_progress(progress)
-    )
-    progress.clear()
+    found = rf.rerun(arguments.result, executor=arguments.executor, workers=arguments.workers, progress=True)
     if arguments.json:
         print_json(found.to_dict())
     elif found.same:
         versions = f"rmapfast {found.before}, run again by {found.now}"
-        print(f"{found.path}: {found.runs} simulations of {versions}: the same numbers")
+        print_folded(f"{found.path}: {found.runs} simulations of {versions}: the same numbers")
     else:
-        print(f"{found.path}: {len(found.differences)} numbers of rmapfast {found.before} differ under {found.now}:")
+        print_folded(
+            f"{found.path}: {len(found.differences)} numbers of rmapfast {found.before} differ under {found.now}:"
+        )
         print(differences_table(found.differences))
     return 0 if found.same else 1

@@ -6,12 +6,11 @@ import argparse
 import io
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO, TypeAlias
 
 import rmapfast as rf
-from rmapfast.support import closest, one_line, printable
+from rmapfast.support import closest, folded, one_line, printable
 from rmapfast.unseen import UNSEEN, assume_pages, parse_pages
 
 # What add_subparsers() returns: argparse has no public name for it.
@@ -59,25 +58,6 @@ class Printable(io.TextIOBase):
         return self.file.isatty()
 
 
-class Progress:
-    """A line on stderr that each call replaces, at most ten times a second. Without a terminal it shows nothing."""
-
-    def __init__(self) -> None:
-        self.shown = 0.0
-        self.enabled = sys.stderr.isatty()
-
-    def __call__(self, text: str) -> None:
-        """Show `text` in place of the line before."""
-        if self.enabled and time.monotonic() - self.shown > 0.1:
-            self.shown = time.monotonic()
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self.enabled and self.shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
     """Return the parser of a verb that `run` runs. `text` says in one sentence what the verb does."""
     verb = verbs.add_parser(name, help=text, description=text, epilog="Defaults are in parentheses.")
@@ -90,6 +70,11 @@ def print_json(document: object) -> None:
     """Print a document as indented JSON."""
     json.dump(document, sys.stdout, indent=1, default=str)
     print()
+
+
+def print_folded(line: str) -> None:
+    """Print a line, folded where it is too long for a mail."""
+    print("\n".join(folded(line)))
 
 
 def names(text: str | None, default: Iterable[str] = ()) -> list[str]:

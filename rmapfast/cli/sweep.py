@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import rmapfast as rf
-from rmapfast.cli.output import add_view, show_sweep, steps_at, sweep_progress
-from rmapfast.cli.shared import Progress, Verbs, add_verb
+from rmapfast.cli.output import add_view, show_sweep, steps_at
+from rmapfast.cli.shared import Verbs, add_verb
 from rmapfast.cost import read_toml
 from rmapfast.parallel import EXECUTORS
 from rmapfast.sweeps import chosen_steps, from_text, parameter_of
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
     if arguments.plot is not None:
         rf.plot.check_path(arguments.plot)
-    space, progress = space_of(arguments), Progress()
+    space = space_of(arguments)
     # a view that is not possible is refused before the work begins
     chosen_steps(space, steps_at(arguments))
     for name in (arguments.x, arguments.y):
@@ -62,18 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             fail_fast=arguments.fail_fast,
             yes=arguments.yes,
-            progress=sweep_progress(progress),
+            progress=True,
         )
     except KeyboardInterrupt:
-        progress.clear()
         kept = ""
         if arguments.output:
             done = os.path.exists(arguments.output)
             kept = f"; finished points are in {arguments.output}, --resume continues" if done else "; no point was done"
         print(f"rmapfast: interrupted{kept}", file=sys.stderr)
         return 130
-    finally:
-        progress.clear()
     show_sweep(found, arguments, arguments.json)
     return 1 if found.failures else 0
 

@@ -22,7 +22,7 @@ _MAPPINGS = {
 
 
 def description_table(described: Mapping[str, Any]) -> str:
-    """Return a description as tables of plain text, 100 columns at most.
+    """Return a description as tables of plain text, 80 columns at most.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _policy_lines(described: Mapping[str, Any]) -> list[str]:
     """Return the table of mapped pages by policy, and the notes below it."""
     mapped = described["mapped_pages"]
     lines = [
-        f"{'mapped pages unmapped by':<26}{'batches':>9}{'of whole':>10}{'one':>8}{'by a':>8}{'not':>8}{'steps':>13}",
+        f"{'mapped pages unmapped by':<26}{'batches':>9}{'of whole':>10}{'one':>8}{'by a':>8}{'not':>8}{'steps':>11}",
         f"{'':<26}{'':>9}{'folios':>10}{'by one':>8}{'PMD':>8}{'':>8}",
     ]
     for name, row in described["policies"].items():
@@ -116,7 +116,7 @@ def _policy_lines(described: Mapping[str, Any]) -> list[str]:
             f"{_share(row[key], mapped):>{width}}"
             for key, width in (("batched", 9), ("whole_folio", 10), ("single", 8), ("pmd", 8), ("left", 8))
         )
-        lines.append(f"  {name:<24}{''.join(cells)}{row['steps']:>13,}")
+        lines.append(f"  {name:<24}{''.join(cells)}{row['steps']:>11,}")
     notes = []
     if any(row["put_back"] for row in described["policies"].values()):
         most = max(row["put_back"] for row in described["policies"].values())

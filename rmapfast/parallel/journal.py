@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-from rmapfast.support import check_writable, lock_file, replace_file
+from rmapfast.support import check_writable, lock_file, replace_file, sync_folder
 
 # Seconds of work that a failing machine may cost; a killed process costs nothing.
 _SYNC_S = 1.0
@@ -126,6 +126,7 @@ class Journal(Generic[_Record]):
             file = open(self.path, "r+b")
         except FileNotFoundError:
             file = open(self.path, "x+b")
+            sync_folder(self.path.parent)
         if lock_file(file, self.path):
             return file
         file.close()

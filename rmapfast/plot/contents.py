@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, overload
 
 from rmapfast._version import __version__
 from rmapfast.contents import Detail, DetailRow, MemoryMap, Strip, memory_map
-from rmapfast.plot.style import TEXT, WIDTH, captioned, fill, finished, open_frame
+from rmapfast.plot.style import TEXT, WIDTH, Given, Look, captioned, contrast, finished, given_axes, open_frame
 from rmapfast.population import Population
 from rmapfast.support import format_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     from rmapfast.contents import Detail, DetailRow, MemoryMap, Strip
@@ -30,9 +30,36 @@ _Box = tuple[float, float, float, float]
 _Point = tuple[float, float]
 
 
+@overload
 def description(
-    population: Population, described: Mapping[str, Any], *, names: Mapping[tuple[int, int], str] | None = None
-) -> Figure:
+    population: Population,
+    described: Mapping[str, Any],
+    *,
+    names: Mapping[tuple[int, int], str] | None = None,
+    ax: None = None,
+    style: str = "colour",
+) -> Figure: ...
+
+
+@overload
+def description(
+    population: Population,
+    described: Mapping[str, Any],
+    *,
+    names: Mapping[tuple[int, int], str] | None = None,
+    ax: Given,
+    style: str = "colour",
+) -> Given: ...
+
+
+def description(
+    population: Population,
+    described: Mapping[str, Any],
+    *,
+    names: Mapping[tuple[int, int], str] | None = None,
+    ax: Any = None,
+    style: str = "colour",
+) -> Any:
     """Draw folio orders by kind, and a map of the memory: all of it, and a part of it page by page.
 
     Parameters
@@ -42,13 +69,20 @@ def description(
         What :func:`rmapfast.describe` returned for it.
     names : mapping of (int, int) to str, optional
         Names of VMAs, by mm and first virtual page; :func:`rmapfast.contents.vma_names` has those of captures.
+    ax : matplotlib.axes.Axes, or a sequence of them, optional
+        Where to draw: the orders, the map of all memory, and the part, in this order; of fewer axes the first ones are
+        drawn. By default a figure of its own with a caption.
+    style : {'colour', 'print'}
+        In colours, or in greys and hatches.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.figure.Figure, or `ax`
 
     Raises
     ------
+    TypeError, ValueError
+        For another number of axes.
     ImportError
         If matplotlib is not installed; the message has the pip command.
 
@@ -58,19 +92,26 @@ def description(
     >>> population = rf.Population.synthetic("8MiB", orders=4)
     >>> figure = rf.plot.description(population, rf.describe(population))
     """
-    memory = memory_map(population)
-    heights = [2.8]
+    look, memory = Look(style), memory_map(population)
+    panels: list[tuple[float, Callable[[Axes, bool], None]]] = [
+        (2.8, lambda ax, _: _draw_orders_by_kind(ax, described, look))
+    ]
     if memory.strips:
-        heights.append(1.05 + 0.125 * len(memory.strips))
-    if memory.detail:
-        heights.append(1.0 + 0.17 * len(memory.detail.rows))
-    figure, (above, *below) = captioned(_caption(described, memory), heights, 165)
+        height = 1.05 + 0.125 * len(memory.strips)
+        panels.append((height, lambda ax, own: _draw_map(ax, own, population, memory, look, names or {})))
+    if detail := memory.detail:
+        height = 1.0 + 0.17 * len(detail.rows)
+        colours = look.of_orders(memory.orders)
+        panels.append((height, lambda ax, _: _draw_detail(ax, population, detail, colours, names or {})))
+    if ax is not None:
+        axes = given_axes(ax, 1, len(panels), "one per panel")
+        for panel, (_, draw) in zip(axes, panels, strict=False):
+            draw(panel, False)
+        return ax
+    figure, parts = captioned(_caption(described, memory), [height for height, _ in panels], 165)
     figure.set_layout_engine("constrained", w_pad=0.12)
-    _draw_orders_by_kind(above, described)
-    if memory.strips:
-        _draw_map(below[0], population, memory, names or {})
-    if memory.detail:
-        _draw_detail(below[1], population, memory.detail, _order_greys(memory.orders), names or {})
+    for part, (_, draw) in zip(parts, panels, strict=True):
+        draw(part.subplots(), True)
     # The long labels beside the rows move the axes, so the layout settles in the second pass.
     figure.draw_without_rendering()
     return finished(figure)
@@ -86,8 +127,8 @@ def _caption(described: Mapping[str, Any], memory: MemoryMap) -> str:
     return " ".join([*words, f"rmapfast {__version__}."])
 
 
-def _draw_orders_by_kind(part: SubFigure, described: Mapping[str, Any]) -> None:
-    ax, kinds = part.subplots(), described["orders_by_kind"]
+def _draw_orders_by_kind(ax: Axes, described: Mapping[str, Any], look: Look) -> None:
+    kinds = described["orders_by_kind"]
     orders, page = list(described["orders"]), described["page_size"]
     width = 0.85 / max(len(kinds), 1)
     for place, (kind, rows) in enumerate(kinds.items()):
@@ -96,7 +137,7 @@ def _draw_orders_by_kind(part: SubFigure, described: Mapping[str, Any]) -> None:
         lefts = [at + (place - (len(kinds) - 1) / 2) * width for at in range(len(orders))]
         folios = sum(row["folios"] for row in rows.values())
         label = f"{kind}: {format_size(sum(pages) * page)} in {folios:,} folio{'s' * (folios != 1)}"
-        bars = ax.bar(lefts, shares, width, label=label, **fill(place))
+        bars = ax.bar(lefts, shares, width, label=label, **look.fill(place))
         # Only where a bar is wide enough for a label.
         if width * (WIDTH - 1) * 72 / max(len(orders), 1) > 6 * 5:
             counts = [f"{rows[order]['folios']:,}" if order in rows else "" for order in orders]
@@ -119,12 +160,14 @@ def _draw_orders_by_kind(part: SubFigure, described: Mapping[str, Any]) -> None:
 # The map of all memory
 
 
-def _draw_map(part: SubFigure, population: Population, memory: MemoryMap, names: _Names) -> None:
-    """Draw a cell for a range of pages: the order that maps most of it, as high as the share that is mapped."""
+def _draw_map(ax: Axes, own: bool, population: Population, memory: MemoryMap, look: Look, names: _Names) -> None:
+    """Draw a cell for a range of pages: the order that maps most of it, as high as the share that is mapped.
+
+    The legend stands above the part of a figure of our `own`, else above the axes.
+    """
     from matplotlib.collections import LineCollection, PolyCollection
 
-    ax = part.subplots()
-    greys = _order_greys(memory.orders)
+    colours = look.of_orders(memory.orders)
     boxes: list[_Box] = []
     fills: list[str] = []
     slashes, inks = [], []
@@ -134,12 +177,12 @@ def _draw_map(part: SubFigure, population: Population, memory: MemoryMap, names:
         for cell in range(len(strip.share)):
             if not strip.share[cell]:
                 continue
-            grey = greys[int(strip.order[cell])]
+            colour = colours[int(strip.order[cell])]
             boxes.append((cell, cell + 1, low, low - _HEIGHT * strip.share[cell]))
-            fills.append(grey)
+            fills.append(colour)
             if strip.partial[cell]:
                 slashes.append([(cell + 0.1, low - 0.05), (cell + 0.9, place + 0.05)])
-                inks.append(_contrast(grey) if strip.share[cell] > 0.5 else "black")
+                inks.append(contrast(colour) if strip.share[cell] > 0.5 else "black")
             elif strip.pmd[cell]:
                 dots.append((cell + 0.5, place + _HEIGHT / 2))
         ax.add_patch(_outline(strip.begin, strip.end, place))
@@ -156,28 +199,28 @@ def _draw_map(part: SubFigure, population: Population, memory: MemoryMap, names:
     )
     ax.set_title(
         f"all mapped memory: a cell is {format_size(cell * page)}, filled as far as it is mapped, "
-        "in the grey of the order that maps most of it",
+        "in the shade of the order that maps most of it",
         fontsize=TEXT + 1,
         loc="left",
     )
     ax.set_xlabel("offset in the row", fontsize=TEXT)
     _label_rows(ax, memory.strips, population, names)
-    _draw_legend(part, population, memory)
+    _draw_legend(ax, own, population, memory, look)
 
 
-def _draw_legend(part: SubFigure, population: Population, memory: MemoryMap) -> None:
+def _draw_legend(ax: Axes, own: bool, population: Population, memory: MemoryMap, look: Look) -> None:
     from matplotlib.artist import Artist
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Artist] = [
         Patch(
-            facecolor=grey,
+            facecolor=colour,
             edgecolor="black",
             linewidth=0.6,
             label=f"order {order} ({format_size(1 << order + population.page_shift)})",
         )
-        for order, grey in _order_greys(memory.orders).items()
+        for order, colour in look.of_orders(memory.orders).items()
     ]
     handles.append(Patch(facecolor="white", edgecolor="black", linewidth=0.6, label="no page mapped"))
     if memory.any_partial:
@@ -198,19 +241,27 @@ def _draw_legend(part: SubFigure, population: Population, memory: MemoryMap) -> 
             )
         )
     columns = min(len(handles), 6)
-    part.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=TEXT, frameon=False)
+    if own:
+        ax.figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=TEXT, frameon=False)
+    else:
+        ax.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.12),
+            borderaxespad=0,
+            ncols=columns,
+            fontsize=TEXT,
+            frameon=False,
+        )
 
 
 # The part that is drawn page by page
 
 
-def _draw_detail(
-    part: SubFigure, population: Population, detail: Detail, greys: Mapping[int, str], names: _Names
-) -> None:
+def _draw_detail(ax: Axes, population: Population, detail: Detail, colours: Mapping[int, str], names: _Names) -> None:
     """Draw each folio of a part of the memory as a box."""
     from matplotlib.collections import PolyCollection
 
-    ax = part.subplots()
     # A collection has one hatch and one colour of the lines.
     for partial in (False, True):
         for ink in ("black", "white"):
@@ -219,11 +270,11 @@ def _draw_detail(
             dots: list[_Point] = []
             for place, row in enumerate(detail.rows):
                 for begin, end, order, is_partial, pmd in row.runs:
-                    grey = greys[order]
-                    if is_partial != partial or _contrast(grey) != ink:
+                    colour = colours[order]
+                    if is_partial != partial or contrast(colour) != ink:
                         continue
                     boxes.append((begin, end, place, place + _HEIGHT))
-                    fills.append(grey)
+                    fills.append(colour)
                     if pmd:
                         dots.append(((begin + end) / 2, place + _HEIGHT / 2))
             ax.add_collection(
@@ -252,19 +303,6 @@ def _draw_detail(
 
 
 # Both maps
-
-
-def _order_greys(orders: list[int]) -> dict[int, str]:
-    """Return a grey per order: light for order 0, darker with the order from there on; white is left for holes."""
-    large = sorted(order for order in orders if order)
-    step = 0.58 / max(len(large) - 1, 1)
-    greys = {order: f"{0.7 - place * step:.2f}" for place, order in enumerate(large)} if len(large) > 1 else {}
-    return {order: "0.88" if order == 0 else greys.get(order, "0.40") for order in sorted(orders)}
-
-
-def _contrast(grey: str) -> str:
-    """Return the colour of a line that can be seen on a grey."""
-    return "black" if float(grey) > 0.45 else "white"
 
 
 def _corners(boxes: Iterable[_Box]) -> list[tuple[_Point, ...]]:

@@ -39,6 +39,12 @@ def check_path(path: str | os.PathLike[str]) -> Path:
         If matplotlib is not installed; the message has the pip command.
     OSError
         If the folder does not exist, or the path is something other than a file.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.plot.check_path("gain.svg").suffix
+    '.svg'
     """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
@@ -64,11 +70,38 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     ------
     ValueError, ImportError, OSError
         As :func:`check_path`; also if the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> figure = rf.plot.batch_lengths(rf.reclaim(rf.Population.synthetic("4MiB"), "2MiB"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.plot.save(figure, f"{folder}/lengths.svg")
     """
-    path, content = check_path(path), io.BytesIO()
+    path = check_path(path)
+    write_atomically(path, _drawn(figure, path.suffix.lower()), overwrite=True)
+
+
+def svg_of(figure: Figure) -> bytes:
+    """Return a figure as the content of an .svg file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+
+    Returns
+    -------
+    bytes
+    """
+    return _drawn(figure, ".svg")
+
+
+def _drawn(figure: Figure, ending: str) -> bytes:
+    """Return the content of the file of a figure."""
     from matplotlib import rc_context
 
-    ending = path.suffix.lower()
+    content = io.BytesIO()
     with rc_context({"svg.hashsalt": "rmapfast"}):
         figure.savefig(content, format=ending.removeprefix("."), dpi=150, metadata=_METADATA.get(ending))
-    write_atomically(path, content.getvalue(), overwrite=True)
+    return content.getvalue()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rmapfast.arch import Arch
-from rmapfast.cost import LEVEL
+from rmapfast.cost import LEVEL, CostVector
 from rmapfast.policy import Policy, is_known
 from rmapfast.result import Result
 from rmapfast.runs import Runs
@@ -37,7 +37,10 @@ _RETURNED = {
 
 
 def head(comparison: Runs) -> list[str]:
-    """Return what was reclaimed: one line where all runs reclaim the same memory, else one per saved result."""
+    """Return what was reclaimed: one line where all runs reclaim the same memory, else one per saved result.
+
+    A target that is larger than the memory stands above them.
+    """
     memory = [_memory(run) for run in _one_per_source(comparison)]
     lines = [f"[{at}] {source}" for at, source in enumerate(comparison.sources, 1)]
     if len(set(memory)) == 1:
@@ -46,7 +49,18 @@ def head(comparison: Runs) -> list[str]:
         lines = [f"{line}: {text}" for line, text in zip(lines, memory, strict=True)]
     if not comparison.same_memory:
         lines.append("These runs reclaim different memory: only the figures per reclaimed page compare.")
-    return lines
+    return [*dict.fromkeys(line for run in comparison.runs if (line := too_large(run))), *lines]
+
+
+def too_large(run: Result) -> str:
+    """Return a warning if a run was asked for more than its whole population; else an empty text."""
+    asked, memory = run.target_pages << run.arch.page_shift, run.population["bytes"]
+    if run.entry != "memory.reclaim" or asked <= memory:
+        return ""
+    return (
+        f"WARNING: the target is larger than the population: {format_size(asked)} asked for, {format_size(memory)} "
+        "there are"
+    )
 
 
 def _memory(run: Result) -> str:
@@ -79,14 +93,22 @@ def notes(comparison: Runs, arch: str, runs: Sequence[Result]) -> list[str]:
             lines.append(f"{label}: no kernel has these rules together with the multi-gen LRU of {run.policy.mglru}")
         if run.ret in _RETURNED:
             lines.append(f"{label}: {_RETURNED[run.ret]}")
-        if not run.target_reached and run.entry not in ("MADV_COLD", "MADV_FREE"):
-            lines.append(f"{label}: only {format_size(run.reclaimed_bytes)} could be reclaimed")
+    lines += _short_of_target(comparison, runs)
     if line := without_price(comparison, arch):
         lines.append(line)
     vectors = [run.costs for run in runs if run.costs]
     if any(vector != vectors[0] for vector in vectors):
         lines.append("these runs are priced with different cost vectors")
     return lines
+
+
+def _short_of_target(comparison: Runs, runs: Sequence[Result]) -> list[str]:
+    """Return what the runs that did not reach their target reclaimed; those with the same figure share a line."""
+    short: dict[int, list[str]] = {}
+    for run in runs:
+        if not run.target_reached and run.entry not in ("MADV_COLD", "MADV_FREE"):
+            short.setdefault(run.reclaimed_bytes, []).append(comparison.label(run))
+    return [f"{', '.join(labels)}: only {format_size(size)} could be reclaimed" for size, labels in short.items()]
 
 
 def without_price(comparison: Runs, arch: str) -> str:
@@ -106,6 +128,21 @@ def _differing(arch: Arch, other: Arch) -> str:
     """Return the parameters in which an architecture differs from another one with the same name."""
     names = [field.name for field in dataclasses.fields(arch) if field.name != "costs"]
     return ", ".join(f"{name}={getattr(arch, name)}" for name in names if getattr(arch, name) != getattr(other, name))
+
+
+def costs_in_short(comparison: Runs) -> list[str]:
+    """Return one paragraph with the cost vectors that price the runs, and how many of their costs are of which kind."""
+    vectors = comparison.cost_vectors()
+    if not vectors:
+        return []
+    named = "; ".join(f"{name} ({_kinds(vector)})" for name, vector in vectors.items())
+    return [f"Predicted, not measured. {INTERVAL} Cost vectors: {named}."]
+
+
+def _kinds(vector: CostVector) -> str:
+    """Return how many costs of a vector are of which kind."""
+    kinds = Counter(cost.kind for cost in vector.costs)
+    return ", ".join(f"{count} cost{'s' if count > 1 else ''} {_KIND_WORDS[kind]}" for kind, count in kinds.items())
 
 
 def footer(comparison: Runs) -> list[str]:
@@ -141,10 +178,9 @@ def costs_used(comparison: Runs) -> list[str]:
     vectors = comparison.cost_vectors()
     lines = [f"Predicted, not measured. {INTERVAL}"] if vectors else []
     for name, vector in vectors.items():
-        kinds = Counter(cost.kind for cost in vector.costs)
         foreign = {run.arch.name for run in comparison.runs if run.costs == vector} - {vector.arch}
         words = [vector.unit, *filter(None, [vector.build])]
-        words += [f"{count} cost{'s' if count > 1 else ''} {_KIND_WORDS[kind]}" for kind, count in kinds.items()]
+        words.append(_kinds(vector))
         words += [f"made for {vector.arch}, prices {', '.join(sorted(foreign))} here"] if foreign else []
         note = f" {vector.note.rstrip('.')}." if vector.note else ""
         lines.append(f"Cost vector {name}: {', '.join(words)}.{note}")

@@ -1,4 +1,4 @@
-"""Runs side by side as CSV, a row per run and quantity."""
+"""Runs side by side as rows of CSV and of a data frame, one per run and quantity."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def comparison_csv(comparison: Runs) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(CSV_COLUMNS)
+    for row in quantity_rows(comparison):
+        rows.writerow(["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in row])
+    return text.getvalue().rstrip("\n")
+
+
+def quantity_rows(comparison: Runs) -> Iterator[tuple[str | float, ...]]:
+    """Yield the rows of the table, with a cell for each of :data:`CSV_COLUMNS`; NaN where a run has no such figure.
+
+    Parameters
+    ----------
+    comparison : Runs
+    """
     for runs in comparison.by_arch().values():
         base = {key: per_page(runs[0], value) for key, value, _ in _quantities(runs[0])}
         for run in runs:
@@ -45,11 +57,8 @@ def comparison_csv(comparison: Runs) -> str:
                 page = per_page(run, value)
                 over = page / base[key] if base.get(key) else math.nan
                 share = value / run.prediction.value if key[0] == "component" else math.nan
-                figures = ("" if math.isnan(figure) else figure for figure in (page, over, share))
-                rows.writerow(
-                    [*map(printable, (run.source, run.policy_name, run.arch.name)), *key, value, unit, *figures]
-                )
-    return text.getvalue().rstrip("\n")
+                names = map(printable, (run.source, run.policy_name, run.arch.name))
+                yield (*names, *key, value, unit, page, over, share)
 
 
 def _quantities(run: Result) -> Iterator[tuple[_Key, float, str]]:

@@ -110,21 +110,31 @@ def _price_rows(runs: Sequence[Result], same_memory: bool, whole: bool) -> list[
 
 def _change_rows(runs: Sequence[Result], totals: bool, level: str) -> list[Row]:
     """Return the interval of each change, where both runs are priced by the same draws."""
-    first = runs[0]
-
-    def counts(run: Result) -> npt.NDArray[np.float64]:
-        return run.events.counts / (1 if totals else max(run.reclaimed_pages, 1))
-
-    cells = [""]
-    for run in runs[1:]:
-        drawn = run.costs is not None and run.costs == first.costs
-        found = run.costs.change(counts(first), counts(run)) if run.costs and drawn else None
-        cells.append("-" if found is None or math.isnan(found.value) else _percents(found.low, found.high))
+    cells = ["", *(change_interval(runs[0], run, totals) for run in runs[1:])]
     return [Row(f"    interval {level}", tuple(cells))] if any(cell not in ("", "-") for cell in cells) else []
 
 
+def change_interval(first: Result, run: Result, totals: bool) -> str:
+    """Return the interval of the change between two runs in percent, or ``-`` where they are not drawn together.
+
+    Parameters
+    ----------
+    first, run : Result
+    totals : bool
+        Whether whole runs are compared, in place of what they count per reclaimed page.
+    """
+
+    def counts(one: Result) -> npt.NDArray[np.float64]:
+        return one.events.counts / (1 if totals else max(one.reclaimed_pages, 1))
+
+    if run.costs is None or run.costs != first.costs:
+        return "-"
+    found = run.costs.change(counts(first), counts(run))
+    return "-" if math.isnan(found.value) else _percents(found.low, found.high)
+
+
 def _percents(low: float, high: float) -> str:
-    return f"{100 * low:+.0f} to {100 * high:+.0f}%".replace("+0 ", "0 ").replace("-0 ", "0 ")
+    return " to ".join(f"{round(100 * bound):+d}" if round(100 * bound) else "0" for bound in (low, high)) + "%"
 
 
 def _component_rows(runs: Sequence[Result], places: int, whole: bool) -> list[Row]:

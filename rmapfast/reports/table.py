@@ -1,4 +1,4 @@
-"""Runs side by side as plain text: tables of at most 100 columns that paste into a commit message."""
+"""Everything that is known of runs side by side, as plain text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from rmapfast.reports.context import footer, head, heading, notes
 from rmapfast.reports.rows import Row, of_whole_runs, table_rows
 from rmapfast.result import Result
 from rmapfast.runs import Runs
-from rmapfast.support import paragraph
+from rmapfast.support import WIDTH, paragraph
 
-# Letters of a table and of its columns. Three runs fit beside the baseline: 22 + 14 + 3 * (14 + 7) = 99.
-_WIDTH = 100
+# Letters of the columns of a table. Two runs fit beside the baseline: 22 + 14 + 2 * (14 + 7) = 78.
 _LABEL = 22
 _COLUMN = 14
 _RATIO = 7
-_LONGEST_NAME = 27
+_LONGEST_NAME = 23
 
 
 def comparison_table(comparison: Runs) -> str:
@@ -29,7 +28,7 @@ def comparison_table(comparison: Runs) -> str:
     Returns
     -------
     str
-        A table per architecture, of at most 100 columns: the prediction and its components, the events per reclaimed
+        A table per architecture, of at most 80 columns: the prediction and its components, the events per reclaimed
         page, each with the ratio to the baseline, what came back, and the batch lengths. Where a run reclaimed nothing,
         the figures are of whole runs. More runs than fit have further tables.
     """
@@ -38,7 +37,7 @@ def comparison_table(comparison: Runs) -> str:
         lines += ["", heading(comparison, arch, runs)]
         column = max(_COLUMN, min(max(len(comparison.label(run)) for run in runs), _LONGEST_NAME) + 2)
         # The baseline and as many others as fit beside it; the rest follows below.
-        others = max((_WIDTH - _LABEL - column) // (column + _RATIO), 1)
+        others = max((WIDTH - _LABEL - column) // (column + _RATIO), 1)
         for first in range(1, max(len(runs), 2), others):
             shown = [runs[0], *runs[first : first + others]]
             lines += _columns(comparison, shown, column, of_whole_runs(runs))

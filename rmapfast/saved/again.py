@@ -37,6 +37,15 @@ class Rerun:
         Every number that is not what it was; none if the result was repeated.
     again : Sweep or Comparison
         The new outcome.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.save(rf.reclaim(rf.Population.synthetic("1MiB"), "80%"), f"{folder}/run.json")
+    ...     rf.rerun(f"{folder}/run.json").same
+    True
     """
 
     path: str
@@ -73,7 +82,7 @@ def rerun(
     *,
     executor: str | Executor | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: bool | Callable[[int, int, int], None] | None = None,
 ) -> Rerun:
     """Run a saved result again and compare every number that does not depend on the machine.
 
@@ -83,8 +92,9 @@ def rerun(
         What :func:`rmapfast.save`, ``rmapfast reclaim -o`` or a sweep wrote.
     executor, workers
         Where the points of a sweep run, as for :func:`rmapfast.sweep`; not with a result of reclaim.
-    progress : callable, optional
-        Called with the simulations done, their number, and how many failed.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called with the simulations done, their number, and how many failed.
 
     Returns
     -------
@@ -97,6 +107,15 @@ def rerun(
         could not be used.
     OSError
         If the file or an input cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.save(rf.reclaim(rf.Population.synthetic("1MiB"), "80%"), f"{folder}/run.json")
+    ...     rf.rerun(f"{folder}/run.json").differences
+    ()
     """
     saved = load(path)
     version = saved.provenance["rmapfast"]
@@ -118,7 +137,7 @@ def rerun(
     for number, run in enumerate(saved.runs, 1):
         runs.append(_again(run, saved))
         differing += run_differences(run, runs[-1])
-        if progress:
+        if callable(progress):
             progress(number, len(saved.runs), 0)
     again = Comparison(tuple(runs), saved.population, saved.provenance)
     return Rerun(str(path), version, __version__, len(runs), tuple(differing), again)

@@ -9,12 +9,13 @@ from typing import TypeVar
 import numpy as np
 
 from rmapfast.result import Result
+from rmapfast.support import folded
 from rmapfast.sweeps import Record, SweepData, where
 
 _Name = TypeVar("_Name", bound=str | int)
 
-# Lines of a table, and differences of one kind of price that are listed.
-_MOST_LINES = 20
+# Numbers in a table, and differences of one kind of price that are listed.
+_MOST_SHOWN = 20
 _MOST_PRICES = 1000
 
 
@@ -31,6 +32,12 @@ class Difference:
         pages), ``predicted``, ``predicted low``, ``predicted high`` (the unit of the cost vector), or ``error``.
     before, now : int, float, str or None
         A price is None where there is none. An error is a text.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.Difference("v7.0 on x86-64", "batches", 9, 10).now
+    10
     """
 
     where: str
@@ -104,8 +111,9 @@ def _of_counts(
 
 
 def differences_table(differences: Sequence[Difference]) -> str:
-    """Return numbers that are not what they were as a plain table of at most 20 lines."""
-    lines = [f"{one.where}: {one.name} was {one.before}, is {one.now}" for one in differences[:_MOST_LINES]]
-    if len(differences) > _MOST_LINES:
-        lines.append(f"... and {len(differences) - _MOST_LINES} more")
+    """Return numbers that are not what they were as a plain table: 20 of them at most."""
+    shown = differences[:_MOST_SHOWN]
+    lines = [line for one in shown for line in folded(f"{one.where}: {one.name} was {one.before}, is {one.now}")]
+    if len(differences) > _MOST_SHOWN:
+        lines.append(f"... and {len(differences) - _MOST_SHOWN} more")
     return "\n".join(lines)

@@ -41,6 +41,16 @@ def save(results: Result | Comparison, path: str | os.PathLike[str], *, overwrit
         If the file is there and may not be replaced.
     OSError
         If it cannot be written; what was there before is still there then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> result = rf.reclaim(rf.Population.synthetic("1MiB"), "80%")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.save(result, f"{folder}/run.json")
+    ...     rf.load(f"{folder}/run.json").runs[0].events == result.events
+    True
     """
     document = json_text(Comparison.of(results).to_dict())
     write_atomically(path, (document + "\n").encode(), overwrite=overwrite)
@@ -68,7 +78,19 @@ def load(path: str | os.PathLike[str]) -> Comparison | Sweep:
         If the format of a sweep needs a package that is not installed; the message has the pip command.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> compared = rf.compare(rf.Population.synthetic("1MiB"), "80%", arches=["x86-64"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rf.save(compared, f"{folder}/runs.json")
+    ...     [run.policy_name for run in rf.load(f"{folder}/runs.json").runs]
+    ['v6.16+young', 'v7.0']
     """
+    if Path(path).suffix.lower() == ".npz":
+        raise ValueError(f"{path}: expected a saved result, got a capture; Population.load() (--capture) reads it")
     if Path(path).suffix.lower() in (".nc", ".parquet", ".csv"):
         return load_file(path)
     found = read_json(path)

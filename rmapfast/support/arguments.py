@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+
+# What numpy.random.default_rng takes.
+Seed: TypeAlias = "int | Sequence[int] | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None"
 
 # Bytes of each unit, in lower case.
 _UNITS = {"": 1, "b": 1}
@@ -52,7 +55,7 @@ def parse_size(size: int | str, name: str = "size") -> int:
     if isinstance(size, str):
         match = _SIZE.fullmatch(size)
         if not match or match[2].lower() not in _UNITS:
-            raise ValueError(f'{name}: expected bytes or a size such as "10GiB", "64K" or "2MB", got {size!r}')
+            raise ValueError(f'{name}: expected bytes or a size such as "10GiB", "64KiB" or "2M", got {size!r}')
         exact = Fraction(match[1]) * _UNITS[match[2].lower()]
         if exact.denominator != 1:
             raise ValueError(f"{name}: expected a whole number of bytes, got {size!r}")
@@ -66,6 +69,25 @@ def parse_size(size: int | str, name: str = "size") -> int:
             raise TypeError(f'{name}: expected bytes as int or a size such as "10GiB", got {size!r}')
     if not 0 <= value < _LIMIT:
         raise ValueError(f"{name}: expected 0 to 2^63 - 1 bytes, got {size!r}")
+    return value
+
+
+def page_multiple(size: int | str, page_size: int, name: str = "size") -> int:
+    """Return a size in bytes that is a whole number of pages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`parse_size`, and for part of a page; of a decimal unit the message says so.
+    """
+    value = parse_size(size, name)
+    if value % page_size:
+        unit = _SIZE.fullmatch(size)[2].lower() if isinstance(size, str) else ""  # type: ignore[index]
+        decimal = ""
+        if len(unit) == 2:
+            letter = unit[0].upper()
+            decimal = f": {value:,} bytes, as {letter}B is decimal; {letter}iB means {_UNITS[unit[0]]:,} bytes"
+        raise ValueError(f"{name}: expected a multiple of the {page_size} byte page, got {size!r}{decimal}")
     return value
 
 
@@ -107,6 +129,36 @@ def checked_integer(name: str, value: Any, low: int, high: int) -> int:
     if not low <= number <= high:
         raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
     return number
+
+
+def checked_seed(name: str, seed: Any) -> int:
+    """Return a seed as a number from 0 to 2^64 - 1.
+
+    Parameters
+    ----------
+    name : str
+        Argument that the error message names.
+    seed : int, or what :func:`numpy.random.default_rng` takes
+        A number in that range is returned as it is. Else one is drawn from the generator that NumPy makes of it; a
+        ``Generator`` moves on, and None is another seed each time.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If NumPy makes no generator of it.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if 0 <= number < 1 << 64:
+        return number
+    try:
+        return int(np.random.default_rng(seed).integers(1 << 40))  # short enough for a table
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name}: expected an integer, 0 or more, or what numpy.random.default_rng takes, got {seed!r}"
+        ) from None
 
 
 def checked_boolean(name: str, value: Any) -> bool:

@@ -141,7 +141,7 @@ def replace_file(where: Path) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
         file.flush()
         os.fsync(file.fileno())
         os.replace(temporary, where)
-        _sync_folder(where.parent)
+        sync_folder(where.parent)
 
     try:
         yield file, take_place
@@ -152,8 +152,11 @@ def replace_file(where: Path) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
         temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(path: Path) -> None:
-    """Force the names of a folder to the disk: what is removed next must not be gone before they are there."""
+def sync_folder(path: Path) -> None:
+    """Force the names of a folder to the disk: what is removed next must not be gone before they are there.
+
+    fsync() of a file is not enough, says POSIX: a machine that fails may forget the name of a new file.
+    """
     folder = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # of file systems that cannot

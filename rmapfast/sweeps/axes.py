@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from rmapfast.support import closest
 from rmapfast.sweeps.parameter import ALIASES, Value, checked, is_price, parameter_of, parameters
 
 # Keys of a space that are no parameters.
@@ -34,6 +35,13 @@ class Axis:
         table of an architecture, a policy or a cost vector that is no preset.
     range : mapping, optional
         ``{from, to, steps, scale}`` if the values are evenly spaced ones.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> space = rf.Space.of({"population.order": [0, 4]})
+    >>> space.dimensions[0].axes[0].values
+    (0, 4)
     """
 
     name: str
@@ -71,6 +79,11 @@ def label(value: Value) -> bool | int | float | str:
     return "+".join(Path(path).name for path in value) if isinstance(value, list) else value
 
 
+def word(value: object) -> str:
+    """Return a label as text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 @dataclass(frozen=True)
 class Dimension:
     """An axis, or several that are zipped: they step together.
@@ -81,6 +94,12 @@ class Dimension:
         Name of its first axis, or ``case`` of cases that were listed.
     axes : tuple of Axis
         All of the same length, which is that of the dimension.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [len(dimension) for dimension in rf.Space.of({"population.order": [0, 4], "policy": ["v7.0"]}).dimensions]
+    [2, 1]
     """
 
     name: str
@@ -93,6 +112,53 @@ class Dimension:
     def structural(self) -> bool:
         """Whether a step needs another simulation."""
         return not all(is_price(axis.parameter) for axis in self.axes)
+
+    def chosen(self, name: str, wanted: Any) -> list[int]:
+        """Return the numbers of the steps where an axis has certain values.
+
+        Parameters
+        ----------
+        name : str
+            Of one of the axes, or of the dimension.
+        wanted : object
+            A value, a list of them, or a slice from value to value, both included.
+
+        Raises
+        ------
+        ValueError
+            If there is no such step; the message names the nearest.
+        """
+        named = (axis for axis in self.axes if name in (axis.name, axis.parameter))
+        axis = next(named, self.axes[0])
+        if isinstance(wanted, slice):
+            if axis.labels.dtype.kind not in "if" or wanted.step is not None:
+                raise ValueError(f"{name}: expected a slice of numbers without a step, got {wanted!r}")
+            low, high = (-math.inf if wanted.start is None else wanted.start), wanted.stop
+            inside = (axis.labels >= low) & (axis.labels <= (math.inf if high is None else high))
+            found = [int(at) for at in np.flatnonzero(inside)]
+            if not found:
+                raise ValueError(f"{name}: no step from {wanted.start!r} to {wanted.stop!r}")
+            return found
+        if isinstance(wanted, list | tuple | range | np.ndarray):
+            steps = [step for one in wanted for step in self.chosen(name, one)]
+            if not steps:
+                raise ValueError(f"{name}: expected at least one step, got none")
+            return list(dict.fromkeys(steps))
+        try:
+            plain: object = checked(axis.name, wanted)
+        except (TypeError, ValueError, OSError):
+            plain = None
+        words = [word(one) for one in axis.labels.tolist()]
+        same = [at for at, value in enumerate(axis.values) if plain is not None and value == plain]
+        found = same or [at for at, called in enumerate(words) if called == str(wanted)]
+        if not found:
+            raise ValueError(f"{name}: no step {wanted!r}{closest(wanted, words)}; it has {', '.join(words)}")
+        return found
+
+    def part(self, chosen: list[int]) -> Dimension:
+        """Return the dimension with the steps of these numbers alone, in their order."""
+        axes = (Axis(axis.name, tuple(axis.values[at] for at in chosen)) for axis in self.axes)
+        return Dimension(self.name, tuple(axes))
 
     @property
     def linear(self) -> bool:

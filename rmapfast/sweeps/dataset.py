@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from rmapfast._version import __version__
 from rmapfast.events import EVENT_NAMES
+from rmapfast.support import imported
 from rmapfast.sweeps.data import SweepData
-from rmapfast.sweeps.packages import imported
 from rmapfast.sweeps.points import Record, counts_of
 
 _Number = TypeVar("_Number", np.uint64, np.int64, np.float64)

@@ -18,6 +18,7 @@ import numpy as np
 from rmapfast.events import EVENT_NAMES
 from rmapfast.support import (
     JsonObject,
+    imported,
     one_line,
     printable,
     read_json,
@@ -26,7 +27,6 @@ from rmapfast.support import (
 )
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import REFERENCED, Simulated, columns, document, plain, to_xarray
-from rmapfast.sweeps.packages import imported
 from rmapfast.sweeps.points import Record, checked_record
 from rmapfast.sweeps.space import Space
 

@@ -23,7 +23,16 @@ from rmapfast.loop import ENGINES, ENTRIES, checked_target
 from rmapfast.lru import LRU_STATS, LRUS
 from rmapfast.policy import Policy
 from rmapfast.spec import KINDS, PopulationSpec, format_orders, parse_orders
-from rmapfast.support import checked_boolean, checked_choice, checked_integer, checked_rate, closest, parse_size
+from rmapfast.support import (
+    checked_boolean,
+    checked_choice,
+    checked_integer,
+    checked_rate,
+    checked_seed,
+    closest,
+    page_multiple,
+    parse_size,
+)
 
 # A value of a parameter after its check: plain values that serialise to JSON.
 Value: TypeAlias = bool | int | float | str | list[str] | dict[str, Any]
@@ -167,6 +176,8 @@ def _of_population(name: str, default: object) -> Callable[[Any], Value]:
     """Return the check of an argument of a described population, after its default."""
     if name == "holes":
         return _checked_holes
+    if name == "seed":
+        return lambda value: checked_seed(name, value)
     if name in ("uffd_wp_vma", "shared") or isinstance(default, bool):
         return lambda value: checked_boolean(name, value)
     if isinstance(default, float) or default is None:
@@ -194,7 +205,9 @@ def parameters() -> dict[str, Parameter]:
     for argument in dataclasses.fields(PopulationSpec):
         if argument.init and argument.name != "arch":
             known[f"population.{argument.name}"] = Parameter(_of_population(argument.name, argument.default), "1")
-    known["population.size"] = Parameter(lambda value: parse_size(value, "size"), "bytes")
+    # of the smallest page; that of the architecture is tested when it is known
+    page = min(preset.page_size for preset in _arch.PRESETS.values())
+    known["population.size"] = Parameter(lambda value: page_multiple(value, page, "size"), "bytes")
     known["population.kind"] = Parameter(_choice_of("kind", tuple(KINDS)), "")
     known["population.orders"] = Parameter(_checked_orders, "log2(pages)")
     known["population.phase"] = dataclasses.replace(known["population.phase"], unit="pages")

@@ -16,7 +16,7 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.result import Result
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import JsonObject, closest
+from rmapfast.support import JsonObject, closest, info
 from rmapfast.sweeps.parameter import architecture, costs_of, policy_of
 
 # Captures that this process has read last, so that points share them.
@@ -67,9 +67,12 @@ def _loaded(values: Mapping[str, Any]) -> Population:
     options = _under(values, "assume.") | _under(values, "population.")
     if "arch" in values:
         options["arch"] = architecture(values["arch"])
-    key = repr((values["capture"], options))
+    key = repr((values["capture"], options | {"arch": values.get("arch")}))
     with _reading:
-        if key not in _captures:
+        if key in _captures:
+            info("sweep", "%s: used again, it was read for a point before", values["capture"])
+        else:
+            info("sweep", "%s: read", values["capture"])
             while len(_captures) >= _MOST_CAPTURES:
                 del _captures[next(iter(_captures))]
             _captures[key] = Population.load(values["capture"], **options)

@@ -39,6 +39,14 @@ class Prices:
         axis of policies.
     unpriced : ndarray of str
         Events of each point that its costs have no price for, with blanks between; empty where it has no price.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> prices = rf.sweep(axes).prices
+    >>> prices.unit, prices.gain[0].tolist()
+    ('ns', [0.0, 0.0])
     """
 
     unit: str

@@ -52,11 +52,15 @@ def differs(found: Any, wanted: Mapping[str, Any]) -> str:
     return ""
 
 
+def journal_path(output: str | os.PathLike[str]) -> Path:
+    """Return where the journal of a sweep lies: beside its output, whose symbolic links are followed."""
+    return Path(f"{os.path.realpath(output)}.journal")
+
+
 def journal_of(output: str | os.PathLike[str], wanted: Mapping[str, Any]) -> Journal[tuple[str, Record]]:
-    """Return the journal beside the output of the sweep with that header: ``OUTPUT.journal``, a line per point."""
-    where = Path(os.path.realpath(output))
+    """Return the journal of the sweep with that header and output, a line per point."""
     return Journal(
-        where.with_name(where.name + ".journal"),
+        journal_path(output),
         "sweep",
         advice=ADVICE,
         differs=lambda found: differs(found, wanted),

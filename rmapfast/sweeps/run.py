@@ -5,20 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rmapfast.loop import SEED_TARGET
 from rmapfast.parallel import Journal, Pool, opened
 from rmapfast.provenance import provenance
-from rmapfast.support import JsonObject, check_apart, check_writable
+from rmapfast.support import JsonObject, ProgressBar, Seed, check_apart, check_writable, checked_seed, info
 from rmapfast.sweeps.data import SweepData
-from rmapfast.sweeps.dataset import to_dataframe, to_xarray
+from rmapfast.sweeps.dataset import document, to_dataframe, to_xarray
 from rmapfast.sweeps.files import check_path, from_document, read_file, save_file
+from rmapfast.sweeps.html import mean_html, sweep_html
+from rmapfast.sweeps.mean import MeanData
 from rmapfast.sweeps.points import Record
-from rmapfast.sweeps.resuming import ADVICE, differs, header, journal_of
+from rmapfast.sweeps.resuming import ADVICE, differs, header, journal_of, journal_path
 from rmapfast.sweeps.sensitivity import Ranking, rank
 from rmapfast.sweeps.space import Space
 from rmapfast.sweeps.tasks import SweepError, completed
@@ -55,6 +58,14 @@ class Sweep(SweepData):
         Whether every simulation was run.
     points : int
         Number of points that the constraints keep.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> swept = rf.sweep(axes)
+    >>> swept.complete, swept.prices.gain.shape
+    (True, (2, 2))
     """
 
     def to_xarray(self) -> Any:
@@ -90,6 +101,52 @@ class Sweep(SweepData):
         """
         return to_dataframe(self)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the default output over two axes, the axes, and what failed."""
+        return sweep_html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sweep as a dict that serialises to JSON, as a .json file holds it.
+
+        Returns
+        -------
+        dict
+            ``provenance``; ``columns``, a list per axis and price with an entry per point; and ``records``.
+        """
+        return document(self)
+
+    def mean(self, over: str, *, quantiles: tuple[float, float] | None = None) -> SweepMean:
+        """Return means over one axis, such as the seeds, with bounds that say how far the points lie from them.
+
+        The bounds say nothing of how well the costs are known; the intervals of the prices do.
+
+        Parameters
+        ----------
+        over : str
+            The axis, such as ``population.seed``.
+        quantiles : tuple of float, optional
+            Shares of the points below the lower and the upper bound, such as (0.05, 0.95). By default the bounds are a
+            standard error from the mean, which has none of a single point.
+
+        Returns
+        -------
+        SweepMean
+            :func:`rmapfast.plot.sweep` draws it with error bars.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such axis, or `quantiles` are no two rising shares.
+
+        Examples
+        --------
+        >>> space = {"population.seed": [1, 2, 3], "population.order": [0, 4], "population.holes": 0.1}
+        >>> found = sweep({**space, "population.size": "1MiB"})
+        >>> found.mean("population.seed")
+        <SweepMean population.order 2: mean over 3 steps of population.seed, bounds: standard error>
+        """
+        return SweepMean(self, over, quantiles)
+
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the sweep as .nc, .parquet, .csv or .json, whole or not at all; :func:`rmapfast.load` reads it.
 
@@ -107,10 +164,20 @@ class Sweep(SweepData):
             For another ending.
         OSError
             If the file cannot be written, or is there and may not be replaced.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import rmapfast as rf
+        >>> swept = rf.sweep({"population.size": "1MiB", "population.order": [0, 4]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     swept.save(f"{folder}/out.csv")
+        ...     len(rf.load(f"{folder}/out.csv"))
+        2
         """
         save_file(self, path, overwrite=overwrite)
 
-    def rank(self, *, seed: int = 0) -> Ranking:
+    def rank(self, *, seed: Seed = 0) -> Ranking:
         """Rank the axes by what they do to the gain of the last policy over the first.
 
         Without an axis of policies: by what they do to the prediction per reclaimed page. One axis at a time is moved
@@ -119,7 +186,7 @@ class Sweep(SweepData):
 
         Parameters
         ----------
-        seed : int
+        seed : int, or what :func:`numpy.random.default_rng` takes
             Of the samples.
 
         Returns
@@ -130,8 +197,45 @@ class Sweep(SweepData):
         ------
         ValueError
             If nothing has a price, or no axis is left.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> axes = {"population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+        >>> rf.sweep({**axes, "population.size": "1MiB"}).rank().output
+        'predicted gain per reclaimed page (v7.0 over per-page)'
         """
-        return rank(self, seed=seed)
+        return rank(self, seed=checked_seed("seed", seed))
+
+
+@dataclass(frozen=True, repr=False)
+class SweepMean(MeanData):
+    """Means of a sweep over one of its axes; :meth:`Sweep.mean` makes it.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    over : str
+        The axis whose points are averaged.
+    quantiles : tuple of float, optional
+        Shares of the points below the lower and the upper bound; by default the bounds are a standard error from the
+        mean.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> space = {"population.seed": [1, 2, 3], "population.order": [0, 4], "population.holes": 0.1}
+    >>> mean = rf.sweep({**space, "population.size": "1MiB"}).mean("population.seed", quantiles=(0.0, 1.0))
+    >>> mean
+    <SweepMean population.order 2: mean over 3 steps of population.seed, bounds: 0% to 100% of the points>
+    >>> found = mean.output("batches")
+    >>> bool((found.low <= found.values).all()), found.points.tolist()
+    (True, [3, 3])
+    """
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the default output over two axes."""
+        return mean_html(self)
 
 
 def load_file(path: str | os.PathLike[str]) -> Sweep:
@@ -174,7 +278,7 @@ def sweep(
     workers: int | None = None,
     fail_fast: bool = False,
     yes: bool = False,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: bool | Callable[[int, int, int], None] | None = None,
 ) -> Sweep:
     """Simulate and price every point of a space.
 
@@ -200,8 +304,9 @@ def sweep(
         Stop at the first point that fails, with its error.
     yes : bool
         Run a space of more than 10,000 simulations or 10,000,000 points.
-    progress : callable, optional
-        Called with the simulations done, their number, and how many failed.
+    progress : bool or callable, optional
+        True shows a bar (of tqdm where it is installed), or a line; in a log file a line now and then. A function is
+        called with the simulations done, their number, and how many failed.
 
     Returns
     -------
@@ -232,25 +337,43 @@ def sweep(
     if output is not None:
         check_path(output)
         read = [*space.inputs, *([where] if isinstance(where, str | os.PathLike) else [])]
-        check_apart({"output": output, "the journal": f"{os.fspath(output)}.journal"}, read)
+        check_apart({"output": output, "the journal": journal_path(output)}, read)
         check_writable(output, overwrite=overwrite or resume)
     elif resume:
         raise ValueError("resume: needs the output of the sweep to go on with")
     planned = SweepData(space, {}, {})
     _check_size(planned, yes)
     head = header(space.to_dict(), space.inputs)
-    with opened(executor, workers) as pool:
+    with opened(executor, workers) as pool, _reported(progress) as report:
         if output is None:
-            records, error = _run(planned, {}, pool, None, fail_fast, progress)
+            records, error = _run(planned, {}, pool, None, fail_fast, report)
             result = Sweep(space, records, _provenance(space, head, pool))
         else:
-            result, error = _run_into(output, planned, head, pool, overwrite, resume, fail_fast, progress)
+            result, error = _run_into(output, planned, head, pool, overwrite, resume, fail_fast, report)
         if error is not None:
             raise error
     return result
 
 
 _Progress = Callable[[int, int, int], None] | None
+
+
+@contextmanager
+def _reported(progress: bool | _Progress) -> Iterator[_Progress]:
+    """Yield the function to call with the simulations done, their number and how many failed; a bar for True."""
+    if progress is not True:
+        yield progress or None
+        return
+    bar = ProgressBar("", "points")
+
+    def show(done: int, total: int, failed: int) -> None:
+        bar.total = total
+        bar(done, f"{failed} failed" if failed else "")
+
+    try:
+        yield show
+    finally:
+        bar.close()
 
 
 def _run_into(
@@ -331,6 +454,15 @@ def _run(
     for index, key in planned.simulations.items():
         if key not in records and key not in points:
             points[key] = planned.space.simulated(index)
+    shared = planned.points - len(wanted)
+    info(
+        "sweep",
+        "%d simulations for %d points, %d of which share one; %d were done before",
+        len(wanted),
+        planned.points,
+        shared,
+        len(records),
+    )
     failed = 0
     ended: BaseException | None = None
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast.cost import LEVEL
+from rmapfast.cost import Range
+from rmapfast.support import (
+    WIDTH,
+    Figure,
+    HtmlPart,
+    Share,
+    between,
+    data_frame,
+    dataset,
+    html_of,
+    imported,
+    paragraph,
+    signed,
+)
 from rmapfast.sweeps.data import SweepData
-from rmapfast.sweeps.packages import imported
+from rmapfast.sweeps.outputs import axis_name, steps, value_of
 from rmapfast.sweeps.prices import draws_per_page
-from rmapfast.sweeps.views import axis_name, steps, value_of
 
 # Saltelli samples: (axes + 2) times as many lookups in the sweep, none of which is a simulation.
 _SAMPLES = 1024
@@ -35,6 +49,14 @@ class Effect:
         in. None if there are no Sobol indices (:attr:`Ranking.note`).
     confidence : float or None
         Half-width of its 95% interval.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> [effect] = rf.sweep(axes).rank().effects
+    >>> effect.lowest[0], effect.highest[0]
+    ('0', '4')
     """
 
     axis: str
@@ -50,7 +72,7 @@ class Effect:
         return self.highest[1] - self.lowest[1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking:
     """Axes by how much they move the output, the strongest first.
 
@@ -67,6 +89,13 @@ class Ranking:
     effects : tuple of Effect
     note : str
         Why there are no Sobol indices, or an empty text.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> axes = {"population.size": "1MiB", "population.order": [0, 4], "policy": ["per-page", "v7.0"], "arch": "x86-64"}
+    >>> [effect.axis for effect in rf.sweep(axes).rank().effects]
+    ['population.order']
     """
 
     output: str
@@ -75,6 +104,112 @@ class Ranking:
     base_interval: tuple[float, float]
     effects: tuple[Effect, ...]
     note: str
+
+    def __len__(self) -> int:
+        """Return the number of axes."""
+        return len(self.effects)
+
+    def __iter__(self) -> Iterator[Effect]:
+        """Yield the axes, the strongest first."""
+        return iter(self.effects)
+
+    def __repr__(self) -> str:
+        """Return the table, a row per axis."""
+        words = [("axis", "lowest", "highest", "swing", "90%", "total order")]
+        for one in self.effects:
+            (lowest, low), (highest, high) = one.lowest, one.highest
+            total = "-" if one.total is None else f"{one.total:.3f} +- {one.confidence:.3f}"
+            swing, interval = signed(one.swing), between(one.swing_interval)
+            extremes = (f"{signed(low)} at {lowest}", f"{signed(high)} at {highest}")
+            words.append((one.axis, *extremes, swing, interval, total))
+        widths = [max(len(row[at]) for row in words) for at in range(len(words[0]))]
+        lines = [
+            f"what moves the {self.output}",
+            *paragraph(self._about),
+            *paragraph("total order: share of the variance over all points that the axis has a part in (Sobol)"),
+            "",
+        ]
+        # a table that is too wide has each axis on a line of its own
+        wide = sum(widths) + 2 * (len(widths) - 1) > WIDTH
+        for row in words:
+            cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+            lines += [row[0], f"  {cells}"] if wide else [f"{row[0]:<{widths[0]}}  {cells}"]
+        return "\n".join(lines + (["", *paragraph(self.note)] if self.note else []))
+
+    @property
+    def _about(self) -> str:
+        """From where axes are moved."""
+        base = ", ".join(f"{name} {step}" for name, step in self.base.items())
+        at_base = f"{signed(self.base_value)} (90%: {between(self.base_interval)})"
+        return f"one axis at a time, from {base}, where it is {at_base}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table."""
+        rows = [
+            (
+                one.axis,
+                one.lowest[0],
+                Figure(signed(one.lowest[1])),
+                one.highest[0],
+                Figure(signed(one.highest[1])),
+                Figure(signed(one.swing)),
+                Figure(between(one.swing_interval)),
+                None if one.total is None else Share(one.total),
+            )
+            for one in self.effects
+        ]
+        header = ("axis", "lowest at", "value", "highest at", "value", "swing", "90%", "total order")
+        notes = [note for note in (self._about, self.note) if note]
+        part = HtmlPart("axes", rows, header, notes, open=True)
+        return html_of("Ranking", f"what moves the {self.output}", f"{len(self)} axes", [part])
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return {
+            "axis": [one.axis for one in self.effects],
+            "lowest_at": [one.lowest[0] for one in self.effects],
+            "lowest": [one.lowest[1] for one in self.effects],
+            "highest_at": [one.highest[0] for one in self.effects],
+            "highest": [one.highest[1] for one in self.effects],
+            "swing": [one.swing for one in self.effects],
+            "swing_low": [one.swing_interval[0] for one in self.effects],
+            "swing_high": [one.swing_interval[1] for one in self.effects],
+            "total_order": [math.nan if one.total is None else one.total for one in self.effects],
+            "confidence": [math.nan if one.confidence is None else one.confidence for one in self.effects],
+        }
+
+    def to_dataframe(self) -> Any:
+        """Return the ranking as a pandas.DataFrame, a row per axis.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``axis``; ``lowest_at``, ``lowest``, ``highest_at``, ``highest``: the steps with the lowest and the highest
+            output, and the output there; ``swing`` with the bounds ``swing_low``, ``swing_high``; ``total_order`` and
+            its ``confidence``, NaN where there are no Sobol indices.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; the message has the pip command.
+        """
+        return data_frame(self._columns())
+
+    def to_xarray(self) -> Any:
+        """Return the ranking as an xarray.Dataset along ``axis``, with the columns of :meth:`to_dataframe`.
+
+        Returns
+        -------
+        xarray.Dataset
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed; the message has the pip command.
+        """
+        columns = self._columns()
+        axes = columns.pop("axis")
+        attributes = {"output": self.output, "base": self._about, "note": self.note}
+        return dataset({name: ("axis", values) for name, values in columns.items()}, {"axis": axes}, attributes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ranking as a dict that serialises to JSON.
@@ -140,7 +275,7 @@ def rank(sweep: SweepData, *, seed: int = 0) -> Ranking:
                 axis_name(space.dimensions[number]),
                 (words[low], float(line[low])),
                 (words[high], float(line[high])),
-                _bounds(ends[1] - ends[0], float(line[high] - line[low])),
+                Range.of_draws(float(line[high] - line[low]), ends[1] - ends[0])[1:],
                 totals[at] if totals else None,
                 confidences[at] if confidences else None,
             )
@@ -148,7 +283,7 @@ def rank(sweep: SweepData, *, seed: int = 0) -> Ranking:
     effects.sort(key=lambda one: (-(one.total or 0.0), -one.swing))
     base = {axis_name(space.dimensions[number]): steps(space.dimensions[number])[middle[number]] for number in moved}
     value = float(values[middle])
-    return Ranking(label, base, value, _bounds(drawn(middle), value), tuple(effects), note)
+    return Ranking(label, base, value, Range.of_draws(value, drawn(middle))[1:], tuple(effects), note)
 
 
 def _drawn(sweep: SweepData, index: tuple[int, ...], policies: int | None) -> npt.NDArray[np.float64]:
@@ -171,11 +306,6 @@ def _drawn(sweep: SweepData, index: tuple[int, ...], policies: int | None) -> np
     return 1 - per_page(sweep.space.shape[policies] - 1) / per_page(0)
 
 
-def _bounds(drawn: npt.NDArray[np.float64], value: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return min(value, float(low)), max(value, float(high))
-
-
 def _sobol(
     values: npt.NDArray[np.float64], moved: list[int], seed: int
 ) -> tuple[list[float] | None, list[float] | None, str]:
@@ -190,6 +320,7 @@ def _sobol(
         return None, None, f"no Sobol indices: {error}"
     names = [f"x{number}" for number in moved]
     problem = {"num_vars": len(moved), "names": names, "bounds": [[0.0, 1.0]] * len(moved)}
+    seed %= (1 << 32) - 1  # SALib takes no larger ones
     points = sampling.sample(problem, _SAMPLES, calc_second_order=False, seed=seed)
     index = [np.zeros(len(points), np.int64)] * values.ndim
     for column, number in enumerate(moved):

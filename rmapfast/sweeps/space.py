@@ -75,6 +75,12 @@ class Space:
             For a key or a value that cannot be used; the message names it.
         OSError
             If a file cannot be read.
+
+        Examples
+        --------
+        >>> import rmapfast as rf
+        >>> rf.Space.of({"population.order": [0, 4], "policy": ["v6.18", "v7.0"]}).shape
+        (2, 2)
         """
         if isinstance(document, Space):
             return document
@@ -204,6 +210,43 @@ class Space:
         for text in self.constraints:
             kept = kept & holds(text, names)
         return np.broadcast_to(kept, self.shape)
+
+    def select(self, at: Mapping[str, Any]) -> Space:
+        """Return the part of the space where axes have certain values.
+
+        Parameters
+        ----------
+        at : mapping
+            By name of an axis: a value, which leaves the axis away; or a list of values or a slice (both ends are
+            included) of those that stay. A value is given as for the space, or as tables show it.
+
+        Returns
+        -------
+        Space
+
+        Raises
+        ------
+        ValueError
+            If there is no such axis or value, or no point is left.
+        """
+        dimensions: list[Dimension | None] = list(self.dimensions)
+        fixed = dict(self.fixed)
+        for name, wanted in at.items():
+            along = self.along(name)
+            dimension = dimensions[along]
+            if dimension is None:
+                raise ValueError(f"{name}: its axis steps together with another one that is given")
+            several = isinstance(wanted, slice | list | tuple | range | np.ndarray)
+            chosen = dimension.chosen(name, wanted)
+            if several or len(chosen) > 1:
+                dimensions[along] = dimension.part(chosen)
+            else:
+                fixed |= {axis.parameter: axis.values[chosen[0]] for axis in dimension.axes}
+                dimensions[along] = None
+        left = tuple(dimension for dimension in dimensions if dimension is not None)
+        space = Space(left, fixed, self.constraints, self.inputs)
+        space._check()
+        return space
 
     def values(self, index: tuple[int, ...]) -> dict[str, Any]:
         """Return the values of a point by parameter.

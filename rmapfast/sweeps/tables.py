@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections.abc import Iterable
 
 import numpy as np
 
-from rmapfast.support import format_size, number
-from rmapfast.sweeps.axes import label
+from rmapfast.support import WIDTH, between, folded, format_size, number, signed
+from rmapfast.sweeps.axes import label, word
 from rmapfast.sweeps.data import SweepData
+from rmapfast.sweeps.outputs import steps, title
 from rmapfast.sweeps.parameter import Value, parameters
-from rmapfast.sweeps.sensitivity import Ranking
-from rmapfast.sweeps.views import View, steps, title, word
+from rmapfast.sweeps.views import View
 
-# Limits of a text: columns, rows of a table, tables, and failures that are named.
-_WIDTH = 100
+# Limits of a text: rows of a table, tables, and failures that are named.
 _MOST_ROWS = 24
 _MOST_FACETS = 8
 _MOST_FAILURES = 5
@@ -26,19 +24,26 @@ _SHADES = " .:-=+*#%@"
 
 
 def heatmap_text(shown: View) -> str:
-    """Return the tables as plain text of at most 100 columns, each cell with a shade from low to high."""
+    """Return the tables as plain text of at most 80 columns, each cell with a shade from low to high."""
     if not shown.facets:
         return f"{shown.label}: no point has a value"
     values = np.concatenate([table.ravel() for _, table in shown.facets])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     across, down = steps(shown.x), steps(shown.y) if shown.y else [""]
     head = title(shown.y) if shown.y else ""
-    cells = [[[_cell(value, low, high) for value in row] for row in table] for _, table in shown.facets]
+    cells = [
+        [
+            [f"{cell(shown, place, at, on)} {_shade(value, low, high)}" for on, value in enumerate(row)]
+            for at, row in enumerate(table)
+        ]
+        for place, (_, table) in enumerate(shown.facets)
+    ]
     width = max(map(len, [*across, *itertools.chain(*itertools.chain(*cells))])) + 2
     left = max(map(len, [*down, head]))
-    columns = _spread(len(across), max((_WIDTH - left) // width, 1))
-    rows = _spread(len(down), _MOST_ROWS)
+    columns = spread(len(across), max((WIDTH - left) // width, 1))
+    rows = spread(len(down), _MOST_ROWS)
     lines = [f"{shown.label}, from {number(low)} (blank) to {number(high)} ({_SHADES[-1]})"]
+    lines += [f"bounds: {shown.bounds_are}"] if shown.bounds else []
     for name, shown_of, total in ((title(shown.x), columns, len(across)), (head, rows, len(down))):
         if len(shown_of) < total:
             lines.append(f"{name}: {len(shown_of)} of {total} steps are shown")
@@ -52,23 +57,38 @@ def heatmap_text(shown: View) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _cell(value: float, low: float, high: float) -> str:
+def cell(shown: View, place: int, at: int, on: int) -> str:
+    """Return a value of a table as text, with its bounds if it is a mean.
+
+    Parameters
+    ----------
+    shown : View
+    place, at, on : int
+        Number of the table, the row and the column.
+    """
+    value = float(shown.facets[place][1][at, on])
     if math.isnan(value):
-        return "-  "
+        return "-"
+    if not shown.bounds:
+        return signed(value)
+    low, high = (float(bound[at, on]) for bound in shown.bounds[place])
+    if math.isnan(low):
+        return signed(value)
+    return f"{signed(value)} +-{high - value:.2g}" if shown.by_error else f"{signed(value)} ({between((low, high))})"
+
+
+def _shade(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return " "
     share = (value - low) / (high - low) if high > low else 1.0
-    shade = _SHADES[round(share * (len(_SHADES) - 1))]
-    return f"{_signed(value)} {shade}"
+    return _SHADES[round(share * (len(_SHADES) - 1))]
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """Return the numbers of at most so many steps, evenly spread, the first and the last among them."""
     if count <= most:
         return list(range(count))
     return sorted({round(at * (count - 1) / max(most - 1, 1)) for at in range(most)})
-
-
-def _signed(value: float) -> str:
-    return number(value) if value >= 0 else "-" + number(-value)
 
 
 def where(sweep: SweepData, index: tuple[int, ...], numbers: Iterable[int] | None = None) -> str:
@@ -108,8 +128,8 @@ def _fixed(name: str, value: Value) -> str:
 
 
 def summary_text(sweep: SweepData) -> str:
-    """Return :func:`summary` as lines of at most 100 columns."""
-    return "\n".join(part for line in summary(sweep) for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  "))
+    """Return :func:`summary` as lines of at most 80 columns."""
+    return "\n".join(part for line in summary(sweep) for part in folded(line))
 
 
 def one_point(sweep: SweepData) -> str:
@@ -120,41 +140,3 @@ def one_point(sweep: SweepData) -> str:
     value, low, high, page = (float(one) for one in (prices.predicted, prices.low, prices.high, prices.per_page))
     unit = prices.unit
     return f"predicted {value:.4g} {unit} ({low:.4g} to {high:.4g}), {page:.4g} {unit} per reclaimed page"
-
-
-def _between(interval: tuple[float, float]) -> str:
-    return " to ".join(map(_signed, interval))
-
-
-def ranking_table(ranking: Ranking) -> str:
-    """Return a ranking as a plain table."""
-    words = [("axis", "lowest at", "value", "highest at", "value", "swing", "90%", "total order")]
-    for one in ranking.effects:
-        total = "-" if one.total is None else f"{one.total:.3f} +- {one.confidence:.3f}"
-        (lowest, low), (highest, high) = one.lowest, one.highest
-        words.append(
-            (
-                one.axis,
-                lowest,
-                _signed(low),
-                highest,
-                _signed(high),
-                _signed(one.swing),
-                _between(one.swing_interval),
-                total,
-            )
-        )
-    widths = [max(len(row[at]) for row in words) for at in range(len(words[0]))]
-    base = ", ".join(f"{name} {step}" for name, step in ranking.base.items())
-    lines = [f"what moves the {ranking.output}"]
-    at_base = f"{_signed(ranking.base_value)} (90%: {_between(ranking.base_interval)})"
-    lines += textwrap.wrap(f"one axis at a time, from {base}, where it is {at_base}", _WIDTH)
-    lines.append("total order: share of the variance over all points that the axis has a part in (Sobol)")
-    lines.append("")
-    for row in words:
-        cells = [
-            f"{row[0]:<{widths[0]}}",
-            *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines + (["", ranking.note] if ranking.note else []))

@@ -19,7 +19,14 @@ Point: TypeAlias = tuple[str, dict[str, Any]]
 
 
 class SweepError(RuntimeError):
-    """A sweep cannot go on; what was done has been written."""
+    """A sweep cannot go on; what was done has been written.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> issubclass(rf.SweepError, RuntimeError)
+    True
+    """
 
 
 class _Queue:

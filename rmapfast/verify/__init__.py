@@ -9,9 +9,10 @@ from rmapfast.verify.generation import capture_cases, random_cases, rule_cases
 from rmapfast.verify.invariants import INVARIANTS, UnmapOutcome, judge, unmap_case
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
 from rmapfast.verify.recorded import RecordedCase, directory_lines, replay_directory, replay_recorded
-from rmapfast.verify.report import CheckReport, PolicyCheck, Violation, check_drawings, check_table
+from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation, check_drawings, check_table
 from rmapfast.verify.same_rule import RuleComparison, RuleDifference, compare_rules
 from rmapfast.verify.sequences import Sequence, replay_sequences, sequence_lines
+from rmapfast.verify.split_check import SPLIT_FIELDS
 from rmapfast.verify.split_judge import SPLIT_INVARIANTS, SplitOutcome, judge_split
 from rmapfast.verify.split_states import SplitState, split_population
 from rmapfast.verify.vectors import ENGINES, ConformanceReport, conformance
@@ -19,8 +20,10 @@ from rmapfast.verify.young_judge import YOUNG_INVARIANTS, YoungOutcome, judge_yo
 from rmapfast.verify.young_states import YoungState, young_population
 
 __all__ = [
+    "DOCUMENTED",
     "ENGINES",
     "INVARIANTS",
+    "SPLIT_FIELDS",
     "SPLIT_INVARIANTS",
     "YOUNG_INVARIANTS",
     "CaptureCase",

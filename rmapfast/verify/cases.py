@@ -51,7 +51,14 @@ FOLIO_PFN, FOLIO_INDEX, SWAP_OFFSET = 64, 256, 8192
 
 
 class VectorError(ValueError):
-    """A file that is not a valid set of conformance vectors, or a document that is not a valid case."""
+    """A file that is not a valid set of conformance vectors, or a document that is not a valid case.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> issubclass(rf.VectorError, ValueError)
+    True
+    """
 
 
 class Entries(NamedTuple):

@@ -23,7 +23,7 @@ from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
 from rmapfast.reference import BatchRule, YoungRule, batches
 from rmapfast.result import policy_name
-from rmapfast.support import checked_integer
+from rmapfast.support import Seed, checked_integer, checked_seed
 from rmapfast.verify.cases import Case, case_of_state, reachable
 from rmapfast.verify.coverage import WatchedRule
 from rmapfast.verify.invariants import INVARIANTS, judge
@@ -72,7 +72,7 @@ def check(
     pages: int | None = None,
     budget: float = 60.0,
     drawn: int | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     against: str | Policy = "per-page",
     arch: str | Arch = "x86-64",
     all_bits: bool = False,
@@ -101,8 +101,8 @@ def check(
     drawn : int, optional
         With a rule of one's own: how many folios are drawn, 3,920 by default. They take 10 to 20 seconds; of a small
         budget half is kept for them.
-    seed : int
-        Of the drawn folios, 0 or more.
+    seed : int, or what :func:`numpy.random.default_rng` takes
+        Of the drawn folios.
     against : str or Policy
         The oracle, by default page by page.
     arch : str or Arch
@@ -152,9 +152,9 @@ def check(
         raise ValueError(f"pages: expected one of {', '.join(map(str, _PAGES))}, got {pages!r}")
     if not budget > 0:
         raise ValueError(f"budget: expected seconds above 0, got {budget!r}")
-    for name, number in (("drawn", drawn), ("seed", seed)):
-        if number is not None and (not isinstance(number, int) or number < 0):
-            raise ValueError(f"{name}: expected a whole number from 0 on, got {number!r}")
+    if drawn is not None and (not isinstance(drawn, int) or drawn < 0):
+        raise ValueError(f"drawn: expected a whole number from 0 on, got {drawn!r}")
+    seed = checked_seed("seed", seed)
     oracle, arch = _policy.get(against), _arch.get(arch)
     young = young or isinstance(policies, YoungRule)
     chosen = [] if callable(policies) or isinstance(policies, YoungRule) else _chosen(policies)

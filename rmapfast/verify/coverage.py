@@ -12,6 +12,7 @@ import numpy as np
 from rmapfast.flags import FOLIO_KINDS
 from rmapfast.reference import BatchRule, Folio, Pte, Vma, Walk
 from rmapfast.result import policy_name
+from rmapfast.support import paragraph
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Coverage:
         }
 
     def lines(self, name: str) -> list[str]:
-        """Return the coverage as text: a row for each kind of folio, batch sizes in ranges of powers of two.
+        """Return the coverage as text: a column for each kind of folio, batch sizes in ranges of powers of two.
 
         Parameters
         ----------
@@ -69,17 +70,18 @@ class Coverage:
         ranges = range(self.largest.bit_length())
         spans = [(1 << power, min((2 << power) - 1, self.largest)) for power in ranges]
         heads = [str(low) if low == high else f"{low}-{high}" for low, high in spans]
-        rows = [f"nr that {name} returned, and how often:", f"{'':<10}" + "".join(f"{head:>9}" for head in heads)]
+        sums: dict[str, Counter[int]] = {kind: Counter() for kind in self.returned}
         for kind, counts in self.returned.items():
-            sums = Counter[int]()
             for nr, count in counts.items():
-                sums[nr.bit_length() - 1] += count
-            rows.append(f"{kind:<10}" + "".join(f"{sums[power] or '.':>9}" for power in ranges))
+                sums[kind][nr.bit_length() - 1] += count
+        rows = [f"nr that {name} returned, and how often:", f"{'nr':<10}" + "".join(f"{kind:>12}" for kind in sums)]
+        for power, head in enumerate(heads):
+            rows.append(f"{head:<10}" + "".join(f"{count[power] or '.':>12}" for count in sums.values()))
         only_1 = [kind for kind, counts in self.returned.items() if set(counts) == {1}]
         if self.largest == 1:
-            rows.append(f"{name} never returned anything but 1: it batches nothing, and this check says no more.")
+            rows += paragraph(f"{name} never returned anything but 1: it batches nothing, and this check says no more.")
         elif only_1:
-            rows.append(f"{name} never returned anything but 1 for these folios: {', '.join(only_1)}.")
+            rows += paragraph(f"{name} never returned anything but 1 for these folios: {', '.join(only_1)}.")
         return rows
 
 

@@ -11,11 +11,13 @@ from rmapfast.arch import Arch
 from rmapfast.policy import Policy
 from rmapfast.reference import BatchRule, YoungRule
 from rmapfast.result import policy_name
-from rmapfast.support import listed, paragraph
+from rmapfast.support import folded, hanging, listed, paragraph
 from rmapfast.verify.cases import Case
 from rmapfast.verify.coverage import Coverage
 from rmapfast.verify.drawing import case_drawing, case_in_words
 
+# Letters of the column of names.
+_WIDEST_NAME = 24
 # Differences after an abort that are documented, not violations.
 DOCUMENTED = ("abort-widened", "abort-left-mapped")
 
@@ -37,6 +39,13 @@ class Violation:
         ``young_state`` with those of :class:`rmapfast.verify.YoungState`.
     history : str
         Commit or CVE of the bug that the class belongs to; empty where it has none.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [one] = rf.check(["v6.15"], pages=2).policies
+    >>> "out-of-bounds" in {violation.invariant for violation in one.violations}
+    True
     """
 
     invariant: str
@@ -58,6 +67,13 @@ class PolicyCheck:
         In the order of :data:`rmapfast.verify.INVARIANTS`, but those first whose example a kernel can reach.
     coverage : Coverage or None
         What a batching rule of one's own returned, how often and for which folios; None without one.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> [one] = rf.check(["v7.0"], pages=1).policies
+    >>> one.policy_name, one.clean
+    ('v7.0', True)
     """
 
     policy: Policy | BatchRule | YoungRule
@@ -96,6 +112,13 @@ class CheckReport:
         How long it took.
     provenance : dict
         Versions, host and arguments; serialises to JSON.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> report = rf.check(["v7.0"], pages=1)
+    >>> report.complete, report.clean
+    (True, True)
     """
 
     policies: tuple[PolicyCheck, ...]
@@ -158,9 +181,13 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
     str
         A table, what was left out, and a line with version and arguments.
     """
-    wide = max([14, *(len(one.policy_name) + 2 for one in report.policies)])
+    wide = min(max([14, *(len(one.policy_name) + 2 for one in report.policies)]), _WIDEST_NAME)
     rows = [f"{'policy':<{wide}}{'invariant':<22}{'states':>12}  {'history' if known else 'smallest example'}"]
     for one in report.policies:
+        name = one.policy_name
+        if len(name) + 2 > wide:  # it has a line of its own
+            rows.append(name)
+            name = ""
         if not one.violations:
             clean = "clean"
             drawn = report.provenance["arguments"].get("drawn", 0)
@@ -168,13 +195,13 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
                 clean = (
                     f"clean in the {one.states:,} states that it has rules for" if one.states else "has no rules here"
                 )
-            rows.append(f"{one.policy_name:<{wide}}{clean}")
-        for number, violation in enumerate(one.violations):
-            name = one.policy_name if number == 0 else ""
+            rows += hanging(name, wide - 1, clean)
+        for violation in one.violations:
             words = case_in_words(violation.example)
             if known and violation.history:
                 words = violation.history
-            rows.append(f"{name:<{wide}}{violation.invariant:<22}{violation.count:>12,}  {words}")
+            rows += hanging(f"{name:<{wide}}{violation.invariant:<22}{violation.count:>12,} ", wide + 35, words)
+            name = ""
     scope = "the whole scope" if report.complete else "not the whole scope"
     covered = [line for one in report.policies if one.coverage for line in one.coverage.lines(one.policy_name)]
     lines = [
@@ -186,7 +213,7 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
             f"{report.oracle}, in {report.seconds:.1f} s."
         ),
         *_tried_in_words(report.provenance["arguments"]),
-        *(f"left out: {text}" for text in report.left_out),
+        *(line for text in report.left_out for line in folded(f"left out: {text}")),
         *paragraph(f"rmapfast {__version__}; {listed(report.provenance['arguments'])}"),
     ]
     return "\n".join(line.rstrip() for line in lines)

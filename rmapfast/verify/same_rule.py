@@ -60,6 +60,15 @@ class RuleComparison:
         What the Python function returned.
     difference : RuleDifference or None
         The first that was found; one that a kernel can reach if there is one.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> from rmapfast.rule import Rule
+    >>> ones = rf.policy.get("v7.0").replace(name="ones", rule=Rule(lambda call: 1))
+    >>> compared = rf.compare_rules(ones, lambda folio, vma, walk, pte: 2 if folio.large else 1, budget=8, drawn=10)
+    >>> compared.same, compared.difference.in_c, compared.difference.in_python
+    (False, 1, 2)
     """
 
     in_c: str
@@ -169,10 +178,10 @@ def compare_rules(
 
     Examples
     --------
-    >>> from rmapfast.rule import Rule
-    >>> ones = Rule(lambda call: 1)
-    >>> policy = _policy.get("v7.0").replace(name="ones", rule=ones)
-    >>> compare_rules(policy, lambda folio, vma, walk, pte: 1, pages=1, drawn=10).same
+    >>> import rmapfast as rf
+    >>> from rmapfast.rule import Rule  # a function pointer of ctypes
+    >>> ones = rf.policy.get("v7.0").replace(name="ones", rule=Rule(lambda call: 1))
+    >>> rf.compare_rules(ones, lambda folio, vma, walk, pte: 1, budget=2, drawn=10).same
     True
     """
     policy, arch = _policy.get(in_c), _arch.get(arch)

@@ -82,6 +82,12 @@ class ConformanceReport:
         How many (case, variant) pairs agree with the recording, and how many do not, by kernel variant.
     differences : list of str
         What differed in the first failures, 20 at most.
+
+    Examples
+    --------
+    >>> import rmapfast as rf
+    >>> rf.ConformanceReport().ok
+    True
     """
 
     passed: Counter[str] = field(default_factory=Counter)
@@ -187,6 +193,17 @@ def conformance(
         For an unknown engine.
     OSError
         If a file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import rmapfast as rf
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+    ...     try:
+    ...         rf.conformance(file.name)
+    ...     except rf.VectorError:
+    ...         print("no vectors in it")
+    no vectors in it
     """
     if engine not in ENGINES:
         raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")

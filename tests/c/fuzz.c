@@ -5,8 +5,12 @@
  *     fuzz CASES [FIRST]       cases with the seeds FIRST, FIRST + 1, ...
  *     fuzz SECONDSs [FIRST]    for so long
  *
- * Built with -DRMF_LIBFUZZER it is an entry for libFuzzer, whose bytes are the seed. */
+ * SIGINT and SIGTERM end it after the case at hand.
+ *
+ * Built with -DRMF_LIBFUZZER it is an entry for libFuzzer. A world is drawn from its bytes then, so
+ * that a byte decides one thing and libFuzzer finds which bytes lead to other code. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +46,7 @@ struct world {
 	uint32_t ptrs;
 	uint64_t nr_folios, nr_pages, nr_vmas, nr_mms, nr_ptes, nr_tables, nr_rmap;
 	uint64_t nr_inactive, nr_active;
-	uint64_t room_folios, room_rmap;
+	uint64_t max_seq, min_seq[RMF_NR_LRU_TYPES]; /* max_seq is 0 with the classic LRU */
 	uint64_t vma_start[MAX_VMAS], vma_end[MAX_VMAS], vma_pgoff[MAX_VMAS];
 	uint64_t vma_pte_base[MAX_VMAS], vma_window_start[MAX_VMAS], vma_window_end[MAX_VMAS];
 	uint64_t vma_table_base[MAX_VMAS], mm_cpumask[MAX_MMS];
@@ -66,10 +70,25 @@ struct world {
 
 static uint64_t state;
 
+/* What is drawn from first: the bytes that are left of libFuzzer's. */
+static const uint8_t *bytes;
+static size_t nr_bytes;
+
+static uint64_t draw_from_bytes(uint64_t below)
+{
+	uint64_t value = 0;
+
+	for (uint64_t rest = below; rest && nr_bytes; rest >>= 8, nr_bytes--)
+		value = value << 8 | *bytes++;
+	return value % below;
+}
+
 static uint64_t draw(uint64_t below)
 {
 	uint64_t z = (state += 0x9e3779b97f4a7c15);
 
+	if (nr_bytes)
+		return draw_from_bytes(below);
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
 	return (z ^ (z >> 31)) % below;
@@ -459,6 +478,29 @@ static void draw_world(struct world *w)
 	draw_rmap_and_lists(w, odd);
 }
 
+/* Give each listed folio a generation and marks, and the lists the order in which they are given
+ * out. What is drawn here comes last, so that the worlds of earlier seeds stay what they are. */
+static void draw_generations(struct world *w)
+{
+	const uint32_t marks[] = { RMF_FOLIO_REFERENCED, RMF_FOLIO_WORKINGSET };
+
+	w->max_seq = 1 + draw(9);
+	for (int type = 0; type < RMF_NR_LRU_TYPES; type++)
+		w->min_seq[type] =
+			w->max_seq - 1 - draw(w->max_seq < 3 ? w->max_seq : RMF_MAX_NR_GENS - 1);
+	while (w->nr_active)
+		w->inactive[w->nr_inactive++] = w->active[--w->nr_active];
+	for (uint64_t i = 0; i < w->nr_folios; i++) {
+		uint32_t *flags = &w->folio_flags[i];
+		const uint64_t min = w->min_seq[rmf_lru_type_of(*flags)],
+			       seq = min + draw(w->max_seq - min + 1);
+
+		*flags = (*flags & ~(uint32_t)RMF_FOLIO_ACTIVE) | some_of(marks, 2, 25);
+		*flags = rmf_with_accesses(*flags, chance(50) ? 0 : (uint32_t)draw(4));
+		*flags = rmf_with_gen(*flags, (uint32_t)(seq % RMF_MAX_NR_GENS) + 1);
+	}
+}
+
 /* ---- a run ---- */
 
 /* What is done to a world. */
@@ -572,7 +614,11 @@ static void do_reclaim(struct rmf_run *run, const struct world *w, const struct 
 {
 	static uint32_t inactive[MAX_ALL_FOLIOS], active[MAX_ALL_FOLIOS];
 	const struct rmf_lru_options options = { .stats_flushed = deed->seed & 1,
-						 .page_shift = 12 };
+						 .page_shift = 12,
+						 .mglru = w->max_seq,
+						 .max_seq = w->max_seq,
+						 .min_seq = { w->min_seq[RMF_LRU_ANON],
+							      w->min_seq[RMF_LRU_FILE] } };
 	struct rmf_reclaim reclaim;
 	struct rmf_fault fault;
 
@@ -584,6 +630,7 @@ static void do_reclaim(struct rmf_run *run, const struct world *w, const struct 
 		abort();
 	while (rmf_reclaim_step(&reclaim, 64))
 		;
+	rmf_reclaim_store_lists(&reclaim);
 	unroll(&reclaim.inactive, lists->inactive, &lists->nr_inactive);
 	unroll(&reclaim.active, lists->active, &lists->nr_active);
 	rmf_reclaim_free(&reclaim);
@@ -738,15 +785,33 @@ static bool same_lists(const struct lists *a, const struct lists *b)
 static bool events_add_up(const struct rmf_run *run)
 {
 	const uint64_t *ev = run->ev;
-	uint64_t steps = 0, pages = 0;
+	uint64_t steps = 0, pages = 0, looks = 0, tested = 0, isolated = 0;
 
 	for (uint64_t nr = 0; nr <= MAX_PAGES; nr++) {
 		steps += run->batch_lengths[nr];
 		pages += nr * run->batch_lengths[nr];
+		looks += run->looked_around[nr];
+		tested += nr * run->looked_around[nr];
 	}
+	for (uint64_t nr = 0; nr <= 2 * MAX_PAGES; nr++)
+		isolated += run->isolated[nr];
 	if (steps != ev[RMF_BATCHES] || pages != ev[RMF_BATCHED_PAGES])
 		return fails("the batch lengths do not add up to the batches and their pages",
 			     steps);
+	if (looks != ev[RMF_LOOK_AROUNDS] || tested > ev[RMF_YOUNG_TESTS])
+		return fails("the look-arounds do not add up", looks);
+	if (isolated > ev[RMF_ISOLATION_CALLS])
+		return fails("more isolations by their pages than calls", isolated);
+	if (ev[RMF_WINDOW_YOUNG_PTES] > ev[RMF_WINDOW_PTE_READS])
+		return fails("a window found more young entries than it read",
+			     ev[RMF_WINDOW_YOUNG_PTES]);
+	/* a table or window without a folio is one call of walk_update_folio(); v6.12 has none */
+	if (run->policy.mglru == RMF_MGLRU_V6_12
+		    ? ev[RMF_WINDOW_UPDATES] || ev[RMF_AGING_UPDATES]
+		    : ev[RMF_WINDOW_PROMOTIONS] > ev[RMF_WINDOW_UPDATES] ||
+			      ev[RMF_AGING_PROMOTIONS] > ev[RMF_AGING_UPDATES])
+		return fails("more promotions than calls that promote",
+			     ev[RMF_WINDOW_PROMOTIONS] + ev[RMF_AGING_PROMOTIONS]);
 	if (ev[RMF_WALK_YIELDS] > ev[RMF_WALK_CALLS])
 		return fails("more yields than calls of the walk", ev[RMF_WALK_YIELDS]);
 	if (ev[RMF_FOLIOS_FREED] > ev[RMF_PAGES_FREED])
@@ -857,6 +922,13 @@ static bool one_case(uint64_t seed)
 	while (rmf_isa(nr))
 		nr++;
 	isa = (unsigned int)draw(nr);
+	given.policy.mglru = (enum rmf_mglru_rule)draw(RMF_MGLRU_V7_3 + 1);
+	given.policy.riscv_lazyfree_split = chance(50);
+	if (deed.kind == DEED_RECLAIM && given.policy.mglru && chance(60))
+		draw_generations(&given);
+	if (chance(60)) /* a target that is not met is sixteen rounds of the same */
+		deed.target = 1 + deed.target / 4;
+	nr_bytes = 0; /* a deed draws the same twice */
 	attach(&general_run, &given);
 	if (rmf_population_check(&general_run.pop, &fault))
 		return fails("the world itself is wrong", fault.index);
@@ -882,11 +954,12 @@ static bool one_case(uint64_t seed)
 #ifdef RMF_LIBFUZZER
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	uint64_t seed = 0;
-
-	memcpy(&seed, data, size < sizeof(seed) ? size : sizeof(seed));
-	if (!one_case(seed))
+	bytes = data;
+	nr_bytes = size;
+	if (!one_case(1)) {
+		printf("fuzz: %s (%" PRIu64 ")\n", wrong, wrong_at);
 		abort();
+	}
 	return 0;
 }
 #else
@@ -898,6 +971,13 @@ static double now(void)
 	return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+static volatile sig_atomic_t stopped;
+
+static void stop(int number)
+{
+	stopped = number;
+}
+
 int main(int argc, char **argv)
 {
 	const double begun = now();
@@ -906,7 +986,10 @@ int main(int argc, char **argv)
 		       first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
 	uint64_t done = 0, findings = 0;
 
-	for (; findings < 10; done++) {
+	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+	signal(SIGINT, stop);
+	signal(SIGTERM, stop);
+	for (; findings < 10 && !stopped; done++) {
 		if (*unit != 's' ? done == most : !(done % 256) && now() - begun > (double)most)
 			break;
 		if (one_case(first + done))

@@ -32,6 +32,26 @@ static struct rmf_description description(uint32_t number)
 	return what;
 }
 
+/* Whether pass i of one stream is the only pass of another one. */
+static void expect_same_pass(const struct rmf_stream *one, uint32_t i,
+			     const struct rmf_stream *other, const char *isa)
+{
+	const struct rmf_run *a = rmf_stream_run(one, i), *b = rmf_stream_run(other, 0);
+	const struct rmf_visits *log, *log_other;
+	uint64_t nr, nr_other;
+
+	expect_eq((int64_t)rmf_stream_visited(one, i), (int64_t)rmf_stream_visited(other, 0), isa);
+	expect(!memcmp(a->ev, b->ev, sizeof(a->ev)), isa);
+	expect(!memcmp(a->referenced_ev, b->referenced_ev, sizeof(a->ev)), isa);
+	expect(!memcmp(a->batch_lengths, b->batch_lengths, sizeof(a->batch_lengths)), isa);
+	log = rmf_stream_log(one, i, &nr);
+	log_other = rmf_stream_log(other, 0, &nr_other);
+	expect_eq((int64_t)nr, (int64_t)nr_other, "length of the log");
+	for (uint64_t at = 0; at < nr && nr == nr_other; at++)
+		expect(log[at].nr == log_other[at].nr && rmf_visits_equal(&log[at], &log_other[at]),
+		       "entry of the log");
+}
+
 static void test_every_isa(void)
 {
 	const struct rmf_arch arches[] = {
@@ -69,25 +89,20 @@ static void test_every_isa(void)
 				rmf_stream_new(&what, arch, policy, true, 2, isa, false);
 
 			expect(fast && rules, "memory");
+			/* two passes at once are the two of them one by one */
 			for (uint32_t pass = 1; fast && rules && pass <= 3; pass++) {
-				const struct rmf_run *a, *b;
-				uint64_t nr, nr_rules;
-
-				expect_eq(
-					(int64_t)rmf_stream_visit(fast, 0, what.pages, pass, 5000),
-					(int64_t)rmf_stream_visit(rules, 0, what.pages, pass, 5000),
-					isa->name);
-				a = rmf_stream_run(fast);
-				b = rmf_stream_run(rules);
-				expect(!memcmp(a->ev, b->ev, sizeof(a->ev)), isa->name);
-				expect(!memcmp(a->referenced_ev, b->referenced_ev, sizeof(a->ev)),
-				       isa->name);
-				expect(!memcmp(a->batch_lengths, b->batch_lengths,
-					       sizeof(a->batch_lengths)),
-				       isa->name);
-				rmf_stream_log(fast, &nr);
-				rmf_stream_log(rules, &nr_rules);
-				expect_eq((int64_t)nr, (int64_t)nr_rules, "length of the log");
+				expect_eq(rmf_stream_visit(fast, 0, what.pages, pass, 2,
+							   UINT64_MAX),
+					  2, isa->name);
+				for (uint32_t i = 0; i < 2; i++) {
+					expect_eq(rmf_stream_visit(rules, 0, what.pages, pass + i,
+								   1, UINT64_MAX),
+						  1, isa->name);
+					expect_same_pass(fast, i, rules, isa->name);
+				}
+				rmf_stream_visit(fast, 0, what.pages, pass, 1, 5000);
+				rmf_stream_visit(rules, 0, what.pages, pass, 1, 5000);
+				expect_same_pass(fast, 0, rules, isa->name);
 			}
 			rmf_stream_free(fast);
 			rmf_stream_free(rules);

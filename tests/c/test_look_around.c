@@ -203,8 +203,16 @@ static void test_window(void)
 			expect_event(&look.world, RMF_LOOK_AROUNDS_YOUNG, 1);
 			expect_event(&look.world, RMF_WINDOW_PTE_READS,
 				     cases[i].last - cases[i].first + 1);
+			/* all but the page under test, which is not young any more */
+			expect_event(&look.world, RMF_WINDOW_YOUNG_PTES,
+				     cases[i].last - cases[i].first);
 			expect_event(&look.world, RMF_WINDOW_PROMOTIONS,
 				     cases[i].last - cases[i].first);
+			/* once for each folio, and once more; v6.12 has no such function */
+			expect_event(&look.world, RMF_WINDOW_UPDATES,
+				     RULES[rule] == RMF_MGLRU_V6_12
+					     ? 0
+					     : cases[i].last - cases[i].first + 1);
 			expect_event(&look.world, RMF_OOB_READS, 0);
 			expect_event(&look.world, RMF_VMA_OVERRUN_READS, 0);
 			expect_no_flush(&look);
@@ -233,17 +241,20 @@ static void test_batched_and_per_entry(void)
 {
 	const struct {
 		uint64_t look_arounds, young, reads, batch_reads, young_calls, tests, promotions;
+		uint64_t young_ptes, updates;
 	} want[] = {
 		/* the first of 16 tests finds young and clears the window, own entries included:
 		 * 15 of its own, 1 and 16. Each of them marks its folio */
-		{ 16, 1, 64, 0, 16 + 15 + 1 + 16, 16 + 15 + 1 + 16, 15 + 1 + 16 },
-		/* own entries are passed over, so each test finds young and reads the window */
-		{ 16, 16, 16 * 64, 0, 16 + 1 + 16, 16 + 1 + 16, 2 },
+		{ 16, 1, 64, 0, 16 + 15 + 1 + 16, 16 + 15 + 1 + 16, 15 + 1 + 16, 15 + 1 + 16, 0 },
+		/* own entries are passed over, so each test finds young and reads the window: the
+		 * first one finds 15 + 17 young entries, and the others 14, 13, ... own ones. Each
+		 * window has one update more than folios */
+		{ 16, 16, 16 * 64, 0, 16 + 1 + 16, 16 + 1 + 16, 2, 17 + 15 * 16 / 2, 2 + 16 },
 		/* a batch of its own, one of pages 4 to 15, one of 16. The window's reads pass over
 		 * the rest of a batch, which the scan of the batch reads. The scan before the test
 		 * reads 15 */
-		{ 1, 1, 64 - 11 - 15, 15 + 11 + 15, 3, 16 + 12 + 16, 2 },
-		{ 1, 1, 64 - 11 - 15, 15 + 11 + 15, 3, 16 + 12 + 16, 2 },
+		{ 1, 1, 64 - 11 - 15, 15 + 11 + 15, 3, 16 + 12 + 16, 2, 2, 2 + 1 },
+		{ 1, 1, 64 - 11 - 15, 15 + 11 + 15, 3, 16 + 12 + 16, 2, 2, 2 + 1 },
 	};
 
 	for (int rule = 0; rule < NR_RULES; rule++) {
@@ -265,6 +276,8 @@ static void test_batched_and_per_entry(void)
 		expect_event(&look.world, RMF_YOUNG_TESTS, want[rule].tests);
 		expect_event(&look.world, RMF_YOUNG_CLEARS, 33);
 		expect_event(&look.world, RMF_WINDOW_PROMOTIONS, want[rule].promotions);
+		expect_event(&look.world, RMF_WINDOW_YOUNG_PTES, want[rule].young_ptes);
+		expect_event(&look.world, RMF_WINDOW_UPDATES, want[rule].updates);
 		expect_eq((int64_t)nr_young(&look, VPN, 64), 0, "all are cleared");
 		expect_in(&look, 0, 0, 0, "old");
 		/* v6.12 promotes at once, v7.x at the second reference */
@@ -394,6 +407,10 @@ static void test_other_entries(void)
 			expect(*pte_at(&look.world, 0, VPN + 1 + (uint64_t)i) == others[i],
 			       "as it was");
 		expect_event(&look.world, RMF_WINDOW_PTE_READS, 6);
+		/* the zero page, the page of no folio, and the one that counts */
+		expect_event(&look.world, RMF_WINDOW_YOUNG_PTES, 3);
+		expect_event(&look.world, RMF_WINDOW_UPDATES,
+			     RULES[rule] == RMF_MGLRU_V6_12 ? 0 : 1 + 1);
 		expect_event(&look.world, RMF_YOUNG_CALLS, 2);
 		expect(!is_young(&look, VPN + 5), "the one that counts");
 		free_look(&look);
@@ -492,6 +509,10 @@ static void test_page_table_walk(void)
 		expect_event(&look.world, RMF_AGING_YOUNG_CALLS, batched ? 2 : 17);
 		expect_event(&look.world, RMF_AGING_YOUNG_TESTS, batched ? 16 + 8 : 17);
 		expect_event(&look.world, RMF_AGING_PROMOTIONS, v6_12 ? 17 : 2);
+		/* one folio in each of two tables, and once more in each; v6.12 has no such
+		 * function
+		 */
+		expect_event(&look.world, RMF_AGING_UPDATES, v6_12 ? 0 : 2 * (1 + 1));
 		expect_event(&look.world, RMF_YOUNG_CALLS, 0);
 		expect_eq((int64_t)nr_young(&look, 1500, 64), 0, "all are cleared");
 		expect_in(&look, 1, v6_12 ? 3 : 0, v6_12 ? 0 : R, "young");
@@ -545,6 +566,7 @@ static void test_pmd_leaf(void)
 		rmf_walk_page_tables(look.world.run);
 		expect(!is_young(&look, VPN), "cleared");
 		expect_event(&look.world, RMF_AGING_PROMOTIONS, 1);
+		expect_event(&look.world, RMF_AGING_UPDATES, v6_12 ? 0 : 1 + 1);
 		expect_event(&look.world, RMF_AGING_PTE_READS, 0);
 		expect_in(&look, 0, v6_12 ? 3 : 0, v6_12 ? 0 : R, "young");
 		set_young(&look, VPN, 1);

@@ -537,6 +537,8 @@ static void test_ageing(void)
 			expect_event(&gens.world, RMF_AGING_YOUNG_CALLS, ages ? 2 : 0);
 			expect_event(&gens.world, RMF_AGING_YOUNG_TESTS, ages ? 2 : 0);
 			expect_event(&gens.world, RMF_AGING_PROMOTIONS, ages ? 2 : 0);
+			/* two folios in one of two tables, and once more in each */
+			expect_event(&gens.world, RMF_AGING_UPDATES, ages && !v6_12 ? 2 + 2 : 0);
 			expect_event(&gens.world, RMF_TLB_FLUSHES, new_loop || !ages);
 			expect_event(&gens.world, RMF_YOUNG_FLUSHES, 0);
 			expect_eq((int64_t)gens.gen->max_seq, ages ? 4 : 3, "max_seq");

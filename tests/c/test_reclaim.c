@@ -541,12 +541,24 @@ static void test_no_swap(void)
 }
 
 /* Anonymous folios take swap slots in order. Where the slots run out a folio is split, and its
- * first and last pages get what is left. Nobody looks at the isolations behind it. */
+ * first and last pages get what is left. Nobody looks at the isolations behind it.
+ *
+ * Of 64 pages priorities 6 to 3 isolate one folio each. Of 1024 pages priorities 10 to 6 do so, and
+ * priority 5 isolates two folios at once, 944 >> 5 = 29 pages. Both are worked on, with slots or
+ * without: the second one is split in vain if the first one took the rest. */
 static void test_swap(void)
 {
-	for (uint64_t fit = 0; fit < 4; fit++) {
+	const struct {
+		uint64_t folios, fit, splits;
+	} cases[] = { { 4, 0, 1 },  { 4, 1, 1 },  { 4, 2, 1 }, { 4, 3, 1 },
+		      { 64, 4, 1 }, { 64, 5, 2 }, { 64, 6, 1 } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const uint64_t fit = cases[i].fit, splits = cases[i].splits,
+			       pages = 16 * cases[i].folios;
 		struct lru lru =
-			make_lru(4, 4, RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_EXCLUSIVE,
+			make_lru(cases[i].folios, 4,
+				 RMF_FOLIO_ANON | RMF_FOLIO_SWAPBACKED | RMF_FOLIO_EXCLUSIVE,
 				 RMF_VMA_ANON, 0, 16 * fit + 8);
 
 		make_room(&lru);
@@ -557,20 +569,20 @@ static void test_swap(void)
 		expect_event(&lru.world, RMF_FOLIOS_SWAPPED_WHOLE, fit);
 		expect_event(&lru.world, RMF_PAGES_WRITTEN, 16 * fit + 8);
 		expect_event(&lru.world, RMF_FOLIOS_FREED, fit + 8);
-		/* 64 pages: priorities 6 to 3 isolate one folio each */
-		expect_event(&lru.world, RMF_FOLIO_SPLITS, 1);
-		expect_event(&lru.world, RMF_SWPOUT_FALLBACKS, 1);
-		expect_event(&lru.world, RMF_PAGES_ACTIVATED, 8);
+		expect_event(&lru.world, RMF_FOLIO_SPLITS, splits);
+		expect_event(&lru.world, RMF_SWPOUT_FALLBACKS, splits);
+		expect_event(&lru.world, RMF_PAGES_ACTIVATED, 8 + 16 * (splits - 1));
 		expect_event(&lru.world, RMF_PAGE_CACHE_SLOTS, 0);
 		expect_eq((int64_t)lru.world.run->swap_next, (int64_t)(16 * fit + 8),
 			  "slots in use");
 		expect_eq(lru.world.pop->mm_rss[RMF_MM_SWAPENTS], (int64_t)(16 * fit + 8),
 			  "swap entries");
-		expect_eq(lru.world.pop->mm_rss[RMF_MM_ANONPAGES], (int64_t)(64 - 16 * fit - 8),
+		expect_eq(lru.world.pop->mm_rss[RMF_MM_ANONPAGES], (int64_t)(pages - 16 * fit - 8),
 			  "anonymous pages");
-		for (uint64_t i = 0; i < 16 * fit; i++)
-			expect_eq((int64_t)*pte_at(&lru.world, 0, VPN + i),
-				  (int64_t)rmf_mk_nonpresent(RMF_KIND_SWAP, i, RMF_PTE_EXCLUSIVE),
+		for (uint64_t page = 0; page < 16 * fit; page++)
+			expect_eq((int64_t)*pte_at(&lru.world, 0, VPN + page),
+				  (int64_t)rmf_mk_nonpresent(RMF_KIND_SWAP, page,
+							     RMF_PTE_EXCLUSIVE),
 				  "swap entry");
 		free_lru(&lru);
 	}

@@ -6,6 +6,14 @@ static int may_not_batch(const struct rmf_rule_call *call)
 	return call->folio_nr_pages == 1 || call->hwpoison || (call->pte & RMF_RULE_PTE_UNUSED);
 }
 
+static uint64_t vma_before(const struct rmf_rule_call *call)
+{
+	struct rmf_rule_place place;
+
+	call->place(call, &place);
+	return place.vma_before;
+}
+
 uint32_t one(const struct rmf_rule_call *call)
 {
 	(void)call;
@@ -99,6 +107,18 @@ uint32_t late_nonsense(const struct rmf_rule_call *call)
 	return call->page == 5 ? 0 : 1;
 }
 
+/* Nonsense behind the first three blocks of a described population. */
+uint32_t far_nonsense(const struct rmf_rule_call *call)
+{
+	return vma_before(call) < 3 << 14 ? 1 : 0;
+}
+
+/* Every other 2^11 pages of a VMA go by batches. */
+uint32_t by_place(const struct rmf_rule_call *call)
+{
+	return vma_before(call) >> 11 & 1 ? call->folio_pte_batch(call, call->room, 0) : 1;
+}
+
 /* Nothing that it sees is out of its range. */
 uint32_t looks(const struct rmf_rule_call *call)
 {
@@ -125,7 +145,7 @@ uint32_t looks(const struct rmf_rule_call *call)
 }
 
 /* Rules that look at one thing each besides the shape of a folio. */
-uint32_t by_place(const struct rmf_rule_call *call)
+uint32_t by_distance(const struct rmf_rule_call *call)
 {
 	struct rmf_rule_place place;
 
