@@ -62,7 +62,7 @@ studies: $(VENV)/test-tools
 DOCS_SIZE ?= 1GiB
 docs: $(VENV)/docs-tools
 	$(BIN)/python docs/pictures.py --size $(DOCS_SIZE)
-	$(BIN)/python -m sphinx -W --keep-going -q -d build/docs-cache docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -a -d build/docs-cache docs build/docs
 	$(BIN)/python docs/links.py build/docs
 
 # The notebooks of examples/, executed: build/notebooks holds them with what they show.
@@ -133,6 +133,7 @@ fuzz-files: $(VENV)/test-tools
 
 fuzz-kill: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_kill.py
+	$(BIN)/python tests/crash_states.py
 
 # Streams with 1, 2, 4 and 8 threads under the thread sanitizer, and the memory that threads share.
 tsan:
@@ -140,8 +141,10 @@ tsan:
 	$(MAKE) --no-print-directory -C csrc BUILD=build-tsan CFLAGS="-O1 -g -fsanitize=thread" test TESTS=build-tsan/test_arena
 
 # Faults planted in csrc one by one, and a table of which check notices which. MUTANTS="3 17" tries two of them.
+# Without that also faults of the kinds that the lanes hunt, and after how many cases a lane finds each.
 mutants: $(VENV)/test-tools
 	$(BIN)/python tests/mutants.py $(MUTANTS)
+	$(if $(MUTANTS),,$(BIN)/python tests/planted.py)
 
 fuzz-twins: $(VENV)/test-tools
 	$(BIN)/python tests/fuzz_twins.py

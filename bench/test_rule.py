@@ -58,10 +58,10 @@ def test_reclaim(benchmark, case):
 def test_check(benchmark):
     """Times the built-in policy in the checker, which has no memo and asks twice; without drawn folios."""
 
-    def check(policy, **drawn):
-        return lambda: None, lambda _: rf.check([policy], pages=4, threads=1, budget=600, **drawn)
+    def check(policy, **folios):
+        return lambda: None, lambda _: rf.check([policy], pages=4, threads=1, budget=600, **folios)
 
-    rule = check(f"{RULES}:v7_0", drawn=0)
+    rule = check(f"{RULES}:v7_0", folios=0)
     best = least({"rule": rule, "built_in": check("v7.0")}, 2)
     benchmark.pedantic(lambda: rule[1](None), rounds=1)
     benchmark.extra_info["times_built_in"] = best["rule"] / best["built_in"]

@@ -171,8 +171,8 @@ static const char *depends(struct check *check, uint64_t folio)
 	uint32_t vma;
 
 	if (!in_page_cache(pop, folio))
-		return "is no folio of the page cache: it may take swap slots, which are handed out"
-		       " in the order of the visits";
+		return "is no folio of the page cache: it may take swap slots in its turn, or be"
+		       " split";
 	if (!are_clear(check->pages, rmf_folio_page_base(pop, folio),
 		       rmf_folio_nr_pages(pop, folio), true))
 		return "has the place in the page arrays that another folio has";

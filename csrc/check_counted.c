@@ -25,11 +25,11 @@ static bool masks_of(const struct rmf_check_state *state, struct rmf_masks *mask
 	const rmf_pte varying = RMF_PTE_WRITE | RMF_PTE_SOFT_DIRTY | RMF_PTE_YOUNG | RMF_PTE_DIRTY;
 	const uint64_t nr = (uint64_t)1 << state->order,
 		       vpn = state->vma_start + (RMF_CHECK_FOLIO_INDEX - state->vma_pgoff),
-		       first = vpn - RMF_CHECK_FIRST_VPN;
+		       first = vpn - state->table;
 
 	*masks = (struct rmf_masks){ 0 };
 	if (state->vma_pgoff > RMF_CHECK_FOLIO_INDEX || vpn + nr > state->vma_end ||
-	    first / RMF_CHECK_TABLE != (first + nr - 1) / RMF_CHECK_TABLE)
+	    first / state->table != (first + nr - 1) / state->table)
 		return false;
 	for (uint64_t i = 0; i < nr; i++) {
 		const rmf_pte pte = state->ptes[first + i],
@@ -59,7 +59,7 @@ static bool masks_of(const struct rmf_check_state *state, struct rmf_masks *mask
 static void set_bits(struct rmf_check_state *state, const struct rmf_masks *masks)
 {
 	const uint64_t first =
-		state->vma_start + (RMF_CHECK_FOLIO_INDEX - state->vma_pgoff) - RMF_CHECK_FIRST_VPN;
+		state->vma_start + (RMF_CHECK_FOLIO_INDEX - state->vma_pgoff) - state->table;
 
 	for (uint64_t i = 0; i < (uint64_t)1 << state->order; i++) {
 		rmf_pte *pte = &state->ptes[first + i];
@@ -81,7 +81,7 @@ static void visit(struct rmf_check *check, const struct rmf_check_state *state,
 	run->trace = NULL;
 	run->pop.folio_refcount[0]--; /* the states are those of an isolated folio */
 	run->swap_next = RMF_CHECK_SWAP_OFFSET;
-	run->swap_end = 2 * RMF_CHECK_SWAP_OFFSET;
+	run->swap_end = RMF_CHECK_FOLIO_SWAP;
 	run->swap_used = run->mapped_stat = 0;
 	run->rule_saw = 0;
 	memset(run->ev, 0, sizeof(run->ev));
@@ -106,11 +106,10 @@ static bool is_partial(const struct rmf_check_state *before, const struct rmf_ch
 	bool stay = true, old = true, equal = true, none = true, nonpresent = true;
 	rmf_pte low = 0;
 
-	for (uint32_t i = 0; i < RMF_CHECK_SLOTS; i++) {
+	for (uint32_t i = before->first_slot; i < before->end_slot; i++) {
 		const rmf_pte was = before->ptes[i], is = after->ptes[i];
 
-		if (!rmf_pte_present(was) ||
-		    rmf_pte_pfn(was) - RMF_CHECK_FOLIO_PFN >= (uint64_t)1 << before->order)
+		if (!rmf_pte_present(was) || rmf_check_page(before, was) >= RMF_CHECK_MAX_PAGES)
 			continue;
 		low = low ? low : is & (RMF_PFN_ONE - 1);
 		stay &= is == was;
@@ -135,7 +134,7 @@ static bool same_entries(const struct rmf_check_state *one, const struct rmf_che
 	const rmf_pte both = RMF_PTE_YOUNG | RMF_PTE_DIRTY;
 	int64_t young = 0, dirty = 0;
 
-	for (uint32_t i = 0; i < RMF_CHECK_SLOTS; i++) {
+	for (uint32_t i = one->first_slot; i < one->end_slot; i++) {
 		const rmf_pte a = one->ptes[i], b = other->ptes[i];
 
 		if (a == b)
@@ -160,8 +159,8 @@ static bool same_outcome(const struct outcome *one, const struct outcome *other)
 	       one->swap_used == other->swap_used && same_entries(a, b) &&
 	       a->folio_flags == b->folio_flags && a->refcount == b->refcount &&
 	       a->mapcount == b->mapcount && a->nr_pages_mapped == b->nr_pages_mapped &&
-	       !memcmp(a->page_mapcount, b->page_mapcount, sizeof(a->page_mapcount)) &&
-	       !memcmp(a->page_flags, b->page_flags, sizeof(a->page_flags)) &&
+	       !memcmp(a->page_mapcount, b->page_mapcount, sizeof(*a->page_mapcount) << a->order) &&
+	       !memcmp(a->page_flags, b->page_flags, (size_t)1 << a->order) &&
 	       !memcmp(a->rss, b->rss, sizeof(a->rss));
 }
 
@@ -184,10 +183,10 @@ uint64_t rmf_check_counted_bits(struct rmf_check *check, const struct rmf_check_
 		    !masks_of(&state, &masks))
 			continue;
 		counted = masks;
-		rmf_count_bits(policy, 1, state.order, claim, &counted);
+		rmf_count_bits(policy, state.cont, state.order, claim, &counted);
 		if (counted.young == masks.young && counted.dirty == masks.dirty)
 			continue;
-		memcpy(&moved, &state, sizeof(state));
+		rmf_check_copy(&moved, &state);
 		set_bits(&moved, &counted);
 		tried++;
 		for (enum rmf_visit_kind kind = 0; kind < RMF_NR_VISIT_KINDS; kind++) {

@@ -16,6 +16,12 @@ static const char *const invariant_names[RMF_NR_INVARIANTS] = {
 	[RMF_INV_NOTIFIER] = "notifier",
 	[RMF_INV_MLOCK] = "mlock",
 	[RMF_INV_FINAL_STATE] = "final-state",
+	[RMF_INV_RULE_STEPS] = "rule-steps",
+	[RMF_INV_RULE_ENTRIES] = "rule-entries",
+	[RMF_INV_RULE_COUNTERS] = "rule-counters",
+	[RMF_INV_RULE_FOLIO] = "rule-folio",
+	[RMF_INV_RULE_TLB] = "rule-tlb",
+	[RMF_INV_RULE_EVENTS] = "rule-events",
 	[RMF_INV_ABORT_WIDENED] = "abort-widened",
 	[RMF_INV_ABORT_LEFT_MAPPED] = "abort-left-mapped",
 };
@@ -25,25 +31,25 @@ const char *rmf_invariant_name(enum rmf_invariant invariant)
 	return (unsigned)invariant < RMF_NR_INVARIANTS ? invariant_names[invariant] : NULL;
 }
 
-static bool maps_folio(rmf_pte pte, uint32_t pages)
-{
-	return (rmf_pte_present(pte) || rmf_pte_is_device(pte)) &&
-	       rmf_pte_pfn(pte) - RMF_CHECK_FOLIO_PFN < pages;
-}
-
 static uint32_t violated_if(bool condition, enum rmf_invariant invariant)
 {
 	return condition ? 1u << invariant : 0;
 }
 
-/* A bit for each slot that changed. */
+static bool maps_folio(const struct rmf_check_state *state, rmf_pte pte)
+{
+	return rmf_check_page(state, pte) < RMF_CHECK_MAX_PAGES;
+}
+
+/* A bit for each slot that changed, from the first that can on. */
 static uint64_t changed_slots(const struct rmf_check_state *before,
 			      const struct rmf_check_state *after)
 {
 	uint64_t changed = 0;
 
 	for (uint32_t i = before->first_slot; i < before->end_slot; i++)
-		changed |= (uint64_t)(before->ptes[i] != after->ptes[i]) << i;
+		changed |= (uint64_t)(before->ptes[i] != after->ptes[i])
+			   << (i - before->first_slot);
 	return changed;
 }
 
@@ -56,11 +62,11 @@ static uint32_t check_accounting(const struct rmf_check_state *before,
 	bool wrong = false;
 
 	for (; changed; changed &= changed - 1) {
-		int i = __builtin_ctzll(changed);
+		const uint32_t i = before->first_slot + (uint32_t)__builtin_ctzll(changed);
 
-		if (maps_folio(before->ptes[i], pages) && !maps_folio(after->ptes[i], pages)) {
+		if (maps_folio(before, before->ptes[i]) && !maps_folio(after, after->ptes[i])) {
 			lost++;
-			by_page[rmf_pte_pfn(before->ptes[i]) - RMF_CHECK_FOLIO_PFN]++;
+			by_page[rmf_check_page(before, before->ptes[i])]++;
 			swapped += rmf_pte_kind(after->ptes[i]) == RMF_KIND_SWAP;
 		}
 	}
@@ -80,11 +86,11 @@ static uint32_t check_accounting(const struct rmf_check_state *before,
 static uint32_t check_entries(const struct rmf_check_state *before,
 			      const struct rmf_check_state *after, uint64_t changed)
 {
-	uint32_t pages = 1u << before->order, wrong = 0;
+	uint32_t wrong = 0;
 	bool markers = !(before->vma_flags & RMF_VMA_ANON) && (before->vma_flags & RMF_VMA_UFFD_WP);
 
 	for (; changed; changed &= changed - 1) {
-		int i = __builtin_ctzll(changed);
+		const uint32_t i = before->first_slot + (uint32_t)__builtin_ctzll(changed);
 		rmf_pte was = before->ptes[i], is = after->ptes[i], lost = was & ~is;
 
 		if (!rmf_pte_present(was))
@@ -92,7 +98,7 @@ static uint32_t check_entries(const struct rmf_check_state *before,
 		if (!rmf_pte_present(is)) {
 			wrong |= violated_if(markers && (was & RMF_PTE_UFFD_WP) && rmf_pte_none(is),
 					     RMF_INV_UFFD_WP_LOST);
-			wrong |= violated_if((was & RMF_PTE_DIRTY) && maps_folio(was, pages) &&
+			wrong |= violated_if((was & RMF_PTE_DIRTY) && maps_folio(before, was) &&
 						     !(after->folio_flags & RMF_FOLIO_DIRTY),
 					     RMF_INV_DIRTY_LOST);
 			continue;
@@ -117,14 +123,13 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 
 	for (uint64_t n = 0; n < trace->n; n++) {
 		const struct rmf_trace_entry *entry = &trace->entries[n];
-		uint64_t first = (uint64_t)entry->a - RMF_CHECK_FIRST_VPN, nr = (uint64_t)entry->b;
-		uint64_t bits = first < RMF_CHECK_SLOTS && nr < RMF_CHECK_SLOTS
-					? ((1ull << nr) - 1) << first
-					: 0;
+		uint64_t first = (uint64_t)entry->a - before->table - before->first_slot,
+			 nr = (uint64_t)entry->b;
+		uint64_t bits = first < 64 && nr < 64 ? ((1ull << nr) - 1) << first : 0;
 
 		switch ((enum rmf_trace_kind)entry->kind) {
 		case RMF_TRACE_STEP_NONPRESENT:
-			bits = 1ull << first;
+			bits = first < 64 ? 1ull << first : 0;
 			nr = 1;
 			/* fall through */
 		case RMF_TRACE_STEP:
@@ -149,7 +154,7 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 		}
 	}
 	for (changed &= ~flushed; changed; changed &= changed - 1) {
-		int i = __builtin_ctzll(changed);
+		const uint32_t i = before->first_slot + (uint32_t)__builtin_ctzll(changed);
 
 		wrong |= violated_if(rmf_pte_present(before->ptes[i]) &&
 					     !rmf_pte_present(after->ptes[i]),
@@ -161,14 +166,15 @@ static uint32_t check_steps(const struct rmf_trace *trace, const struct rmf_chec
 /* A folio may become mlocked only if all its pages were seen under one page-table lock. */
 static uint32_t check_mlock(const struct rmf_run *run, const struct rmf_check_state *before)
 {
-	uint64_t start = before->vma_start - RMF_CHECK_FIRST_VPN,
-		 end = before->vma_end - RMF_CHECK_FIRST_VPN, table = start / RMF_CHECK_TABLE;
-	uint32_t pages = 1u << before->order, seen = 0;
+	const uint32_t start = rmf_check_walk_start(before), end = rmf_check_walk_end(before),
+		       pages = 1u << before->order;
+	uint32_t seen = 0;
 
 	if (!run->ev[RMF_MLOCK_CALLS])
 		return 0;
-	for (uint64_t i = start; i < end; i++)
-		seen += maps_folio(before->ptes[i], pages) && i / RMF_CHECK_TABLE == table;
+	for (uint32_t i = start; i < end; i++)
+		seen += maps_folio(before, before->ptes[i]) &&
+			i / before->table == start / before->table;
 	return violated_if(seen != pages, RMF_INV_MLOCK);
 }
 
@@ -185,14 +191,85 @@ uint32_t rmf_check_invariants(const struct rmf_run *run, const struct rmf_check_
 	       violated_if(outside, RMF_INV_OUT_OF_BOUNDS);
 }
 
+static bool is_of_tlb(const struct rmf_trace_entry *entry)
+{
+	return entry->kind == RMF_TRACE_TLB_DEFERRED || entry->kind == RMF_TRACE_TLB_IMMEDIATE;
+}
+
+/* Whether the flushes (`tlb`), or everything else, went as the rules say. */
+static bool same_trace(const struct rmf_trace *trace, const struct rmf_expected *expected, bool tlb)
+{
+	uint64_t a = 0, b = 0;
+
+	while (true) {
+		const struct rmf_trace_entry *one, *other;
+
+		while (a < trace->n && is_of_tlb(&trace->entries[a]) != tlb)
+			a++;
+		while (b < expected->nr_trace && is_of_tlb(&expected->trace[b]) != tlb)
+			b++;
+		if (a == trace->n || b == expected->nr_trace)
+			return a == trace->n && b == expected->nr_trace;
+		one = &trace->entries[a++];
+		other = &expected->trace[b++];
+		if (one->kind != other->kind || one->a != other->a || one->b != other->b)
+			return false;
+	}
+}
+
+uint32_t rmf_check_against_rules(const struct rmf_run *run, const struct rmf_check_state *after,
+				 bool ret, const struct rmf_expected *expected)
+{
+	const struct rmf_check_state *right = &expected->after;
+	const uint32_t pages = 1u << after->order;
+	bool same_events = run->mapped_stat == expected->mapped_stat, same_steps;
+	uint32_t wrong = 0;
+
+	if (expected->known_bug)
+		return 0;
+	for (int i = 0; i < RMF_EXPECT_NR_EVENTS; i++)
+		same_events &= run->ev[rmf_expected_events[i]] == expected->ev[i];
+	wrong |= violated_if(!same_events, RMF_INV_RULE_EVENTS);
+	/* nearly always all is the same */
+	same_steps = run->trace->n == expected->nr_trace &&
+		     !memcmp(run->trace->entries, expected->trace,
+			     expected->nr_trace * sizeof(*expected->trace));
+	wrong |= violated_if(!same_steps && !same_trace(run->trace, expected, false),
+			     RMF_INV_RULE_STEPS);
+	wrong |= violated_if((!same_steps && !same_trace(run->trace, expected, true)) ||
+				     run->flush_required != expected->flush_required ||
+				     run->tlb_writable != expected->tlb_writable,
+			     RMF_INV_RULE_TLB);
+	wrong |= violated_if(memcmp(after->ptes, right->ptes,
+				    2 * after->table * sizeof(*after->ptes)),
+			     RMF_INV_RULE_ENTRIES);
+	wrong |= violated_if(memcmp(after->rss, right->rss, sizeof(after->rss)),
+			     RMF_INV_RULE_COUNTERS);
+	wrong |= violated_if(ret != expected->ret || after->folio_flags != right->folio_flags ||
+				     after->refcount != right->refcount ||
+				     after->mapcount != right->mapcount ||
+				     after->nr_pages_mapped != right->nr_pages_mapped ||
+				     memcmp(after->page_mapcount, right->page_mapcount,
+					    pages * sizeof(*after->page_mapcount)) ||
+				     memcmp(after->page_flags, right->page_flags, pages),
+			     RMF_INV_RULE_FOLIO);
+	return wrong;
+}
+
 static bool same_folio(const struct rmf_check_state *one, const struct rmf_check_state *other,
 		       uint32_t ignored_flags)
 {
 	return !((one->folio_flags ^ other->folio_flags) & ~ignored_flags) &&
 	       one->refcount == other->refcount && one->mapcount == other->mapcount &&
-	       !memcmp(one->page_mapcount, other->page_mapcount, sizeof(one->page_mapcount)) &&
-	       !memcmp(one->page_flags, other->page_flags, sizeof(one->page_flags)) &&
+	       !memcmp(one->page_mapcount, other->page_mapcount,
+		       sizeof(*one->page_mapcount) << one->order) &&
+	       !memcmp(one->page_flags, other->page_flags, (size_t)1 << one->order) &&
 	       !memcmp(one->rss, other->rss, sizeof(one->rss));
+}
+
+static rmf_pte without_cont(rmf_pte pte)
+{
+	return rmf_pte_present(pte) ? pte & ~(rmf_pte)RMF_PTE_CONT : pte;
 }
 
 uint32_t rmf_check_compare(const struct rmf_check_state *oracle, bool oracle_ret,
@@ -206,9 +283,13 @@ uint32_t rmf_check_compare(const struct rmf_check_state *oracle, bool oracle_ret
 	const uint32_t dirtied = RMF_FOLIO_DIRTY | RMF_FOLIO_SWAPBACKED;
 	const rmf_pte widened = RMF_PTE_DIRTY | RMF_PTE_YOUNG | RMF_PTE_SOFT_DIRTY;
 	bool same_but_wider = true, same_mapped = true;
-	size_t size = (oracle->end_slot - oracle->first_slot) * sizeof(*oracle->ptes);
-	bool same_ptes =
-		!memcmp(&oracle->ptes[oracle->first_slot], &policy->ptes[oracle->first_slot], size);
+	rmf_pte differing = 0;
+	bool same_ptes;
+
+	for (uint32_t i = oracle->first_slot; i < oracle->end_slot; i++)
+		differing |= oracle->ptes[i] ^ policy->ptes[i];
+	/* CONT says nothing that the entries do not say */
+	same_ptes = !(differing & ~(rmf_pte)RMF_PTE_CONT);
 
 	if (same_ptes && policy_ret == oracle_ret && same_folio(oracle, policy, queued))
 		return 0;
@@ -216,10 +297,13 @@ uint32_t rmf_check_compare(const struct rmf_check_state *oracle, bool oracle_ret
 		return 1u << RMF_INV_FINAL_STATE;
 
 	for (uint32_t i = oracle->first_slot; i < oracle->end_slot; i++) {
-		rmf_pte a = oracle->ptes[i], b = policy->ptes[i];
+		const rmf_pte a = without_cont(oracle->ptes[i]), b = without_cont(policy->ptes[i]);
+		/* the oracle may have folded a block of which the batch has a part; then young and
+		 * dirty are spread there */
+		const rmf_pte folded = a == oracle->ptes[i] ? 0 : RMF_PTE_DIRTY | RMF_PTE_YOUNG;
 
-		same_but_wider &= a == b ||
-				  (rmf_pte_present(a) && !((a ^ b) & ~widened) && !(a & ~b));
+		same_but_wider &= a == b || (rmf_pte_present(a) && !((a ^ b) & ~widened) &&
+					     !(a & ~b & ~folded));
 		same_mapped &= rmf_pte_present(a) == rmf_pte_present(b);
 	}
 	if (!same_mapped)

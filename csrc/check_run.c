@@ -5,7 +5,7 @@
 
 #include "unmap.h"
 
-enum { MAX_TRACE = 16 * RMF_CHECK_SLOTS };
+enum { MAX_TRACE = 16 * RMF_CHECK_MAX_SLOTS };
 
 struct rmf_check {
 	struct rmf_run run;
@@ -22,6 +22,7 @@ struct rmf_check {
 	uint64_t rmap_start[2];
 	uint32_t rmap_vma, vma_mm, mm_flags;
 	uint64_t mm_cpumask;
+	struct rmf_expected expected;
 };
 
 static struct rmf_check *new_runner(const struct rmf_arch *arch)
@@ -32,25 +33,17 @@ static struct rmf_check *new_runner(const struct rmf_arch *arch)
 	if (!check)
 		return NULL;
 	check->run.arch = *arch;
-	check->run.arch.ptrs_per_pte = RMF_CHECK_TABLE;
-	/* the CONT bits follow from the entries, so a state that differed only in them would be no
-	 * new state */
-	check->run.arch.cont_ptes = 1;
 	check->trace = (struct rmf_trace){ .entries = check->entries, .capacity = MAX_TRACE };
 	check->run.trace = &check->trace;
 	check->run.ask_twice = true;
-	check->window_start = RMF_CHECK_FIRST_VPN;
-	check->window_end = RMF_CHECK_FIRST_VPN + RMF_CHECK_SLOTS;
 	check->folio_pfn = RMF_CHECK_FOLIO_PFN;
 	check->folio_index = RMF_CHECK_FOLIO_INDEX;
-	check->folio_swap = 2 * RMF_CHECK_SWAP_OFFSET;
+	check->folio_swap = RMF_CHECK_FOLIO_SWAP;
 	check->rmap_start[1] = 1;
 	check->mm_cpumask = 2;
 	pop = &check->run.pop;
 	*pop = (struct rmf_population){
-		.ptrs_per_pte = RMF_CHECK_TABLE,
 		.ptes = check->now.ptes,
-		.nr_ptes = RMF_CHECK_SLOTS,
 		.vma_start = &check->now.vma_start,
 		.vma_end = &check->now.vma_end,
 		.vma_pgoff = &check->now.vma_pgoff,
@@ -134,8 +127,13 @@ __attribute__((noinline)) struct rmf_run *rmf_check_load(struct rmf_check *check
 {
 	struct rmf_run *run = &check->run;
 
-	memmove(&check->now, state, sizeof(*state));
-	check->pte_base = state->vma_start - RMF_CHECK_FIRST_VPN;
+	rmf_check_copy(&check->now, state);
+	check->pte_base = state->vma_start - state->table;
+	check->window_start = state->table;
+	check->window_end = 3 * (uint64_t)state->table;
+	run->arch.ptrs_per_pte = run->pop.ptrs_per_pte = state->table;
+	run->arch.cont_ptes = state->cont;
+	run->pop.nr_ptes = 2 * state->table;
 	run->flush_required = run->tlb_writable = false;
 	run->guard = state->guard_contiguous ? RMF_GUARD_CONTIGUOUS : RMF_GUARD_NONE;
 	run->policy = *policy;
@@ -145,7 +143,7 @@ __attribute__((noinline)) struct rmf_run *rmf_check_load(struct rmf_check *check
 void rmf_check_unload(struct rmf_check *check, struct rmf_check_state *state)
 {
 	expand_pages(&check->now);
-	memmove(state, &check->now, sizeof(*state));
+	rmf_check_copy(state, &check->now);
 }
 
 /* Unmap the state under a policy; check->now is what is left. */
@@ -156,9 +154,8 @@ static bool run_state(struct rmf_check *check, const struct rmf_check_state *sta
 	bool ret;
 
 	check->trace.n = 0;
-	/* only these events are looked at */
-	run->ev[RMF_MLOCK_CALLS] = run->ev[RMF_OOB_READS] = run->ev[RMF_OOB_WRITES] = 0;
-	run->ev[RMF_VMA_OVERRUN_READS] = run->ev[RMF_VMA_OVERRUN_WRITES] = 0;
+	memset(run->ev, 0, sizeof(run->ev));
+	run->mapped_stat = 0;
 	ret = rmf_try_to_unmap_one(run, 0, 0, state->ttu);
 	expand_pages(&check->now);
 	return ret;
@@ -225,6 +222,10 @@ uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family 
 
 			if (check->run.error)
 				return tried;
+			rmf_check_expect(&check->expected, &state, &policies[i].policy,
+					 &check->run.arch, &check->trace);
+			violated |= rmf_check_against_rules(&check->run, &check->now, ret,
+							    &check->expected);
 			count_batches(&check->trace, policies[i].cleared);
 			record(&policies[i], &state,
 			       violated | rmf_check_compare(&check->oracle->now, expected_ret,

@@ -2,12 +2,10 @@
 
 #include <string.h>
 
+#include "check_drawn.h"
 #include "unmap.h"
 
-enum {
-	FOREIGN_PFN = 1024,
-	BORDER_VPN = RMF_CHECK_FIRST_VPN + RMF_CHECK_TABLE, /* between the two tables */
-};
+enum { BORDER_VPN = 2 * RMF_CHECK_TABLE }; /* between the two tables */
 
 /* The PFN field of a symbol says which page the entry maps. place_symbol() replaces it by
  * the PFN. */
@@ -82,6 +80,8 @@ static void add_symbols(struct rmf_check_family *family)
 		add_symbol(family, present_symbol(OWN_PAGE, RMF_PTE_WRITE | RMF_PTE_SOFT_DIRTY));
 		add_symbol(family, present_symbol(OWN_PAGE, RMF_PTE_DIRTY | RMF_PTE_YOUNG));
 		break;
+	case RMF_CHECK_DRAWN:
+		break;
 	}
 	add_symbol(family, present_symbol(FOREIGN_PAGE, 0));
 	if (anon || family->unreachable)
@@ -154,6 +154,27 @@ static void add_file_conditions(struct rmf_check_family *family, uint32_t base)
 				 every);
 	add_ttu_variants(family, (struct rmf_check_condition){ .folio_flags = base, .external = 1 },
 			 false);
+	add_condition(family, (struct rmf_check_condition){
+				      .folio_flags = base, .extra_refs = 1, .ttu = reclaim_ttu });
+}
+
+/* What matters to small folios alone: an unused entry in a VMA that a userfaultfd watches, and a
+ * folio that another VMA locked. */
+static void add_small_conditions(struct rmf_check_family *family, uint32_t base)
+{
+	struct rmf_check_condition condition = { .folio_flags = base,
+						 .vma_flags = RMF_VMA_UFFD_ARMED,
+						 .ttu = reclaim_ttu };
+
+	if (family->kind == RMF_CHECK_ANON)
+		condition.folio_flags |= RMF_FOLIO_DIRTY;
+	add_condition(family, condition);
+	condition.vma_flags = 0;
+	condition.folio_flags |= RMF_FOLIO_MLOCKED;
+	add_condition(family, condition);
+	condition.vma_flags = RMF_VMA_LOCKED;
+	condition.ttu |= RMF_TTU_IGNORE_MLOCK;
+	add_condition(family, condition);
 }
 
 static void add_lazyfree_conditions(struct rmf_check_family *family, uint32_t base)
@@ -204,6 +225,16 @@ static void add_anon_conditions(struct rmf_check_family *family, uint32_t base)
 		condition.swap_dup_fails = (uint8_t)page;
 		add_condition(family, condition);
 	}
+	condition = (struct rmf_check_condition){ .folio_flags = base, .ttu = reclaim_ttu };
+	add_condition(family, condition);
+	condition.folio_flags |= RMF_FOLIO_DIRTY;
+	condition.extra_refs = 1;
+	if (family->level == RMF_CHECK_ALL_BITS) {
+		add_condition(family, condition);
+		condition.extra_refs = 0;
+	}
+	condition.external = 1;
+	add_condition(family, condition);
 }
 
 static void add_conditions(struct rmf_check_family *family)
@@ -225,6 +256,8 @@ static void add_conditions(struct rmf_check_family *family)
 		add_anon_conditions(family, flags);
 	else
 		add_file_conditions(family, flags);
+	if (family->level == RMF_CHECK_ALL_BITS && family->order <= 1)
+		add_small_conditions(family, flags);
 	/* memory failure splits a large folio before it unmaps it */
 	if (family->order == 0 || family->unreachable)
 		add_condition(family, poisoned);
@@ -310,6 +343,10 @@ static void add_family(struct rmf_check_scope *scope, struct rmf_check_family fa
 {
 	if (scope->nr_families == RMF_CHECK_MAX_FAMILIES)
 		return;
+	if (family.level == RMF_CHECK_DRAWN) {
+		scope->families[scope->nr_families++] = family;
+		return;
+	}
 	add_symbols(&family);
 	add_conditions(&family);
 	family.nr_exclusive = 1;
@@ -320,13 +357,12 @@ static void add_family(struct rmf_check_scope *scope, struct rmf_check_family fa
 	scope->families[scope->nr_families++] = family;
 }
 
-static void add_families(struct rmf_check_scope *scope, uint8_t order, enum rmf_check_level level,
-			 bool unreachable)
+/* Add a family for each kind of folio and VMA that is like `like` in all other respects. */
+static void add_families(struct rmf_check_scope *scope, struct rmf_check_family like)
 {
+	const enum rmf_check_level level = like.level;
+
 	for (int kind = 0; kind < RMF_CHECK_NR_KINDS; kind++) {
-		/* shmem and file differ only in the counter; the small folios show it */
-		if (kind == RMF_CHECK_SHMEM && level != RMF_CHECK_ALL_BITS)
-			continue;
 		for (int vma = 0; vma < 4; vma++) {
 			bool anon_vma = !(vma & 1), uffd_wp = vma & 2;
 			bool file = kind == RMF_CHECK_FILE || kind == RMF_CHECK_SHMEM;
@@ -336,22 +372,25 @@ static void add_families(struct rmf_check_scope *scope, uint8_t order, enum rmf_
 			 * only uffd-wp makes a difference there. */
 			if ((file && anon_vma) || (!file && !anon_vma && !uffd_wp))
 				continue;
-			if (kind == RMF_CHECK_LAZYFREE && !anon_vma && !unreachable)
+			if (kind == RMF_CHECK_LAZYFREE && !anon_vma && !like.unreachable)
 				continue;
-			add_family(scope,
-				   (struct rmf_check_family){ .order = order,
-							      .kind = (enum rmf_check_kind)kind,
-							      .level = level,
-							      .anon_vma = anon_vma,
-							      .uffd_wp = uffd_wp,
-							      .unreachable = unreachable });
+			like.kind = (enum rmf_check_kind)kind;
+			/* shmem differs from file in the counter only */
+			like.level = kind == RMF_CHECK_SHMEM && level == RMF_CHECK_REACTING_BITS
+					     ? RMF_CHECK_FEW
+					     : level;
+			like.anon_vma = anon_vma;
+			like.uffd_wp = uffd_wp;
+			add_family(scope, like);
 		}
 	}
 }
 
 void rmf_check_scope_init(struct rmf_check_scope *scope, uint32_t max_pages, bool all_bits,
-			  bool unreachable)
+			  bool unreachable, uint64_t drawn, uint64_t seed)
 {
+	struct rmf_check_family like = { .unreachable = unreachable };
+
 	scope->nr_families = 0;
 	memset(scope->families, 0, sizeof(scope->families));
 	for (uint8_t order = 0; order <= 3 && 1u << order <= max_pages; order++) {
@@ -360,8 +399,22 @@ void rmf_check_scope_init(struct rmf_check_scope *scope, uint32_t max_pages, boo
 					     : order == 2 ? RMF_CHECK_REACTING_BITS
 							  : RMF_CHECK_FEW;
 
-		add_families(scope, order, level, unreachable);
+		like.order = order;
+		like.level = level;
+		like.cont = 1;
+		add_families(scope, like);
+		/* the same, of folded blocks of two entries */
+		like.level = order == 1 ? RMF_CHECK_REACTING_BITS : RMF_CHECK_FEW;
+		like.cont = 2;
+		if (order == 1 || order == 2)
+			add_families(scope, like);
 	}
+	like.level = RMF_CHECK_DRAWN;
+	like.cont = 1;
+	like.nr_states = drawn;
+	like.seed = seed;
+	for (like.order = 0; drawn && like.order <= RMF_CHECK_MAX_DRAWN_ORDER; like.order++)
+		add_families(scope, like);
 }
 
 /* The entry that a symbol stands for in the slot of page `page`. */
@@ -383,7 +436,7 @@ static rmf_pte place_symbol(rmf_pte symbol, uint32_t page, uint32_t pages)
 	case RMF_KIND_HWPOISON:
 	case RMF_KIND_PRESENT:
 		if (where == FOREIGN_PAGE)
-			value = FOREIGN_PFN + page;
+			value = RMF_CHECK_FOREIGN_PFN + page;
 		else if (where == OTHER_PAGE)
 			value = RMF_CHECK_FOLIO_PFN + (page + 1) % pages;
 		break;
@@ -407,15 +460,17 @@ static void place_slots(const struct rmf_check_family *family,
 			struct rmf_check_state *state)
 {
 	uint32_t pages = 1u << family->order, nr = nr_outside(family);
-	uint64_t at = BORDER_VPN - geometry->border - RMF_CHECK_FIRST_VPN;
+	uint64_t at = BORDER_VPN - geometry->border - RMF_CHECK_TABLE;
 	rmf_pte symbols[RMF_CHECK_MAX_PAGES];
 	uint64_t digits[RMF_CHECK_MAX_PAGES];
 
-	for (uint32_t i = 0; i < RMF_CHECK_SLOTS; i++)
+	state->table = RMF_CHECK_TABLE;
+	state->cont = family->cont;
+	for (uint32_t i = 0; i < 2 * RMF_CHECK_TABLE; i++)
 		state->ptes[i] = 0;
 	state->first_slot = (uint32_t)at;
-	state->end_slot = at + 2 * pages < RMF_CHECK_SLOTS ? (uint32_t)at + 2 * pages
-							   : RMF_CHECK_SLOTS;
+	state->end_slot = at + 2 * pages < 2 * RMF_CHECK_TABLE ? (uint32_t)at + 2 * pages
+							       : 2 * RMF_CHECK_TABLE;
 	for (uint32_t page = pages; page-- > 0;) {
 		bool inside = page >= geometry->first && page < geometry->end;
 		uint32_t radix = inside ? family->nr_symbols : nr;
@@ -434,54 +489,25 @@ static void place_slots(const struct rmf_check_family *family,
 	}
 }
 
-/* Set the mapcounts, references and marks that go with the entries. */
-static void place_folio(const struct rmf_check_family *family,
-			const struct rmf_check_condition *condition, uint64_t exclusive,
-			struct rmf_check_state *state)
+/* Fold every block of the folio that can be. Returns whether there is one. */
+static bool fold_all(struct rmf_check_state *state)
 {
-	static const uint8_t patterns[] = { 0xff, 0x00, 0x55 };
-	uint32_t pages = 1u << family->order;
-	uint8_t marks = family->level == RMF_CHECK_ALL_BITS ? (uint8_t)exclusive
-							    : patterns[exclusive];
-	bool cached = !(condition->folio_flags & RMF_FOLIO_ANON) ||
-		      (condition->folio_flags & RMF_FOLIO_SWAPCACHE);
+	bool folded = false;
 
-	for (uint32_t page = 0; page < RMF_CHECK_MAX_PAGES; page++)
-		state->page_mapcount[page] = state->page_flags[page] = 0;
-	for (uint32_t counter = 0; counter < RMF_NR_MM_COUNTERS; counter++)
-		state->rss[counter] = 0;
-	for (uint32_t i = state->first_slot; i < state->end_slot; i++) {
-		rmf_pte pte = state->ptes[i];
-		uint64_t page = rmf_pte_pfn(pte) - RMF_CHECK_FOLIO_PFN;
-
-		if ((rmf_pte_present(pte) || rmf_pte_is_device(pte)) && page < pages)
-			state->page_mapcount[page]++;
-	}
-	state->page_mapcount[0] += condition->external;
-	state->mapcount = state->nr_pages_mapped = 0;
-	for (uint32_t page = 0; page < pages; page++) {
-		state->mapcount += state->page_mapcount[page];
-		state->nr_pages_mapped += state->page_mapcount[page] > 0;
-		state->page_flags[page] = marks >> page & 1 && family->kind == RMF_CHECK_ANON
-						  ? RMF_PAGE_EXCLUSIVE
-						  : 0;
-	}
-	if (condition->poisoned)
-		state->page_flags[0] |= RMF_PAGE_HWPOISON;
-	if (condition->swap_dup_fails)
-		state->page_flags[condition->swap_dup_fails - 1] |= RMF_PAGE_SWAP_DUP_FAIL;
-	/* isolated, mapped, and in the page cache or swap cache */
-	state->refcount =
-		1 + state->mapcount + (cached ? (int32_t)pages : 0) + condition->extra_refs;
-	state->folio_flags = condition->folio_flags | RMF_FOLIO_PAGE_MAPCOUNTS |
-			     RMF_FOLIO_PAGE_FLAGS;
+	for (uint32_t slot = 0; slot < 2 * state->table; slot += state->cont)
+		folded |= rmf_check_fold(state, slot);
+	return folded;
 }
 
 void rmf_check_cursor_start(const struct rmf_check_family *family, struct rmf_check_cursor *cursor)
 {
 	first_geometry(family, &cursor->geometry);
-	cursor->slots = nr_slot_states(family, &cursor->geometry);
 	cursor->first = 0;
+	if (family->level == RMF_CHECK_DRAWN) {
+		cursor->end = family->nr_states;
+		return;
+	}
+	cursor->slots = nr_slot_states(family, &cursor->geometry);
 	cursor->end = cursor->slots * nr_variants(family);
 }
 
@@ -489,6 +515,8 @@ bool rmf_check_cursor_seek(const struct rmf_check_family *family, struct rmf_che
 			   uint64_t index)
 {
 	while (index >= cursor->end) {
+		if (family->level == RMF_CHECK_DRAWN)
+			return false;
 		if (!next_geometry(family, &cursor->geometry))
 			return false;
 		cursor->slots = nr_slot_states(family, &cursor->geometry);
@@ -502,26 +530,37 @@ bool rmf_check_state_at_cursor(const struct rmf_check_family *family,
 			       const struct rmf_check_cursor *cursor, uint64_t index,
 			       struct rmf_check_state *state)
 {
+	static const uint8_t patterns[] = { 0xff, 0x00, 0x55 };
 	const struct rmf_check_geometry *geometry = &cursor->geometry;
-	uint64_t variant = (index - cursor->first) / cursor->slots,
-		 linear = BORDER_VPN - geometry->border;
-	const struct rmf_check_condition *condition =
-		&family->conditions[variant / family->nr_exclusive];
+	const struct rmf_check_condition *condition;
+	uint64_t variant, linear;
+	uint32_t exclusive;
 
+	if (family->level == RMF_CHECK_DRAWN) {
+		rmf_check_draw(family, index, state);
+		return true;
+	}
+	variant = (index - cursor->first) / cursor->slots;
+	linear = BORDER_VPN - geometry->border;
+	condition = &family->conditions[variant / family->nr_exclusive];
+	exclusive = (uint32_t)(variant % family->nr_exclusive);
+	if (family->level != RMF_CHECK_ALL_BITS)
+		exclusive = patterns[exclusive];
 	state->vma_start = linear + geometry->first;
 	state->vma_end = linear + geometry->end;
 	state->vma_pgoff = RMF_CHECK_FOLIO_INDEX + geometry->first;
 	state->order = family->order;
-	state->vma_flags = condition->vma_flags | (family->anon_vma ? RMF_VMA_ANON : 0) |
+	state->vma_flags = (family->anon_vma ? RMF_VMA_ANON : 0) |
 			   (family->uffd_wp ? RMF_VMA_UFFD_WP : 0);
-	state->ttu = condition->ttu;
 	state->guard_contiguous = geometry->guard_contiguous;
 	place_slots(family, geometry, (index - cursor->first) % cursor->slots, state);
 	/* the guard continues the table's last entry; if that is not present, there is nothing to
 	 * continue */
 	if (geometry->guard_contiguous && !rmf_pte_present(state->ptes[RMF_CHECK_TABLE - 1]))
 		return false;
-	place_folio(family, condition, variant % family->nr_exclusive, state);
+	if (state->cont > 1 && !fold_all(state))
+		return false;
+	rmf_check_settle(state, condition, family->kind == RMF_CHECK_ANON ? exclusive : 0);
 	return true;
 }
 
@@ -533,34 +572,4 @@ bool rmf_check_state_at(const struct rmf_check_family *family, uint64_t index,
 	rmf_check_cursor_start(family, &cursor);
 	return rmf_check_cursor_seek(family, &cursor, index) &&
 	       rmf_check_state_at_cursor(family, &cursor, index, state);
-}
-
-bool rmf_check_reachable(const struct rmf_check_state *state)
-{
-	const bool anon = state->folio_flags & RMF_FOLIO_ANON,
-		   swapbacked = state->folio_flags & RMF_FOLIO_SWAPBACKED,
-		   swapcache = state->folio_flags & RMF_FOLIO_SWAPCACHE,
-		   anon_vma = state->vma_flags & RMF_VMA_ANON;
-	const uint64_t start = state->vma_start - RMF_CHECK_FIRST_VPN,
-		       end = state->vma_end - RMF_CHECK_FIRST_VPN;
-
-	/* a lazyfree folio in a file VMA, a swap cache mark that does not fit, a large folio that
-	 * is unmapped as poisoned */
-	if ((anon && !swapbacked && !anon_vma) || (anon && swapbacked != swapcache) ||
-	    (state->order && (state->ttu & RMF_TTU_HWPOISON)))
-		return false;
-	for (uint64_t i = 0; i < RMF_CHECK_SLOTS; i++) {
-		const rmf_pte pte = state->ptes[i];
-		const uint64_t page = rmf_pte_pfn(pte) - RMF_CHECK_FOLIO_PFN;
-
-		if (!rmf_pte_present(pte) && !rmf_pte_is_device(pte))
-			continue;
-		/* a device entry of a file page, a page that a file VMA maps out of its place */
-		if (rmf_pte_kind(pte) == RMF_KIND_DEVICE_EXCLUSIVE && !anon)
-			return false;
-		if (!anon_vma && page >> state->order == 0 && i >= start && i < end &&
-		    page + RMF_CHECK_FOLIO_INDEX != i - start + state->vma_pgoff)
-			return false;
-	}
-	return true;
 }

@@ -1,7 +1,7 @@
 /* Which young and dirty bits of a folio's entries the rules see by their number only. The memo
  * takes folios that differ in their places alone for equal. The checker holds the rules to it: it
- * moves the bits in every small state and compares the outcomes (rmf_check_counted_bits(),
- * check_counted.c). */
+ * moves the bits in every small state, with and without folded contpte blocks of two entries, and
+ * compares the outcomes (rmf_check_counted_bits(), check_counted.c). */
 #ifndef RMF_COUNTED_H
 #define RMF_COUNTED_H
 

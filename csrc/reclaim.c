@@ -36,7 +36,7 @@ static bool any_has(const struct rmf_run *run, uint64_t first, uint64_t nr, uint
 
 /* Take off a list what the kernel would not scan. Freed and unevictable folios are on no list.
  * Without free swap space nobody looks at swapbacked ones. Folios behind each other are looked at
- * together, which takes a tenth of the time: a population has up to one folio per page. */
+ * together, because a population has up to one folio per page. */
 static void drop_unscanned(const struct rmf_run *run, struct rmf_lru_list *list)
 {
 	enum { BLOCK = 4096 };
@@ -520,9 +520,10 @@ int rmf_reclaim_share_out(struct rmf_reclaim *reclaim, uint32_t workers, uint64_
 		return rmf_fault_at(fault, NULL, 0,
 				    "the multi-gen LRU looks around each folio that it visits, and"
 				    " moves others");
-	if (run->pieces || run->deferred.n)
+	if (run->deferred.n)
 		return rmf_fault_at(fault, NULL, 0,
-				    "folios may be split, whose pieces are visited next");
+				    "folios are on the deferred-split queue, which each pass"
+				    " shrinks");
 	reclaim->ahead_pages = pages;
 	return rmf_ahead_new(&reclaim->ahead, run, &reclaim->inactive, &reclaim->active, workers,
 			     fault);
@@ -543,12 +544,15 @@ void rmf_reclaim_begin_ahead(struct rmf_reclaim *reclaim)
 	enum { MOST_PAGES = 1 << 23 }; /* some ten milliseconds, so that progress can be shown */
 	const struct rmf_lru_list *list = &reclaim->inactive;
 	const uint64_t most = smaller(missing(reclaim), MOST_PAGES);
-	uint64_t nr = 0;
+	uint64_t nr = 0, pages = 0;
 
 	if (list->pages <= most)
 		nr = list->n;
-	for (uint64_t pages = 0; nr < list->n && pages < most; nr++)
-		pages += rmf_folio_nr_pages(&reclaim->run->pop, rmf_lru_at(list, nr));
+	else if (list->pages == list->n * reclaim->max_pages) /* all folios have so many */
+		nr = (most + reclaim->max_pages - 1) / reclaim->max_pages;
+	else
+		while (nr < list->n && pages < most)
+			pages += rmf_folio_nr_pages(&reclaim->run->pop, rmf_lru_at(list, nr++));
 	rmf_ahead_begin(reclaim->ahead, list, nr);
 }
 

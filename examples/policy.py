@@ -38,7 +38,7 @@ def main(budget: float = 20.0) -> None:
     print(rf.check(whole_from_16, budget=budget))
     population = rf.Population.synthetic("4MiB", orders=4)
     for policy in ("per-page", clipped):
-        print(rf.reclaim(population, "3MiB", policy=policy, engine="reference"))
+        print(rf.reclaim(population, "3MiB", policy=policy))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 INVARIANTS = tuple(rmf_invariant_name(<rmf_invariant>i).decode() for i in range(<int>RMF_NR_INVARIANTS))
 CHECK_KINDS = ("file", "shmem", "lazyfree", "anon")
-CHECK_LEVELS = ("all bits", "reacting bits", "few")
+CHECK_LEVELS = ("all bits", "reacting bits", "few", "drawn")
 # What may be claimed of bits that count: the truth, and an error that a test plants.
 CLAIMS = ("right", "first is counted")
 
@@ -21,8 +21,8 @@ cdef class CheckScope:
     def __dealloc__(self):
         PyMem_Free(self.scope)
 
-    def __init__(self, max_pages, all_bits, unreachable):
-        rmf_check_scope_init(self.scope, max_pages, all_bits, unreachable)
+    def __init__(self, max_pages, all_bits, unreachable, drawn, seed):
+        rmf_check_scope_init(self.scope, max_pages, all_bits, unreachable, drawn, seed)
 
     def __len__(self):
         return self.scope.nr_families
@@ -42,6 +42,7 @@ cdef class CheckScope:
             "bits": CHECK_LEVELS[<int>f.level],
             "anon_vma": bool(f.anon_vma),
             "uffd_wp": bool(f.uffd_wp),
+            "folded": f.cont > 1,
             "symbols": f.nr_symbols,
             "conditions": f.nr_conditions,
             "exclusive": f.nr_exclusive,
@@ -59,9 +60,10 @@ cdef class CheckScope:
             return None
         pages = 1 << state.order
         return {
-            "ptes": [state.ptes[i] for i in range(<Py_ssize_t>RMF_CHECK_SLOTS)],
-            "first_vpn": RMF_CHECK_TABLE,
-            "ptrs_per_pte": RMF_CHECK_TABLE,
+            "ptes": [state.ptes[i] for i in range(2 * <Py_ssize_t>state.table)],
+            "first_vpn": state.table,
+            "ptrs_per_pte": state.table,
+            "cont_ptes": state.cont,
             "vma": (state.vma_start, state.vma_end, state.vma_pgoff, state.vma_flags),
             "folio_flags": state.folio_flags,
             "order": state.order,

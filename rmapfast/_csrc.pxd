@@ -478,9 +478,6 @@ cdef extern from "check_invariants.h" nogil:
     const char *rmf_invariant_name(rmf_invariant invariant)
 
 cdef extern from "check_states.h" nogil:
-    enum:
-        RMF_CHECK_SLOTS
-        RMF_CHECK_TABLE
     enum rmf_check_kind:
         pass
     enum rmf_check_level:
@@ -491,6 +488,7 @@ cdef extern from "check_states.h" nogil:
         rmf_check_level level
         bint anon_vma
         bint uffd_wp
+        uint8_t cont
         uint32_t nr_symbols
         uint32_t nr_conditions
         uint32_t nr_exclusive
@@ -498,7 +496,8 @@ cdef extern from "check_states.h" nogil:
     struct rmf_check_scope:
         rmf_check_family *families
         uint32_t nr_families
-    void rmf_check_scope_init(rmf_check_scope *scope, uint32_t max_pages, bint all_bits, bint unreachable)
+    void rmf_check_scope_init(rmf_check_scope *scope, uint32_t max_pages, bint all_bits, bint unreachable,
+                              uint64_t drawn, uint64_t seed)
     struct rmf_check_state:
         uint64_t *ptes
         uint64_t vma_start
@@ -510,6 +509,8 @@ cdef extern from "check_states.h" nogil:
         int32_t *page_mapcount
         uint8_t *page_flags
         uint8_t order
+        uint32_t table
+        uint32_t cont
         uint32_t vma_flags
         uint32_t ttu
         bint guard_contiguous

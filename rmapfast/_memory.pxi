@@ -66,6 +66,9 @@ def census(population):
     cdef cnp.ndarray entire = _checked(
         "population.folio_entire_mapcount", population.held("folio_entire_mapcount"), cnp.NPY_INT32, False
     )
+    cdef list pins = []
+    for array in (ptes, order, flags, entire):
+        _pin(pins, array)
     for name, array in (("folio_flags", flags), ("folio_entire_mapcount", entire)):
         if len(array) != len(order):
             raise ValueError(f"population.{name}: expected {len(order)} elements, got {len(array)}")
@@ -87,9 +90,12 @@ def listed_pages(population):
     cdef rmf_population pop
     cdef const uint32_t *numbers
     cdef uint64_t pages = 0, nr
+    cdef list pins = []
+    _pin(pins, order)
     pop.folio_order, pop.nr_folios = <uint8_t *>cnp.PyArray_DATA(order), order.shape[0]
     for name in ("lru_inactive", "lru_active"):
         folios = _checked(f"population.{name}", population.held(name), cnp.NPY_UINT32, False)
+        _pin(pins, folios)
         numbers, nr = <uint32_t *>cnp.PyArray_DATA(folios), folios.shape[0]
         with nogil:
             pages += rmf_listed_pages(&pop, numbers, nr)

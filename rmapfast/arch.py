@@ -21,7 +21,7 @@ from typing import Any
 from rmapfast import cost as _cost
 from rmapfast import plugins
 from rmapfast.cost import CostVector
-from rmapfast.support import HtmlPart, closest, format_size, html_of, short_repr
+from rmapfast.support import HtmlPart, checked_integer, checked_list, closest, format_size, html_of, short_repr, shown
 
 TLB_KINDS = ("none", "x86", "arm64", "riscv")
 
@@ -312,6 +312,9 @@ def of_machine(machine: str, page_size: int = 4096) -> Arch:
     >>> of_machine("aarch64", 65536).name
     'arm64-64k'
     """
+    if not isinstance(machine, str):
+        raise TypeError(f"machine: expected a text such as 'x86_64', got {shown(machine)}")
+    page_size = checked_integer("page_size", page_size, 1, 1 << 30)
     name = _OF_MACHINE.get((_MACHINES.get(machine, machine), page_size))
     if name is None:
         known = ", ".join(f"{one} with pages of {size}" for one, size in _OF_MACHINE)
@@ -442,12 +445,14 @@ def configured(
     1
     """
     arches: dict[str, Arch] = {}
-    for arch in map(get, names):
+    for arch in map(get, checked_list("names", names, "architectures")):
         if arches.setdefault(arch.name, arch) != arch:
             raise ValueError(f"arch: two different architectures are named {arch.name!r}")
     changes: dict[str, dict[str, Any]] = {name: {} for name in arches}
     given: dict[str, list[str]] = {name: [] for name in arches}
-    for setting in settings:
+    for setting in checked_list(where, settings, "settings"):
+        if not isinstance(setting, str):
+            raise TypeError(f"{where}: expected arch.PARAM=VALUE or NAME.PARAM=VALUE, got {shown(setting)}")
         key, _, text = setting.partition("=")
         first, dot, _ = key.partition(".")
         if not (first and dot and text):

@@ -22,7 +22,17 @@ from rmapfast.reports import CSV_COLUMNS, TEXTS, comparison_html, quantity_rows
 from rmapfast.result import PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.runs import Runs, group_by_arch
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import checked_choice, checked_integer, closest, data_frame, dataset, page_multiple, parse_size
+from rmapfast.support import (
+    checked_choice,
+    checked_integer,
+    checked_list,
+    closest,
+    data_frame,
+    dataset,
+    page_multiple,
+    parse_size,
+    shown,
+)
 
 # The experiment of the patch's commit message: without and with the patch, for a clean read-only mapping.
 SEED_POLICIES = ("v6.16+young", "v7.0")
@@ -339,7 +349,7 @@ def _named(name: str, part: Result | Comparison) -> list[Result]:
 def _baseline_first(runs: list[Result], baseline: str) -> list[Result]:
     """Return the runs of the source or policy of that name first; the order stays as it is otherwise."""
     sources, policies = {run.source for run in runs}, {run.policy_name for run in runs}
-    if baseline not in sources | policies:
+    if not isinstance(baseline, str) or baseline not in sources | policies:
         known = sorted((sources | policies) - {""})
         raise ValueError(
             f"baseline: no result or policy {baseline!r}{closest(baseline, known)}; there are {', '.join(known)}"
@@ -371,7 +381,8 @@ def compare(
     target : int or str
         Bytes to reclaim, or a share of the memory such as "80%".
     policies : iterable of str, Policy or callable
-        The first one is the baseline.
+        As for :func:`reclaim`. The first one is the baseline. A function in Python runs on the slow reference model,
+        the others on the C library, unless `engine` says something else.
     arches : iterable of str, path or Arch
     call : MadviseCall, optional
         A madvise call in place of the reclaim. Then `target`, and ``entry``, ``threads``, ``executor`` and ``workers``
@@ -405,8 +416,12 @@ def compare(
     >>> comparison.ratio("batches", "v7.0", "arm64-4k")
     0.0625
     """
-    chosen = [policy if callable(policy) else _policy.get(policy) for policy in policies]
-    machines = [_arch.get(arch) for arch in arches]
+    chosen = [_policy.resolved(policy) for policy in checked_list("policies", policies, "policies")]
+    machines = [_arch.get(arch) for arch in checked_list("arches", arches, "architectures")]
+    if not (population is None or isinstance(population, Population | PopulationSpec) or callable(population)):
+        raise TypeError(
+            f"population: expected a Population, a PopulationSpec or a function of an Arch, got {shown(population)}"
+        )
     vector = None if costs is None else resolve_costs(costs)
     if not chosen:
         raise ValueError("policies: expected at least one, got none")
@@ -422,7 +437,9 @@ def compare(
         if isinstance(population, Population | PopulationSpec):
             base = population
         else:
-            base = population(arch) if population else Population.synthetic(arch=arch)
+            base = population(arch) if population is not None else Population.synthetic(arch=arch)
+            if not isinstance(base, Population | PopulationSpec):
+                raise TypeError(f"population: expected a function that returns a Population, it returned {shown(base)}")
         if call is not None and isinstance(base, PopulationSpec):
             base = Population.of(base)
         described = described or base.describe()

@@ -28,6 +28,7 @@ from rmapfast.support import (
     HtmlPart,
     Seed,
     Share,
+    checked_path,
     closest,
     data_frame,
     dataset,
@@ -812,6 +813,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         If it cannot be read.
     """
+    checked_path("path", path)
     try:
         return tomllib.loads(read_regular(path).decode())
     except (ValueError, RecursionError) as error:  # also not UTF-8, numbers too long to read, lists nested too deep

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -25,12 +25,22 @@ from rmapfast.population import Population
 from rmapfast.provenance import peak_rss_bytes, provenance
 from rmapfast.result import Outcome, PolicyFunction, Result, policy_name, resolve_costs
 from rmapfast.spec import PopulationSpec
-from rmapfast.support import ProgressBar, checked_boolean, checked_choice, checked_integer, info, listening, parse_size
+from rmapfast.support import (
+    ProgressBar,
+    checked_boolean,
+    checked_choice,
+    checked_integer,
+    info,
+    listening,
+    parse_size,
+    shown,
+)
 from rmapfast.swap import Swap, swap_device
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from rmapfast.parallel import Pool
     from rmapfast.reference import Record, YoungRule
 
 # The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
@@ -42,6 +52,8 @@ MADVISE_ACTIONS = ("MADV_PAGEOUT", "MADV_COLD", "MADV_FREE")
 
 # Base pages that are certain to be visited before it is worth while to share them out to threads.
 AHEAD_PAGES = 1 << 15
+# Pages of a population from which on threads=None means several. To start them takes some tenths of a millisecond.
+AUTOMATIC_PAGES = 1 << 20
 
 # Work (about PTE loads) between two looks at signals and the progress callback: some tens of milliseconds.
 BUDGET = 1 << 22
@@ -55,7 +67,7 @@ class ReclaimOptions(TypedDict, total=False):
     lru: str | None
     lru_stats: str
     max_ptes_none: int | None
-    engine: str
+    engine: str | None
     threads: int | None
     executor: str | Executor | None
     workers: int | None
@@ -72,7 +84,7 @@ def reclaim(
     max_ptes_none: int | None = None,
     lru: str | None = None,
     lru_stats: str = "unflushed",
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
     threads: int | None = 1,
@@ -92,8 +104,8 @@ def reclaim(
         Bytes to reclaim ("8GiB"), or a share of the memory that reclaim may find ("80%"; :func:`target_bytes`), with
         ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
     policy : str, Policy, callable or YoungRule
-        A preset's name, a policy, or, with the reference engine, a function ``(folio, vma, walk, pte) -> nr`` or a
-        :class:`YoungRule`.
+        A preset's name, a policy, ``FILE.c:NAME`` or ``FILE.py:NAME``, a function ``(folio, vma, walk, pte) -> nr``, or
+        a :class:`YoungRule`.
     arch : str, path or Arch, optional
         A preset's name, the TOML file of one, or an architecture. By default the one that the population was made for,
         else ``x86-64``.
@@ -111,10 +123,10 @@ def reclaim(
     lru_stats : {'unflushed', 'flushed'}
         Of the classic LRU: whether the statistics of the memory cgroup, from which it decides to deactivate, show
         nothing yet, as those of a new one, or the lists at the start.
-    engine : {'c', 'general', 'reference'}
+    engine : {'c', 'general', 'reference'}, optional
         ``c`` is the C library. ``general`` is the C library without its fast paths: it takes every folio through all
         rules, so its own speed may be compared between policies. ``reference`` is the slow plain-Python model. The
-        results are the same.
+        results are the same. By default ``c``, or ``reference`` for a function in Python, which no other one runs.
     costs : str, path or CostVector, optional
         Cost vector to price the run with, in place of the architecture's own.
     in_place : bool
@@ -124,7 +136,7 @@ def reclaim(
         may depend on each other: in a population that is not reclaimed block by block, with the multi-gen LRU or the
         reference, or if folios on the LRU lists are anonymous or shmem (they take swap slots or are split), share
         entries or are mapped out of place (docs/model.md, section 6). None means one per CPU where there may be
-        several, and one elsewhere.
+        several and the population has 2^20 pages or is reclaimed block by block, and one elsewhere.
     executor : {'threads', 'processes', 'dask=ADDRESS'} or concurrent.futures.Executor, optional
         Visits the blocks of a described population in place of `threads`: processes, or a cluster such as
         ``distributed.Client(...).get_executor()``. It is an error where the population cannot be reclaimed block by
@@ -153,13 +165,14 @@ def reclaim(
     >>> result.reclaimed_pages, result.batch_lengths
     (144, {16: 9})
     """
-    if entry not in ENTRIES:
-        raise ValueError(f"entry: expected one of {', '.join(ENTRIES)}, got {entry!r}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-    rules = _rules_given(policy, engine)
+    checked_choice("entry", entry, ENTRIES)
+    checked_boolean("in_place", in_place)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected True, False or a function, got {shown(progress)}")
+    policy = _resolved(policy)
+    engine = _engine_of(policy, engine)
     if population is None:
-        population, in_place = Population.synthetic(arch=arch or "x86-64"), True
+        population, in_place = Population.synthetic(arch="x86-64" if arch is None else arch), True
     if not isinstance(population, Population | PopulationSpec):
         raise TypeError(f"population: expected a Population or a PopulationSpec, got {type(population).__name__}")
     threads = None if threads is None else checked_integer("threads", threads, 1, 1024)
@@ -176,12 +189,12 @@ def reclaim(
         if entry != "memory.reclaim":
             raise ValueError(f"lru: expected with entry='memory.reclaim' only, got entry={entry!r}")
     checked_choice("lru_stats", lru_stats, LRU_STATS)
-    arch = _arch.get(arch or population.arch or "x86-64")
+    arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     # A name that no vector has is refused here, not when the run is priced.
     vector = resolve_costs(arch if costs is None else costs)
     lists = lru or (population.lru if isinstance(population, Population) and entry == "memory.reclaim" else None)
     task = _Task(
-        policy=rules,
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=-(-target_bytes(target, population) >> population.page_shift),
@@ -222,8 +235,9 @@ def reclaim(
             info("reclaim", "%r is made as a whole: it cannot be reclaimed block by block", population)
             population, in_place = Population.of(population), True
         check_population(population, arch)
-        described = population.describe()
-        outcome = _in_memory(population if in_place else task.copy_of(population), entry, task, threads)
+        after = population if in_place else task.copy_of(population)
+        described = _described(population, after)
+        outcome = _in_memory(after, entry, task, threads)
     arguments: dict[str, Any] = {
         "target": target,
         "entry": entry,
@@ -252,7 +266,7 @@ def madvise(
     policy: str | Policy | PolicyFunction | YoungRule = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     swap: Swap | bool | int | str = True,
-    engine: str = "c",
+    engine: str | None = None,
     costs: str | os.PathLike[str] | CostVector | None = None,
     in_place: bool = False,
 ) -> Result:
@@ -296,15 +310,16 @@ def madvise(
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
     checked_choice("action", action, MADVISE_ACTIONS)
-    checked_choice("engine", engine, ENGINES)
-    rules = _rules_given(policy, engine)
+    policy = _resolved(policy)
+    engine = _engine_of(policy, engine)
     mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
     checked_boolean("owner", owner)
-    arch = _arch.get(arch or population.arch or "x86-64")
+    checked_boolean("in_place", in_place)
+    arch = _arch.get(arch if arch is not None else population.arch or "x86-64")
     vector = resolve_costs(arch if costs is None else costs)
     task = _Task(
-        policy=rules,
+        policy=policy,
         arch=arch,
         swap=swap_device(swap, population.page_shift),
         target_pages=end - first,
@@ -312,12 +327,32 @@ def madvise(
         progress=None,
     )
     check_population(population, arch)
-    described = population.describe()
-    outcome = _madvise(population if in_place else task.copy_of(population), [(action, mm, first, end, owner)], task)
+    after = population if in_place else task.copy_of(population)
+    described = _described(population, after)
+    outcome = _madvise(after, [(action, mm, first, end, owner)], task)
     arguments: dict[str, Any] = {
         "action": action, "start": start, "length": length, "mm": mm, "owner": owner, "swap": swap, "engine": engine,
     }  # fmt: skip
     return _result(population, described, action, task.target_pages, task, outcome, vector, arguments)
+
+
+def _resolved(policy: str | Policy | PolicyFunction | YoungRule) -> Policy | PolicyFunction | YoungRule:
+    """Return the policy or the rules in Python that are given or named."""
+    if isinstance(policy, str | Policy) or callable(policy):
+        return _policy.resolved(policy)
+    from rmapfast.reference import YoungRule
+
+    return policy if isinstance(policy, YoungRule) else _policy.get(policy)
+
+
+def _engine_of(policy: Policy | PolicyFunction | YoungRule, engine: str | None) -> str:
+    """Return the engine that runs a policy; an error for one that cannot."""
+    if engine is None:
+        return "c" if isinstance(policy, Policy) else "reference"
+    checked_choice("engine", engine, ENGINES)
+    if not isinstance(policy, Policy) and engine != "reference":
+        raise ValueError(f"policy: a Python function runs on the reference only, got engine={engine!r}")
+    return engine
 
 
 def _result(
@@ -357,19 +392,6 @@ def _result(
         where = f"{result.policy_name} on {result.arch.name}"
         info("price", "%s: no price for %s", where, ", ".join(result.unpriced))
     return result
-
-
-def _rules_given(policy: str | Policy | PolicyFunction | YoungRule, engine: str) -> Policy | PolicyFunction | YoungRule:
-    """Return the policy that an argument means; ``ValueError`` for a Python function that the engine cannot run."""
-    if isinstance(policy, str | Policy):
-        return _policy.get(policy)
-    from rmapfast.reference import YoungRule
-
-    if not callable(policy) and not isinstance(policy, YoungRule):
-        return _policy.get(policy)
-    if engine != "reference":
-        raise ValueError("policy: a Python function runs on the reference only; pass engine='reference'")
-    return policy
 
 
 def _page_range(population: Population, start: int | None, length: int | None, mm: int) -> tuple[int, int]:
@@ -562,6 +584,14 @@ def check_population(population: Population, arch: Arch) -> None:
         _core.check_population(population, arch)
 
 
+def _described(population: Population, after: Population) -> dict[str, Any]:
+    """Return what a population holds before a run on `after`, the population itself or a copy of it.
+
+    Where the arrays have to be looked at again it is the copy's: the cache still has them.
+    """
+    return (after if population.lent else population).describe()
+
+
 def _outcome_of_reference(after: Population, record: Record, start: float) -> Outcome:
     wall_s = time.perf_counter() - start
     events, referenced = (
@@ -615,7 +645,7 @@ def _take_over(
 
 def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
     """Return how many threads make visits, and tell the run if there are several."""
-    if threads is None and pages < 2 * AHEAD_PAGES:
+    if threads is None and pages < AUTOMATIC_PAGES:
         return 1
     wanted = threads or os.cpu_count() or 1
     if wanted == 1:
@@ -626,11 +656,18 @@ def _share_out(run: _core.Run, pages: int, threads: int | None) -> int:
     return 1 if why else wanted
 
 
+def _opened(threads: int) -> AbstractContextManager[Pool | None]:
+    """Return a pool of threads, or None of one thread."""
+    if threads == 1:
+        return nullcontext()
+    from rmapfast.parallel import opened  # with concurrent.futures and logging
+
+    return opened("threads", threads)
+
+
 def _steps(run: _core.Run, threads: int, progress: Callable[[int], None] | None) -> None:
     """Take a reclaim to its end."""
-    from rmapfast.parallel import opened
-
-    with opened("threads", threads) if threads > 1 else nullcontext() as pool:
+    with _opened(threads) as pool:
         while run.reclaim_step(BUDGET):
             if pool and run.ahead_is_due:
                 run.ahead_begin()
@@ -682,7 +719,7 @@ def _memory_reclaim(population: Population, task: _Task, threads: int | None) ->
         lru_gen=(state.max_seq, state.min_seq_anon, state.min_seq_file) if task.lru == "mglru" else None,
         page_shift=population.page_shift if task.lru_stats == "flushed" else None,
     )
-    threads = _share_out(run, len(population.page_flags), threads)
+    threads = _share_out(run, len(population.held("page_flags")), threads)
     try:
         _steps(run, threads, task.progress)
     finally:

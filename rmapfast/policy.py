@@ -17,7 +17,7 @@ from typing import Any
 
 from rmapfast import plugins
 from rmapfast import rule as _rule
-from rmapfast.support import HtmlPart, changed_fields, closest, html_of, short_repr
+from rmapfast.support import HtmlPart, changed_fields, checked_list, closest, html_of, short_repr, shown
 
 CHOICES = {
     "uffd_wp": ("first-entry", "per-page", "whole-batch"),
@@ -436,6 +436,7 @@ def is_known(policy: Policy) -> bool:
     >>> rf.policy.is_known(rf.policy.get("v7.0")), rf.policy.is_known(mine)
     (True, False)
     """
+    policy = get(policy)
     return any(policy.replace(name=preset.name) == preset for preset in PRESETS.values())
 
 
@@ -489,7 +490,10 @@ def configured(policy: Policy, settings: Iterable[str], where: str = "settings")
     'v7.2 anon_swap=true'
     """
     changes: dict[str, Any] = {}
+    settings = checked_list(where, settings, "settings")
     for setting in settings:
+        if not isinstance(setting, str):
+            raise TypeError(f"{where}: expected policy.PARAM=VALUE, got {shown(setting)}")
         key, _, text = setting.partition("=")
         name = key.removeprefix("policy.")
         if name == key or not name or not text:
@@ -530,6 +534,10 @@ def get(policy: str | Policy) -> Policy:
     """
     if isinstance(policy, Policy):
         return policy
+    if isinstance(policy, str) and _rule.names_a_function(policy):
+        raise ValueError(
+            f"policy: {policy} is a function in Python, which only the reference model runs; expected a preset"
+        )
     if isinstance(policy, str) and (named := _rule.rules_named(policy)):
         return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), **named, doc="Rules in C.")
     if not isinstance(policy, str):

@@ -35,7 +35,7 @@ from rmapfast.layout import (
 )
 from rmapfast.lru import LruGen, checked_history, settle_generations
 from rmapfast.spec import KINDS, PopulationSpec, described, described_html
-from rmapfast.support import checked_choice, checked_integer, closest, format_size
+from rmapfast.support import checked_choice, checked_integer, checked_list, checked_path, closest, format_size
 from rmapfast.unseen import UNSEEN, assume_pages
 
 if TYPE_CHECKING:
@@ -834,8 +834,8 @@ class Population(HeldArrays, names=ARRAYS):
         """
         from rmapfast.captures import Capture
 
-        paths = [path] if isinstance(path, str | bytes | os.PathLike) else list(path)
-        return cls.from_captures([Capture.load(one) for one in paths], **options)
+        paths = [path] if isinstance(path, str | os.PathLike) else checked_list("path", path, "paths of captures")
+        return cls.from_captures([Capture.load(checked_path("path", one)) for one in paths], **options)
 
 
 def _one_window_vmas(

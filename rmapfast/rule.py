@@ -24,7 +24,9 @@ from rmapfast.support import closest
 _FILE = re.compile(r"(?P<path>.+\.c):(?P<name>[A-Za-z_]\w*)(#(?P<digest>[0-9a-f]{64}))?", re.DOTALL)
 # The name of a policy: a batching rule, a young rule behind a plus, or both.
 _POLICY = re.compile(r"(?P<path>.+\.c):(?P<rule>[A-Za-z_]\w*)?(\+(?P<young_rule>[A-Za-z_]\w*))?", re.DOTALL)
-_PYTHON = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
+_PYTHON = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)(#(?P<digest>[0-9a-f]{64}))?", re.DOTALL)
+# How the text of a function of this process begins.
+_FUNCTION = "function:"
 _POINTER = "pointer:"
 # The fields of a policy that hold a rule.
 FIELDS = ("rule", "young_rule")
@@ -121,14 +123,42 @@ def path_of(text: str) -> str:
 
 
 def short_name(text: str) -> str:
-    """Return the name of a policy or of a rule without the folder and the hash."""
-    found = _FILE.fullmatch(text)
+    """Return the name of a policy, a rule or a function without the folder and the hash."""
+    if text.startswith(_FUNCTION):
+        return text.removeprefix(_FUNCTION).partition("@")[0]
+    found = _FILE.fullmatch(text) or _PYTHON.fullmatch(text)
     return f"{Path(found['path']).name}:{found['name']}" if found else Path(text).name if ".c:" in text else text
 
 
 def names_a_function(text: str) -> bool:
-    """Return whether a text is ``FILE.py:NAME``."""
-    return _PYTHON.fullmatch(text) is not None
+    """Return whether a text is ``FILE.py:NAME``, with or without the hash of the file, or names one of this process."""
+    return text.startswith(_FUNCTION) or _PYTHON.fullmatch(text) is not None
+
+
+def function_as_text(function: str | Callable[..., Any]) -> str:
+    """Return the text under which a space of points keeps a Python rule.
+
+    Parameters
+    ----------
+    function : str or callable
+        ``FILE.py:NAME`` becomes ``FILE.py:NAME#HASH``, which any process can use as long as the file does not change. A
+        function becomes ``function:NAME@NUMBER``, which only this process can use.
+
+    Raises
+    ------
+    ValueError
+        As :func:`python_function`.
+    """
+    if not isinstance(function, str):
+        text = f"{_FUNCTION}{getattr(function, '__name__', 'callable')}@{id(function):#x}"
+        _kept[text] = function
+        return text
+    found = _PYTHON.fullmatch(function)
+    if found is None or found["digest"]:  # of a file of results, which runs no code when it is read
+        return function
+    python_function(function)
+    path = Path(found["path"]).absolute()
+    return f"{path}:{found['name']}#{_digest_of(path.read_bytes())}"
 
 
 def python_function(text: str) -> Callable[..., Any]:
@@ -137,16 +167,32 @@ def python_function(text: str) -> Callable[..., Any]:
     Raises
     ------
     ValueError
-        If the file is not there or cannot be imported, or has no such function; one line says which.
+        If the file is not there, has changed, cannot be imported or has no such function, and for a function of another
+        process; one line says which.
     """
+    if text.startswith(_FUNCTION):
+        if text not in _kept:
+            raise ValueError(
+                f"policy: {short_name(text)} is known only in the process that had the function; give FILE.py:NAME"
+            )
+        return cast("Callable[..., Any]", _kept[text])
     found = _PYTHON.fullmatch(text)
     if not found:
         raise ValueError(f"policy: expected FILE.py:NAME, got {text!r}")
+    path = Path(found["path"])
+    try:
+        digest = _digest_of(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"policy: {path}: {error.strerror or error}") from None
+    if found["digest"] not in (None, digest):
+        raise ValueError(f"policy: {path} has changed since the policy was made; make it again")
+    return _of_python_file(path, found["name"], digest)
+
+
+@cache
+def _of_python_file(path: Path, name: str, digest: str) -> Callable[..., Any]:
     import importlib.util
 
-    path, name = Path(found["path"]), found["name"]
-    if not path.is_file():
-        raise ValueError(f"policy: {path}: No such file")
     spec = importlib.util.spec_from_file_location(f"rmapfast_rule_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -266,9 +312,13 @@ def _digest(path: Path) -> str:
         source = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
+    return _digest_of(source + (Path(get_include()) / "rmf_rule.h").read_bytes())
+
+
+def _digest_of(content: bytes) -> str:
     import hashlib  # not on every import of the package
 
-    return hashlib.sha256(source + (Path(get_include()) / "rmf_rule.h").read_bytes()).hexdigest()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _compiler() -> str:

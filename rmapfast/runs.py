@@ -10,6 +10,7 @@ from typing import Any
 from rmapfast.cost import CostVector
 from rmapfast.events import EVENT_NAMES
 from rmapfast.result import Result
+from rmapfast.support import shown
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +34,13 @@ class Runs:
     def by_arch(self) -> dict[str, list[Result]]:
         """Return the runs of each architecture, the baseline first."""
         return group_by_arch(self.runs)
+
+    def _on(self, arch: str) -> list[Result]:
+        """Return the runs on an architecture; raise KeyError if there are none."""
+        groups = self.by_arch()
+        if not isinstance(arch, str) or arch not in groups:
+            raise KeyError(f"arch: expected one of {', '.join(groups)}, got {shown(arch)}")
+        return groups[arch]
 
     @property
     def sources(self) -> list[str]:
@@ -61,7 +69,7 @@ class Runs:
             Of one run: the events that it has. Events are compared per reclaimed page, and as totals where a run
             reclaimed nothing.
         """
-        runs = self.by_arch()[arch]
+        runs = self._on(arch)
         whole = any(run.reclaimed_pages == 0 for run in runs)
         counts = [run.events.counts / (1 if whole else run.reclaimed_pages) for run in runs]
         found = [set(run.costs.unpriced(*counts)) for run in runs if run.costs]
@@ -95,8 +103,11 @@ class Runs:
         KeyError
             If there is no such event or run.
         """
-        runs = {run.policy_name: run for run in self.by_arch()[arch]}
-        baseline = self.by_arch()[arch][0].events[event]
+        group = self._on(arch)
+        runs = {run.policy_name: run for run in group}
+        if not isinstance(policy, str) or policy not in runs:
+            raise KeyError(f"policy: expected one of {', '.join(runs)}, got {shown(policy)}")
+        baseline = group[0].events[event]
         return runs[policy].events[event] / baseline if baseline else float("nan")
 
     def to_dict(self) -> dict[str, Any]:

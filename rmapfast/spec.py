@@ -214,7 +214,7 @@ class PopulationSpec:
             )
         used["history"] = ",".join(checked_history(self.history))
         used["fault_around"] = self.fault_around
-        if self.fault_around != "folio":
+        if not (isinstance(self.fault_around, str) and self.fault_around == "folio"):
             window = parse_size(self.fault_around, "fault_around")
             if window < page_size or window & (window - 1):
                 raise ValueError(

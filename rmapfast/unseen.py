@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rmapfast import pte
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.layout import FolioIndex
-from rmapfast.support import read_regular
+from rmapfast.support import read_regular, shown
 
 # What can be said of pages.
 UNSEEN = {
@@ -96,6 +96,10 @@ def assume_pages(population: Arrays, pages: Mapping[str, npt.ArrayLike], *, mm: 
     >>> rf.madvise(population, "MADV_PAGEOUT", swap=False, engine="reference").came_back_pages
     3
     """
+    if not hasattr(population, "folio_pfn"):  # this room stands below that of populations
+        raise TypeError(f"population: expected a Population, got {shown(population)}")
+    if not isinstance(pages, Mapping):
+        raise TypeError(f"pages: expected a mapping of names to pages, got {shown(pages)}")
     found = {}
     for name, given in pages.items():
         if name not in UNSEEN:

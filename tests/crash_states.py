@@ -1,4 +1,6 @@
-"""What a failing machine may leave of the files of a sweep: the run is recorded, and states that POSIX allows are made.
+"""What a failing machine may leave of the files of a sweep: the second part of ``make fuzz-kill``.
+
+A case is a seed: a sweep is recorded, and states that POSIX allows after a crash are made.
 
 A recorded run is a sequence of writes, truncations, fsyncs, and changes of names. At a crash after some of them
 
@@ -11,19 +13,28 @@ and no point may be run again whose record was forced to the disk.
 """
 
 import contextlib
+import functools
+import json
 import os
 import stat
+import sys
 import tempfile
 import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 from unittest import mock
+
+import numpy as np
+from fuzzing import run_lane
 
 import rmapfast as rf
 from rmapfast.parallel import journal as journals
 from rmapfast.support import files
 from rmapfast.sweeps import journal_path
 
+SHORT_RUN = 30
+STATES = 10  # of a recorded run
 SPACE = {"population.size": "256KiB", "population.order": [0, 2, 4], "policy": ["v6.16+young", "v7.0"]}
 OUTPUT = "out.json"
 
@@ -200,8 +211,20 @@ def recorded_run(rng, folder: Path) -> Recorded:
     return run
 
 
-def check_crash(run: Recorded, rng, numbers, whole) -> None:
-    """Make a state of a crash, and resume from it; `numbers` are those of a sweep, `whole` of the uninterrupted one."""
+def numbers(sweep):
+    """What a sweep found, but for wall times."""
+    records = {key: {k: v for k, v in one.items() if k != "wall_s"} for key, one in sweep.records.items()}
+    return json.dumps(records), [getattr(sweep.prices, name).tobytes() for name in ("predicted", "low", "high")]
+
+
+@functools.cache
+def whole():
+    """What the uninterrupted sweep found."""
+    return numbers(rf.sweep(SPACE))
+
+
+def check_crash(run: Recorded, rng) -> None:
+    """Make a state of a crash, and resume from it."""
     left, promised = run.crash(rng)
     first = []
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
@@ -215,6 +238,20 @@ def check_crash(run: Recorded, rng, numbers, whole) -> None:
         found = rf.sweep(
             SPACE, output, resume=resume, workers=1, progress=lambda done, total, failed: first.append(done)
         )
-        assert numbers(found) == whole, "the resumed sweep differs"
+        assert numbers(found) == whole(), "the resumed sweep differs"
         assert os.listdir(name) == [OUTPUT], os.listdir(name)
     assert first[0] >= promised, f"{promised} records were on the disk, {first[0]} are found"
+
+
+def case(seed: int, done: Counter) -> None:
+    """A recorded run, and states of crashes in it."""
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as name:
+        run = recorded_run(rng, Path(name))
+        for _ in range(STATES):
+            check_crash(run, rng)
+            done["crash states"] += 1
+
+
+if __name__ == "__main__":
+    sys.exit(run_lane("crash-states", case, short_run=SHORT_RUN))

@@ -2,7 +2,8 @@
 
 A case is a seed: it takes a good file, changes it (bytes, and for JSON, TOML, CSV, captures and journals their values,
 keys and members), and gives it to the verb that reads it. A finding is a foreign exception, an exit status other than
-0, 1 and 2, an error of more than one line, a control character in the output, 30 s or 1 GiB, or a changed input.
+0, 1 and 2, an error of more than one line or without the name of the file, a control character in the output, 30 s or
+1 GiB, a changed input, or other numbers after a resume from a damaged journal.
 
 Cases run in this process, so that 100 or more are done in a second; the limit of memory is set for all of it.
 """
@@ -18,21 +19,27 @@ import sys
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from crash_states import numbers
 from fuzzing import run_lane
 
 import rmapfast as rf
 from rmapfast import cli
 from rmapfast.sweeps.resuming import header, journal_of
 
-SHORT_RUN = 1500
+SHORT_RUN = 3000
 DATA = Path(__file__).parent / "data"
 SPACE = {"population.size": "256KiB", "population.order": [0, 2], "policy": ["v6.16+young", "v7.0"], "arch": "arm64-4k"}
 WORDS = ["population.size=256KiB", "population.order=0,2", "policy=v6.16+young,v7.0", "arch=arm64-4k"]
-CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
+# Errors of what they hold name the key or the option alone.
+UNNAMED = ("space.toml", "map.txt", "again.json")
+# What a terminal acts on.
+NASTY = ["\x1b[2J", "\x1b]0;t\x07", "\x9b2J", "\u202e", "\r", "\x00", "\x7f"]
 ODD = [
     0, -1, 1, 2**31, 2**32, 2**53, 2**63, 2**64, -(2**63), 10**30, 10**400, 1e308, -0.0, 0.5, float("nan"),
     float("inf"), float("-inf"), None, True, False, "", "x", "\x1b[2J", "\x1b]0;t\x07", "a\nb", "\u202e", "9" * 400,
@@ -128,8 +135,6 @@ def _structure(rng, name, content):
             body = b"{" + body
         changed = _json(rng, body) or b""
         if mark and rng.random() < 0.7:  # a record that fits its checksum
-            import zlib
-
             mark = b"%08x" % zlib.crc32(changed)
         lines[at] = (mark + b" " if mark else b"") + changed
         return b"\n".join(lines)
@@ -143,11 +148,27 @@ def _structure(rng, name, content):
     return None
 
 
+def _texts(node):
+    """Yield where the texts of a document are: a mapping or list, and the key."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, str):
+            yield node, key
+        elif isinstance(value, dict | list):
+            yield from _texts(value)
+
+
 def _json(rng, content):
     try:
         document = json.loads(content)
     except ValueError:
         return None
+    if isinstance(document, dict | list) and rng.random() < 0.3 and (texts := list(_texts(document))):
+        names = [one for one in texts if one[1] == "name"]  # what is shown
+        some = names if names and rng.random() < 0.5 else [texts[int(rng.integers(len(texts)))]]
+        for at, key in some:
+            cut = int(rng.integers(len(at[key]) + 1))
+            at[key] = at[key][:cut] + NASTY[int(rng.integers(len(NASTY)))] + at[key][cut:]
+        return json.dumps(document).encode("utf-8", "replace")
     for _ in range(1 + int(rng.integers(2))):
         at, key = None, None
         node = document
@@ -174,7 +195,7 @@ def _npz(rng, content):
         members = {name: archive.read(name) for name in archive.namelist()}
     names = sorted(members)
     for _ in range(1 + int(rng.integers(2))):
-        name = names[int(rng.integers(len(names)))]
+        name = "meta.npy" if "meta.npy" in names and rng.random() < 0.4 else names[int(rng.integers(len(names)))]
         array = np.load(io.BytesIO(members[name]))
         what = rng.random()
         if name == "meta.npy" and what < 0.8:
@@ -204,6 +225,12 @@ def _npz(rng, content):
     return file.getvalue()
 
 
+def _forged(content, changed):
+    """Whether a journal has another record than before that fits its checksum."""
+    lines = (line.partition(b" ") for line in set(changed.split(b"\n")) - set(content.split(b"\n")))
+    return any(checksum == b"%08x" % zlib.crc32(document) for checksum, _, document in lines)
+
+
 class Slow(BaseException):
     """A case took 30 s."""
 
@@ -220,6 +247,7 @@ class Lane:
         os.chdir(folder)
         self.files = seeds_of(folder)
         self.names = sorted(self.files)
+        self.whole = numbers(rf.sweep(SPACE))
 
     def case(self, seed: int, done: Counter) -> None:
         """One damaged file."""
@@ -245,7 +273,11 @@ class Lane:
         assert status in (0, 1, 2), f"{name}: exit status {status}"
         assert not CONTROL.search(out.getvalue() + err.getvalue()), f"{name}: a control character: {err.getvalue()!r}"
         assert status != 2 or err.getvalue().count("\n") == 1, f"{name}: {err.getvalue()!r}"
+        named = name in UNNAMED or name in err.getvalue()
+        assert status != 2 or named, f"{name}: an error that does not name it: {err.getvalue()!r}"
         assert name.endswith(".journal") or path.read_bytes() == changed, f"{name}: the input was changed"
+        if name == "out.csv.journal" and status == 0 and not _forged(content, changed):
+            assert numbers(rf.load("out.csv")) == self.whole, "a damaged record was taken"
         done[("taken", "failed checks", "refused")[status]] += 1
 
 

@@ -4,7 +4,7 @@ A case is a seed: a verb that works for some seconds (a sweep on threads, proces
 reclaim that saves its result, a capture of another process, a calibration), and a moment. After the signal the output
 is whole or not there, after a resume it equals that of an uninterrupted run, no process is left stopped or running, the
 machine is as it was, and after the next run no file is left but the output. Of a sweep on Dask it may be a worker that
-is killed. Other cases are what a failing machine may leave of a sweep's files (crash_states.py).
+is killed.
 """
 
 import importlib.util
@@ -19,8 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import crash_states
 import numpy as np
+from crash_states import numbers
 from fuzzing import run_lane
 from test_calibrate import outside, why_not
 from waiting import DEADLINE, INTERRUPTIBLE, wait_for
@@ -33,11 +33,8 @@ SPACE = {"population.size": "16MiB", "population.order": 0, "population.seed": l
 SWEEP = ["sweep", "population.size=16MiB", "population.order=0", "policy=v7.0",
          f"population.seed={','.join(map(str, range(SEEDS)))}", "--workers", "2"]  # fmt: skip
 # Ctrl-C before the command runs is Python's own matter, which prints a traceback.
-MAIN = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); from rmapfast.cli import main\n"
-    + INTERRUPTIBLE
-    + "sys.exit(main(sys.argv[1:]))"
-)
+QUIET = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+MAIN = "from rmapfast.cli import main\n" + INTERRUPTIBLE + "sys.exit(main(sys.argv[1:]))"
 # A calibration of some seconds, not for figures.
 SHORT_CALIBRATION = (
     "from rmapfast.calibration import measure\n"
@@ -48,7 +45,7 @@ SLEEPER = "import sys; m = bytearray(1 << 26); print('ready', flush=True); sys.s
 
 
 def started(folder, words):
-    script = SHORT_CALIBRATION + MAIN if words[0] == "calibrate" else MAIN
+    script = QUIET + (SHORT_CALIBRATION if words[0] == "calibrate" else "") + MAIN
     return subprocess.Popen(
         [sys.executable, "-c", script, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -92,12 +89,6 @@ def finished(folder, words):
     out, err = child.communicate(timeout=DEADLINE)
     assert child.returncode == 0, (child.returncode, err[-500:])
     return out
-
-
-def numbers(sweep):
-    """What a sweep found, but for wall times."""
-    records = {key: {k: v for k, v in one.items() if k != "wall_s"} for key, one in sweep.records.items()}
-    return json.dumps(records), [getattr(sweep.prices, name).tobytes() for name in ("predicted", "low", "high")]
 
 
 def sweep_case(rng, folder, number, done):
@@ -203,21 +194,11 @@ def calibrate_case(rng, folder, number, done):
     return ["here.toml"]
 
 
-def crash_case(rng, folder, number, done):
-    work = folder / "work"
-    work.mkdir()
-    run = crash_states.recorded_run(rng, work)
-    for _ in range(10):
-        crash_states.check_crash(run, rng, numbers, WHOLE["crash"])
-        done["crash states"] += 1
-    return ["work"]
-
-
 def case(seed: int, done: Counter) -> None:
     """One verb, struck once or several times."""
     rng = np.random.default_rng(seed)
     number = signal.SIGKILL if rng.random() < 0.7 else signal.SIGINT
-    cases = [sweep_case, sweep_case, check_case, reclaim_case, crash_case]
+    cases = [sweep_case, sweep_case, check_case, reclaim_case]
     cases += [dask_case] if importlib.util.find_spec("distributed") else []
     cases += [capture_case] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as name:
@@ -229,7 +210,6 @@ def case(seed: int, done: Counter) -> None:
 if __name__ == "__main__":
     policies = rf.check(["v6.16", "v7.3"], pages=2, budget=600, threads=1).to_dict()["policies"]
     WHOLE = {"sweep": numbers(rf.sweep(SPACE)), "check": json.loads(json.dumps(policies))}
-    WHOLE["crash"] = numbers(rf.sweep(crash_states.SPACE))
     with tempfile.TemporaryDirectory() as name:
         rf.save(rf.reclaim(rf.Population.synthetic("256KiB"), "64KiB", arch="x86-64"), Path(name) / "saved.json")
         SAVED = (Path(name) / "saved.json").read_bytes()

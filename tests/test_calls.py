@@ -457,7 +457,10 @@ def test_scans_refuse_the_same(scan, options):
         ({"engine": "rust"}, "engine: expected one of c, general, reference, got 'rust'"),
         ({"swap": "some"}, "swap: expected bytes or a size"),
         ({"swap": -1}, "swap: expected 0 to"),
-        ({"policy": lambda *_: 1}, "policy: a Python function runs on the reference only; pass engine='reference'"),
+        (
+            {"policy": lambda *_: 1, "engine": "c"},
+            "policy: a Python function runs on the reference only, got engine='c'",
+        ),
         ({"population": [1]}, "population: expected a Population or a PopulationSpec, got list"),
     ],
 )

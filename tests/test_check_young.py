@@ -485,7 +485,7 @@ def test_generations_of_the_states_are_those_of_a_new_memcg():
 def test_a_young_rule_runs_on_the_reference_alone():
     rule = rf.YoungRule(batch=lambda folio, vma, walk: 1)
     with pytest.raises(ValueError, match=r"policy: a Python function runs on the reference only"):
-        rf.reclaim(rf.Population.synthetic("64KiB"), "4KiB", policy=rule)
+        rf.reclaim(rf.Population.synthetic("64KiB"), "4KiB", policy=rule, engine="c")
     with pytest.raises(
         TypeError, match=r"policy: .*got YoungRule \(a YoungRule is for check\(\), and for the reference"
     ):

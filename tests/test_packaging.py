@@ -66,7 +66,7 @@ def completion(tmp_path_factory):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["re"], {"reclaim", "rerun"}),
+        (["sw"], {"sweep"}),
         (["reclaim", "--poli"], {"--policy"}),
         (["reclaim", "--lru", ""], {"classic", "mglru"}),
         (["list", "ev"], {"event"}),

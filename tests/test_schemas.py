@@ -169,3 +169,4 @@ def test_a_broken_document_is_refused(capsys):
     assert wrong("sweep", {"provenance": {}, "columns": {}, "records": {}})
     assert wrong("rerun", {"same": True}) and wrong("check", {"policies": []})
     assert wrong("cases", {"cases": [{"case": "a"}]}) and wrong("description", {"arch": "x86-64"})
+    assert wrong("report", {"policy": "v7.0"})

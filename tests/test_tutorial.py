@@ -70,7 +70,7 @@ def test_the_commands_as_typed(shell, tmp_path_factory):
     typed = [block for block in blocks("$ ") if "export PATH" not in block]
     assert len(typed) > 8
     for block in typed:
-        command, *expected = block.splitlines()
+        command, *expected = re.sub(r"\\\n *", "", block).splitlines()
         command = command.removeprefix("$ ").replace("sudo ", "")
         if " capture " in command and not may_capture():
             command, expected = f"cp {CAPTURE} mine.npz", []

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import rmapfast as rf
-from rmapfast import rule as _rule
-from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies, print_json
+from rmapfast.cli.shared import Verbs, add_assume, add_verb, assumptions, policies_or_function, print_json
 from rmapfast.support import ProgressLine
 from rmapfast.verify import capture_cases, check_cases, check_drawings, check_table, load_case, random_cases
 
@@ -19,8 +17,8 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "--policy",
         metavar="NAME,...",
-        help="the policies to check: a preset, rules in C as FILE.c:NAME (a young rule as FILE.c:+YOUNG), or one "
-        "Python function as FILE.py:NAME (every preset)",
+        help="the policies to check: presets, rules in C as FILE.c:NAME (a young rule as FILE.c:+YOUNG), or one "
+        "FILE.py:NAME (every preset)",
     )
     verb.add_argument(
         "--against", metavar="NAME", default="per-page", help="the policy whose outcome is right (per-page)"
@@ -29,10 +27,10 @@ def add(verbs: Verbs) -> None:
         "--pages",
         type=int,
         metavar="N",
-        help="the largest folio: 1, 2, 4 or 8 pages (4; with a Python function what the budget admits)",
+        help="the largest folio: 1, 2, 4 or 8 pages, and nothing drawn (4, and drawn states of up to 32 pages)",
     )
     verb.add_argument(
-        "--drawn", type=int, metavar="N", help="with a rule of one's own: folios of 8 to 512 pages to draw (3920)"
+        "--folios", type=int, metavar="N", help="with a rule in C: folios of 8 to 512 pages to draw (3920)"
     )
     verb.add_argument(
         "--budget",
@@ -66,21 +64,18 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--capture", action="append", metavar="FILE", help="instead: try mutations of a capture's folios")
     add_assume(verb)
     verb.add_argument("--cases", type=int, default=200, metavar="N", help="the number of mutations (200)")
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of what is drawn (0)")
+    verb.add_argument(
+        "--drawn", type=int, metavar="N", help="the states drawn of each kind of folio and VMA (20,000; 0 with --pages)"
+    )
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of all that is drawn (0)")
     verb.add_argument("--replay", metavar="FILE", help="instead: try one case, a JSON example of an earlier check")
     verb.add_argument("--known", action="store_true", help="show the commit or CVE behind each class of violation")
     verb.add_argument("--draw", action="store_true", help="draw the smallest example of each violation")
 
 
-def _function(text: str | None) -> Callable[..., int] | None:
-    """Return the function that FILE.py:NAME names; None if the text names none."""
-    return _rule.python_function(text) if text and _rule.names_a_function(text) else None
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return its exit status."""
-    chosen = _function(arguments.policy) or policies(arguments.policy, rf.policy.PRESETS)
-    progress = ProgressLine()
+    chosen, progress = policies_or_function(arguments.policy, rf.policy.PRESETS), ProgressLine()
     shared: dict[str, Any] = {
         "against": arguments.against,
         "arch": arguments.arch,
@@ -104,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             chosen,
             pages=arguments.pages,
             drawn=arguments.drawn,
+            folios=arguments.folios,
             seed=arguments.seed,
             all_bits=arguments.all_bits,
             unreachable=arguments.unreachable,

@@ -89,7 +89,8 @@ def add(verbs: Verbs) -> None:
     how.add_argument(
         "--policy",
         metavar="NAME,...",
-        help=f"policies, presets or rules in C as FILE.c:NAME; the first is the baseline ({','.join(SEED_POLICIES)})",
+        help="policies: presets, or rules as FILE.c:NAME or FILE.py:NAME, in Python slow; the first is the baseline "
+        f"({','.join(SEED_POLICIES)})",
     )
     how.add_argument(
         "--arch",
@@ -144,8 +145,8 @@ def add(verbs: Verbs) -> None:
     how.add_argument(
         "--engine",
         choices=ENGINES,
-        default="c",
-        help="the C library, its general path alone, or the slow plain-Python reference (c)",
+        help="the C library, its general path alone, or the slow plain-Python reference (c, or reference for a rule in "
+        "Python)",
     )
     how.add_argument(
         "--threads", type=int, metavar="N", help="threads that visit folios (one per CPU where there may be several)"

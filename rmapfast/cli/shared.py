@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO, TypeAlias
 
 import rmapfast as rf
+from rmapfast.result import PolicyFunction
 from rmapfast.support import closest, folded, one_line, printable
 from rmapfast.unseen import UNSEEN, assume_pages, parse_pages
 
@@ -80,6 +81,17 @@ def print_folded(line: str) -> None:
 def names(text: str | None, default: Iterable[str] = ()) -> list[str]:
     """Return the names in a list such as ``v7.0,v7.3``, or the default if there is no list."""
     return [name.strip() for name in text.split(",")] if text is not None else list(default)
+
+
+def policies_or_function(text: str | None, default: Iterable[str]) -> list[rf.Policy] | PolicyFunction:
+    """Return the policies that ``--policy`` names, or the function in Python, which stands alone."""
+    chosen = [rf.policy.resolved(name) for name in names(text, default)]
+    found = [one for one in chosen if isinstance(one, rf.Policy)]
+    if len(found) == len(chosen):
+        return found
+    if len(chosen) > 1:
+        raise ValueError(f"--policy: expected a function in Python alone, got {text!r}")
+    return next(one for one in chosen if not isinstance(one, rf.Policy))
 
 
 def policies(text: str | None, default: Iterable[str]) -> list[rf.Policy]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rmapfast.policy_report.data import ReportData
 from rmapfast.policy_report.html import html
 from rmapfast.policy_report.markdown import markdown
-from rmapfast.support import check_writable, write_atomically
+from rmapfast.support import check_writable, checked_path, write_atomically
 
 ENDINGS = (".md", ".html")
 
@@ -112,7 +112,7 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path
     OSError
         If there is a file that may not be replaced, or no folder for it.
     """
-    found = Path(path)
+    found = checked_path("path", path)
     if found.suffix.lower() not in ENDINGS:
         raise ValueError(f"-o: expected a file ending in {' or '.join(ENDINGS)}, got {str(path)!r}")
     if found.suffix.lower() == ".html":

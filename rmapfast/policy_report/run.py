@@ -29,7 +29,7 @@ from rmapfast.population import Population
 from rmapfast.provenance import provenance
 from rmapfast.reference import YoungRule
 from rmapfast.result import PolicyFunction, Result, policy_name
-from rmapfast.support import checked_choice, checked_integer, page_multiple
+from rmapfast.support import checked_choice, checked_integer, checked_list, checked_path, page_multiple
 from rmapfast.verify import SPLIT_FIELDS, CheckReport, check
 
 # Memory of a run: of a function, which runs on the plain-Python model, and of any other policy; of the runs that only
@@ -108,10 +108,12 @@ def report(
         raise TypeError("policy: expected a policy or a batching rule, got a YoungRule; check() takes one")
     chosen = _policy.resolved(policy)
     against = baseline_of(chosen) if baseline is None else _policy.get(baseline)
-    machines = [_arch.get(arch) for arch in arches]
-    steps = [checked_integer("orders", order, 0, MAX_ORDER) for order in orders]
-    wanted = None if kinds is None else [checked_choice("kinds", kind, KINDS) for kind in kinds]
-    paths = [str(path) for path in captures]
+    machines = [_arch.get(arch) for arch in checked_list("arches", arches, "architectures")]
+    steps = [checked_integer("orders", order, 0, MAX_ORDER) for order in checked_list("orders", orders, "folio orders")]
+    wanted = None
+    if kinds is not None:
+        wanted = [checked_choice("kinds", kind, KINDS) for kind in checked_list("kinds", kinds, "kinds of folios")]
+    paths = [str(checked_path("captures", path)) for path in checked_list("captures", captures, "paths")]
     for name, values in (("arches", machines), ("orders", steps), ("kinds", wanted)):
         if values is not None and not values:
             raise ValueError(f"{name}: expected at least one, got none")

@@ -15,7 +15,7 @@ from rmapfast.events import EVENT_NAMES, Events
 from rmapfast.lru import LRUS
 from rmapfast.policy import Policy
 from rmapfast.result import Result
-from rmapfast.support import JsonObject, checked_choice, closest, json_text, read_json, write_atomically
+from rmapfast.support import JsonObject, checked_choice, checked_path, closest, json_text, read_json, write_atomically
 from rmapfast.sweeps import Sweep, load_document, load_file
 
 _Preset = TypeVar("_Preset", Arch, Policy)
@@ -52,6 +52,7 @@ def save(results: Result | Comparison, path: str | os.PathLike[str], *, overwrit
     ...     rf.load(f"{folder}/run.json").runs[0].events == result.events
     True
     """
+    checked_path("path", path)
     document = json_text(Comparison.of(results).to_dict())
     write_atomically(path, (document + "\n").encode(), overwrite=overwrite)
 
@@ -89,6 +90,7 @@ def load(path: str | os.PathLike[str]) -> Comparison | Sweep:
     ...     [run.policy_name for run in rf.load(f"{folder}/runs.json").runs]
     ['v6.16+young', 'v7.0']
     """
+    checked_path("path", path)
     if Path(path).suffix.lower() == ".npz":
         raise ValueError(f"{path}: expected a saved result, got a capture; Population.load() (--capture) reads it")
     if Path(path).suffix.lower() in (".nc", ".parquet", ".csv"):

@@ -8,6 +8,8 @@ from rmapfast.support.arguments import (
     checked_boolean,
     checked_choice,
     checked_integer,
+    checked_list,
+    checked_path,
     checked_rate,
     checked_seed,
     closest,
@@ -15,6 +17,7 @@ from rmapfast.support.arguments import (
     format_size,
     page_multiple,
     parse_size,
+    shown,
 )
 from rmapfast.support.files import (
     check_apart,
@@ -71,6 +74,8 @@ __all__ = [
     "checked_boolean",
     "checked_choice",
     "checked_integer",
+    "checked_list",
+    "checked_path",
     "checked_rate",
     "checked_seed",
     "closest",
@@ -103,6 +108,7 @@ __all__ = [
     "read_regular",
     "replace_file",
     "short_repr",
+    "shown",
     "signed",
     "sync_folder",
     "undone",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -168,11 +170,33 @@ def checked_boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def shown(value: object) -> str:
+    """Return a value of any kind as one short line, for an error."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def checked_path(name: str, value: Any) -> Path:
+    """Return the value as a path; raise TypeError or ValueError unless it is a text or a path that a file may have."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"{name}: expected a path, got {shown(value)}")
+    if "\0" in os.fspath(value):
+        raise ValueError(f"{name}: expected a path without null characters, got {shown(value)}")
+    return Path(value)
+
+
+def checked_list(name: str, value: Any, of: str) -> list[Any]:
+    """Return the value as a list; raise TypeError for a text and for what has no items. `of` says what is expected."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected a list of {of}, got {shown(value)}")
+    return list(value)
+
+
 def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
     """Return the value; raise ValueError unless it is one of the known names."""
     known = tuple(known)
-    if value not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}{closest(value, known)}")
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {shown(value)}{closest(value, known)}")
     return str(value)
 
 

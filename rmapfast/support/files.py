@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from rmapfast.support.arguments import checked_boolean, checked_path
+
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a regular file for reading.
@@ -78,7 +80,8 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         If the file exists and `overwrite` is False, if the path is something else than a regular file, or if its
         folder does not exist.
     """
-    where = Path(os.path.realpath(path))
+    checked_boolean("overwrite", overwrite)
+    where = Path(os.path.realpath(checked_path("path", path)))
     if where.exists():
         if not where.is_file():
             raise OSError(errno.EINVAL, "Not a regular file", str(path))

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from rmapfast.rule import names_a_function, short_name
 from rmapfast.support import closest
 from rmapfast.sweeps.parameter import ALIASES, Value, checked, is_price, parameter_of, parameters
 
@@ -76,6 +77,8 @@ def label(value: Value) -> bool | int | float | str:
     """Return a value as a table shows it."""
     if isinstance(value, Mapping):
         return str(value["name"])
+    if isinstance(value, str) and names_a_function(value):
+        return short_name(value)
     return "+".join(Path(path).name for path in value) if isinstance(value, list) else value
 
 

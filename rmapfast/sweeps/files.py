@@ -18,6 +18,7 @@ import numpy as np
 from rmapfast.events import EVENT_NAMES
 from rmapfast.support import (
     JsonObject,
+    checked_path,
     imported,
     one_line,
     printable,
@@ -51,7 +52,7 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     ValueError, ImportError
         For another ending, or where a package is missing; the message has the pip command.
     """
-    path = Path(path)
+    path = checked_path("output", path)
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"output: expected a file ending in {', '.join(ENDINGS)}, got {str(path)!r}")
     _packages(path.suffix.lower())

@@ -22,6 +22,7 @@ from rmapfast.events import EVENT_NAMES
 from rmapfast.loop import ENGINES, ENTRIES, checked_target
 from rmapfast.lru import LRU_STATS, LRUS
 from rmapfast.policy import Policy
+from rmapfast.result import PolicyFunction
 from rmapfast.spec import KINDS, PopulationSpec, format_orders, parse_orders
 from rmapfast.support import (
     checked_boolean,
@@ -84,7 +85,9 @@ def _checked_arch(value: str | os.PathLike[str] | Arch | Mapping[str, Any]) -> s
 
 
 def _checked_policy(value: object) -> str | dict[str, Any]:
-    policy = policy_of(value) if isinstance(value, Mapping) else value
+    if (isinstance(value, str) and _rule.names_a_function(value)) or callable(value):
+        return _rule.function_as_text(value)
+    policy = Policy(**value) if isinstance(value, Mapping) else value
     if not isinstance(policy, Policy):
         policy = _policy.get(policy if isinstance(policy, str) else repr(policy))
     return policy.name if _policy.PRESETS.get(policy.name) == policy else _definition(policy)
@@ -107,9 +110,9 @@ def architecture(value: str | os.PathLike[str] | Arch | Mapping[str, Any]) -> Ar
     return Arch(**fields)
 
 
-def policy_of(value: str | Mapping[str, Any]) -> Policy:
-    """Return the policy that a value of ``policy`` means."""
-    return Policy(**value) if isinstance(value, Mapping) else _policy.get(value)
+def policy_of(value: str | Mapping[str, Any]) -> Policy | PolicyFunction:
+    """Return the policy or the function that a value of ``policy`` means."""
+    return Policy(**value) if isinstance(value, Mapping) else _policy.resolved(value)
 
 
 def costs_of(value: str | Mapping[str, Any]) -> CostVector:

@@ -14,7 +14,7 @@ from rmapfast.lru import LRU_STATS
 from rmapfast.parallel import check_stop
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.result import Result
+from rmapfast.result import PolicyFunction, Result
 from rmapfast.spec import PopulationSpec
 from rmapfast.support import JsonObject, closest, info
 from rmapfast.sweeps.parameter import architecture, costs_of, policy_of
@@ -56,10 +56,12 @@ def arch_of(values: Mapping[str, Any], default: str | Arch = "x86-64") -> Arch:
     return arch.replace(**changes, **costs) if changes or costs else arch
 
 
-def _policy_of(values: Mapping[str, Any]) -> Policy:
+def _policy_of(values: Mapping[str, Any]) -> Policy | PolicyFunction:
     policy = policy_of(values.get("policy", "v7.0"))
     changes = _under(values, "policy.")
-    return policy.replace(**changes) if changes else policy
+    if changes and not isinstance(policy, Policy):
+        raise ValueError(f"policy.{next(iter(changes))}: a function in Python has no such field")
+    return policy.replace(**changes) if changes and isinstance(policy, Policy) else policy
 
 
 def _loaded(values: Mapping[str, Any]) -> Population:
@@ -98,7 +100,7 @@ def simulate(values: Mapping[str, Any], progress: Callable[[int], None] | None =
         swap=values.get("swap", True),
         lru=values.get("lru"),
         lru_stats=values.get("lru_stats", LRU_STATS[0]),
-        engine=values.get("engine", "c"),
+        engine=values.get("engine"),
         progress=progress,
     )
 

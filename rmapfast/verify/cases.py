@@ -126,6 +126,7 @@ def case_of_state(
         "tags": _tags(state, pfn, index),
         "page_shift": 12,
         "ptrs_per_pte": per_table,
+        **({"cont_ptes": state.cont_ptes} if state.cont_ptes > 1 else {}),
         "vma": {
             "start_vpn": state.vma.start,
             "end_vpn": state.vma.end,
@@ -215,6 +216,7 @@ def case_arch(case: Case) -> Arch:
         name="recorded",
         page_shift=case["page_shift"],
         ptrs_per_pte=case["ptrs_per_pte"],
+        cont_ptes=case.get("cont_ptes", 1),
         tlb="x86",
         mkdirty_soft_dirty=True,
     )

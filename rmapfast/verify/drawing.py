@@ -53,6 +53,8 @@ def case_in_words(case: Case) -> str:
     words = [f"{pages} page{'s' if pages > 1 else ''}, {FOLIO_KINDS[int(folio_kind(flags))]}"]
     words += [name for name in ("dirty", "pinned") if folio[name]]
     words += [*vma["flags"], *case.get("tags", ())]
+    if "cont_ptes" in case:
+        words.append(f"contpte blocks of {case['cont_ptes']}")
     return ", ".join(words)
 
 

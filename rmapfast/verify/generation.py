@@ -22,9 +22,8 @@ _KINDS = {
     "file": 0,
     "lazyfree": FolioFlag.ANON,
     "anon": FolioFlag.ANON | FolioFlag.SWAPBACKED | FolioFlag.SWAPCACHE | FolioFlag.DIRTY,
+    "shmem": FolioFlag.SWAPBACKED,
 }
-# The same, and shmem, for the cases of rules of one's own.
-_RULE_KINDS = {**_KINDS, "shmem": FolioFlag.SWAPBACKED}
 # Orders of folios of 8 to 512 pages.
 _RULE_ORDERS = range(3, 10)
 # What lies inside the folio: nothing, or borders of the page table and of the VMA.
@@ -100,6 +99,8 @@ def _mutate(
 def random_cases(seed: int, number: int) -> Iterator[Case]:
     """Yield seeded cases of folios of 8 to 64 pages, across page-table and VMA borders; a pure function of the seed.
 
+    All kinds of folios occur, and flags of the folio and of the VMA in every combination.
+
     Parameters
     ----------
     seed : int
@@ -125,12 +126,26 @@ def random_cases(seed: int, number: int) -> Iterator[Case]:
         at = linear - per_table
         word = int(pte.make("present", FOLIO_PFN, names))
         words[at : at + pages] = np.uint64(word) + (np.arange(pages, dtype=np.uint64) << pte.PFN_SHIFT)
-        _mutate(rng, words, np.arange(at, at + pages), kind != "file", uffd_wp, float(rng.choice([0.02, 0.1, 0.5])))
-        vma_flags = (VmaFlag.ANON if kind != "file" else 0) | (VmaFlag.UFFD_WP if uffd_wp else 0)
+        anon = kind in ("lazyfree", "anon")
+        _mutate(rng, words, np.arange(at, at + pages), anon, uffd_wp, float(rng.choice([0.02, 0.1, 0.5])))
+        folio_flags, vma_flags = _drawn_flags(rng, kind)
+        vma_flags |= (VmaFlag.ANON if anon else 0) | (VmaFlag.UFFD_WP if uffd_wp else 0)
         vma = VmaRange(linear + first, linear + end, FOLIO_INDEX + first, vma_flags)
         guard = "contiguous" if rng.random() < 0.5 else "none"
-        state = _consistent_state(rng, words, per_table, per_table, vma, _KINDS[kind], order, FOLIO_PFN, guard)
+        state = _consistent_state(rng, words, per_table, per_table, vma, folio_flags, order, FOLIO_PFN, guard)
         yield case_of_state(state)
+
+
+def _drawn_flags(rng: np.random.Generator, kind: str) -> tuple[int, int]:
+    """Flags of a folio of a kind and of its VMA, each with some probability and independent of the others."""
+    folio_flags, vma_flags = int(_KINDS[kind]), 0
+    for flag, rate in ((FolioFlag.DIRTY, 0.2), (FolioFlag.MLOCKED, 0.1), (FolioFlag.PINNED, 0.1)):
+        if rng.random() < rate and (kind == "anon" or flag != FolioFlag.PINNED):
+            folio_flags |= flag
+    for vma_flag, rate in ((VmaFlag.LOCKED, 0.1), (VmaFlag.UFFD_ARMED, 0.1), (VmaFlag.DROPPABLE, 0.2)):
+        if rng.random() < rate and (kind == "lazyfree" or vma_flag != VmaFlag.DROPPABLE):
+            vma_flags |= vma_flag
+    return folio_flags, vma_flags
 
 
 def rule_cases(seed: int, number: int) -> Iterator[Case]:
@@ -151,7 +166,7 @@ def rule_cases(seed: int, number: int) -> Iterator[Case]:
     dict
         A case; its fields are those of docs/conformance-format.md.
     """
-    combinations = list(product(_RULE_BORDERS, _RULE_KINDS, _RULE_ORDERS))
+    combinations = list(product(_RULE_BORDERS, _KINDS, _RULE_ORDERS))
     turns = np.random.default_rng(seed).permutation(len(combinations))
     for count in range(number):
         border, kind, order = combinations[turns[count % len(turns)]]
@@ -194,7 +209,7 @@ def _rule_state(rng: np.random.Generator, border: str, kind: str, order: int) ->
         # nothing but this VMA maps the folio
         words[: start_vpn - first_vpn] = 0
         words[end_vpn - first_vpn :] = 0
-    flags = int(_RULE_KINDS[kind]) | (int(FolioFlag.DIRTY) if not anon and rng.random() < 0.3 else 0)
+    flags = int(_KINDS[kind]) | (int(FolioFlag.DIRTY) if not anon and rng.random() < 0.3 else 0)
     vma_flags = (VmaFlag.ANON if anon else 0) | (VmaFlag.UFFD_WP if uffd_wp else 0)
     vma = VmaRange(start_vpn, end_vpn, _LARGE_INDEX + start_vpn - linear, vma_flags)
     guard = "contiguous" if rng.random() < 0.5 else "none"

@@ -1,7 +1,7 @@
 """What an unmap of a case does, and which invariants it violates.
 
 The invariants are written here a second time, apart from ``csrc/check_invariants.c``; docs/checker.md has a sentence
-for each.
+for each. Those whose names begin with ``rule-`` are in :mod:`rmapfast.verify.rule_judge`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from rmapfast.policy import Policy
 from rmapfast.population import Population
 from rmapfast.reference import BatchRule
 from rmapfast.verify.cases import Case, case_population, page_flags
+from rmapfast.verify.rule_judge import Expected
 
 INVARIANTS: tuple[str, ...] = _core.INVARIANTS
 
@@ -100,15 +101,18 @@ def unmap_case(case: Case, policy: str | Policy | BatchRule, arch: str | Arch = 
 
 def _unmapped(before: Population, case: Case, policy: str | Policy | BatchRule, arch: str | Arch) -> UnmapOutcome:
     after = before.copy()
-    # CONT says nothing that the entries do not say: a state with it is no other state (csrc/check_run.c)
-    geometry = {"ptrs_per_pte": before.ptrs_per_pte, "page_shift": before.page_shift, "cont_ptes": 1}
-    arch = _arch.get(arch).replace(**geometry)
-    ttu, guard = case["ttu"], case["guard"]
+    arch, ttu, guard = _toy_arch(case, arch), case["ttu"], case["guard"]
     if isinstance(policy, str | Policy):
         call = calls.try_to_unmap_one(after, 0, 0, policy=policy, arch=arch, ttu=ttu, guard=guard)
     else:
         call = reference.try_to_unmap_one(after, 0, 0, policy=policy, arch=arch, ttu=ttu, guard=guard)
     return UnmapOutcome(before, after, call)
+
+
+def _toy_arch(case: Case, arch: str | Arch) -> Arch:
+    """Return an architecture with the page tables and the contpte blocks of a case."""
+    geometry = {name: case[name] for name in ("ptrs_per_pte", "page_shift")}
+    return _arch.get(arch).replace(**geometry, cont_ptes=case.get("cont_ptes", 1))
 
 
 def judge(
@@ -143,8 +147,17 @@ def judged(
     outcome = _unmapped(before, case, policy, arch)
     oracle = _unmapped(before, case, _policy.get(against), arch)
     found = {name for name, holds in _HOLDS.items() if not holds(outcome)}
-    found |= _compare(oracle, outcome)
+    found |= _compare(oracle, outcome) | _against_rules(case, outcome, policy, _toy_arch(case, arch))
     return [name for name in INVARIANTS if name in found], outcome
+
+
+def _against_rules(case: Case, outcome: UnmapOutcome, policy: str | Policy | BatchRule, arch: Arch) -> set[str]:
+    """What the unmap did otherwise than the rules of its edition say."""
+    rules = _policy.get(policy if isinstance(policy, str | Policy) else _policy.AROUND_A_FUNCTION)
+    sizes = None
+    if rules.rule or not isinstance(policy, str | Policy):  # the user's rule decides them
+        sizes = [step.nr for step in outcome.steps if step.present]
+    return Expected(outcome.before, rules, arch, case["ttu"], sizes).differences(outcome.after, outcome.call)
 
 
 def _pages(outcome: UnmapOutcome, ptes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -280,17 +293,22 @@ def _compare(oracle: UnmapOutcome, outcome: UnmapOutcome) -> set[str]:
         and np.array_equal(page_flags(one), page_flags(other))
         and np.array_equal(one.mm_rss, other.mm_rss)
     )
-    same_ptes = np.array_equal(one.ptes, other.ptes)
+    # CONT says nothing that the entries do not say
+    one_ptes, other_ptes = (np.where(it & pte.PRESENT, it & ~pte.CONT, it) for it in (one.ptes, other.ptes))
+    same_ptes = np.array_equal(one_ptes, other_ptes)
     if same_ptes and same_counts and one_flags == other_flags and oracle.ret == outcome.ret:
         return set()
     if oracle.ret or outcome.ret:
         return {"final-state"}
-    present = (one.ptes & pte.PRESENT) != 0
-    if not np.array_equal(present, (other.ptes & pte.PRESENT) != 0):
+    present = (one_ptes & pte.PRESENT) != 0
+    if not np.array_equal(present, (other_ptes & pte.PRESENT) != 0):
         return {"abort-left-mapped"}
     wider = pte.DIRTY | pte.YOUNG | pte.SOFT_DIRTY
-    differ = one.ptes ^ other.ptes
-    only_wider = not np.any(differ & ~wider) and not np.any(one.ptes & ~other.ptes) and np.all(present[differ != 0])
+    differ = one_ptes ^ other_ptes
+    # The oracle may have folded a block of which the batch has a part; then young and dirty are spread there.
+    folded = np.where(one_ptes != one.ptes, pte.DIRTY | pte.YOUNG, np.uint64(0))
+    narrower = one_ptes & ~other_ptes & ~folded
+    only_wider = not np.any(differ & ~wider) and not np.any(narrower) and np.all(present[differ != 0])
     # A batch that finds a dirty entry behind a clean one makes the folio dirty, and so swapbacked, one step earlier.
     dirtied = FolioFlag.DIRTY | FolioFlag.SWAPBACKED if other_flags & FolioFlag.DIRTY else 0
     same_folio = same_counts and not (one_flags ^ other_flags) & ~dirtied and not one_flags & ~other_flags & dirtied

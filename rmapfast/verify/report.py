@@ -190,8 +190,8 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
             name = ""
         if not one.violations:
             clean = "clean"
-            drawn = report.provenance["arguments"].get("drawn", 0)
-            if one.states < report.states - drawn:
+            folios = report.provenance["arguments"].get("folios", 0)
+            if one.states < report.states - folios:
                 clean = (
                     f"clean in the {one.states:,} states that it has rules for" if one.states else "has no rules here"
                 )
@@ -223,11 +223,12 @@ def _tried_in_words(arguments: dict[str, Any]) -> list[str]:
     """What was tried of the scope of a rule of one's own; nothing for policies without."""
     if "exhaustive_pages" not in arguments:
         return []
-    every, part, drawn = (arguments[name] for name in ("exhaustive_pages", "sampled_pages", "drawn"))
+    every, part = arguments["exhaustive_pages"], arguments["sampled_pages"]
+    folios = arguments.get("folios", arguments["drawn"])
     words = [f"Every small state of folios of up to {every} page(s)." if every else "No size of folio exhaustively."]
     if part:
         words.append(f"A part of the small states of folios of up to {part} pages.")
-    words.append(f"{drawn:,} drawn folios of 8 to 512 pages (seed {arguments['seed']}).")
+    words.append(f"{folios:,} drawn folios of 8 to 512 pages (seed {arguments['seed']}).")
     return paragraph(" ".join(words))
 
 

@@ -53,6 +53,8 @@ class State:
         Bits of ``_core.TTU_FLAGS``.
     guard : {'none', 'contiguous'}
         What lies in memory behind each page table: zeros, or entries that continue its last one.
+    cont_ptes : int
+        Entries of a contpte block, 1 without contpte.
     """
 
     ptes: Sequence[int]
@@ -66,6 +68,7 @@ class State:
     page_flags: Sequence[int]
     ttu: int
     guard: str
+    cont_ptes: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,12 @@ class Family:
         How much a slot varies, out of ``_core.CHECK_LEVELS``.
     anon_vma, uffd_wp : bool
         Whether the VMA is anonymous, and whether userfaultfd write-protects in it.
+    folded : bool
+        Whether the states are those with a folded contpte block of two entries. Drawn states may have blocks of any
+        size.
     symbols, conditions, exclusive : int
         How many entries a slot can hold, how many conditions of folio, VMA and TTU flags there are, and how many
-        patterns of anon-exclusive marks.
+        patterns of anon-exclusive marks. All are 0 for drawn states.
     states : int
         How many numbers the states have; some are equal to others.
     """
@@ -94,6 +100,7 @@ class Family:
     bits: str
     anon_vma: bool
     uffd_wp: bool
+    folded: bool
     symbols: int
     conditions: int
     exclusive: int
@@ -103,7 +110,8 @@ class Family:
         """The family in words."""
         vma = "anonymous" if self.anon_vma else "file"
         wp = ", uffd-wp" if self.uffd_wp else ""
-        return f"{self.pages} page(s), {self.kind} in {vma} VMA{wp} ({self.bits})"
+        folded = ", contpte" if self.folded else ""
+        return f"{self.pages} page(s), {self.kind} in {vma} VMA{wp} ({self.bits}{folded})"
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,9 @@ class Tried:
 
 
 class Scope:
-    """Every small state up to a bound, by family; a number always means the same state.
+    """Every small state up to a bound, and drawn states of larger folios, by family.
+
+    A number always means the same state, for one seed.
 
     Parameters
     ----------
@@ -161,10 +171,12 @@ class Scope:
         Folios of 4 pages vary in every bit and kind of entry too.
     unreachable : bool
         Also states that user space cannot make.
+    drawn, seed : int
+        How many states are drawn of each kind of folio of 1 to 32 pages in each kind of VMA, and from which seed.
     """
 
-    def __init__(self, pages: int, *, all_bits: bool = False, unreachable: bool = False):
-        self._scope = _core.CheckScope(pages, all_bits, unreachable)
+    def __init__(self, pages: int, *, all_bits: bool = False, unreachable: bool = False, drawn: int = 0, seed: int = 0):
+        self._scope = _core.CheckScope(pages, all_bits, unreachable, drawn, seed)
         self.families = tuple(Family(**self._scope.family(number)) for number in range(len(self._scope)))
 
     def state(self, family: int, index: int) -> State | None:

@@ -28,7 +28,7 @@ from rmapfast.events import Call
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.support import flag_mask, open_regular
+from rmapfast.support import checked_choice, checked_list, checked_path, flag_mask, open_regular
 from rmapfast.verify.cases import (
     MAX_SLOTS,
     VMA_FLAGS,
@@ -205,10 +205,10 @@ def conformance(
     ...         print("no vectors in it")
     no vectors in it
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
+    checked_choice("engine", engine, ENGINES)
+    given = [paths] if isinstance(paths, str | os.PathLike) else checked_list("paths", paths, "paths of vectors")
     report, done = ConformanceReport(), 0
-    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+    for path in [checked_path("paths", one) for one in given]:
         for number, vector in read_vectors(path):
             try:
                 _replay(vector, engine, report)
