@@ -15,7 +15,7 @@ SIZES = {"256GiB": "200GiB"} | ({"40TiB": "32TiB"} if os.environ.get("RMAPFAST_B
 @pytest.mark.parametrize("orders", ["0", "4", "9", MIX])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_stream(benchmark, record, size, orders, threads):
-    """Young folios: two passes, and what the second one needs is made anew."""
+    """Young folios: two passes over each block."""
     description = rf.Population.described(size, orders=orders)
     run = {"target": SIZES[size], "policy": "v7.0", "threads": threads}
     result = benchmark.pedantic(rf.reclaim, args=(description,), kwargs=run, rounds=2)

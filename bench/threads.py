@@ -30,7 +30,8 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=IN_MEMORY, help="default: all")
     arguments = parser.parse_args()
     numbers = (1, arguments.threads)
-    print(f"{arguments.size:<26}" + "".join(f" {f'CPU {n}, ms':>12} {f'clock {n}, ms':>14}" for n in numbers) + "  times")
+    head = "".join(f" {f'CPU {number}, ms':>12} {f'clock {number}, ms':>14}" for number in numbers)
+    print(f"{arguments.size:<26}{head}  times")
     for case in arguments.case or (STREAMS if arguments.described else IN_MEMORY):
         make = rf.Population.described if arguments.described else rf.Population.synthetic
         population = make(arguments.size, **CASES[case])

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "memo.h"
+#include "packed_log.h"
 #include "shrinker.h"
 #include "swap.h"
 #include "tlb.h"
@@ -375,21 +376,22 @@ static uint64_t account(struct rmf_reclaim *reclaim, const struct rmf_visits *vi
 	return visits->nr - left;
 }
 
-uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log,
-				 uint64_t nr)
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const uint8_t *log, uint64_t nr)
 {
+	struct rmf_packed_log packed = { .bytes = log, .nr = nr };
+	struct rmf_visits visits;
 	uint64_t done = 0;
 
-	for (uint64_t i = 0; i < nr; i++) {
+	while (rmf_unpack_visits(&packed, &visits)) {
 		uint64_t taken;
 
 		/* the log may come from another process */
-		if (log[i].order > RMF_MAX_ORDER || log[i].outcome > RMF_OUTCOME_ACTIVATE ||
-		    log[i].piece)
+		if (visits.order > RMF_MAX_ORDER || visits.outcome > RMF_OUTCOME_ACTIVATE ||
+		    visits.piece)
 			break;
-		taken = account(reclaim, &log[i]);
+		taken = account(reclaim, &visits);
 		done += taken;
-		if (taken < log[i].nr)
+		if (taken < visits.nr)
 			break;
 	}
 	return done;

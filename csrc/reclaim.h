@@ -96,12 +96,11 @@ void rmf_reclaim_start_accounting(struct rmf_reclaim *reclaim, struct rmf_run *r
  * and end as needed, and are counted. */
 enum rmf_reclaim_next rmf_reclaim_advance(struct rmf_reclaim *reclaim);
 
-/* Account for a log of visits (RMF_VISIT_RECLAIM) to the next folios of the inactive list, entry by
- * entry: isolations, free batches, flushes, rounds and passes, and what is left on each list.
- * Returns how many of the folios the loop comes to. These are all, unless the loop ends before or
- * has to turn to the active list. */
-uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const struct rmf_visits *log,
-				 uint64_t nr);
+/* Account for a packed log (packed_log.h) of visits (RMF_VISIT_RECLAIM) to the next folios of the
+ * inactive list, entry by entry: isolations, free batches, flushes, rounds and passes, and what is
+ * left on each list. Returns how many of the folios the loop comes to. These are all, unless the
+ * loop ends before or has to turn to the active list. */
+uint64_t rmf_reclaim_account_log(struct rmf_reclaim *reclaim, const uint8_t *log, uint64_t nr);
 
 /* Reclaim until the target is reached, until there is nothing left to try, until `budget` is used
  * up, or until visits are to be made ahead. The budget is 1 or more; a unit is about one PTE load.

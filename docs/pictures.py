@@ -1,7 +1,8 @@
 """Make what the site shows and the repository does not keep: pictures, and the help of each command.
 
 ``python docs/pictures.py`` fills ``docs/generated`` and draws the pictures beside the case studies. A picture that is
-newer than its script is kept. Every picture shows a simulation that is run here, and nothing is drawn by hand.
+newer than its script and than the package is kept. Every picture shows a simulation that is run here, and nothing is
+drawn by hand.
 """
 
 from __future__ import annotations
@@ -228,9 +229,11 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 }
 
 
-def older(path: Path, *sources: Path) -> bool:
-    """Whether a file is missing, or older than one of its sources."""
-    return not path.exists() or any(source.stat().st_mtime > path.stat().st_mtime for source in sources)
+def older(path: Path, *scripts: Path) -> bool:
+    """Whether a file is missing, or older than one of its scripts or than the package."""
+    package = (one for one in Path(rf.__file__).parent.rglob("*") if one.suffix in (".py", ".so", ".toml"))
+    newest = max(source.stat().st_mtime for source in (*scripts, *package))
+    return not path.exists() or path.stat().st_mtime < newest
 
 
 def save(figure: Callable[[], Figure], path: Path) -> None:

@@ -413,6 +413,9 @@ cdef extern from "lru_gen.h" nogil:
         uint64_t max_seq
         uint64_t *min_seq
 
+cdef extern from "packed_log.h" nogil:
+    uint64_t rmf_pack_log(const rmf_visits *log, uint64_t nr, uint8_t *out)
+
 cdef extern from "ahead.h" nogil:
     struct rmf_ahead:
         pass
@@ -444,7 +447,7 @@ cdef extern from "reclaim.h" nogil:
     void rmf_reclaim_start_accounting(rmf_reclaim *reclaim, rmf_run *run, uint64_t folios, uint64_t pages,
                                       uint64_t target)
     rmf_reclaim_next rmf_reclaim_advance(rmf_reclaim *reclaim)
-    uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const rmf_visits *log, uint64_t nr)
+    uint64_t rmf_reclaim_account_log(rmf_reclaim *reclaim, const uint8_t *log, uint64_t nr)
     bint rmf_reclaim_step(rmf_reclaim *reclaim, uint64_t budget)
     int rmf_reclaim_share_out(rmf_reclaim *reclaim, uint32_t workers, uint64_t pages, rmf_fault *fault)
     bint rmf_reclaim_ahead_is_due(const rmf_reclaim *reclaim)

@@ -49,12 +49,16 @@ cdef class Stream:
         return [self._visited(i) for i in range(made)]
 
     cdef _visited(self, uint32_t i):
-        cdef uint64_t nr
+        cdef uint64_t nr, size
+        cdef uint8_t *packed
         cdef const rmf_visits *entries = rmf_stream_log(self.stream, i, &nr)
         cdef const rmf_run *run = rmf_stream_run(self.stream, i)
-        log = np.empty(nr * sizeof(rmf_visits), np.uint8)
-        if nr:
-            memcpy(cnp.PyArray_DATA(log), entries, nr * sizeof(rmf_visits))
+        with nogil:
+            size = rmf_pack_log(entries, nr, NULL)
+        log = np.empty(size, np.uint8)
+        packed = <uint8_t *>cnp.PyArray_DATA(log)
+        with nogil:
+            rmf_pack_log(entries, nr, packed)
         visited = rmf_stream_visited(self.stream, i)
         return visited, log, _counts(run.ev), _counts(run.referenced_ev), _lengths(run.batch_lengths)
 
@@ -82,10 +86,10 @@ cdef class Loop:
     def account(self, cnp.ndarray log):
         """Take a log of the next visits; returns how many of them the loop comes to."""
         _checked("log", log, cnp.NPY_UINT8, False)
-        cdef uint64_t nr = cnp.PyArray_SIZE(log) // sizeof(rmf_visits), done
-        cdef const rmf_visits *visits = <const rmf_visits *>cnp.PyArray_DATA(log)
+        cdef uint64_t nr = cnp.PyArray_SIZE(log), done
+        cdef const uint8_t *packed = <const uint8_t *>cnp.PyArray_DATA(log)
         with nogil:
-            done = rmf_reclaim_account_log(&self.reclaim, visits, nr)
+            done = rmf_reclaim_account_log(&self.reclaim, packed, nr)
         return done
 
     def goes_on(self):

@@ -14,7 +14,7 @@ from rmapfast.arch import Arch
 from rmapfast.events import Call, Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.support import flag_mask
+from rmapfast.support import checked_boolean, checked_choice, checked_integer, flag_mask, shown
 
 
 def folio_pte_batch(
@@ -66,23 +66,31 @@ def folio_pte_batch(
     """
     if type(ptes) is not np.ndarray:
         raise TypeError(f"ptes: expected a NumPy array of uint64, got {type(ptes).__name__}")
-    if not 0 <= start < ptes.size:
-        raise ValueError(f"start: expected 0 to {ptes.size - 1}, got {start}")
+    start = checked_integer("start", start, 0, ptes.size - 1)
     if max_nr is None:
         max_nr = ptes.size - start
-    mask = flag_mask("flags", flags, _core.FPB_FLAGS) if flags else 0
-    try:
-        return _core.folio_pte_batch_flags(ptes, start, max_nr, folio_pfn, folio_pages, mask, cont_ptes, True)[0]
-    except OverflowError:
+    mask = flag_mask("flags", flags, _core.FPB_FLAGS)
+    max_nr, folio_pfn, folio_pages, cont_ptes = (
+        checked_integer(name, value, 0, (1 << 32) - 1)
         for name, value in (
             ("max_nr", max_nr),
             ("folio_pfn", folio_pfn),
             ("folio_pages", folio_pages),
             ("cont_ptes", cont_ptes),
-        ):
-            if not 0 <= value < 1 << 32:
-                raise ValueError(f"{name}: expected a whole number from 0 to 2^32 - 1, got {value}") from None
-        raise
+        )
+    )
+    return _core.folio_pte_batch_flags(ptes, start, max_nr, folio_pfn, folio_pages, mask, cont_ptes, True)[0]
+
+
+def _check_call(population: Population, folio: int, vma: int) -> None:
+    """Check the types of what a call is about; the library checks the arrays, and that there are such indices."""
+    if not isinstance(population, Population):
+        raise TypeError(f"population: expected a Population, got {shown(population)}")
+    for name, number in (("folio", folio), ("vma", vma)):
+        if not isinstance(number, int | np.integer):
+            raise TypeError(f"{name}: expected the number of a {name}, got {shown(number)}")
+        if abs(int(number)) >= 1 << 31:
+            raise ValueError(f"{name}: expected 0 to the last {name}, got {shown(number)}")
 
 
 def _call(run: _core.Run, ret: bool, mapcount_left: int = 0, referenced: int = 0, vm_flags: int = 0) -> Call:
@@ -146,6 +154,9 @@ def page_vma_mapped_walk(
     >>> call.ret, len(call.trace)
     (True, 16)
     """
+    _check_call(population, folio, vma)
+    for name, flag in (("sync", sync), ("migration", migration)):
+        checked_boolean(name, flag)
     run = _core.Run(population, _policy.get("per-page"), _arch.get(arch), trace=True)
     run.page_vma_mapped_walk(folio, vma, sync=sync, migration=migration)
     return _call(run, bool(run.trace_entries))
@@ -199,6 +210,8 @@ def try_to_unmap_one(
     >>> call.ret, call.batch_lengths
     (True, {16: 1})
     """
+    _check_call(population, folio, vma)
+    checked_choice("guard", guard, ("none", "contiguous"))
     mask = flag_mask("ttu", ttu, _core.TTU_FLAGS)
     run = _core.Run(population, _policy.get(policy), _arch.get(arch), guard=guard, trace=True)
     ret = run.try_to_unmap_one(folio, vma, mask)
@@ -245,6 +258,7 @@ def folio_referenced_one(
     >>> call.referenced, call.events["young_tests"]
     (1, 16)
     """
+    _check_call(population, folio, vma)
     run = _core.Run(population, _policy.get(policy), _arch.get(arch), trace=True)
     ret, mapcount_left, referenced, vm_flags = run.folio_referenced_one(folio, vma)
     return _check_mapped(_call(run, ret, mapcount_left, referenced, vm_flags), folio, vma)

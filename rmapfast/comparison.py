@@ -422,6 +422,8 @@ def compare(
         raise TypeError(
             f"population: expected a Population, a PopulationSpec or a function of an Arch, got {shown(population)}"
         )
+    if arguments is not None and not isinstance(arguments, Mapping):
+        raise TypeError(f"arguments: expected a mapping, got {shown(arguments)}")
     vector = None if costs is None else resolve_costs(costs)
     if not chosen:
         raise ValueError("policies: expected at least one, got none")

@@ -35,6 +35,7 @@ from rmapfast.support import (
     html_of,
     price_text,
     read_regular,
+    shown,
 )
 
 _FOLDER = Path(__file__).parent / "costs"
@@ -158,7 +159,7 @@ class Range(NamedTuple):
             If the level is not between 0 and 1.
         """
         if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-            raise ValueError(f"level: expected a share between 0 and 1, got {level!r}")
+            raise ValueError(f"level: expected a share between 0 and 1, got {shown(level)}")
         low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
         return cls(value, min(value, float(low)), max(value, float(high)))
 
@@ -442,7 +443,7 @@ class CostVector:
         ndarray of float64, one per draw
             In the unit of the vector.
         """
-        return np.asarray(self._draws @ np.asarray(counts, float)[self._columns[0]])
+        return np.asarray(self._draws @ _of_events("counts", counts)[self._columns[0]])
 
     def sample(self, size: int, seed: Seed = 0) -> npt.NDArray[np.float64]:
         """Draw cost vectors, as float64 of shape (size, len(EVENT_NAMES)).
@@ -535,7 +536,7 @@ class CostVector:
         >>> half[1] - half[0] < result.prediction.interval[1] - result.prediction.interval[0]
         True
         """
-        events = np.asarray(counts, float)
+        events = _of_events("counts", counts)
         found = self._priced(events, level)
         shares = self._by_component(self.values, events, referenced)
         return Prediction(
@@ -574,7 +575,7 @@ class CostVector:
         >>> change.low < change.value < 0
         True
         """
-        old, new = np.asarray(before, float), np.asarray(after, float)
+        old, new = _of_events("before", before), _of_events("after", after)
         first = float(old @ self.values)
         if not first:
             return Range(math.nan, math.nan, math.nan)
@@ -597,7 +598,7 @@ class CostVector:
         Range
             In the unit of the vector.
         """
-        saved = np.asarray(before, float) - np.asarray(after, float)
+        saved = _of_events("before", before) - _of_events("after", after)
         return self._priced(saved, level)
 
     def unpriced(self, *runs: npt.ArrayLike) -> list[str]:
@@ -614,7 +615,7 @@ class CostVector:
             Without those of :data:`WITH_OTHERS`, whose price others hold, and those that `joint` ties to one with a
             price.
         """
-        counts = np.array([np.asarray(run, float) for run in runs])
+        counts = np.array([_of_events("runs", run) for run in runs])
         other = counts[:1] if len(runs) > 1 else np.zeros_like(counts)
         differ = (np.abs(counts - other) > 1e-9 * np.maximum(counts, other)).any(axis=0)
         # Loads of a table entry take the time that the read has, except where a contpte block is gathered.
@@ -642,7 +643,7 @@ class CostVector:
         dict of str to Range
             The components of :attr:`Prediction.breakdown`; empty where the run costs nothing.
         """
-        events = np.asarray(counts, float)
+        events = _of_events("counts", counts)
         value = float(events @ self.values)
         if not value:
             return {}
@@ -666,7 +667,7 @@ class CostVector:
         values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], referenced: npt.ArrayLike | None
     ) -> dict[str, Any]:
         """What each component costs, by one vector or by many (first axis)."""
-        checked = np.zeros_like(counts) if referenced is None else np.asarray(referenced, float)
+        checked = np.zeros_like(counts) if referenced is None else _of_events("referenced", referenced)
         parts = {
             component: values[..., _PLACES[component]] @ (counts - checked)[_PLACES[component]]
             for component in COMPONENTS
@@ -853,6 +854,18 @@ def _packaged(name: str) -> CostVector:
     return CostVector.from_dict(tomllib.loads(text), name)
 
 
+def _of_events(name: str, counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return what an argument counts of each event, as floats."""
+    array: npt.NDArray[Any] | None
+    try:
+        array = np.asarray(counts)
+    except ValueError:  # a list of lists of several lengths
+        array = None
+    if array is None or array.dtype.kind not in "uif" or array.shape != (len(EVENT_NAMES),):
+        raise TypeError(f"{name}: expected a number for each of the {len(EVENT_NAMES)} events, got {shown(counts)}")
+    return array.astype(float)
+
+
 def get(costs: str | os.PathLike[str] | CostVector) -> CostVector:
     """Return the vector itself, the one of that name, or the one in a TOML file.
 
@@ -877,9 +890,9 @@ def get(costs: str | os.PathLike[str] | CostVector) -> CostVector:
     """
     if isinstance(costs, CostVector):
         return costs
-    if str(costs) in names():
-        return _packaged(str(costs))
-    path = Path(costs)
+    if isinstance(costs, str) and costs in names():
+        return _packaged(costs)
+    path = checked_path("costs", costs)
     if path.suffix != ".toml":
         raise ValueError(
             f"cost: no vector {str(costs)!r}{closest(str(costs), names())}; known are {', '.join(names())}"

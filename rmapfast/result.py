@@ -264,7 +264,7 @@ class Result:
         """
         if costs is None:
             # Without a cost vector it raises.
-            if level == cost.LEVEL or self.costs is None:
+            if self.costs is None or (isinstance(level, float) and level == cost.LEVEL):
                 return self.prediction
             costs = self.costs
         if isinstance(costs, np.ndarray):

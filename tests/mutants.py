@@ -117,14 +117,14 @@ _CHECK = """
 import json, rmapfast as rf
 from rmapfast.verify.checker import unmap_rules
 from rmapfast.verify.states import Scope
-scope, arch, oracle = Scope(4, drawn=3_000), rf.arch.get("x86-64"), rf.policy.get("per-page")
+scope, arch, oracle = Scope(4, drawn=2_400), rf.arch.get("x86-64"), rf.policy.get("per-page")
 found = []
 for number, family in enumerate(scope.families):
     rules = list(dict.fromkeys(unmap_rules(one, family.kind, family.anon_vma, family.uffd_wp)
                                for one in rf.policy.PRESETS.values()))
     for part in range(8):
         first = family.states * part // 8
-        end = min(first + 1500, family.states)
+        end = min(first + 300, family.states)
         if first < end:
             found.append(repr(scope.run(number, first, end, oracle, rules, arch)))
 print(json.dumps(found))

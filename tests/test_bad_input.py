@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import rmapfast as rf
+from rmapfast.cli import main
 
 PACKAGE = Path(rf.__file__).parent
 CAPTURE = Path(__file__).resolve().parent / "data" / "captures" / "file64k_cow_memcg.before.npz"
@@ -37,7 +38,6 @@ BAD = {
     "a list of None": [None],
     "a dict": {"a": object()},
     "an object": object(),
-    "a class": int,
     "an array": np.array([1.5, np.nan]),
     "a text array": np.array(["x"]),
     "complex": 1j,
@@ -48,6 +48,8 @@ RAW = re.compile(
     r"cannot be interpreted|could not convert|embedded null|str, bytes or os.PathLike|invalid literal|unhashable|"
     r"not iterable|has no len|not callable|too large to convert|object cannot|must be (a )?str|only (integer|length)"
 )
+# Calls whose arguments name what is not there.
+FAIL = ("arch.load", "capture", "folio_pte_batch", "try_to_unmap_one")
 # What a public call may raise for bad arguments; their subclasses too.
 EXPECTED = (TypeError, ValueError, OSError, KeyError, ImportError)
 
@@ -127,14 +129,14 @@ def calls(tmp_path):
         "report": (
             rf.report,
             {
-                "policy": "v7.0", "baseline": None, "captures": (), "arches": ["x86-64"], "orders": [2],
-                "kinds": ["file"], "size": "64KiB", "pages": 1, "budget": 5.0, "seed": 0, "progress": None,
+                "policy": "anon-swap", "baseline": None, "captures": (), "arches": ["x86-64"], "orders": [2],
+                "kinds": ["anon"], "size": "64KiB", "pages": 1, "budget": 0.01, "seed": 0, "progress": None,
             },
         ),
         "sweep": (
             rf.sweep,
             {
-                "space": {"population.size": "64KiB"}, "path": None, "overwrite": False, "resume": False,
+                "space": {"population.size": "64KiB"}, "output": None, "overwrite": False, "resume": False,
                 "executor": None, "workers": None, "fail_fast": False, "yes": False, "progress": None,
             },
         ),
@@ -142,8 +144,8 @@ def calls(tmp_path):
         "load": (rf.load, {"path": saved}),
         "rerun": (rf.rerun, {"path": saved, "executor": None, "workers": None, "progress": None}),
         "save": (rf.save, {"results": reclaimed, "path": tmp_path / "again.json", "overwrite": True}),
-        "assume_pages": (rf.assume_pages, {"population": population(), "pages": {"dirty": [0]}}),
-        "Swap": (rf.Swap, {"pages": 16}),
+        "assume_pages": (rf.assume_pages, {"population": population(), "pages": {}, "mm": 0}),
+        "Swap": (rf.Swap, {"slots": 16, "fragmented": False, "free": None}),
         "Arch": (rf.Arch, {"name": "mine"}),
         "Arch.replace": (rf.arch.get("x86-64").replace, {"page_shift": 12}),
         "arch.get": (rf.arch.get, {"arch": "x86-64"}),
@@ -158,7 +160,7 @@ def calls(tmp_path):
         "policy.is_known": (rf.policy.is_known, {"policy": rf.policy.get("v7.0")}),
         "Policy": (rf.Policy, {"name": "mine", "uffd_wp": "per-page", "clip": True, "rule": ""}),
         "Policy.replace": (rf.policy.get("v7.0").replace, {"clip": True}),
-        "cost.get": (rf.cost.get, {"name": "x86-64"}),
+        "cost.get": (rf.cost.get, {"costs": "x86-64"}),
         "Result.price": (reclaimed.price, {"costs": None, "level": 0.9}),
         "Result.per_page": (reclaimed.per_page, {"event": "batches"}),
         "Comparison.of": (rf.Comparison.of, {"results": reclaimed, "baseline": None, "costs": None}),
@@ -168,10 +170,33 @@ def calls(tmp_path):
         "Sweep.save": (sweep.save, {"path": tmp_path / "sweep.json", "overwrite": True}),
         "Sweep.rank": (sweep.rank, {}),
         "CostVector.price": (
-            rf.cost.get("x86-64").price, {"events": reclaimed.events.counts, "referenced": None, "level": 0.9},
+            rf.cost.get("x86-64").price, {"counts": reclaimed.events.counts, "referenced": None, "level": 0.9},
         ),
         "conformance": (rf.conformance, {"paths": [], "engine": "c", "progress": None}),
-        "folio_pte_batch": (rf.folio_pte_batch, {"ptes": np.zeros(4, np.uint64), "max_nr": 4}),
+        "folio_pte_batch": (
+            rf.folio_pte_batch,
+            {
+                "ptes": np.zeros(4, np.uint64), "start": 0, "folio_pfn": 0, "folio_pages": 4, "max_nr": 4, "flags": (),
+                "cont_ptes": 1,
+            },
+        ),
+        "page_vma_mapped_walk": (
+            rf.page_vma_mapped_walk,
+            {"population": ONE, "folio": 0, "vma": 0, "arch": "x86-64", "sync": False, "migration": False},
+        ),
+        "try_to_unmap_one": (
+            rf.try_to_unmap_one,
+            {
+                "population": population(), "folio": 0, "vma": 0, "policy": "v7.0", "arch": "x86-64", "ttu": (),
+                "guard": "none",
+            },
+        ),
+        "folio_referenced_one": (
+            rf.folio_referenced_one,
+            {"population": population(), "folio": 0, "vma": 0, "policy": "v7.0", "arch": "x86-64"},
+        ),
+        # no process has this number
+        "capture": (rf.capture, {"pids": 1 << 22, "path": tmp_path / "c.npz", "freeze": False, "anonymise": False}),
     }  # fmt: skip
 
 
@@ -180,7 +205,7 @@ def blame(error):
     if not isinstance(error, (*EXPECTED, rf.SweepError)):
         return f"{type(error).__name__} is no error of an argument"
     frames = traceback.extract_tb(error.__traceback__)
-    inside = [PACKAGE in Path(frame.filename).parents or frame.filename.endswith(".pyx") for frame in frames]
+    inside = [PACKAGE in Path(frame.filename).parents or frame.filename.startswith("rmapfast/") for frame in frames]
     if True in inside and not inside[-1]:
         return f"raised in {frames[-1].filename}:{frames[-1].lineno}"
     text = str(error)
@@ -189,22 +214,108 @@ def blame(error):
     return "words of Python" if RAW.search(text) else ""
 
 
-if __name__ == "__main__":
-    import sys, tempfile, time
-    table = calls(Path(tempfile.mkdtemp()))
-    only = sys.argv[1:]
-    for name, (call, arguments) in table.items():
-        if only and name not in only: continue
-        t = time.process_time()
+NAMES = (
+    "reclaim madvise compare Population.synthetic Population.load PopulationSpec describe check report sweep Space.of "
+    "load rerun save assume_pages Swap Arch Arch.replace arch.get arch.load arch.of_machine arch.configured policy.get "
+    "policy.resolved policy.configured policy.is_known Policy Policy.replace cost.get Result.price Result.per_page "
+    "Comparison.of Comparison.to_text Comparison.unpriced Comparison.ratio Sweep.save Sweep.rank CostVector.price "
+    "conformance folio_pte_batch page_vma_mapped_walk try_to_unmap_one folio_referenced_one capture"
+).split()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    found = calls(folder)
+    assert list(found) == NAMES
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bad_argument_gets_one_clear_error(name, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a text that is a path may be written
+    call, arguments = table[name]
+    if name not in FAIL:
+        call(**arguments)
+    problems = []
+    for argument, (label, value) in itertools.product(arguments, BAD.items()):
         try:
-            call(**arguments)
-        except Exception as e:
-            print("BASE", name, type(e).__name__, str(e)[:150])
-        for argument, (label, value) in itertools.product(arguments, BAD.items()):
-            try:
-                call(**(arguments | {argument: value}))
-            except Exception as e:
-                why = blame(e)
-                if why:
-                    print(f"{name}({argument}={label}): {type(e).__name__}: {str(e)[:110]!r}: {why}")
-        if time.process_time() - t > 1: print("TIME", name, round(time.process_time() - t, 1))
+            call(**(arguments | {argument: value}))
+        except Exception as error:
+            if why := blame(error):
+                problems.append(f"{argument}={label}: {type(error).__name__}: {error}: {why}")
+    assert problems == []
+
+
+def test_the_errors_of_others_are_seen():
+    for wrong in (lambda: np.zeros(2) and 1, lambda: len(5), lambda: [].pop(), lambda: Path(5), lambda: None.x):
+        with pytest.raises(Exception) as caught:
+            wrong()
+        assert blame(caught.value)
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("1GB", "got '1GB': 1,000,000,000 bytes, as GB is decimal; GiB means 1,073,741,824 bytes"),
+        ("2MB", "got '2MB': 2,000,000 bytes, as MB is decimal; MiB means 1,048,576 bytes"),
+        (1000, "expected a multiple of the 4096 byte page, got 1000"),
+        ("0", "expected 1 to 2^44 - 1 pages of 4096 bytes, got '0'"),
+    ],
+)
+def test_a_size_that_is_no_number_of_pages(size, said, capsys):
+    with pytest.raises(ValueError) as caught:
+        rf.Population.described(size)
+    assert said in str(caught.value)
+    assert main(["reclaim", "--size", str(size)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said.replace("1000", "'1000'") in error.replace("'1,000", "1,000")
+
+
+def test_what_an_error_recommends_is_taken():
+    with pytest.raises(ValueError) as caught:
+        rf.Population.described("much")
+    recommended = re.findall(r'"(\w+)"', str(caught.value))
+    assert len(recommended) == 3
+    for size in recommended:
+        assert rf.Population.described(size).bytes > 0
+
+
+def test_a_sweep_refuses_a_decimal_size_before_it_runs():
+    with pytest.raises(ValueError, match="as GB is decimal"):
+        rf.sweep({"population.size": ["1MiB", "1GB"]})
+
+
+def test_a_share_is_a_target_everywhere(tmp_path):
+    memory = rf.Population.synthetic("1MiB", orders=2)
+    half = rf.reclaim(memory, "50%").reclaimed_pages
+    assert 128 <= half < 256
+    assert rf.compare(memory, "50%", arches=["x86-64"]).runs[0].reclaimed_pages == half
+    swept = rf.sweep({"population.size": "1MiB", "population.orders": 2, "target": ["50%", "100%"]})
+    assert [record["reclaimed_pages"] for record in swept.records.values()] == [half, 256]
+    out = tmp_path / "a.json"
+    assert main(["reclaim", "--size", "1MiB", "--orders", "2", "--target", "50%", "-o", str(out)]) == 0
+    assert rf.load(out).runs[0].reclaimed_pages == half and rf.rerun(out).same
+
+
+# Names and files
+
+
+def test_order_and_orders():
+    with pytest.raises(TypeError, match=r"^order: no such argument \(did you mean 'orders'\?\)"):
+        rf.Population.synthetic("64KiB", order=2)
+    alias, own = (
+        rf.sweep({"population.size": "64KiB", name: [0, 2]}) for name in ("population.order", "population.orders")
+    )
+    assert [one["events"] for one in alias.records.values()] == [one["events"] for one in own.records.values()]
+
+
+def test_a_capture_is_no_result_and_a_result_no_capture(tmp_path):
+    with pytest.raises(ValueError, match=r"got a capture; Population\.load\(\) \(--capture\) reads it"):
+        rf.load(CAPTURE)
+    rf.save(result(), tmp_path / "a.json")
+    with pytest.raises(rf.CaptureError, match=r"load\(\) reads saved results"):
+        rf.Population.load(tmp_path / "a.json")

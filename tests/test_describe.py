@@ -235,7 +235,8 @@ def words(figure):
 def test_figure():
     path = CAPTURES / "file64k_holes_memcg.before.npz"
     population = rf.Population.load(path)
-    figure = plot.description(population, contents.describe(population), names=contents.vma_names([path]))
+    described, names = contents.describe(population), contents.vma_names([path])
+    figure = plot.description(population, described, names=names, style="print")
     text = words(figure)
     for said in (f"rmapfast {rf.__version__}", path.name, "young: True", "mapped in part", "no page mapped", "order 4"):
         assert said in text

@@ -22,7 +22,7 @@ def source() -> set[str]:
 def wheel() -> set[str]:
     (path,) = FOLDER.glob("rmapfast-*.whl")
     with zipfile.ZipFile(path) as archive:
-        return {name for name in archive.namelist() if ".dist-info/" not in name}
+        return {name for name in archive.namelist() if ".dist-info/" not in name and not name.endswith("/")}
 
 
 def test_the_source_holds_what_the_repository_holds(source):

@@ -15,6 +15,8 @@ from rmapfast.flags import FolioFlag
 from rmapfast.population import ARRAYS, Population
 
 MIX = "0:10,2:20,4:70"
+# x86-64 with contpte blocks: a run folds the entries of its copy.
+SMALL = rf.arch.get("x86-64").replace(name="blocks", cont_ptes=4)
 # What may happen between two runs. Each gets the population, what is kept of before, and a random generator.
 STEPS = {}
 
@@ -212,6 +214,25 @@ def test_nobody_has_the_arrays_of_a_population_until_one_is_taken(monkeypatch):
     rf.reclaim(population, "50%")
     rf.reclaim(population, "50%")
     assert len(looks) == 3, "the PFNs of a result are those of the population"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"threads": 2},
+        {"engine": "general"},
+        {"entry": "pageout"},
+        {"lru": "mglru", "policy": "v7.2"},
+        {"arch": SMALL},
+    ],
+)
+def test_no_call_takes_an_array_of_the_population(options):
+    population = Population.synthetic("1MiB", orders=MIX)
+    rf.reclaim(population, "50%", **options)
+    rf.madvise(population, "MADV_COLD")
+    rf.compare(population, "50%", policies=["v6.15", "v7.0"])
+    assert not population.lent
 
 
 @pytest.mark.parametrize("name", ["folio_flags", "ptes", "lru_inactive"])

@@ -132,3 +132,16 @@ def test_everything_is_escaped():
 def test_prices(unit, value, said):
     assert price_text(unit, value) == said
     assert price_text(unit, value, (value, value)) == f"{said} ({said.split()[0]} to {said.split()[0]})"
+
+
+def test_a_sweep_of_one_point_shows_its_value():
+    for seeds in ([3], [3, 4]):
+        swept = rf.sweep({"population.seed": seeds, "population.size": "1MiB", "arch": "x86-64"})
+        mean = swept.mean("population.seed")
+        shown = rows(mean._repr_html_(), "predicted ns per reclaimed page, mean")
+        assert float(shown[0][0]) == pytest.approx(swept.prices.per_page.mean(), rel=1e-3)
+    one = rf.sweep({"population.size": "1MiB", "arch": "x86-64"})
+    shown = rows(one._repr_html_(), "predicted ns per reclaimed page")
+    assert float(shown[0][0]) == pytest.approx(float(one.prices.per_page), rel=1e-3)
+    failed = rf.sweep({"population.sharing": 1 << 20, "population.size": "64MiB", "population.orders": 13})
+    assert rows(failed._repr_html_(), "walk_pte_reads")[0] == ["-"]

@@ -117,7 +117,7 @@ def test_logs_that_wait_have_bounded_room(shards, monkeypatch, threads):
     description = Population.described(20 * BLOCK << 12, orders=0, dirty=0.1)
     reference = rf.reclaim(description, "60%", threads=threads)
     made = len(shards)
-    monkeypatch.setattr(stream, "WAITING", 1 << 18)
+    monkeypatch.setattr(stream, "WAITING", 1 << 14)
     assert_same_counts(rf.reclaim(description, "60%", threads=threads), reference)
     assert len(shards) - made > made
 

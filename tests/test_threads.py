@@ -248,7 +248,7 @@ def test_folios_that_depend_on_each_other_are_named(spoil, why):
 @pytest.mark.parametrize(
     ("arguments", "options", "why"),
     [
-        ({"kind": "anon"}, {}, "folio 0 is no folio of the page cache: it may take swap slots in its turn, or be split"),
+        ({"kind": "anon"}, {}, "folio 0 is no folio of the page cache: it may take swap slots in its turn"),
         ({"kind": "shmem"}, {}, "folio 0 is no folio of the page cache"),
         ({"kind": "lazyfree"}, {}, "folio 0 is no folio of the page cache"),
         ({"kind": "anon", "holes": 0.1}, {}, "folios are on the deferred-split queue, which each pass shrinks"),

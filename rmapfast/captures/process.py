@@ -26,7 +26,16 @@ from rmapfast.captures.anonymise import anonymise_images
 from rmapfast.captures.format import KPF, PM_PFN, PM_PRESENT, PM_SWAP, Capture, CaptureError, RunLengths, has_flags
 from rmapfast.captures.image import Image, Region, RunEncoder, Vma
 from rmapfast.layout import MAX_PAGES, ranges
-from rmapfast.support import check_writable, undone, write_together
+from rmapfast.support import (
+    check_writable,
+    checked_boolean,
+    checked_list,
+    checked_path,
+    checked_progress,
+    shown,
+    undone,
+    write_together,
+)
 
 # Entries of /proc files that are read at a time, 8 bytes each. It bounds the memory that a large sparse VMA takes.
 _CHUNK = 1 << 20
@@ -134,6 +143,10 @@ def capture(
     >>> captured = rf.capture(1234, "mine.npz")  # doctest: +SKIP
     >>> population = rf.Population.load("mine.npz")  # doctest: +SKIP
     """
+    for name, flag in (("freeze", freeze), ("anonymise", anonymise), ("overwrite", overwrite)):
+        checked_boolean(name, flag)
+    checked_progress(progress)
+    checked_path("path", path)
     pids = _pids(pids)
     page_shift = os.sysconf("SC_PAGE_SIZE").bit_length() - 1
     paths = _paths(path, len(pids))
@@ -183,12 +196,12 @@ def _pids(pids: int | Iterable[int]) -> list[int]:
     if not sys.platform.startswith("linux"):
         raise CaptureError(f"capture: needs Linux, whose /proc shows page tables, got {sys.platform}")
     # A str is not accepted, but one is reported as a whole and not letter by letter.
-    pids = [pids] if isinstance(pids, int | str) else list(pids)
+    pids = [pids] if isinstance(pids, int | str) else checked_list("pid", pids, "numbers of processes")
     if not pids:
         raise CaptureError("pid: expected at least one, got none")
     for number, pid in enumerate(pids):
         if type(pid) is not int or pid < 1:
-            raise CaptureError(f"pid: expected the number of a process, 1 or more, got {pid!r}")
+            raise CaptureError(f"pid: expected the number of a process, 1 or more, got {shown(pid)}")
         if pid in pids[:number]:
             raise CaptureError(f"pid: expected each process once, got {pid} again")
     return pids

@@ -19,7 +19,7 @@ from rmapfast.layout import ranges
 from rmapfast.loop import BUDGET, check_population
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.support import checked_list, format_size, shown
+from rmapfast.support import checked_list, checked_progress, format_size, shown
 from rmapfast.swap import Swap
 
 # Policies that a description unmaps with by default: without batches; before and after batches of file folios; the
@@ -115,6 +115,7 @@ def describe(
     """
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {shown(population)}")
+    checked_progress(progress)
     chosen = [_policy.get(policy) for policy in checked_list("policies", policies, "policies")]
     arch = _arch.get(population.arch or "x86-64")
     check_population(population, arch)

@@ -29,7 +29,14 @@ from rmapfast.population import Population
 from rmapfast.provenance import provenance
 from rmapfast.reference import YoungRule
 from rmapfast.result import PolicyFunction, Result, policy_name
-from rmapfast.support import checked_choice, checked_integer, checked_list, checked_path, page_multiple
+from rmapfast.support import (
+    checked_choice,
+    checked_integer,
+    checked_list,
+    checked_path,
+    checked_progress,
+    page_multiple,
+)
 from rmapfast.verify import SPLIT_FIELDS, CheckReport, check
 
 # Memory of a run: of a function, which runs on the plain-Python model, and of any other policy; of the runs that only
@@ -123,6 +130,7 @@ def report(
         max(arch.page_size for arch in machines),
     )
     checked_integer("seed", seed, 0, (1 << 64) - 1)
+    checked_progress(progress)
     loaded = [one for path in paths for one in _loaded(path, machines)]
     start = time.monotonic()
     work = _Work(chosen, against, memory_size, seed, progress or (lambda text: None))
@@ -208,10 +216,6 @@ class _Work:
     seed: int
     progress: Progress
 
-    @property
-    def _engine(self) -> str:
-        return "c" if isinstance(self.policy, Policy) else "reference"
-
     def checks(self, pages: int | None, budget: float) -> tuple[CheckReport, ...]:
         """Check the policy: the unmap of a folio, and where its rules are about them, splits and reference checks."""
         name = policy_name(self.policy)
@@ -223,8 +227,12 @@ class _Work:
             return (check(self.policy, pages=pages, budget=budget, seed=self.seed, progress=said),)
         fields = set(differing(self.policy, self.baseline))
         found = [check([self.policy], pages=pages, budget=budget, progress=said)]
-        further: dict[str, Any] = {"pages": _FURTHER_PAGES, "budget": _FURTHER_BUDGET, "progress": said}
-        if fields & set(SPLIT_FIELDS):
+        further: dict[str, Any] = {
+            "pages": _FURTHER_PAGES,
+            "budget": min(budget, _FURTHER_BUDGET),
+            "progress": said,
+        }
+        if fields & set(SPLIT_FIELDS) - {"young"}:
             found.append(check([self.policy], splits=True, **further))
         if fields & {"young", "young_rule", "mglru"}:
             found.append(check([self.policy], young=True, **further))
@@ -234,7 +242,7 @@ class _Work:
         """Return the runs of a memory under the baseline and under the policy."""
         spec = memory(size, kind, order, layout, arch, self.seed)
         before = reclaim(spec, SEED_TARGET, policy=self.baseline, arch=arch)
-        return before, reclaim(spec, SEED_TARGET, policy=self.policy, arch=arch, engine=self._engine)
+        return before, reclaim(spec, SEED_TARGET, policy=self.policy, arch=arch)
 
     def kinds(self, arches: list[Arch]) -> tuple[str, ...]:
         """Return the kinds of folios in which the policy differs from its baseline in any event."""
@@ -268,7 +276,6 @@ class _Work:
                 SEED_TARGET,
                 policies=[self.baseline, self.policy],
                 arches=arches,
-                engine=self._engine,
                 arguments={"size": self.size, "kind": kind, "orders": order},
             )
 
@@ -277,9 +284,7 @@ class _Work:
     def capture(self, path: str, arch: Arch, population: Population) -> CaptureRun:
         """Reclaim a capture with and without the policy."""
         self.progress(f"{path} on {arch.name}")
-        found = compare(
-            population, SEED_TARGET, policies=[self.baseline, self.policy], arches=[arch], engine=self._engine
-        )
+        found = compare(population, SEED_TARGET, policies=[self.baseline, self.policy], arches=[arch])
         before, after = found.runs
         orders = population.describe()["orders"]
         one = point(before, after, "capture", Path(path).name, max(map(int, orders), default=0))

@@ -192,6 +192,12 @@ def checked_list(name: str, value: Any, of: str) -> list[Any]:
     return list(value)
 
 
+def checked_progress(value: Any) -> None:
+    """Raise TypeError unless the value is None or a function."""
+    if value is not None and not callable(value):
+        raise TypeError(f"progress: expected a function or None, got {shown(value)}")
+
+
 def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
     """Return the value; raise ValueError unless it is one of the known names."""
     known = tuple(known)
@@ -203,8 +209,8 @@ def checked_choice(name: str, value: Any, known: Iterable[str]) -> str:
 def flag_mask(argument: str, names: str | Iterable[str], known: Mapping[str, int]) -> int:
     """Return the bits of one or more flag names; raise ValueError, which lists the known names, for another name."""
     mask = 0
-    for name in [names] if isinstance(names, str) else names:
-        if name not in known:
-            raise ValueError(f"{argument}: no flag {name!r}{closest(name, known)}; known are {', '.join(known)}")
+    for name in [names] if isinstance(names, str) else checked_list(argument, names, "flags"):
+        if not isinstance(name, str) or name not in known:
+            raise ValueError(f"{argument}: no flag {shown(name)}{closest(name, known)}; known are {', '.join(known)}")
         mask |= known[name]
     return mask

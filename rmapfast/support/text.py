@@ -92,7 +92,7 @@ def number(value: float) -> str:
 
 def signed(value: float) -> str:
     """Return a number of either sign with four digits."""
-    return number(value) if value >= 0 else "-" + number(-value)
+    return "-" + number(-value) if value < 0 else number(value)
 
 
 def between(interval: tuple[float, float]) -> str:

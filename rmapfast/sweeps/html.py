@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
-from rmapfast.support import Figure, HtmlPart, html_of
+import numpy as np
+import numpy.typing as npt
+
+from rmapfast.support import Figure, HtmlPart, html_of, signed
 from rmapfast.sweeps.axes import word
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.mean import MeanData
-from rmapfast.sweeps.outputs import steps, title
+from rmapfast.sweeps.outputs import steps, title, value_of
 from rmapfast.sweeps.tables import cell, spread, summary
 from rmapfast.sweeps.views import View, view
 
@@ -29,7 +32,7 @@ def sweep_html(sweep: SweepData) -> str:
     failed = [line for line in sentences if line.startswith(("failed", "..."))]
     parts = [
         HtmlPart("failed", notes=failed, more=f"{len(sweep.failures)} simulations", open=True),
-        *(_tables(view(sweep)) if max(sweep.space.shape, default=1) > 1 else []),
+        *(_tables(view(sweep)) if max(sweep.space.shape, default=1) > 1 else _one_value(*value_of(sweep))),
         HtmlPart("axes", axes, ("axis", "unit", "steps", "values"), more=f"{len(axes)}"),
         HtmlPart("fixed", [(name, _text(value)) for name, value in fixed], more=f"{len(fixed)}"),
         HtmlPart("constraints", [[text] for text in sweep.space.constraints], more=f"{len(sweep.space.constraints)}"),
@@ -40,8 +43,18 @@ def sweep_html(sweep: SweepData) -> str:
 
 def mean_html(mean: MeanData) -> str:
     """Return the means of a sweep as HTML."""
-    tables = _tables(view(mean)) if max(mean.space.shape, default=1) > 1 else []
+    if max(mean.space.shape, default=1) > 1:
+        tables = _tables(view(mean))
+    else:
+        one = mean.output()
+        tables = _one_value(one.values, f"{one.label}, mean")
     return html_of("SweepMean", f"{len(mean):,} means", mean.about, tables)
+
+
+def _one_value(values: npt.NDArray[np.float64], label: str) -> list[HtmlPart]:
+    """Return the output of a sweep without an axis of several steps."""
+    value = float(values.reshape(-1)[0])
+    return [HtmlPart(label, [[Figure(signed(value))]], open=True)]
 
 
 def _tables(shown: View) -> list[HtmlPart]:

@@ -14,7 +14,17 @@ from typing import Any
 from rmapfast.loop import SEED_TARGET
 from rmapfast.parallel import Journal, Pool, opened
 from rmapfast.provenance import provenance
-from rmapfast.support import JsonObject, ProgressBar, Seed, check_apart, check_writable, checked_seed, info
+from rmapfast.support import (
+    JsonObject,
+    ProgressBar,
+    Seed,
+    check_apart,
+    check_writable,
+    checked_boolean,
+    checked_progress,
+    checked_seed,
+    info,
+)
 from rmapfast.sweeps.data import SweepData
 from rmapfast.sweeps.dataset import document, to_dataframe, to_xarray
 from rmapfast.sweeps.files import check_path, from_document, read_file, save_file
@@ -333,6 +343,10 @@ def sweep(
     >>> found.prices.gain.shape
     (2, 2)
     """
+    for name, flag in (("overwrite", overwrite), ("resume", resume), ("fail_fast", fail_fast), ("yes", yes)):
+        checked_boolean(name, flag)
+    if not isinstance(progress, bool):
+        checked_progress(progress)
     where, space = space, Space.of(space)
     if output is not None:
         check_path(output)

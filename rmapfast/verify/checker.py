@@ -23,7 +23,16 @@ from rmapfast.policy import Policy
 from rmapfast.provenance import provenance
 from rmapfast.reference import BatchRule, YoungRule, batches
 from rmapfast.result import policy_name
-from rmapfast.support import Seed, checked_boolean, checked_integer, checked_list, checked_path, checked_seed, shown
+from rmapfast.support import (
+    Seed,
+    checked_boolean,
+    checked_integer,
+    checked_list,
+    checked_path,
+    checked_progress,
+    checked_seed,
+    shown,
+)
 from rmapfast.verify.cases import Case, case_of_state, reachable
 from rmapfast.verify.coverage import WatchedRule
 from rmapfast.verify.invariants import INVARIANTS, judge
@@ -164,6 +173,7 @@ def check(
         ("all_bits", all_bits), ("unreachable", unreachable), ("splits", splits), ("young", young),
     ):  # fmt: skip
         checked_boolean(name, flag)
+    checked_progress(progress)
     if resume is not None:
         checked_path("resume", resume)
     if threads is not None:

@@ -28,7 +28,7 @@ from rmapfast.events import Call
 from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.support import checked_choice, checked_list, checked_path, flag_mask, open_regular
+from rmapfast.support import checked_choice, checked_list, checked_path, checked_progress, flag_mask, open_regular
 from rmapfast.verify.cases import (
     MAX_SLOTS,
     VMA_FLAGS,
@@ -206,6 +206,7 @@ def conformance(
     no vectors in it
     """
     checked_choice("engine", engine, ENGINES)
+    checked_progress(progress)
     given = [paths] if isinstance(paths, str | os.PathLike) else checked_list("paths", paths, "paths of vectors")
     report, done = ConformanceReport(), 0
     for path in [checked_path("paths", one) for one in given]:
