@@ -15,6 +15,7 @@ struct outcome {
 	int64_t mapped_stat;
 	uint64_t swap_next;
 	int64_t swap_used;
+	uint32_t rule_saw;
 };
 
 /* The masks of the folio's entries. False if the memo would not take the folio: if not all its
@@ -82,6 +83,7 @@ static void visit(struct rmf_check *check, const struct rmf_check_state *state,
 	run->swap_next = RMF_CHECK_SWAP_OFFSET;
 	run->swap_end = RMF_CHECK_FOLIO_SWAP;
 	run->swap_used = run->mapped_stat = 0;
+	run->rule_saw = 0;
 	memset(run->ev, 0, sizeof(run->ev));
 	memset(run->referenced_ev, 0, sizeof(run->referenced_ev));
 	memset(run->batch_lengths, 0, sizeof(outcome->batch_lengths));
@@ -94,6 +96,7 @@ static void visit(struct rmf_check *check, const struct rmf_check_state *state,
 	outcome->mapped_stat = run->mapped_stat;
 	outcome->swap_next = run->swap_next;
 	outcome->swap_used = run->swap_used;
+	outcome->rule_saw = run->rule_saw;
 }
 
 /* Whether the visit left the entries of the folio in a state that the memo cannot express: some
@@ -116,6 +119,13 @@ static bool is_partial(const struct rmf_check_state *before, const struct rmf_ch
 		nonpresent &= is && !rmf_pte_present(is) && (is & (RMF_PFN_ONE - 1)) == low;
 	}
 	return !(stay || old || equal || none || nonpresent);
+}
+
+/* Whether the memo forgets the result: it cannot express it, or a rule of the user saw more than
+ * the shape. */
+static bool is_forgotten(const struct rmf_check_state *before, const struct outcome *outcome)
+{
+	return outcome->rule_saw || is_partial(before, &outcome->state);
 }
 
 /* Whether the entries are the same, if young and dirty bits may have changed places. */
@@ -167,7 +177,7 @@ uint64_t rmf_check_counted_bits(struct rmf_check *check, const struct rmf_check_
 	for (uint64_t index = first; index < end && rmf_check_cursor_seek(family, &cursor, index);
 	     index++) {
 		struct rmf_masks masks, counted;
-		bool differs = false, partial;
+		bool differs = false, forgotten;
 
 		if (!rmf_check_state_at_cursor(family, &cursor, index, &state) ||
 		    !masks_of(&state, &masks))
@@ -182,9 +192,9 @@ uint64_t rmf_check_counted_bits(struct rmf_check *check, const struct rmf_check_
 		for (enum rmf_visit_kind kind = 0; kind < RMF_NR_VISIT_KINDS; kind++) {
 			visit(check, &state, policy, kind, &one);
 			visit(check, &moved, policy, kind, &other);
-			partial = is_partial(&state, &one.state);
-			differs |= partial != is_partial(&moved, &other.state) ||
-				   (!partial && !same_outcome(&one, &other));
+			forgotten = is_forgotten(&state, &one);
+			differs |= forgotten != is_forgotten(&moved, &other) ||
+				   (!forgotten && !same_outcome(&one, &other));
 		}
 		if (differs && (!found->count++ || index < found->index))
 			found->index = index;

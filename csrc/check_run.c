@@ -35,6 +35,7 @@ static struct rmf_check *new_runner(const struct rmf_arch *arch)
 	check->run.arch = *arch;
 	check->trace = (struct rmf_trace){ .entries = check->entries, .capacity = MAX_TRACE };
 	check->run.trace = &check->trace;
+	check->run.ask_twice = true;
 	check->folio_pfn = RMF_CHECK_FOLIO_PFN;
 	check->folio_index = RMF_CHECK_FOLIO_INDEX;
 	check->folio_swap = RMF_CHECK_FOLIO_SWAP;
@@ -160,15 +161,32 @@ static bool run_state(struct rmf_check *check, const struct rmf_check_state *sta
 	return ret;
 }
 
-static void record(struct rmf_check_policy *policy, uint32_t violated, uint64_t index)
+/* Keep the state `index` as an example of what it violates. */
+static void record(struct rmf_check_policy *policy, const struct rmf_check_state *state,
+		   uint32_t violated, uint64_t index)
 {
+	const bool reachable = violated && rmf_check_reachable(state);
+
 	policy->nr_violating += (violated & ~(uint32_t)RMF_INV_DOCUMENTED) != 0;
 	for (; violated; violated &= violated - 1) {
 		struct rmf_check_found *found = &policy->found[__builtin_ctz(violated)];
 
-		if (!found->count++ || index < found->index)
+		if (!found->count++ || reachable > found->reachable ||
+		    (reachable == found->reachable && index < found->index)) {
 			found->index = index;
+			found->reachable = reachable;
+		}
 	}
+}
+
+/* Count the batches of the last unmap. */
+static void count_batches(const struct rmf_trace *trace, uint64_t *cleared)
+{
+	const uint64_t n = trace->n < trace->capacity ? trace->n : trace->capacity;
+
+	for (uint64_t i = 0; i < n; i++)
+		if (trace->entries[i].kind == RMF_TRACE_STEP)
+			cleared[trace->entries[i].b]++;
 }
 
 const struct rmf_run *rmf_check_current(const struct rmf_check *check)
@@ -193,6 +211,11 @@ uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family 
 			continue;
 		tried++;
 		expected_ret = run_state(check->oracle, &state, oracle);
+		if (check->oracle->run.error) {
+			check->run.error = check->oracle->run.error;
+			check->run.bad_rule = check->oracle->run.bad_rule;
+			return tried;
+		}
 		for (uint32_t i = 0; i < nr_policies; i++) {
 			bool ret = run_state(check, &state, &policies[i].policy);
 			uint32_t violated = rmf_check_invariants(&check->run, &state, &check->now);
@@ -203,7 +226,8 @@ uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family 
 					 &check->run.arch, &check->trace);
 			violated |= rmf_check_against_rules(&check->run, &check->now, ret,
 							    &check->expected);
-			record(&policies[i],
+			count_batches(&check->trace, policies[i].cleared);
+			record(&policies[i], &state,
 			       violated | rmf_check_compare(&check->oracle->now, expected_ret,
 							    &check->now, ret),
 			       index);

@@ -9,13 +9,17 @@
 
 struct rmf_check_found {
 	uint64_t count;
-	uint64_t index; /* the smallest state that shows it; valid if count > 0 */
+	/* if count > 0: the smallest state that shows it, of those that a kernel can reach if there
+	 * is one */
+	uint64_t index;
+	bool reachable;
 };
 
 struct rmf_check_policy {
 	struct rmf_policy policy;
 	uint64_t nr_violating; /* states with a violation that is not documented */
 	struct rmf_check_found found[RMF_NR_INVARIANTS];
+	uint64_t cleared[RMF_CHECK_MAX_PAGES + 1]; /* batches of present entries by their length */
 };
 
 struct rmf_check;
@@ -24,8 +28,8 @@ struct rmf_check *rmf_check_new(const struct rmf_arch *arch);
 void rmf_check_free(struct rmf_check *check);
 
 /* Unmap the states [first, end) of a family under the oracle and under each policy, and add up the
- * violations. Returns how many distinct states were tried. It ends early, with an error of the run,
- * if a rule of the user returned nonsense. */
+ * violations. Rules of the user are asked twice each time. Returns how many distinct states were
+ * tried. It ends early, with an error of the run, if such a rule returned nonsense. */
 uint64_t rmf_check_range(struct rmf_check *check, const struct rmf_check_family *family,
 			 uint64_t first, uint64_t end, const struct rmf_policy *oracle,
 			 struct rmf_check_policy *policies, uint32_t nr_policies);

@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "unmap.h"
+
 void rmf_check_settle(struct rmf_check_state *state, const struct rmf_check_condition *condition,
 		      uint32_t exclusive)
 {
@@ -58,4 +60,33 @@ void rmf_check_copy(struct rmf_check_state *to, const struct rmf_check_state *fr
 {
 	memmove(to, from,
 		offsetof(struct rmf_check_state, ptes) + 2 * from->table * sizeof(*from->ptes));
+}
+
+bool rmf_check_reachable(const struct rmf_check_state *state)
+{
+	const bool anon = state->folio_flags & RMF_FOLIO_ANON,
+		   swapbacked = state->folio_flags & RMF_FOLIO_SWAPBACKED,
+		   swapcache = state->folio_flags & RMF_FOLIO_SWAPCACHE,
+		   anon_vma = state->vma_flags & RMF_VMA_ANON;
+	const uint64_t start = state->vma_start - state->table, end = state->vma_end - state->table;
+
+	/* a lazyfree folio in a file VMA, a swap cache mark that does not fit, a large folio that
+	 * is unmapped as poisoned */
+	if ((anon && !swapbacked && !anon_vma) || (anon && swapbacked != swapcache) ||
+	    (state->order && (state->ttu & RMF_TTU_HWPOISON)))
+		return false;
+	for (uint64_t i = 0; i < 2 * state->table; i++) {
+		const rmf_pte pte = state->ptes[i];
+		const uint64_t page = rmf_pte_pfn(pte) - RMF_CHECK_FOLIO_PFN;
+
+		if (!rmf_pte_present(pte) && !rmf_pte_is_device(pte))
+			continue;
+		/* a device entry of a file page, a page that a file VMA maps out of its place */
+		if (rmf_pte_kind(pte) == RMF_KIND_DEVICE_EXCLUSIVE && !anon)
+			return false;
+		if (!anon_vma && page >> state->order == 0 && i >= start && i < end &&
+		    page + RMF_CHECK_FOLIO_INDEX != i - start + state->vma_pgoff)
+			return false;
+	}
+	return true;
 }

@@ -132,4 +132,7 @@ void rmf_check_settle(struct rmf_check_state *state, const struct rmf_check_cond
 /* Fold the contpte block at a slot, if it is one translation of the folio. */
 bool rmf_check_fold(struct rmf_check_state *state, uint32_t slot);
 
+/* Whether a kernel can reach a state. It knows what verify/cases.py has tags for. */
+bool rmf_check_reachable(const struct rmf_check_state *state);
+
 #endif

@@ -230,7 +230,8 @@ static bool left_queue_alone(const struct rmf_run *run, uint32_t order, uint32_t
 	       (!(flags_after & RMF_FOLIO_PARTIALLY_MAPPED) || (flags_after & RMF_FOLIO_FREED));
 }
 
-/* Whether the visit depended on nothing but the shape. */
+/* Whether the visit depended on nothing but the shape. Where the young and dirty bits of a row are
+ * all the same, the shape says each. */
 static bool depends_on_shape(const struct rmf_run *run, const struct rmf_shape *shape,
 			     const struct rmf_known *known, const uint64_t *ev_before)
 {
@@ -243,6 +244,9 @@ static bool depends_on_shape(const struct rmf_run *run, const struct rmf_shape *
 	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
 		if (run->ev[outside[i]] != ev_before[outside[i]])
 			return false;
+	if (run->error || (run->rule_saw & RMF_RULE_SAW_PLACE) ||
+	    ((run->rule_saw & RMF_RULE_SAW_BITS) && shape->mixed))
+		return false;
 	/* restored entries fold or do not fold by their PFN */
 	if (run->arch.cont_ptes > 1 && !known->takes_swap &&
 	    run->ev[RMF_PTES_SET] != ev_before[RMF_PTES_SET])
@@ -332,6 +336,7 @@ static uint32_t visit_first(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 		memcpy(known->rss[row],
 		       pop->mm_rss + (uint64_t)pop->vma_mm[shape->vma[row]] * RMF_NR_MM_COUNTERS,
 		       sizeof(known->rss[row]));
+	run->rule_saw = 0;
 	nr = rmf_visit_by_rules(run, kind, folio, visits);
 	/* the arrays of a population may grow in a split */
 	if (nr != 1)

@@ -8,7 +8,10 @@
  * every policy and architecture has a fast path.
  *
  * Some bits matter to the rules by their number only, and the shape then holds their number
- * (counted.h). */
+ * (counted.h).
+ *
+ * A rule of the user's own sees what the shape holds, and asks for the rest by functions that say
+ * so (rmf_rule.h). A result that depends on more than the shape is not used again. */
 #ifndef RMF_MEMO_H
 #define RMF_MEMO_H
 
@@ -46,6 +49,7 @@ struct rmf_shape {
 	uint64_t hash;
 	uint32_t nr_words; /* 0 means that it has none */
 	uint32_t nr_rows;
+	bool mixed; /* in some VMA a part of the present entries is young, or dirty */
 	bool uniform; /* one VMA maps all pages, by entries that differ only in the PFN */
 	rmf_pte *ptes[RMF_SHAPE_ROWS];
 	uint32_t vma[RMF_SHAPE_ROWS];

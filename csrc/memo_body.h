@@ -212,6 +212,7 @@ static inline bool row_words(const struct rmf_run *run, uint32_t order, uint32_t
 		    (mixed_dirty && (run->policy.respect & RMF_FPB_RESPECT_DIRTY)))
 			return false;
 	}
+	shape->mixed |= mixed;
 	class_and_low = (uint64_t)vma_class << 32 | (masks->low & ~RMF_SHAPE_BITS);
 	words[RMF_SHAPE_CLASS] = class_and_low;
 	words[RMF_SHAPE_NONE] = masks->none;
@@ -304,6 +305,7 @@ static inline void shape_of(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 	uint32_t vma;
 
 	shape->nr_words = 0;
+	shape->mixed = false;
 	if (rows > RMF_SHAPE_ROWS || (flags & RMF_FOLIO_PAGE_FLAGS) ||
 	    ((flags & RMF_FOLIO_PAGE_MAPCOUNTS) && order > RMF_SHAPE_ORDER))
 		return;

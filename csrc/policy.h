@@ -62,6 +62,7 @@ struct rmf_policy {
 	enum rmf_mglru_rule mglru;
 	bool riscv_lazyfree_split; /* riscv splits the PMD of a lazyfree folio */
 	rmf_rule *rule; /* in place of folio_unmap_pte_batch(), or NULL; see rule.h */
+	rmf_rule *young_rule; /* in place of the scan in folio_referenced_one(), or NULL */
 };
 
 #endif

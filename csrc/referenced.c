@@ -5,6 +5,7 @@
 #include "folio_batch.h"
 #include "generations.h"
 #include "look_around.h"
+#include "rule.h"
 #include "tlb.h"
 #include "walk.h"
 #include "young.h"
@@ -50,19 +51,23 @@ static bool looks_around_per_entry(const struct rmf_run *run)
 
 /* How many entries from the walk's position on are tested as one batch. Models the scan in
  * folio_referenced_one(), mm/rmap.c, Linux v7.0 (52e054f71840). */
-static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio_pfn)
+static uint64_t young_batch(const struct rmf_walk *walk, uint64_t folio)
 {
 	struct rmf_run *run = walk->slots.run;
+	const bool own = run->policy.young_rule;
 	rmf_pte pte;
 
-	if (!run->policy.young_batched || walk->nr_pages == 1 || looks_around_per_entry(run))
+	if (!own &&
+	    (!run->policy.young_batched || walk->nr_pages == 1 || looks_around_per_entry(run)))
 		return 1;
 	rmf_count(run, RMF_ENTRY_PTE_READS, 1);
 	pte = rmf_ptep_get(&walk->slots, walk->vpn);
 	if (!rmf_pte_present(pte))
 		return 1;
+	if (own)
+		return rmf_rule_young_batch(run, walk, folio, pte);
 	return rmf_folio_pte_batch_flags(&walk->slots, walk->vpn, &pte,
-					 rmf_slots_room(&walk->slots, walk->vpn), folio_pfn,
+					 rmf_slots_room(&walk->slots, walk->vpn), walk->folio_pfn,
 					 walk->nr_pages, 0, NULL);
 }
 
@@ -126,7 +131,7 @@ static bool folio_referenced_one(struct rmf_run *run, uint64_t folio, uint32_t v
 		if (walk.pmd) {
 			referenced += clear_flush_young_pmd(&walk);
 		} else {
-			nr = young_batch(&walk, walk.folio_pfn);
+			nr = young_batch(&walk, folio);
 			ptes += nr;
 			/* a device entry has no young bit to test */
 			if (rmf_pte_present(*rmf_slots_at(&walk.slots, walk.vpn)))

@@ -38,15 +38,16 @@ enum {
 	FOLIO_FLAGS = RMF_RULE_FOLIO_SWAPCACHE | RMF_RULE_FOLIO_DIRTY | RMF_RULE_FOLIO_MLOCKED |
 		      RMF_RULE_FOLIO_REFERENCED | RMF_RULE_FOLIO_ACTIVE | RMF_RULE_FOLIO_PINNED |
 		      RMF_RULE_FOLIO_PARTIALLY_MAPPED | RMF_RULE_FOLIO_MAYBE_SHARED,
-	PTE_FLAGS = RMF_RULE_PTE_WRITE | RMF_RULE_PTE_YOUNG | RMF_RULE_PTE_DIRTY |
-		    RMF_RULE_PTE_SOFT_DIRTY | RMF_RULE_PTE_UFFD_WP | RMF_RULE_PTE_UNUSED |
-		    RMF_RULE_PTE_PROT,
+	YOUNG_DIRTY = RMF_RULE_PTE_YOUNG | RMF_RULE_PTE_DIRTY,
+	PTE_FLAGS = RMF_RULE_PTE_WRITE | RMF_RULE_PTE_SOFT_DIRTY | RMF_RULE_PTE_UFFD_WP |
+		    RMF_RULE_PTE_UNUSED | RMF_RULE_PTE_PROT,
 	RESPECT_FLAGS = RMF_RULE_RESPECT_DIRTY | RMF_RULE_RESPECT_SOFT_DIRTY |
 			RMF_RULE_RESPECT_WRITE,
 };
 
 /* What the functions that a rule may call need. */
 struct behind {
+	struct rmf_run *run;
 	const struct rmf_walk *walk;
 	const struct rmf_pages *pages;
 	rmf_pte pte;
@@ -61,6 +62,8 @@ static uint32_t folio_pte_batch(const struct rmf_rule_call *call, uint32_t max_n
 
 	if (!max_nr)
 		return 0;
+	if (flags & RMF_RULE_RESPECT_DIRTY)
+		behind->run->rule_saw |= RMF_RULE_SAW_BITS;
 	return (uint32_t)rmf_folio_pte_batch_flags(&walk->slots, walk->vpn, &pte, max_nr,
 						   walk->folio_pfn, walk->nr_pages,
 						   flags & RESPECT_FLAGS, NULL);
@@ -75,6 +78,30 @@ static uint32_t exclusive_batch(const struct rmf_rule_call *call, uint32_t nr)
 	return nr ? (uint32_t)rmf_anon_exclusive_batch(behind->pages, call->page, nr) : 0;
 }
 
+static uint32_t young_dirty(const struct rmf_rule_call *call)
+{
+	const struct behind *behind = call->behind;
+
+	behind->run->rule_saw |= RMF_RULE_SAW_BITS;
+	return (uint32_t)behind->pte & YOUNG_DIRTY;
+}
+
+static void place(const struct rmf_rule_call *call, struct rmf_rule_place *place)
+{
+	const struct behind *behind = call->behind;
+	const struct rmf_slots *slots = &behind->walk->slots;
+	const uint64_t vpn = behind->walk->vpn;
+	const uint32_t in_table = (uint32_t)(vpn & slots->table_mask);
+
+	behind->run->rule_saw |= RMF_RULE_SAW_PLACE;
+	*place = (struct rmf_rule_place){
+		.vma_before = vpn - slots->vma_start,
+		.vma_left = slots->vma_end - vpn,
+		.table_before = in_table,
+		.table_left = (uint32_t)slots->table_mask + 1 - in_table,
+	};
+}
+
 static uint32_t kind_of(uint32_t folio_flags)
 {
 	bool swapbacked = folio_flags & RMF_FOLIO_SWAPBACKED;
@@ -84,16 +111,30 @@ static uint32_t kind_of(uint32_t folio_flags)
 	return swapbacked ? RMF_RULE_SHMEM : RMF_RULE_FILE;
 }
 
-uint64_t rmf_rule_unmap_batch(struct rmf_run *run, const struct rmf_walk *walk,
-			      const struct rmf_pages *pages, rmf_pte pte, bool hwpoison)
+/* Whether entries that differ at most in young and dirty lie on both sides of a batch's end. If so,
+ * the places of these bits matter, and not only their numbers (counted.h). */
+static bool ends_inside_run(const struct rmf_slots *slots, uint64_t vpn, uint64_t nr)
+{
+	rmf_pte last, next;
+
+	if (nr >= rmf_slots_room(slots, vpn))
+		return true;
+	last = *rmf_slots_at(slots, vpn + nr - 1);
+	next = *rmf_slots_at(slots, vpn + nr);
+	return last && next && !((last ^ next) & (RMF_PTE_WRITE | RMF_PTE_SOFT_DIRTY));
+}
+
+/* Ask a rule, which must return from 1 to `most`. */
+static uint64_t ask(struct rmf_run *run, rmf_rule *rule, const struct rmf_walk *walk,
+		    const struct rmf_pages *pages, rmf_pte pte, bool hwpoison, bool young)
 {
 	const struct rmf_slots *slots = &walk->slots;
 	const uint32_t page = (uint32_t)(rmf_pte_pfn(pte) - walk->folio_pfn),
 		       flags = run->pop.folio_flags[pages->folio],
-		       table_before = (uint32_t)(walk->vpn & slots->table_mask),
 		       left = (uint32_t)walk->nr_pages - page;
-	const uint64_t room = rmf_slots_room(slots, walk->vpn);
-	const struct behind behind = { walk, pages, pte };
+	const uint64_t to_border = rmf_slots_room(slots, walk->vpn);
+	const uint32_t room = to_border < left ? (uint32_t)to_border : left;
+	const struct behind behind = { run, walk, pages, pte };
 	const struct rmf_rule_call call = {
 		.folio_nr_pages = (uint32_t)walk->nr_pages,
 		.folio_kind = kind_of(flags),
@@ -103,24 +144,43 @@ uint64_t rmf_rule_unmap_batch(struct rmf_run *run, const struct rmf_walk *walk,
 		.pte = (uint32_t)pte & PTE_FLAGS,
 		.vma_flags = run->pop.vma_flags[walk->vma],
 		.hwpoison = hwpoison,
-		.vma_before = walk->vpn - slots->vma_start,
-		.vma_left = slots->vma_end - walk->vpn,
-		.table_before = table_before,
-		.table_left = (uint32_t)slots->table_mask + 1 - table_before,
 		.folio_left = left,
-		.room = room < left ? (uint32_t)room : left,
+		.room = room,
 		.folio_pte_batch = folio_pte_batch,
 		.exclusive_batch = exclusive_batch,
+		.young_dirty = young_dirty,
+		.place = place,
 		.behind = &behind,
 	};
-	uint32_t nr;
+	struct rmf_bad_rule bad = {
+		.folio = pages->folio, .vpn = walk->vpn, .most = young ? room : left, .young = young
+	};
 
 	if (run->error)
 		return 1;
-	nr = run->policy.rule(&call);
-	if (nr - 1 < left)
-		return nr;
+	bad.nr = rule(&call);
+	bad.again = run->ask_twice ? rule(&call) : bad.nr;
+	if (bad.nr - 1 < bad.most && bad.again == bad.nr) {
+		if (bad.nr < left && ends_inside_run(slots, walk->vpn, bad.nr))
+			run->rule_saw |= RMF_RULE_SAW_BITS;
+		return bad.nr;
+	}
 	run->error = RMF_RUN_BAD_RULE;
-	run->bad_rule = (struct rmf_bad_rule){ pages->folio, walk->vpn, nr, left };
+	run->bad_rule = bad;
 	return 1;
+}
+
+uint64_t rmf_rule_unmap_batch(struct rmf_run *run, const struct rmf_walk *walk,
+			      const struct rmf_pages *pages, rmf_pte pte, bool hwpoison)
+{
+	return ask(run, run->policy.rule, walk, pages, pte, hwpoison, false);
+}
+
+uint64_t rmf_rule_young_batch(struct rmf_run *run, const struct rmf_walk *walk, uint64_t folio,
+			      rmf_pte pte)
+{
+	struct rmf_pages pages;
+
+	rmf_pages_open(&pages, run, folio);
+	return ask(run, run->policy.young_rule, walk, &pages, pte, false, true);
 }

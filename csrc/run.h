@@ -109,12 +109,21 @@ enum rmf_run_error {
 	RMF_RUN_BAD_RULE, /* the rule of the policy returned nonsense, bad_rule says where */
 };
 
-/* What a rule of the user returned that is not from 1 to `left`. */
+/* What a rule of the user returned that is not from 1 to `most`, or that is not what it returned
+ * again for the same call. */
 struct rmf_bad_rule {
 	uint64_t folio;
 	uint64_t vpn;
 	uint32_t nr;
-	uint32_t left;
+	uint32_t again;
+	uint32_t most;
+	bool young; /* it is the young rule */
+};
+
+/* What a rule of the user asked for that the shape of a folio does not hold. */
+enum rmf_rule_saw {
+	RMF_RULE_SAW_PLACE = 1 << 0, /* where an entry lies */
+	RMF_RULE_SAW_BITS = 1 << 1, /* which entries are young or dirty, where some are not */
 };
 
 struct rmf_run {
@@ -159,6 +168,8 @@ struct rmf_run {
 	struct rmf_deferred deferred;
 	enum rmf_run_error error;
 	struct rmf_bad_rule bad_rule;
+	uint32_t rule_saw; /* enum rmf_rule_saw, added up by rules of the user */
+	bool ask_twice; /* rules of the user: the checker compares the two answers */
 
 	/* the pages of the folio at hand while they differ, and the pages behind it (folio.h) */
 	int32_t page_mapcount[2 * RMF_MAX_FOLIO_PAGES];

@@ -47,7 +47,7 @@ static struct rmf_run *new_run(struct rmf_stream *stream, const struct rmf_arch 
 	run->arch = *arch;
 	run->policy = *policy;
 	run->swap_end = stream->swap ? UNLIMITED : 0;
-	if (fast && !policy->rule) { /* a rule goes by the general path */
+	if (fast) {
 		run->memo = rmf_memo_new(stream->isa);
 		*missing |= !run->memo;
 	}

@@ -39,7 +39,17 @@ if TYPE_CHECKING:
         SweepPoint,
         sweep,
     )
-    from rmapfast.verify import CheckReport, ConformanceReport, PolicyCheck, VectorError, Violation, check, conformance
+    from rmapfast.verify import (
+        CheckReport,
+        ConformanceReport,
+        PolicyCheck,
+        RuleComparison,
+        VectorError,
+        Violation,
+        check,
+        compare_rules,
+        conformance,
+    )
 
 # Imported when they are first asked for: with them, importing the package would take twice as long.
 _ROOM_OF = {
@@ -67,9 +77,10 @@ _ROOM_OF = {
         "sweeps",
     ),
     **dict.fromkeys(
-        ("CheckReport", "ConformanceReport", "PolicyCheck", "VectorError", "Violation", "check", "conformance"),
+        ("CheckReport", "ConformanceReport", "PolicyCheck", "RuleComparison", "VectorError", "Violation"),
         "verify",
     ),
+    **dict.fromkeys(("check", "compare_rules", "conformance"), "verify"),
 }
 
 
@@ -116,6 +127,7 @@ __all__ = [
     "Ranking",
     "Rerun",
     "Result",
+    "RuleComparison",
     "Space",
     "Swap",
     "Sweep",
@@ -132,6 +144,7 @@ __all__ = [
     "capture",
     "check",
     "compare",
+    "compare_rules",
     "conformance",
     "cost",
     "describe",

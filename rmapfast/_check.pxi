@@ -91,13 +91,17 @@ cdef class CheckScope:
             raise MemoryError
         with nogil:
             tried = rmf_check_counted_bits(check, f, a, b, &c_policy, c_claim, &found)
-        rmf_check_free(check)
+        try:
+            _raise_bad_rule(rmf_check_current(check), f" of a state of folios with {1 << f.order} pages")
+        finally:
+            rmf_check_free(check)
         return tried, found.count, found.index
 
     def run(self, family, first, end, oracle, policies, arch):
         """Call rmf_check_range(); returns (distinct states tried, found).
 
-        `found` has for each policy (states in violation, {invariant: (count, smallest index)}).
+        `found` has for each policy (states in violation, {invariant: (count, index of an example, whether a kernel can
+        reach it)}, {batch length: batches}).
         """
         cdef rmf_check_family *f = self._family(family)
         cdef uint64_t a = first, b = end, tried
@@ -120,9 +124,18 @@ cdef class CheckScope:
                 (
                     found[i].nr_violating,
                     {
-                        INVARIANTS[j]: (found[i].found[<Py_ssize_t>j].count, found[i].found[<Py_ssize_t>j].index)
+                        INVARIANTS[j]: (
+                            found[i].found[<Py_ssize_t>j].count,
+                            found[i].found[<Py_ssize_t>j].index,
+                            bool(found[i].found[<Py_ssize_t>j].reachable),
+                        )
                         for j in range(<int>RMF_NR_INVARIANTS)
                         if found[i].found[<Py_ssize_t>j].count
+                    },
+                    {
+                        nr: found[i].cleared[<Py_ssize_t>nr]
+                        for nr in range((1 << f.order) + 1)
+                        if found[i].cleared[<Py_ssize_t>nr]
                     },
                 )
                 for i in range(n)

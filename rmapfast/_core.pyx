@@ -130,7 +130,8 @@ cdef _fill_policy(rmf_policy *p, policy):
     p.sharing_guess, p.dirty_flush_batch = policy.sharing == "guess", policy.dirty_flush == "batch"
     p.local_tlbi = policy.local_tlbi
     p.shmem_fallback, p.mglru = policy.shmem_fallback, _MGLRU[policy.mglru]
-    p.riscv_lazyfree_split, p.rule = policy.riscv_lazyfree_split, <void *><size_t>policy.rule_address
+    p.riscv_lazyfree_split = policy.riscv_lazyfree_split
+    p.rule, p.young_rule = <void *><size_t>policy.rule_address, <void *><size_t>policy.young_rule_address
 
 
 cdef _fill_arch(rmf_arch *a, arch):
@@ -236,7 +237,8 @@ cdef class Run:
     `swap` is a Swap or None. `room` says which folios may be split: "reclaim", those that memory.reclaim splits;
     "madvise", all; None, none. With room the Run works on longer copies of the arrays per folio and of the rmap, which
     arrays() returns. `max_ptes_none` is that of khugepaged; None as kernels boot. `checked` says that
-    check_population() has seen these arrays, or those they are a copy of.
+    check_population() has seen these arrays, or those they are a copy of. `ask_twice` has rules of the user answer each
+    call twice, and is an error where the answers differ.
     """
 
     cdef rmf_run *run
@@ -270,7 +272,7 @@ cdef class Run:
         PyMem_Free(self.run)
 
     def __init__(self, population, policy, arch, *, guard="none", trace=False, swap=None, fast=False, room=None,
-                 max_ptes_none=None, checked=False):
+                 max_ptes_none=None, checked=False, ask_twice=False):
         if self._arrays:
             raise ValueError("a Run is made once; make a new one")
         if guard not in _GUARD:
@@ -278,6 +280,7 @@ cdef class Run:
         if room is not None and room not in _ROOM:
             raise ValueError(f"room: expected one of {', '.join(_ROOM)} or None, got {room!r}")
         self.run.guard = _GUARD[guard]
+        self.run.ask_twice = ask_twice
         _fill_policy(&self.run.policy, policy)
         self._set_population(population, arch, False, checked)
         self._set_swap(swap)
@@ -287,7 +290,7 @@ cdef class Run:
         if trace:
             self.trace.grows = True
             self.run.trace = &self.trace
-        if fast and self.run.policy.rule == NULL:  # a rule goes by the general path
+        if fast:
             self.run.memo = rmf_memo_new(_isa())
             if self.run.memo == NULL:
                 raise MemoryError
@@ -452,6 +455,7 @@ cdef class Run:
         reference.vm_flags = 0
         with nogil:
             ret = rmf_folio_referenced_one(self.run, f, v, &reference)
+        _raise_bad_rule(self.run, "")
         return bool(ret), reference.mapcount, reference.referenced, reference.vm_flags
 
     def folio_referenced(self, folio):
@@ -462,6 +466,7 @@ cdef class Run:
         cdef uint32_t vm_flags
         with nogil:
             referenced = rmf_folio_referenced(self.run, f, &vm_flags)
+        _raise_bad_rule(self.run, "")
         return referenced, vm_flags
 
     def page_vma_mapped_walk(self, folio, vma, *, sync=False, migration=False):

@@ -89,7 +89,6 @@ cdef extern from "population.h" nogil:
         uint64_t rmap_capacity
 
     enum rmf_array_use:
-        RMF_ARRAY_READ
         RMF_ARRAY_WRITTEN
         RMF_ARRAY_TRUSTED
     struct rmf_array:
@@ -237,6 +236,7 @@ cdef extern from "policy.h" nogil:
         rmf_mglru_rule mglru
         bint riscv_lazyfree_split
         void *rule
+        void *young_rule
 
 cdef extern from "events.h" nogil:
     enum rmf_event:
@@ -289,7 +289,9 @@ cdef extern from "run.h" nogil:
         uint64_t folio
         uint64_t vpn
         uint32_t nr
-        uint32_t left
+        uint32_t again
+        uint32_t most
+        bint young
     struct rmf_run:
         rmf_population pop
         rmf_arch arch
@@ -316,6 +318,7 @@ cdef extern from "run.h" nogil:
         rmf_deferred deferred
         rmf_run_error error
         rmf_bad_rule bad_rule
+        bint ask_twice
 
 cdef extern from "swap.h" nogil:
     int rmf_swap_map_set(rmf_run *run, const uint8_t *free_slots, uint64_t nr_slots, rmf_fault *fault)
@@ -520,17 +523,18 @@ cdef extern from "check_run.h" nogil:
     struct rmf_check_found:
         uint64_t count
         uint64_t index
+        bint reachable
     struct rmf_check_policy:
         rmf_policy policy
         uint64_t nr_violating
         rmf_check_found *found
+        uint64_t *cleared
     struct rmf_check:
         pass
     rmf_check *rmf_check_new(const rmf_arch *arch)
     void rmf_check_free(rmf_check *check)
     enum rmf_claim:
         RMF_CLAIM_RIGHT
-        RMF_NR_CLAIMS
     uint64_t rmf_check_counted_bits(rmf_check *check, const rmf_check_family *family, uint64_t first, uint64_t end,
                                     const rmf_policy *policy, rmf_claim claim, rmf_check_found *found)
     const rmf_run *rmf_check_current(const rmf_check *check)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from rmapfast.parallel import Pool
-    from rmapfast.reference import Record
+    from rmapfast.reference import Record, YoungRule
 
 # The share of the memory that the seed's experiment reclaims: 8 GiB of 10 GiB.
 SEED_TARGET = "80%"
@@ -75,7 +75,7 @@ def reclaim(
     population: Population | PopulationSpec | None = None,
     target: int | str = "8GiB",
     *,
-    policy: str | Policy | PolicyFunction = "v7.0",
+    policy: str | Policy | PolicyFunction | YoungRule = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     entry: str = "memory.reclaim",
     swap: Swap | bool | int | str = True,
@@ -101,8 +101,9 @@ def reclaim(
     target : int or str
         Bytes to reclaim ("8GiB"), or a share of the memory that reclaim may find ("80%"; :func:`target_bytes`), with
         ``entry='memory.reclaim'``. The run stops with the isolation that reaches it.
-    policy : str, Policy or callable
-        A preset's name, a policy, ``FILE.c:NAME`` or ``FILE.py:NAME``, or a function ``(folio, vma, walk, pte) -> nr``.
+    policy : str, Policy, callable or YoungRule
+        A preset's name, a policy, ``FILE.c:NAME`` or ``FILE.py:NAME``, a function ``(folio, vma, walk, pte) -> nr``, or
+        a :class:`YoungRule`.
     arch : str, path or Arch, optional
         A preset's name, the TOML file of one, or an architecture. By default the one that the population was made for,
         else ``x86-64``.
@@ -166,7 +167,7 @@ def reclaim(
     checked_boolean("in_place", in_place)
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise TypeError(f"progress: expected True, False or a function, got {shown(progress)}")
-    policy = _policy.resolved(policy)
+    policy = _resolved(policy)
     engine = _engine_of(policy, engine)
     if population is None:
         population, in_place = Population.synthetic(arch="x86-64" if arch is None else arch), True
@@ -258,7 +259,7 @@ def madvise(
     *,
     mm: int = 0,
     owner: bool = True,
-    policy: str | Policy | PolicyFunction = "v7.0",
+    policy: str | Policy | PolicyFunction | YoungRule = "v7.0",
     arch: str | os.PathLike[str] | Arch | None = None,
     swap: Swap | bool | int | str = True,
     engine: str | None = None,
@@ -305,7 +306,7 @@ def madvise(
     if not isinstance(population, Population):
         raise TypeError(f"population: expected a Population, got {type(population).__name__}")
     checked_choice("action", action, MADVISE_ACTIONS)
-    policy = _policy.resolved(policy)
+    policy = _resolved(policy)
     engine = _engine_of(policy, engine)
     mm = checked_integer("mm", mm, 0, len(population.held("mm_flags")) - 1)
     first, end = _page_range(population, start, length, mm)
@@ -331,7 +332,16 @@ def madvise(
     return _result(population, described, action, task.target_pages, task, outcome, vector, arguments)
 
 
-def _engine_of(policy: Policy | PolicyFunction, engine: str | None) -> str:
+def _resolved(policy: str | Policy | PolicyFunction | YoungRule) -> Policy | PolicyFunction | YoungRule:
+    """Return the policy or the rules in Python that are given or named."""
+    if isinstance(policy, str | Policy) or callable(policy):
+        return _policy.resolved(policy)
+    from rmapfast.reference import YoungRule
+
+    return policy if isinstance(policy, YoungRule) else _policy.get(policy)
+
+
+def _engine_of(policy: Policy | PolicyFunction | YoungRule, engine: str | None) -> str:
     """Return the engine that runs a policy; an error for one that cannot."""
     if engine is None:
         return "c" if isinstance(policy, Policy) else "reference"
@@ -461,7 +471,7 @@ class _Task:
 
     Parameters
     ----------
-    policy : Policy or callable
+    policy : Policy, callable or YoungRule
         A function only with the reference engine.
     arch : Arch
     swap : Swap or None
@@ -476,7 +486,7 @@ class _Task:
         As for :func:`reclaim`; of the former, the one that is used.
     """
 
-    policy: Policy | PolicyFunction
+    policy: Policy | PolicyFunction | YoungRule
     arch: Arch
     swap: Swap | None
     target_pages: int
@@ -489,7 +499,9 @@ class _Task:
     @property
     def rules(self) -> Policy:
         """The edition whose rules hold, also around a policy that is a function."""
-        return self.policy if isinstance(self.policy, Policy) else _policy.get(_policy.AROUND_A_FUNCTION)
+        if isinstance(self.policy, Policy):
+            return self.policy
+        return _policy.get(getattr(self.policy, "around", _policy.AROUND_A_FUNCTION))
 
     @property
     def fast(self) -> bool:

@@ -98,6 +98,9 @@ class Policy:
         A batching rule in C in place of that of the edition (docs/howto-policy.md): ``FILE.c:NAME``, which is compiled
         with the compiler that ``CC`` names, else ``cc``; or a function pointer of ctypes, cffi or ``numba.cfunc``. It
         is kept as text: ``FILE.c:NAME#HASH``, or ``pointer:0x...``, which no other process can use.
+    young_rule : str or function pointer
+        A young rule in C in place of the scan of the edition's reference check, given and kept in the same way. It is
+        asked at each entry, whatever `young` says.
     doc : str
         What the edition is; not compared.
 
@@ -136,14 +139,15 @@ class Policy:
     mglru: str = "none"
     riscv_lazyfree_split: bool = False
     rule: Any = ""
+    young_rule: Any = ""
     doc: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check every field."""
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
-            if entry.name == "rule":
-                object.__setattr__(self, "rule", _rule.as_text(value))
+            if entry.name in _rule.FIELDS:
+                object.__setattr__(self, entry.name, _rule.as_text(value, entry.name))
                 continue
             want = {"bool": bool, "str": str}[str(entry.type)]
             if type(value) is not want:
@@ -154,7 +158,12 @@ class Policy:
 
     def __getstate__(self) -> dict[str, Any]:
         """Refuse to be pickled with a function pointer."""
-        _rule.check_picklable(self.rule)
+        for name in _rule.FIELDS:
+            if _rule.is_pointer(getattr(self, name)):
+                raise TypeError(
+                    f"policy.{name}: a function pointer cannot be pickled or used in other processes;"
+                    " give FILE.c:NAME instead"
+                )
         return dict(self.__dict__)
 
     def __repr__(self) -> str:
@@ -176,6 +185,16 @@ class Policy:
     def rule_address(self) -> int:
         """Address of the function of `rule`, 0 without one; ``ValueError`` if its file changed before its first use."""
         return _rule.address(self.rule)
+
+    @property
+    def young_rule_address(self) -> int:
+        """The same of `young_rule`."""
+        return _rule.address(self.young_rule, "young_rule")
+
+    @property
+    def has_pointer(self) -> bool:
+        """Whether a rule is a function pointer, which no other process can have."""
+        return any(_rule.is_pointer(getattr(self, name)) for name in _rule.FIELDS)
 
     def replace(self, **changes: Any) -> Policy:
         """Return a copy with some parameters changed.
@@ -490,12 +509,13 @@ def configured(policy: Policy, settings: Iterable[str], where: str = "settings")
 
 
 def get(policy: str | Policy) -> Policy:
-    """Return the policy itself, the preset of that name, or the rules around a batching rule in C.
+    """Return the policy itself, the preset of that name, or the rules around rules in C.
 
     Parameters
     ----------
     policy : str or Policy
-        ``FILE.c:NAME`` is ``v7.0`` with that rule.
+        ``FILE.c:NAME`` is ``v7.0`` with that batching rule, ``FILE.c:+YOUNG`` with that young rule, and
+        ``FILE.c:NAME+YOUNG`` with both.
 
     Returns
     -------
@@ -518,12 +538,12 @@ def get(policy: str | Policy) -> Policy:
         raise ValueError(
             f"policy: {policy} is a function in Python, which only the reference model runs; expected a preset"
         )
-    if isinstance(policy, str) and _rule.names_a_rule(policy):
-        return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), rule=policy, doc="A rule in C.")
+    if isinstance(policy, str) and (named := _rule.rules_named(policy)):
+        return PRESETS[AROUND_A_FUNCTION].replace(name=_rule.short_name(policy), **named, doc="Rules in C.")
     if not isinstance(policy, str):
         raise TypeError(
             f"policy: expected a Policy or the name of a preset, got {type(policy).__name__}"
-            " (a YoungRule is for check())"
+            " (a YoungRule is for check(), and for the reference engine)"
         )
     if policy in PRESETS:
         return PRESETS[policy]

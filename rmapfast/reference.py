@@ -80,9 +80,7 @@ EINVAL, ENOMEM = 22, 12
 _RULE_FOLIO_FLAGS = (
     *("swapcache", "dirty", "mlocked", "referenced", "active", "pinned", "partially_mapped", "maybe_shared"),
 )
-_RULE_PTE_FLAGS = (_core.PTE_WRITE | _core.PTE_YOUNG | _core.PTE_DIRTY | _core.PTE_SOFT_DIRTY) | (
-    _core.PTE_UFFD_WP | _core.PTE_UNUSED | _core.PTE_PROT
-)
+_RULE_PTE_FLAGS = (_core.PTE_WRITE | _core.PTE_SOFT_DIRTY) | (_core.PTE_UFFD_WP | _core.PTE_UNUSED | _core.PTE_PROT)
 
 # A policy as a Python function: how many entries this step unmaps.
 BatchRule: TypeAlias = "Callable[[Folio, Vma, Walk, Pte], int]"
@@ -143,8 +141,18 @@ def _name_of(function: Callable[..., object]) -> str:
     return getattr(function, "__name__", repr(function))
 
 
-def _rule_in_c(text: str) -> BatchRule:
-    """Return the rule of a policy as a function that fills ``struct rmf_rule_call`` and calls the C function."""
+def rule_in_c(text: str) -> BatchRule:
+    """Return a rule of a policy as a function that fills ``struct rmf_rule_call`` and calls the C function.
+
+    Parameters
+    ----------
+    text : str
+        As a policy keeps it.
+
+    Returns
+    -------
+    callable
+    """
     function = _rule.function(text)
 
     def rule(folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
@@ -158,6 +166,14 @@ def _rule_in_c(text: str) -> BatchRule:
             nr = min(nr, folio.nr_pages - page)
             return walk.exclusive_run(nr) if nr else 0
 
+        def place(_: Any, out: Any) -> None:
+            out[0] = _rule.Place(
+                vma_before=walk.vpn - vma.start,
+                vma_left=vma.end - walk.vpn,
+                table_before=walk.slot,
+                table_left=walk.tables.ptrs_per_pte - walk.slot,
+            )
+
         left = folio.nr_pages - page
         call = _rule.Call(
             folio_nr_pages=folio.nr_pages,
@@ -168,20 +184,29 @@ def _rule_in_c(text: str) -> BatchRule:
             pte=pte & _RULE_PTE_FLAGS,
             vma_flags=vma.flags,
             hwpoison="HWPOISON" in walk.ttu,
-            vma_before=walk.vpn - vma.start,
-            vma_left=vma.end - walk.vpn,
-            table_before=walk.slot,
-            table_left=walk.tables.ptrs_per_pte - walk.slot,
             folio_left=left,
             room=min(walk.room(), left),
             folio_pte_batch=_rule.Scan(folio_pte_batch),
             exclusive_batch=_rule.Exclusive(exclusive_batch),
+            young_dirty=_rule.YoungDirty(lambda _: pte & (_core.PTE_YOUNG | _core.PTE_DIRTY)),
+            place=_rule.FindPlace(place),
         )
         nr: int = function(ctypes.byref(call))
         return nr
 
     rule.__name__ = _rule.short_name(text)
     return rule
+
+
+def _young_rule_in_c(policy: Policy) -> YoungRule:
+    """Return the young rule of a policy in the same way."""
+    rule = rule_in_c(policy.young_rule)
+
+    def batch(folio: Folio, vma: Vma, walk: Walk) -> int:
+        return rule(folio, vma, walk, walk.pte)
+
+    batch.__name__ = _name_of(rule)
+    return YoungRule(batch=batch, around=policy)
 
 
 def _length_given(got: object, most: int, who: str, what: str) -> int:
@@ -1576,7 +1601,8 @@ class Kernel:
         self.young_rule: YoungRule | None = None
         if isinstance(policy, Policy | str):
             self.policy = _policy.get(policy)
-            self.rule = _rule_in_c(self.policy.rule) if self.policy.rule else None
+            self.rule = rule_in_c(self.policy.rule) if self.policy.rule else None
+            self.young_rule = _young_rule_in_c(self.policy) if self.policy.young_rule else None
         elif isinstance(policy, YoungRule):
             self.policy, self.young_rule = _policy.get(policy.around), policy
         else:
@@ -3330,7 +3356,7 @@ def try_to_unmap_one(
     folio: int,
     vma: int,
     *,
-    policy: Policy | str | BatchRule,
+    policy: Policy | str | BatchRule | YoungRule,
     arch: Arch,
     ttu: Iterable[str] = (),
     guard: str = "none",
@@ -3437,7 +3463,7 @@ def madvise(
     population: Population,
     calls: Iterable[tuple[str, int, int, int, bool]],
     *,
-    policy: Policy | str | BatchRule,
+    policy: Policy | str | BatchRule | YoungRule,
     arch: Arch,
     swap: Swap | None = None,
 ) -> tuple[Record, list[int]]:
@@ -3473,7 +3499,7 @@ def reclaim(
     population: Population,
     target_pages: int,
     *,
-    policy: Policy | str | BatchRule,
+    policy: Policy | str | BatchRule | YoungRule,
     arch: Arch,
     swap: Swap | None = None,
     max_ptes_none: int | None = None,

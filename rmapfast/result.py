@@ -75,7 +75,7 @@ class Result:
 
     Parameters
     ----------
-    policy : Policy, callable or str
+    policy : Policy, callable, YoungRule or str
         A saved run has the name of a function in place of the function.
     arch : Arch
     entry : {'memory.reclaim', 'pageout', 'MADV_PAGEOUT', 'MADV_COLD', 'MADV_FREE'}
@@ -126,7 +126,7 @@ class Result:
     'ns'
     """
 
-    policy: Policy | PolicyFunction | str
+    policy: Policy | PolicyFunction | YoungRule | str
     arch: Arch
     entry: str
     target_pages: int

@@ -1,9 +1,11 @@
-"""Batching rules of one's own, in C or in Python.
+"""Rules of one's own, in C or in Python.
 
 In C a rule is a function in a file that the user's compiler takes, or a function pointer; in Python it is a function
 in a file.
+
 Where a :class:`rmapfast.Policy` keeps a rule it is text: ``FILE.c:NAME#HASH``, or ``pointer:0x...`` for a function of
-this process. :func:`as_text` makes the text of what a user gives, and :func:`address` finds the function.
+this process. :func:`as_text` makes the text of what a user gives, and :func:`address` finds the function. There are two
+kinds, batching rules and young rules, which look the same to a compiler.
 """
 
 from __future__ import annotations
@@ -20,10 +22,14 @@ from typing import Any, cast
 from rmapfast.support import closest
 
 _FILE = re.compile(r"(?P<path>.+\.c):(?P<name>[A-Za-z_]\w*)(#(?P<digest>[0-9a-f]{64}))?", re.DOTALL)
+# The name of a policy: a batching rule, a young rule behind a plus, or both.
+_POLICY = re.compile(r"(?P<path>.+\.c):(?P<rule>[A-Za-z_]\w*)?(\+(?P<young_rule>[A-Za-z_]\w*))?", re.DOTALL)
 _PYTHON = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)(#(?P<digest>[0-9a-f]{64}))?", re.DOTALL)
 # How the text of a function of this process begins.
 _FUNCTION = "function:"
 _POINTER = "pointer:"
+# The fields of a policy that hold a rule.
+FIELDS = ("rule", "young_rule")
 # Errors in place of warnings: what would crash when it is called.
 _STRICT = (
     "-Werror=implicit-function-declaration",
@@ -42,8 +48,21 @@ class Call(ctypes.Structure):
     """``struct rmf_rule_call`` of ``rmf_rule.h``."""
 
 
+class Place(ctypes.Structure):
+    """``struct rmf_rule_place``."""
+
+    _fields_ = (
+        ("vma_before", ctypes.c_uint64),
+        ("vma_left", ctypes.c_uint64),
+        ("table_before", ctypes.c_uint32),
+        ("table_left", ctypes.c_uint32),
+    )
+
+
 Scan = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.POINTER(Call), ctypes.c_uint32, ctypes.c_uint32)
 Exclusive = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.POINTER(Call), ctypes.c_uint32)
+YoungDirty = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.POINTER(Call))
+FindPlace = ctypes.CFUNCTYPE(None, ctypes.POINTER(Call), ctypes.POINTER(Place))
 Rule = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.POINTER(Call))
 Call._fields_ = [
     ("folio_nr_pages", ctypes.c_uint32),
@@ -54,20 +73,18 @@ Call._fields_ = [
     ("pte", ctypes.c_uint32),
     ("vma_flags", ctypes.c_uint32),
     ("hwpoison", ctypes.c_uint32),
-    ("vma_before", ctypes.c_uint64),
-    ("vma_left", ctypes.c_uint64),
-    ("table_before", ctypes.c_uint32),
-    ("table_left", ctypes.c_uint32),
     ("folio_left", ctypes.c_uint32),
     ("room", ctypes.c_uint32),
     ("folio_pte_batch", Scan),
     ("exclusive_batch", Exclusive),
+    ("young_dirty", YoungDirty),
+    ("place", FindPlace),
     ("behind", ctypes.c_void_p),
 ]
 
 
 def get_include() -> str:
-    """Return the directory of ``rmf_rule.h``, against which a batching rule in C is compiled.
+    """Return the directory of ``rmf_rule.h``, against which rules in C are compiled.
 
     Returns
     -------
@@ -81,9 +98,22 @@ def get_include() -> str:
     return str(Path(__file__).parent / "include")
 
 
-def names_a_rule(text: str) -> bool:
-    """Return whether a text is ``FILE.c:NAME``, with or without the hash of the file."""
-    return _FILE.fullmatch(text) is not None
+def rules_named(text: str) -> dict[str, str] | None:
+    """Return the rules that a policy's name stands for, by the field of the policy; None if it names none.
+
+    Parameters
+    ----------
+    text : str
+        ``FILE.c:NAME`` names a batching rule, ``FILE.c:+YOUNG`` a young rule, and ``FILE.c:NAME+YOUNG`` both.
+
+    Returns
+    -------
+    dict or None
+    """
+    found = _POLICY.fullmatch(text)
+    if not found:
+        return None
+    return {name: f"{found['path']}:{found[name]}" for name in FIELDS if found[name]} or None
 
 
 def path_of(text: str) -> str:
@@ -93,11 +123,11 @@ def path_of(text: str) -> str:
 
 
 def short_name(text: str) -> str:
-    """Return ``FILE.c:NAME`` or ``FILE.py:NAME`` without the folder and the hash, and the name of a function."""
+    """Return the name of a policy, a rule or a function without the folder and the hash."""
     if text.startswith(_FUNCTION):
         return text.removeprefix(_FUNCTION).partition("@")[0]
     found = _FILE.fullmatch(text) or _PYTHON.fullmatch(text)
-    return f"{Path(found['path']).name}:{found['name']}" if found else text
+    return f"{Path(found['path']).name}:{found['name']}" if found else Path(text).name if ".c:" in text else text
 
 
 def names_a_function(text: str) -> bool:
@@ -177,7 +207,7 @@ def _of_python_file(path: Path, name: str, digest: str) -> Callable[..., Any]:
     return cast("Callable[..., Any]", function)
 
 
-def as_text(rule: object) -> str:
+def as_text(rule: object, field: str = "rule") -> str:
     """Return the text under which a policy keeps a rule.
 
     Parameters
@@ -185,6 +215,8 @@ def as_text(rule: object) -> str:
     rule : str or function pointer
         ``FILE.c:NAME``, which is read and compiled; the text of a rule, which is returned as it is; or a pointer of
         ctypes, cffi, or anything with the attribute ``address``, such as a ``numba.cfunc``.
+    field : {'rule', 'young_rule'}
+        The field of the policy, for errors.
 
     Returns
     -------
@@ -198,12 +230,19 @@ def as_text(rule: object) -> str:
     TypeError
         For an object that is no function pointer.
     """
+    try:
+        return _text_of(rule)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"policy.{field}: {error}") from None
+
+
+def _text_of(rule: object) -> str:
     if isinstance(rule, str):
         if rule == "" or re.fullmatch(rf"{_POINTER}0x[0-9a-f]+", rule):
             return rule
         found = _FILE.fullmatch(rule)
         if not found:
-            raise ValueError(f"policy.rule: expected FILE.c:NAME or a function pointer, got {rule!r}")
+            raise ValueError(f"expected FILE.c:NAME or a function pointer, got {rule!r}")
         if found["digest"]:
             return rule
         path = Path(found["path"]).absolute()
@@ -215,16 +254,23 @@ def as_text(rule: object) -> str:
     return text
 
 
-def check_picklable(text: str) -> None:
-    """Raise TypeError for a rule that another process cannot have."""
-    if text.startswith(_POINTER):
-        raise TypeError(
-            "policy.rule: a function pointer cannot be pickled or used in other processes; give FILE.c:NAME instead"
-        )
+def is_pointer(text: str) -> bool:
+    """Return whether the text of a rule is that of a function pointer, which no other process can have."""
+    return text.startswith(_POINTER)
 
 
-def address(text: str) -> int:
+def address(text: str, field: str = "rule") -> int:
     """Return the address of the function behind the text of a rule; 0 for no rule.
+
+    Parameters
+    ----------
+    text : str
+    field : {'rule', 'young_rule'}
+        The field of the policy, for errors.
+
+    Returns
+    -------
+    int
 
     Raises
     ------
@@ -234,13 +280,18 @@ def address(text: str) -> int:
     """
     if text == "":
         return 0
-    if text.startswith(_POINTER):
+    if is_pointer(text):
         if text not in _kept:
-            raise ValueError(f"policy.rule: {text} is known only in the process that had the function; make it again")
+            raise ValueError(
+                f"policy.{field}: {text} is known only in the process that had the function; make it again"
+            )
         return int(text.removeprefix(_POINTER), 16)
     found = _FILE.fullmatch(text)
     assert found and found["digest"]
-    return _of_file(found["path"], found["name"], found["digest"])
+    try:
+        return _of_file(found["path"], found["name"], found["digest"])
+    except ValueError as error:
+        raise ValueError(f"policy.{field}: {error}") from None
 
 
 def function(text: str) -> Any:
@@ -251,7 +302,7 @@ def function(text: str) -> Any:
 @cache
 def _of_file(path: str, name: str, digest: str) -> int:
     if _digest(Path(path)) != digest:
-        raise ValueError(f"policy.rule: {path} has changed since the policy was made; make the policy again")
+        raise ValueError(f"{path} has changed since the policy was made; make the policy again")
     return _compiled(Path(path), name, digest, _compiler())
 
 
@@ -260,7 +311,7 @@ def _digest(path: Path) -> str:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"policy.rule: {path}: {error.strerror or error}") from None
+        raise ValueError(f"{path}: {error.strerror or error}") from None
     return _digest_of(source + (Path(get_include()) / "rmf_rule.h").read_bytes())
 
 
@@ -286,7 +337,7 @@ def _compiled(path: Path, name: str, digest: str, compiler: str) -> int:
     import tempfile
 
     if any(one in str(path) for one in '"\\\n'):
-        raise ValueError(f"policy.rule: expected a path without quotes, backslashes and newlines, got {str(path)!r}")
+        raise ValueError(f"expected a path without quotes, backslashes and newlines, got {str(path)!r}")
     with tempfile.TemporaryDirectory(prefix="rmapfast-rule-") as folder:
         entry, library = Path(folder) / f"{_ENTRY}.c", Path(folder) / f"{_ENTRY}.so"
         # A call in place of the address: then the compiler checks the types, and may inline the rule.
@@ -301,20 +352,19 @@ def _compiled(path: Path, name: str, digest: str, compiler: str) -> int:
             )
         except OSError as error:
             raise ValueError(
-                f"policy.rule: the C compiler {compiler!r} cannot be run ({error.strerror}); install one, or name it in"
-                " CC"
+                f"the C compiler {compiler!r} cannot be run ({error.strerror}); install one, or name it in CC"
             ) from None
         if done.returncode:
             lines = done.stderr.splitlines() or [f"{compiler} ended with status {done.returncode}"]
             first = next((line for line in lines if "error" in line), lines[0])
             if first.startswith(str(entry)):
                 reason = first.partition("error: ")[2]
-                raise ValueError(f"policy.rule: {path} has no function uint32_t {name}(call): {reason}")
-            raise ValueError(f"policy.rule: {first}")
+                raise ValueError(f"{path} has no function uint32_t {name}(call): {reason}")
+            raise ValueError(f"{first}")
         try:
             loaded = ctypes.CDLL(str(library))
         except OSError as error:
-            raise ValueError(f"policy.rule: {path} cannot be loaded: {error}") from None
+            raise ValueError(f"{path} cannot be loaded: {error}") from None
     return _pointer(getattr(loaded, _ENTRY))
 
 
@@ -328,9 +378,8 @@ def _pointer(rule: object) -> int:
         found = int(cffi.FFI().cast("uintptr_t", rule))
     if isinstance(found, bool) or not isinstance(found, int):
         raise TypeError(
-            "policy.rule: expected FILE.c:NAME, or a function pointer of ctypes, cffi or numba.cfunc, got"
-            f" {type(rule).__name__}"
+            f"expected FILE.c:NAME, or a function pointer of ctypes, cffi or numba.cfunc, got {type(rule).__name__}"
         )
     if found == 0:
-        raise ValueError("policy.rule: expected a function pointer, got NULL")
+        raise ValueError("expected a function pointer, got NULL")
     return found

@@ -1,20 +1,37 @@
-"""The check of a rule that is a Python function: what is tried, what is refused, what is found and what is reported."""
+"""The check of a rule of one's own, in Python or in C: what is tried, refused, found and reported."""
 
 import json
 import re
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rmapfast as rf
 from rmapfast import _core, pte
+from rmapfast.cli.command import main
 from rmapfast.flags import FolioFlag, VmaFlag
-from rmapfast.verify import case_drawing, check_cases, check_table, judge, random_cases, rule_cases, rule_check
+from rmapfast.verify import (
+    case_drawing,
+    check_cases,
+    check_table,
+    judge,
+    random_cases,
+    rule_cases,
+    rule_check,
+    unmap_case,
+)
 from rmapfast.verify.cases import case_of_state, case_population, reachable
 from rmapfast.verify.states import Scope, State, VmaRange
 
+RULES = Path(__file__).parent / "data" / "rules" / "restated.c"
 TABLE = 512
 ROUND = 7 * 4 * 7  # borders, kinds of folios, orders
+
+
+def in_c(name):
+    return f"{RULES}:{name}"
 
 
 def page_by_page(folio, vma, walk, pte):
@@ -306,6 +323,139 @@ def test_a_table_is_at_most_100_columns_wide():
     assert max(map(len, check_table(report).splitlines())) <= 100
 
 
+# The same of a rule in C
+
+
+def test_a_rule_in_c_is_tried_on_every_small_state_and_on_drawn_folios():
+    report = rf.check([in_c("clipped"), "v7.0.12"], pages=2, budget=600, folios=ROUND, seed=2)
+    own, preset = report.policies
+    states = rf.check(["v7.0.12"], pages=2, budget=600).states
+    assert report.complete and own.clean and preset.clean
+    assert (own.states, preset.states, report.states) == (states + ROUND, states, states + ROUND)
+    done = report.provenance["arguments"]
+    assert (done["exhaustive_pages"], done["sampled_pages"], done["folios"], done["seed"]) == (2, 0, ROUND, 2)
+    text = " ".join(str(report).split())
+    assert "clean in the" not in text and f"{ROUND} drawn folios of 8 to 512 pages (seed 2)" in text
+    assert preset.coverage is None and "coverage" not in report.to_dict()["policies"][1]
+
+
+def test_coverage_of_small_states_is_what_their_unmaps_cleared():
+    scope, policy = Scope(4), rf.policy.get(in_c("clipped"))
+    lengths = set()
+    ranges = [(number, part) for number in range(len(scope.families)) for part in range(3)]
+    for number, part in ranges:
+        states = scope.families[number].states
+        first = part * states // 3
+        last = min(first + 30, states)
+        (tried,) = scope.run(number, first, last, rf.policy.get("v7.0"), [policy], rf.arch.get("x86-64")).found
+        numbers = range(first, last)
+        distinct = [state for index in numbers if (state := scope.state(number, index)) is not None]
+        steps = [step for state in distinct for step in unmap_case(case_of_state(state), policy).steps]
+        assert tried.batches == Counter(step.nr for step in steps if step.present)
+        lengths |= set(tried.batches)
+    assert {1, 2} <= lengths
+
+
+def test_coverage_of_a_rule_in_c_is_that_of_the_same_function():
+    cases = [*rule_cases(0, ROUND), *random_cases(0, 60)]
+    compiled, function = (check_cases(cases, rule, budget=600).policies[0] for rule in ([in_c("clipped")], clipped))
+    assert compiled.coverage == function.coverage and compiled.coverage.largest > 256
+    report = rf.check([in_c("clipped")], pages=1, budget=600, folios=ROUND)
+    drawn = check_cases(rule_cases(0, ROUND), [in_c("clipped")], budget=600).policies[0].coverage
+    for kind, counts in drawn.returned.items():
+        assert {nr: count for nr, count in report.policies[0].coverage.returned[kind].items() if nr > 1} == {
+            nr: count for nr, count in counts.items() if nr > 1
+        }
+    assert "nr that restated.c:clipped returned, and how often:" in str(report)
+
+
+def test_a_rule_in_c_that_batches_nothing_is_named():
+    report = rf.check([in_c("one")], pages=2, budget=600, folios=20)
+    assert report.policies[0].clean and report.policies[0].coverage.largest == 1
+    assert "restated.c:one never returned anything but 1:" in str(report)
+
+
+def test_whole_folios_without_a_clip_are_found_in_c_with_an_example_of_16_pages():
+    report = rf.check([in_c("whole_from_16")], pages=1, budget=600, folios=ROUND)
+    example = found(report)["out-of-bounds"].example
+    assert not report.clean and pages_of(example) >= 16 and reachable(example)
+    assert found(report) == found(check_cases(rule_cases(0, ROUND), whole_from_16, budget=600))
+
+
+def test_what_there_was_no_time_for_is_left_out():
+    report = rf.check([in_c("clipped")], pages=8, budget=0.01)
+    assert not report.complete and report.provenance["arguments"]["exhaustive_pages"] == 0
+    assert any("drawn folios: tried" in line for line in report.left_out)
+
+
+def test_a_check_of_a_rule_in_c_is_resumed(tmp_path):
+    arguments = {"pages": 2, "folios": 20, "resume": tmp_path / "journal"}
+    first, again = (rf.check([in_c("clipped")], budget=600, **arguments) for _ in range(2))
+    assert again.policies == first.policies and first.policies[0].coverage.asked
+
+
+def test_the_command_line_takes_a_function(tmp_path, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text("def wrong(folio, vma, walk, pte):\n    return folio.nr_pages - folio.page(pte)\nnumber = 3\n")
+    assert main(["check", "--policy", f"{path}:wrong", "--random", "20", "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["policies"]
+    assert found["policy"] == "wrong" and found["coverage"]["largest"] >= 8
+    assert main(["check", "--policy", f"{path}:wrong", "--budget", "4", "--drawn", "3", "--seed", "7"]) == 1
+    assert "3 drawn folios of 8 to 512 pages (seed 7)" in " ".join(capsys.readouterr().out.split())
+    assert main(["check", "--policy", f"{RULES}:unclipped", "--random", "20", "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["policies"]
+    assert found["policy"] == "restated.c:unclipped" and found["coverage"]["largest"] > 1
+    for policy, said in (
+        (f"{path}:gone", "has no function 'gone'"),
+        (f"{path}:number", "has no function 'number'"),
+        (f"{tmp_path}/gone.py:rule", "No such file"),
+    ):
+        assert main(["check", "--policy", policy]) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
+
+
+# A rule in C beside the same function
+
+
+def test_the_same_rule_twice():
+    same = rf.compare_rules(in_c("clipped"), clipped, budget=12, drawn=ROUND)
+    assert same.same and same.difference is None and same.tried and same.drawn
+    assert same.asked == same.coverage.asked > same.tried and same.coverage.largest > 1
+    assert "restated.c:clipped and clipped() returned the same at" in str(same)
+
+
+def test_the_first_difference():
+    """Both rules, each by itself, take the same steps up to that entry."""
+    differ = rf.compare_rules(in_c("whole_from_16"), clipped, budget=8)
+    one = differ.difference
+    assert not differ.same and not differ.drawn and reachable(one.case) and one.in_c != one.in_python
+    assert f"{one.in_c} in C, {one.in_python} in Python" in str(differ)
+    rules = (in_c("whole_from_16"), clipped)
+    c, python = ({step.vpn: step.nr for step in unmap_case(one.case, rule).steps} for rule in rules)
+    assert (c[one.vpn], python[one.vpn]) == (one.in_c, one.in_python)
+    assert all(c.get(vpn) == nr for vpn, nr in python.items() if vpn < one.vpn)
+
+
+def test_a_difference_in_what_cannot_be():
+    def none(folio, vma, walk, pte):
+        return 0
+
+    differ = rf.compare_rules(in_c("one"), none, budget=5, drawn=5)
+    assert (differ.difference.in_c, differ.difference.in_python) == (1, 0)
+    with pytest.raises(ValueError, match=r"none\(\) must return an int from 1 to"):
+        rf.compare_rules(in_c("none"), none, budget=5, drawn=5)
+
+
+def test_what_is_no_pair_of_rules():
+    with pytest.raises(ValueError, match=r"in_c: expected a policy with a batching rule, got v7\.0"):
+        rf.compare_rules("v7.0", clipped)
+    with pytest.raises(TypeError, match="in_python: expected a function"):
+        rf.compare_rules(in_c("one"), "v7.0")
+    with pytest.raises(ValueError, match=r"^pages: .* use budget="):
+        rf.compare_rules(in_c("one"), page_by_page, pages=4)
+
+
 # What a rule may not return
 
 
@@ -338,6 +488,8 @@ def test_what_is_left_of_the_folio_is_the_limit_and_numpy_integers_are_right():
         ({"policies": ["v7.0"], "young": True, "drawn": 5}, "drawn"),
         ({"policies": ["v7.0"], "splits": True, "seed": 5}, "seed"),
         ({"policies": ["v7.0"], "drawn": 1 << 48}, "drawn"),
+        ({"policies": ["v7.0"], "folios": 5}, "folios"),
+        ({"policies": [in_c("clipped")], "young": True, "folios": 5}, "folios"),
         ({"policies": page_by_page, "splits": True, "drawn": 5}, "drawn"),
         ({"policies": page_by_page, "drawn": -1}, "drawn"),
         ({"policies": page_by_page, "seed": 0.5}, "seed"),
@@ -398,3 +550,40 @@ def test_a_drawing_of_a_large_folio_shows_where_it_breaks():
     assert len(shown) == 20
     borders = {case["vma"]["end_vpn"], 2 * TABLE}
     assert any(border - 1 in shown for border in borders)
+
+
+def test_c_knows_which_small_states_a_kernel_can_reach():
+    """The first reachable state of what all of them violate is the one that the tags of the cases name."""
+    scope = Scope(2, unreachable=True)
+    policy = rf.policy.get("v7.0").replace(name="own", rule=in_c("all"))
+    seen = set()
+    for number, family in enumerate(scope.families):
+        indices = range(0, family.states, max(1, family.states // 150))
+        for index in indices:
+            if (state := scope.state(number, index)) is None:
+                continue
+            (found,) = scope.run(
+                number, index, index + 1, rf.policy.get("per-page"), [policy], rf.arch.get("x86-64")
+            ).found
+            for one in found.classes.values():
+                assert one.reachable == reachable(case_of_state(state)), case_of_state(state)
+                seen.add(one.reachable)
+    assert seen == {True, False}
+
+
+def test_examples_of_the_small_states_are_reachable_where_there_are_such():
+    (checked,) = rf.check([in_c("all")], pages=2, budget=600, folios=0).policies
+    order = [reachable(violation.example) for violation in checked.violations]
+    assert order == sorted(order, reverse=True) and checked.violations
+    # the lowest number of all that violate it, by hand
+    scope, policy = Scope(2), rf.policy.get("v7.0").replace(name="own", rule=in_c("all"))
+    first = None  # none of one page does
+    for number, family in enumerate(scope.families):
+        for index in range(family.states if family.pages == 2 else 0):
+            if first is None and (state := scope.state(number, index)) is not None:
+                case = case_of_state(state)
+                if reachable(case) and "accounting" in judge(case, policy):
+                    first = case
+        if first:
+            break
+    assert {one.invariant: one.example for one in checked.violations}["accounting"] == first

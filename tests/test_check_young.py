@@ -482,6 +482,11 @@ def test_generations_of_the_states_are_those_of_a_new_memcg():
     assert GENERATIONS == (rf.Population.synthetic("4KiB").lru_gen.max_seq, 0, 0)
 
 
-def test_a_young_rule_is_no_policy():
-    with pytest.raises(TypeError, match=r"policy: .*got YoungRule \(a YoungRule is for check\(\)\)"):
-        rf.reclaim(rf.Population.synthetic("64KiB"), "4KiB", policy=rf.YoungRule(batch=lambda folio, vma, walk: 1))
+def test_a_young_rule_runs_on_the_reference_alone():
+    rule = rf.YoungRule(batch=lambda folio, vma, walk: 1)
+    with pytest.raises(ValueError, match=r"policy: a Python function runs on the reference only"):
+        rf.reclaim(rf.Population.synthetic("64KiB"), "4KiB", policy=rule, engine="c")
+    with pytest.raises(
+        TypeError, match=r"policy: .*got YoungRule \(a YoungRule is for check\(\), and for the reference"
+    ):
+        rf.policy.get(rule)

@@ -114,7 +114,7 @@ def some_policy(rng):
     policy = rf.policy.get(str(rng.choice(POLICIES)))
     changes = {}
     for field in dataclasses.fields(policy):
-        if field.name not in ("name", "doc", "rule") and rng.random() < 0.2:
+        if field.name not in ("name", "doc", "rule", "young_rule") and rng.random() < 0.2:
             choices = CHOICES.get(field.name, (False, True))
             changes[field.name] = choices[int(rng.integers(len(choices)))]
     return policy.replace(name="changed", **changes)

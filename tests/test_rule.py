@@ -23,7 +23,8 @@ from rmapfast import rule as rules
 from rmapfast.verify import check_cases, random_cases
 from rmapfast.verify.cases import case_arch, case_population
 
-FILE = Path(__file__).parent / "data" / "rules" / "restated.c"
+DATA = Path(__file__).parent / "data" / "rules"
+FILE = DATA / "restated.c"
 # The preset that a function of the file restates, and whose other rules hold around it.
 RESTATED = {"one": "per-page", "v7_0": "v7.0", "v6_15": "v6.15", "anon_swap": "anon-swap"}
 PAIRS = list(RESTATED.items())
@@ -143,13 +144,13 @@ def test_a_python_function_that_says_the_same():
 
 @pytest.mark.parametrize(("name", "preset"), PAIRS)
 def test_every_small_state(name, preset):
-    report = rf.check([policy_of(name, preset), preset], pages=2, budget=600)
+    report = rf.check([policy_of(name, preset), preset], pages=2, budget=600, folios=0)
     own, built_in = ({one.invariant: one.count for one in policy.violations} for policy in report.policies)
     assert report.complete and own == built_in
 
 
 def test_an_unclipped_rule_is_found():
-    report = rf.check([policy_of("unclipped")], pages=2, budget=600)
+    report = rf.check([policy_of("unclipped")], pages=2, budget=600, folios=0)
     violations = {one.invariant: one for one in report.policies[0].violations}
     # a rule of one's own has no history, though that of v7.0 around it has
     assert "out-of-bounds" in violations and violations["accounting"].history == ""
@@ -196,6 +197,151 @@ def test_nonsense_of_a_single_call():
     population = rf.Population.synthetic("64KiB", orders=4)
     with pytest.raises(ValueError, match="from 1 to 16, the pages left in folio 0"):
         rf.try_to_unmap_one(population, 0, 0, policy=policy_of("none"))
+
+
+def test_a_rule_that_changes_its_mind_is_found_by_the_check():
+    said = r"policy\.rule: must return the same for the same call, got 1 and then 2 for folio 0 at vpn"
+    with pytest.raises(ValueError, match=said):
+        rf.check([policy_of("counts")], pages=2, folios=0)
+    with pytest.raises(ValueError, match=said.replace("rule", "young_rule")):
+        rf.check([rf.policy.get(f"{FILE}:+counts")], pages=2, young=True, threads=1)
+
+
+def test_nonsense_of_the_policy_that_is_compared_with():
+    with pytest.raises(ValueError, match=r"policy\.rule: must return from 1 to 1"):
+        rf.check(["v7.0"], pages=1, against=policy_of("none"))
+
+
+def test_bits_that_count_under_nonsense():
+    scope = _core.CheckScope(2, False, False, 0, 0)
+    with pytest.raises(
+        ValueError, match=r"policy\.rule: must return from 1 to 2, .* of a state of folios with 2 pages"
+    ):
+        for family in range(len(scope)):
+            states = scope.family(family)["states"]
+            scope.counted_bits(family, 0, states, policy_of("one_too_many"), rf.arch.get("x86-64"))
+
+
+# Young rules
+
+
+def young_policy(name, around="v7.0"):
+    return rf.policy.get(around).replace(name=name, young_rule=f"{FILE}:{name}")
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds)
+def test_a_restated_young_rule(seed):
+    """Of single pages the built-in check does not read the entry to scan, so they count otherwise."""
+    rng = np.random.default_rng(seed)
+    arch = rf.arch.get(str(rng.choice(list(rf.arch.PRESETS))))
+    population = rf.Population.synthetic(
+        "2MiB", arch=arch, orders=str(rng.choice(["4", "2", "9", "1:1,4:3"])), phase=int(rng.choice([0, 1, 500])),
+        young=float(rng.choice([0.0, 0.1, 0.5, 1.0])), holes=float(rng.choice([0.0, 0.1])),
+        sharing=int(rng.integers(1, 3)),
+    )  # fmt: skip
+    shared = {"arch": arch, "lru": str(rng.choice(["classic", "mglru"])), "swap": True}
+    around = str(rng.choice(["v7.0", "v7.2", "v7.3"])) if shared["lru"] == "classic" else "v7.2"
+    built_in = rf.reclaim(population, "1MiB", policy=around, **shared)
+    for engine in ("c", "general", "reference"):
+        assert_same(
+            rf.reclaim(population, "1MiB", policy=young_policy("young", around), engine=engine, **shared), built_in
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.sampled_from(["young", "one", "looks", "by_place", "by_bits", "in_pairs", "all"]))
+def test_the_reference_asks_a_young_rule_the_same(seed, name):
+    arch = random_arch(np.random.default_rng(seed))
+    population = random_population(seed, arch)
+    compiled, reference = (
+        rf.reclaim(population, 50 << arch.page_shift, policy=young_policy(name), arch=arch, engine=engine)
+        for engine in ("c", "reference")
+    )
+    assert_same(compiled, reference)
+
+
+@pytest.mark.parametrize("engine", ["c", "reference"])
+def test_a_young_rule_in_python_and_in_c(engine):
+    def in_pairs(folio, vma, walk):
+        return 1 if min(walk.room(), folio.nr_pages - folio.page(walk.pte)) < 2 else walk.batch(2)
+
+    population = rf.Population.synthetic("1MiB", orders="0,2,4", holes=0.1, young=0.3)
+    python = rf.reclaim(population, "512KiB", policy=rf.YoungRule(batch=in_pairs, around="v7.0"), engine="reference")
+    assert_same(rf.reclaim(population, "512KiB", policy=young_policy("in_pairs"), engine=engine), python)
+    assert python.policy_name == "in_pairs"
+    with pytest.raises(ValueError, match="a Python function runs on the reference only"):
+        rf.reclaim(population, "512KiB", policy=rf.YoungRule(batch=in_pairs), engine="c")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_young_rule_block_by_block(threads):
+    population = rf.Population.described("24MiB", orders=4, young=0.03)
+    own = rf.reclaim(population, "10MiB", policy=young_policy("young"), threads=threads)
+    assert_same(own, rf.reclaim(population, "10MiB", policy="v7.0"))
+
+
+@pytest.mark.parametrize(("name", "got"), [("none", 0), ("beyond_room", 17)])
+@pytest.mark.parametrize("engine", ["c", "general", "reference"])
+@pytest.mark.parametrize("lru", ["classic", "mglru"])
+def test_nonsense_of_a_young_rule(name, got, engine, lru):
+    population = rf.Population.synthetic("1MiB", orders=4)
+    first = int(population.vma_start[0])
+    said = rf"from 1 to 16, the entries left of page table, VMA and folio \d+ at vpn \d+, got {got}$"
+    with pytest.raises(ValueError, match=said) as error:
+        rf.reclaim(population, "1MiB", policy=young_policy(name), engine=engine, lru=lru)
+    folio, vpn = (int(re.search(rf"{what} (\d+)", str(error.value))[1]) for what in ("folio", "vpn"))
+    assert vpn == first + 16 * folio
+
+
+def test_nonsense_of_a_young_rule_of_a_single_call():
+    population = rf.Population.synthetic("64KiB", orders=4)
+    with pytest.raises(ValueError, match=r"policy\.young_rule: must return from 1 to 16"):
+        rf.folio_referenced_one(population, 0, 0, policy=young_policy("none"), arch="x86-64")
+    with pytest.raises(ValueError, match=r"policy\.young_rule: must return from 1 to"):
+        rf.check([young_policy("none")], young=True, pages=1, threads=1)
+
+
+def test_a_young_rule_is_checked():
+    right, wrong = rf.check([young_policy("young"), young_policy("all")], young=True, pages=2, budget=600).policies
+    assert right.clean
+    # it takes entries for the folio's that are not
+    assert {one.invariant for one in wrong.violations} >= {"outside-window", "final-state"}
+
+
+def test_a_name_stands_for_both_kinds():
+    both = rf.policy.get(f"{FILE}:v7_0+young")
+    assert both.name == "restated.c:v7_0+young"
+    assert both.rule.startswith(f"{FILE}:v7_0#") and both.young_rule.startswith(f"{FILE}:young#")
+    one = rf.policy.get(f"{FILE}:+young")
+    assert one.name == "restated.c:+young" and not one.rule and one == both.replace(name=one.name, rule="")
+    assert pickle.loads(pickle.dumps(both)) == both
+    with pytest.raises(ValueError, match=r"^policy\.young_rule: .* has no function uint32_t gone\(call\)"):
+        rf.policy.get(f"{FILE}:v7_0+gone")
+    with pytest.raises(ValueError, match=r"^policy\.young_rule: expected FILE.c:NAME or a function pointer"):
+        rf.Policy("mine", young_rule="own")
+    with pytest.raises(TypeError, match=r"^policy\.young_rule: a function pointer cannot be pickled"):
+        pickle.dumps(rf.Policy("mine", young_rule=rules.Rule(lambda call: 1)))
+
+
+def test_a_pointer_is_checked_in_its_process(library):
+    loaded = ctypes.CDLL(str(library))
+    policy = rf.policy.get("v7.0").replace(name="mine", rule=loaded.v7_0, young_rule=loaded.young)
+    for mode in ("young", "splits"):
+        assert rf.check([policy], pages=1, budget=600, threads=2, **{mode: True}).clean
+
+
+def test_a_young_rule_in_a_sweep_and_on_the_command_line(run, source):
+    axis = ["", f"{source}:young"]
+    memory = {"population.size": "1MiB", "population.orders": "4", "target": "512KiB"}
+    swept = rf.sweep({"policy": "v7.0", "policy.young_rule": axis, **memory})
+    none, young = (record["events"] for record in swept.records.values())
+    assert none == young and not swept.failures
+    status, out, err = run("check", "--young", "--pages", "1", "--policy", f"{source}:+young", "--json")
+    assert status == 0, err
+    assert json.loads(out)["policies"][0]["policy"] == "own.c:+young"
+    status, _, err = run("check", "--young", "--pages", "1", "--policy", f"{source}:+none")
+    assert status == 2 and err.count("\n") == 1 and "policy.young_rule: must return from 1 to 1" in err
 
 
 # Function pointers
@@ -328,7 +474,7 @@ def test_no_compiler(source, monkeypatch):
 def test_what_names_no_rule(rule):
     with pytest.raises(ValueError, match=r"policy.rule: expected FILE.c:NAME or a function pointer"):
         rf.Policy("mine", rule=rule)
-    with pytest.raises(ValueError, match="policy: no preset"):
+    with pytest.raises(ValueError, match=r"policy: (no preset|own\.py:one is a function in Python)"):
         rf.policy.get(rule)
 
 
@@ -361,24 +507,45 @@ def test_what_a_rule_sees_has_the_layout_of_the_header(tmp_path):
 # What is kept, the command line, and the how-to
 
 
-def test_the_how_to_as_typed(tmp_path):
-    text = (Path(__file__).parents[1] / "docs" / "howto-policy.md").read_text(encoding="utf-8")
-    path = tmp_path / "mine.c"
-    path.write_text(textwrap.dedent(text[text.index("    #include <rmf_rule.h>") : text.index("`FILE.c:NAME` is the")]))
-    wrong = rf.check([f"{path}:file_batch"], pages=2, budget=600)
-    assert "out-of-bounds" in {one.invariant for one in wrong.policies[0].violations}
-    (clipped,) = re.findall(r"return call->folio_pte_batch\(call, call->room, 0\);", text)
-    path.write_text(re.sub(r"return call->folio_pte_batch\(.*\);", clipped, path.read_text()))
-    assert rf.check([f"{path}:file_batch"], pages=2, budget=600).clean
+HOW_TO = (Path(__file__).parents[1] / "docs" / "howto-policy.md").read_text(encoding="utf-8")
+BLOCKS = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", HOW_TO, re.MULTILINE)]
+COMMANDS = [block.strip("\n").splitlines() for block in BLOCKS if block.strip("\n").startswith("$ rmapfast check")]
 
+
+@pytest.fixture
+def as_typed(tmp_path, monkeypatch):
+    """The folder of somebody who typed the how-to's files."""
+    monkeypatch.chdir(tmp_path)
+    of_c = [block for block in BLOCKS if "const struct rmf_rule_call *call" in block]
+    assert len(of_c) == 2
+    Path("mine.c").write_text("".join(of_c))
+    Path("mine.py").write_text(next(block for block in BLOCKS if "def whole_from_16(" in block))
+
+
+@pytest.mark.parametrize("lines", COMMANDS, ids=lambda lines: lines[0])
+def test_the_how_to_shows_what_is_printed(lines, as_typed, run):
+    """All lines up to ``...``; a line that ends in it is shown in part."""
+    command, *shown = lines
+    status, out, err = run(*command.split()[2:], "--budget", "600")
+    assert status == (0 if any(line.endswith("  clean") for line in shown) else 1), err
+    assert shown[-1] == "..." and len(shown) > 2
+    for said, line in zip(shown[:-1], out.splitlines(), strict=False):
+        assert line.startswith(said.removesuffix("...")) if said.endswith("...") else line == said
+
+
+def test_the_how_to_has_rules_that_are_the_same(as_typed):
     def file_batch(folio, vma, walk, pte):
         if folio.anon or folio.nr_pages == 1 or vma.uffd_wp or pte.unused or "HWPOISON" in walk.ttu:
             return 1
         return walk.batch(min(folio.nr_pages, walk.room()))
 
+    (compared,) = re.findall(r"print\((rf\.compare_rules.*)\)", HOW_TO)
+    assert eval(compared.replace("budget=20", "budget=4")).same
+    differ = rf.compare_rules("mine.c:file_batch", file_batch, budget=20)
+    assert differ.difference.in_c > differ.difference.in_python
     population = rf.Population.synthetic("2MiB", orders="0,2,4", holes=0.1, young=0.3)
     in_python = rf.reclaim(population, "1MiB", policy=file_batch, engine="reference")
-    assert_same(rf.reclaim(population, "1MiB", policy=f"{path}:file_batch"), in_python)
+    assert_same(rf.reclaim(population, "1MiB", policy="mine.c:clipped"), in_python)
 
 
 def test_a_saved_run_is_run_again(tmp_path, source):
@@ -413,7 +580,7 @@ def test_the_command_line(run, source):
 
 
 def test_the_command_line_checks(run, source):
-    status, out, _ = run("check", "--policy", f"{source}:unclipped", "--pages", "2", "--json")
+    status, out, _ = run("check", "--policy", f"{source}:unclipped", "--pages", "2", "--folios", "10", "--json")
     found = json.loads(out)["policies"][0]
     assert status == 1 and found["policy"] == "own.c:unclipped"
     assert "out-of-bounds" in {one["invariant"] for one in found["violations"]}

@@ -17,7 +17,8 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "--policy",
         metavar="NAME,...",
-        help="the policies to check, presets or FILE.c:NAME, or one FILE.py:NAME (every preset)",
+        help="the policies to check: presets, rules in C as FILE.c:NAME (a young rule as FILE.c:+YOUNG), or one "
+        "FILE.py:NAME (every preset)",
     )
     verb.add_argument(
         "--against", metavar="NAME", default="per-page", help="the policy whose outcome is right (per-page)"
@@ -27,6 +28,9 @@ def add(verbs: Verbs) -> None:
         type=int,
         metavar="N",
         help="the largest folio: 1, 2, 4 or 8 pages, and nothing drawn (4, and drawn states of up to 32 pages)",
+    )
+    verb.add_argument(
+        "--folios", type=int, metavar="N", help="with a rule in C: folios of 8 to 512 pages to draw (3920)"
     )
     verb.add_argument(
         "--budget",
@@ -95,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             chosen,
             pages=arguments.pages,
             drawn=arguments.drawn,
+            folios=arguments.folios,
             seed=arguments.seed,
             all_bits=arguments.all_bits,
             unreachable=arguments.unreachable,

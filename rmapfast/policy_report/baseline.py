@@ -20,13 +20,13 @@ def baseline_of(policy: Policy | Callable[..., Any]) -> Policy:
     Returns
     -------
     Policy
-        Of a function, and of a rule in C, the same policy without it. Else, of the releases before it (of what is no
+        Of a function, and of rules in C, the same policy without them. Else, of the releases before it (of what is no
         release: of all releases), the one that differs in the fewest fields; of several, the newest.
     """
     if not isinstance(policy, Policy):
         return PRESETS[AROUND_A_FUNCTION]
-    if policy.rule:
-        without = policy.replace(rule="", name="")
+    if policy.rule or policy.young_rule:
+        without = policy.replace(rule="", young_rule="", name="")
         same = (preset for preset in PRESETS.values() if preset.replace(name="") == without)
         return next(same, without.replace(name=f"{policy.name} without its rule"))
     dated = {edition.policy: edition.since for edition in EDITIONS if edition.since}

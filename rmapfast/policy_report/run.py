@@ -199,7 +199,7 @@ def _source(policy: Policy | PolicyFunction) -> str:
             return inspect.getsource(policy)
         except (OSError, TypeError):
             return ""
-    path = _rule.path_of(policy.rule)
+    path = _rule.path_of(policy.rule) or _rule.path_of(policy.young_rule)
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
     except OSError:
@@ -234,7 +234,7 @@ class _Work:
         }
         if fields & set(SPLIT_FIELDS) - {"young"}:
             found.append(check([self.policy], splits=True, **further))
-        if fields & {"young", "mglru"}:
+        if fields & {"young", "young_rule", "mglru"}:
             found.append(check([self.policy], young=True, **further))
         return tuple(found)
 

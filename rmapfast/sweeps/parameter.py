@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -217,9 +217,10 @@ def parameters() -> dict[str, Parameter]:
     units = {"page_shift": "log2(bytes)", "cont_ptes": "PTEs", "ptrs_per_pte": "PTEs", "flush_ceiling": "pages"}
     for kind, where in ((Arch, "arch"), (Policy, "policy")):
         for field in dataclasses.fields(kind):
-            if field.name not in ("name", "doc", "costs", "rule"):
+            if field.name not in ("name", "doc", "costs", *_rule.FIELDS):
                 known[f"{where}.{field.name}"] = Parameter(_of_field(kind, field.name), units.get(field.name, "1"))
-    known["policy.rule"] = Parameter(_rule.as_text, "")
+    for name in _rule.FIELDS:
+        known[f"policy.{name}"] = Parameter(partial(_rule.as_text, field=name), "")
     for event in EVENT_NAMES:
         known[f"arch.cost.{event}"] = Parameter(_checked_cost, "cost per event")
     return known

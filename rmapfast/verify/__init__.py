@@ -10,6 +10,7 @@ from rmapfast.verify.invariants import INVARIANTS, UnmapOutcome, judge, unmap_ca
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
 from rmapfast.verify.recorded import RecordedCase, directory_lines, replay_directory, replay_recorded
 from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation, check_drawings, check_table
+from rmapfast.verify.same_rule import RuleComparison, RuleDifference, compare_rules
 from rmapfast.verify.sequences import Sequence, replay_sequences, sequence_lines
 from rmapfast.verify.split_check import SPLIT_FIELDS
 from rmapfast.verify.split_judge import SPLIT_INVARIANTS, SplitOutcome, judge_split
@@ -33,6 +34,8 @@ __all__ = [
     "Coverage",
     "PolicyCheck",
     "RecordedCase",
+    "RuleComparison",
+    "RuleDifference",
     "Sequence",
     "SplitOutcome",
     "SplitState",
@@ -48,6 +51,7 @@ __all__ = [
     "check_cases",
     "check_drawings",
     "check_table",
+    "compare_rules",
     "conformance",
     "count_lines",
     "directory_lines",

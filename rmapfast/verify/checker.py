@@ -11,6 +11,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from rmapfast.verify.cases import Case, case_of_state, reachable
 from rmapfast.verify.coverage import WatchedRule
 from rmapfast.verify.invariants import INVARIANTS, judge
 from rmapfast.verify.report import DOCUMENTED, CheckReport, PolicyCheck, Violation
-from rmapfast.verify.rule_check import DRAWN, RuleSearch, rule_search
+from rmapfast.verify.rule_check import DRAWN, RuleSearch, for_drawn, rule_search, search_of, try_drawn
 from rmapfast.verify.search import Rule, Search
 from rmapfast.verify.split_check import SPLIT_FIELDS, split_search
 from rmapfast.verify.split_judge import SPLIT_INVARIANTS, judge_split
@@ -84,6 +85,7 @@ def check(
     pages: int | None = None,
     budget: float = 60.0,
     drawn: int | None = None,
+    folios: int | None = None,
     seed: Seed = 0,
     against: str | Policy = "per-page",
     arch: str | Arch = "x86-64",
@@ -102,7 +104,8 @@ def check(
     policies : iterable of str or Policy, a callable, or YoungRule
         Default: every preset. A Python function ``(folio, vma, walk, pte) -> nr`` is checked on the reference model:
         on small states, then on drawn folios of 8 to 512 pages at the borders of page tables of 512 entries and of
-        VMAs. A :class:`YoungRule` is a reference check in Python; it implies `young`.
+        VMAs. So is a policy with a batching rule in C, on the C library; of small states every one is tried, and the
+        rule is asked twice each time. A :class:`YoungRule` is a reference check in Python; it implies `young`.
     pages : {1, 2, 4, 8}, optional
         Largest folio; 4 by default. With a Python function: every small state of folios of up to so many pages is
         tried, or the call is refused because they do not fit into the budget. By default, every one of folios of 1
@@ -113,6 +116,8 @@ def check(
         How many states are drawn of each kind of folio of 1 to 32 pages in each kind of VMA: 20,000 by default, none
         if `pages` is given. With a Python function: how many folios of 8 to 512 pages are drawn, 3,920 by default.
         They take 10 to 20 seconds; of a small budget half is kept for them.
+    folios : int, optional
+        With a rule in C: how many folios of 8 to 512 pages are drawn, 3,920 by default, in the same way.
     seed : int, or what :func:`numpy.random.default_rng` takes
         Of what is drawn.
     against : str or Policy
@@ -180,6 +185,10 @@ def check(
     seed = checked_seed("seed", seed)
     oracle, arch = _policy.get(against), _arch.get(arch)
     young = young or isinstance(policies, YoungRule)
+    chosen = [] if callable(policies) or isinstance(policies, YoungRule) else _chosen(policies)
+    own_rule = any(one.rule for one in chosen) and not (splits or young)
+    if folios is not None and (not own_rule or not isinstance(folios, int) or folios < 0):
+        raise ValueError(f"folios: expected a whole number from 0 on, with a rule in C, got {folios!r}")
     if (splits or young) and (drawn is not None or seed):
         name, number = ("seed", seed) if drawn is None else ("drawn", drawn)
         raise ValueError(f"{name}: not together with splits or young, got {number!r}")
@@ -199,7 +208,7 @@ def check(
         return _check_callable(policies, pages, budget, drawn, seed, oracle, arch, unreachable, progress)
     if drawn is None:
         drawn = _DRAWN if pages is None else 0
-    chosen, pages = _chosen(policies), pages or _DEFAULT_PAGES
+    pages = pages or _DEFAULT_PAGES
     scope = Scope(pages, all_bits=all_bits, unreachable=unreachable, drawn=drawn, seed=seed)
     arguments = {
         "policies": [one.name for one in chosen],
@@ -217,15 +226,34 @@ def check(
         "against": _fields(oracle),
         "arch": _fields(arch),
     }
+    start = time.monotonic()
+    folios = (DRAWN if folios is None else folios) if own_rule else 0
+    small_budget = budget - for_drawn(budget) if folios else budget
     search = _Search(scope, oracle, chosen, arch, Path(resume) if resume else None, header)
-    search.run(budget, threads or os.cpu_count() or 1, progress)
+    search.run(small_budget, threads or os.cpu_count() or 1, progress)
+    found = [search.found(one) for one in chosen]
+    left_out = search.left_out()
+    for one, what in zip(chosen, found, strict=True):
+        if folios and one.rule:
+            try_drawn(what, seed, folios, len(scope.families), start + budget, progress)
+            left_out += tuple(f"{one.name}: {text}" for text in what.left_out)
+    if own_rule:
+        arguments |= {"exhaustive_pages": search.exhaustive_pages, "sampled_pages": 0, "folios": folios}
     return CheckReport(
-        policies=tuple(PolicyCheck(one, search.tried, search.violations(one)) for one in chosen),
+        policies=tuple(
+            PolicyCheck(
+                one,
+                search.tried + what.drawn,
+                _violations(one, what.counts, what.examples),
+                what.returned.coverage if one.rule else None,
+            )
+            for one, what in zip(chosen, found, strict=True)
+        ),
         oracle=oracle.name,
-        states=search.tried,
-        complete=search.complete,
-        left_out=search.left_out(),
-        seconds=search.seconds,
+        states=search.tried + max(what.drawn for what in found),
+        complete=not left_out,
+        left_out=left_out,
+        seconds=time.monotonic() - start,
         provenance=provenance(**arguments, budget=budget),
     )
 
@@ -278,7 +306,7 @@ def _check_families(
         )
     return CheckReport(
         policies=tuple(
-            PolicyCheck(one, tried, _violations(one, counts, examples), watched.coverage if watched else None)
+            PolicyCheck(one, tried, _violations(one, counts, examples), watched.returned.coverage if watched else None)
             for one, tried, counts, examples in zip(names, search.tried, search.counts, search.examples, strict=True)
         ),
         oracle=oracle.name,
@@ -310,7 +338,7 @@ def unmap_rules(policy: Policy, kind: str, anon_vma: bool, uffd_wp: bool) -> Pol
     other folios, what happens in a batch if there is none, and the uffd-wp rule where it cannot matter.
     """
     if policy.rule:  # it may tell all kinds of folios and VMAs apart
-        return policy.replace(name="", doc="")
+        return policy.replace(name="", doc="", young_rule="")
     batched = batches(policy, kind)
     rules = policy.replace(
         name="",
@@ -422,15 +450,20 @@ class _Search:
     def _record(self, job: int) -> list[Any]:
         tried = self.done[job]
         found = [
-            [one.violating, {name: [it.count, it.first] for name, it in one.classes.items()}] for one in tried.found
+            [
+                one.violating,
+                {name: [it.count, it.first, it.reachable] for name, it in one.classes.items()},
+                {str(nr): times for nr, times in one.batches.items()},
+            ]
+            for one in tried.found
         ]
         return [job, tried.states, found]
 
     def _parse(self, record: Any) -> tuple[int, Tried]:
         number, states, found = record
         job = self.jobs[checked_integer("job", number, 0, len(self.jobs) - 1)]
-        size = job.end - job.first
-        if len(found) != len(self.rules[job.family]) or any(set(classes) - set(INVARIANTS) for _, classes in found):
+        size, pages = job.end - job.first, self.scope.families[job.family].pages
+        if len(found) != len(self.rules[job.family]) or any(set(one[1]) - set(INVARIANTS) for one in found):
             raise ValueError(f"job {number}: expected what was found under {len(self.rules[job.family])} sets of rules")
         return number, Tried(
             checked_integer("states", states, 0, size),
@@ -441,26 +474,47 @@ class _Search:
                         name: Class(
                             checked_integer("count", count, 1, size),
                             checked_integer("first", first, job.first, job.end - 1),
+                            bool(reachable),
                         )
-                        for name, (count, first) in classes.items()
+                        for name, (count, first, reachable) in classes.items()
+                    },
+                    {
+                        checked_integer("nr", int(nr), 1, pages): checked_integer("times", times, 1, 1 << 63)
+                        for nr, times in batches.items()
                     },
                 )
-                for violating, classes in found
+                for violating, classes, batches in found
             ),
         )
 
-    def violations(self, policy: Policy) -> tuple[Violation, ...]:
-        """Of one policy, in the order of INVARIANTS; an example is the smallest state: fewest pages, lowest number."""
-        counts: dict[str, int] = {}
-        examples: dict[str, Case] = {}
+    def found(self, policy: Policy) -> RuleSearch:
+        """What was found for one policy; an example is the smallest state: fewest pages, lowest number."""
+        found = search_of(policy, self.oracle, self.arch)
+        found.tried = self.tried
         for job in sorted(self.done):
-            family = self.jobs[job].family
-            number = self.rules[family][_rules(policy, self.scope.families[family])]
-            for name, found in self.done[job].found[number].classes.items():
-                counts[name] = counts.get(name, 0) + found.count
-                if name not in examples and (state := self.scope.state(family, found.first)):
-                    examples[name] = case_of_state(state)
-        return _violations(policy, counts, examples)
+            number = self.jobs[job].family
+            family = self.scope.families[number]
+            one = self.done[job].found[self.rules[number][_rules(policy, family)]]
+            for name, states in one.classes.items():
+                rank = (not states.reachable, family.pages, number, states.first)
+                found.add(name, states.count, rank, partial(self._case, number, states.first))
+            for nr, times in one.batches.items():
+                found.returned.add(family.kind, nr, times)
+        return found
+
+    def _case(self, family: int, index: int) -> Case:
+        state = self.scope.state(family, index)
+        assert state is not None
+        return case_of_state(state)
+
+    @property
+    def exhaustive_pages(self) -> int:
+        """Every state was tried of folios of up to so many pages."""
+        every = {number for number, family in enumerate(self.scope.families) if family.bits != "drawn"}
+        todo = [job.family for n, job in enumerate(self.jobs) if n not in self.done]
+        missing = {self.scope.families[number].pages for number in todo if number in every}
+        sizes = {self.scope.families[number].pages for number in every}
+        return max((size for size in sizes if not missing or size < min(missing)), default=0)
 
     def left_out(self) -> tuple[str, ...]:
         missing: dict[int, int] = {}
@@ -479,8 +533,8 @@ _ALL_INVARIANTS = tuple(dict.fromkeys((*INVARIANTS, *SPLIT_INVARIANTS, *YOUNG_IN
 
 
 def _violations(policy: Rule, counts: dict[str, int], examples: dict[str, Case]) -> tuple[Violation, ...]:
-    """What was found for one policy, given by invariant, in the order of the invariants."""
-    return tuple(
+    """What was found for one policy, given by invariant: first what has an example that a kernel can reach."""
+    found = (
         Violation(
             invariant,
             counts[invariant],
@@ -493,6 +547,7 @@ def _violations(policy: Rule, counts: dict[str, int], examples: dict[str, Case])
         for invariant in _ALL_INVARIANTS
         if invariant in counts
     )
+    return tuple(sorted(found, key=lambda one: not reachable(one.example)))
 
 
 def check_cases(
@@ -504,15 +559,16 @@ def check_cases(
     budget: float = 60.0,
     progress: Callable[[str], None] | None = None,
 ) -> CheckReport:
-    """Judge cases one by one (:func:`judge`) under some policies; the smallest example is the first with fewest pages.
+    """Judge cases one by one (:func:`judge`) under some policies.
+
+    An example is the first case with fewest pages, of those that a kernel can reach if there are such.
 
     Parameters
     ----------
     cases : iterable of dict
         Cases as :func:`random_cases`, :func:`capture_cases` and :func:`load_case` give them.
     policies : iterable of str or Policy, or a callable
-        Default: every preset. A Python function ``(folio, vma, walk, pte) -> nr`` runs on the reference; its examples
-        are reachable ones where there are some.
+        Default: every preset. A Python function ``(folio, vma, walk, pte) -> nr`` runs on the reference.
     against, arch, budget, progress
         As for :func:`check`.
 
@@ -534,27 +590,29 @@ def check_cases(
     states = [0 for _ in chosen]
     counts: list[dict[str, int]] = [{} for _ in chosen]
     examples: list[dict[str, Case]] = [{} for _ in chosen]
+    own = [search_of(one, oracle, arch) if one.rule else None for one in chosen]
     tried, complete = 0, True
     for case in cases:
         if time.monotonic() - start > budget:
             complete = False
             break
         tried += 1
-        for number, (policy, count, example) in enumerate(zip(chosen, counts, examples, strict=True)):
+        one_unmap = not {"split_state", "young_state"} & set(case)
+        for number, (policy, search, count, example) in enumerate(zip(chosen, own, counts, examples, strict=True)):
             if "young_state" in case and not has_rules(policy, YoungState.of_case(case)):
                 continue
             states[number] += 1
-            for name in _violated(case, policy, oracle, arch):
+            violated = search.judge(case) if search and one_unmap else _violated(case, policy, oracle, arch)
+            for name in violated:
                 count[name] = count.get(name, 0) + 1
-                smallest = example.setdefault(name, case)
-                if _pages(case) < _pages(smallest):
+                if name not in example or _rank(case) < _rank(example[name]):
                     example[name] = case
         if progress:
             progress(f"{tried:,} cases")
     return CheckReport(
         policies=tuple(
-            PolicyCheck(policy, nr, _violations(policy, count, example))
-            for policy, nr, count, example in zip(chosen, states, counts, examples, strict=True)
+            PolicyCheck(policy, nr, _violations(policy, count, example), search.returned.coverage if search else None)
+            for policy, search, nr, count, example in zip(chosen, own, states, counts, examples, strict=True)
         ),
         oracle=oracle.name,
         states=tried,
@@ -575,7 +633,7 @@ def _check_cases_of_rule(
 ) -> CheckReport:
     """Judge cases one by one under a Python function."""
     start = time.monotonic()
-    search = RuleSearch(WatchedRule(rule), lambda case, tried: judge(case, tried, against=oracle, arch=arch))
+    search = search_of(rule, oracle, arch)
     complete = True
     for case in cases:
         for other in ("split_state", "young_state"):
@@ -608,6 +666,11 @@ def _violated(case: Case, policy: Policy, oracle: Policy, arch: str | Arch) -> l
     return judge(case, policy, against=oracle, arch=arch)
 
 
+def _rank(case: Case) -> tuple[bool, int]:
+    """The lower it is, the better an example is a case."""
+    return not reachable(case), _pages(case)
+
+
 def _pages(case: Case) -> int:
     """Pages of a case."""
     if "split_state" in case:
@@ -631,14 +694,14 @@ def _check_callable(
 ) -> CheckReport:
     """Check a Python function on the reference: small states, then drawn folios."""
     start = time.monotonic()
-    search = rule_search(
-        rule,
+    search = search_of(rule, oracle, arch)
+    rule_search(
+        search,
+        policy_name(rule),
         pages=pages,
         budget=budget,
         drawn=DRAWN if drawn is None else drawn,
         seed=seed,
-        oracle=oracle,
-        arch=arch,
         unreachable=unreachable,
         progress=progress,
     )
@@ -665,11 +728,6 @@ def _check_callable(
 
 
 def _of_rule(rule: BatchRule, search: RuleSearch) -> PolicyCheck:
-    """Return what was found for a Python function; violations that a kernel can reach come first."""
+    """Return what was found for a Python function."""
     violations = _violations(rule, search.counts, search.examples)
-    return PolicyCheck(
-        rule,
-        search.tried + search.drawn,
-        tuple(sorted(violations, key=lambda one: not reachable(one.example))),
-        search.rule.coverage,
-    )
+    return PolicyCheck(rule, search.tried + search.drawn, violations, search.returned.coverage)

@@ -85,6 +85,22 @@ class Coverage:
         return rows
 
 
+class Returned:
+    """An account of what a rule returns."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[int]] = {kind: Counter() for kind in FOLIO_KINDS}
+
+    def add(self, kind: str, nr: int, times: int = 1) -> None:
+        """Add that the rule returned nr for a kind of folio so many times."""
+        self._counts[kind][nr] += times
+
+    @property
+    def coverage(self) -> Coverage:
+        """What was returned so far; only the kinds of folios for which the rule was asked."""
+        return Coverage({kind: dict(sorted(counts.items())) for kind, counts in self._counts.items() if counts})
+
+
 class WatchedRule:
     """A rule that keeps account of what it returns; it is called like the rule.
 
@@ -96,17 +112,12 @@ class WatchedRule:
     def __init__(self, rule: BatchRule):
         self.rule = rule
         self.__name__ = policy_name(rule)
-        self._returned: dict[str, Counter[int]] = {kind: Counter() for kind in FOLIO_KINDS}
+        self.returned = Returned()
 
     def __call__(self, folio: Folio, vma: Vma, walk: Walk, pte: Pte) -> int:
         """Return what the rule returns."""
         nr = self.rule(folio, vma, walk, pte)
         # the reference refuses all else
         if isinstance(nr, int | np.integer):
-            self._returned[folio.kind][int(nr)] += 1
+            self.returned.add(folio.kind, int(nr))
         return nr
-
-    @property
-    def coverage(self) -> Coverage:
-        """What was returned so far; only the kinds of folios for which the rule was asked."""
-        return Coverage({kind: dict(sorted(counts.items())) for kind, counts in self._returned.items() if counts})

@@ -96,7 +96,10 @@ def unmap_case(case: Case, policy: str | Policy | BatchRule, arch: str | Arch = 
     VectorError
         If the fields of the case do not fit together.
     """
-    before = case_population(case)
+    return _unmapped(case_population(case), case, policy, arch)
+
+
+def _unmapped(before: Population, case: Case, policy: str | Policy | BatchRule, arch: str | Arch) -> UnmapOutcome:
     after = before.copy()
     arch, ttu, guard = _toy_arch(case, arch), case["ttu"], case["guard"]
     if isinstance(policy, str | Policy):
@@ -133,11 +136,19 @@ def judge(
     VectorError
         If the fields of the case do not fit together.
     """
-    outcome = unmap_case(case, policy, arch)
-    oracle = unmap_case(case, _policy.get(against), arch)
+    return judged(case, policy, against=against, arch=arch)[0]
+
+
+def judged(
+    case: Case, policy: str | Policy | BatchRule, *, against: str | Policy, arch: str | Arch
+) -> tuple[list[str], UnmapOutcome]:
+    """Return the invariants that a policy violates on a case, and what it did; the arguments are those of judge()."""
+    before = case_population(case)
+    outcome = _unmapped(before, case, policy, arch)
+    oracle = _unmapped(before, case, _policy.get(against), arch)
     found = {name for name, holds in _HOLDS.items() if not holds(outcome)}
     found |= _compare(oracle, outcome) | _against_rules(case, outcome, policy, _toy_arch(case, arch))
-    return [name for name in INVARIANTS if name in found]
+    return [name for name in INVARIANTS if name in found], outcome
 
 
 def _against_rules(case: Case, outcome: UnmapOutcome, policy: str | Policy | BatchRule, arch: Arch) -> set[str]:

@@ -64,10 +64,9 @@ class PolicyCheck:
     states : int
         Distinct states tried.
     violations : tuple of Violation
-        In the order of :data:`rmapfast.verify.INVARIANTS`; under a Python function those first whose example a kernel
-        can reach.
+        In the order of :data:`rmapfast.verify.INVARIANTS`, but those first whose example a kernel can reach.
     coverage : Coverage or None
-        What a Python function returned, how often and for which folios; None for a policy.
+        What a batching rule of one's own returned, how often and for which folios; None without one.
 
     Examples
     --------
@@ -191,7 +190,8 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
             name = ""
         if not one.violations:
             clean = "clean"
-            if one.states < report.states:
+            folios = report.provenance["arguments"].get("folios", 0)
+            if one.states < report.states - folios:
                 clean = (
                     f"clean in the {one.states:,} states that it has rules for" if one.states else "has no rules here"
                 )
@@ -220,14 +220,15 @@ def check_table(report: CheckReport, *, known: bool = False) -> str:
 
 
 def _tried_in_words(arguments: dict[str, Any]) -> list[str]:
-    """What was tried of a Python function's scope; nothing for policies."""
+    """What was tried of the scope of a rule of one's own; nothing for policies without."""
     if "exhaustive_pages" not in arguments:
         return []
-    every, part, drawn = (arguments[name] for name in ("exhaustive_pages", "sampled_pages", "drawn"))
+    every, part = arguments["exhaustive_pages"], arguments["sampled_pages"]
+    folios = arguments.get("folios", arguments["drawn"])
     words = [f"Every small state of folios of up to {every} page(s)." if every else "No size of folio exhaustively."]
     if part:
         words.append(f"A part of the small states of folios of up to {part} pages.")
-    words.append(f"{drawn:,} drawn folios of 8 to 512 pages (seed {arguments['seed']}).")
+    words.append(f"{folios:,} drawn folios of 8 to 512 pages (seed {arguments['seed']}).")
     return paragraph(" ".join(words))
 
 

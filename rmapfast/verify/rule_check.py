@@ -1,4 +1,4 @@
-"""The check of a batching rule that is a Python function: small states on the reference, then drawn large folios."""
+"""The check of a batching rule of one's own: of a Python function small states on the reference; then drawn folios."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rmapfast.arch import Arch
+from rmapfast.flags import FOLIO_KINDS, folio_kind
 from rmapfast.policy import Policy
 from rmapfast.reference import BatchRule
-from rmapfast.result import policy_name
 from rmapfast.verify.cases import Case, case_of_state, reachable
-from rmapfast.verify.coverage import WatchedRule
+from rmapfast.verify.coverage import Returned, WatchedRule
 from rmapfast.verify.drawing import case_in_words
 from rmapfast.verify.generation import rule_cases
-from rmapfast.verify.invariants import judge
+from rmapfast.verify.invariants import judge, judged
 from rmapfast.verify.states import Family, Scope
 
 # States that the reference tries in a second, about; for estimates.
@@ -34,9 +34,10 @@ class RuleSearch:
 
     Parameters
     ----------
-    rule : WatchedRule
     judge : callable
-        Gives the names of the invariants that a rule violates on a case.
+        Gives the names of the invariants that the rule violates on a case.
+    returned : Returned
+        What the rule returned.
     tried, drawn : int
         Small states tried, and drawn folios.
     exhaustive_pages, sampled_pages : int
@@ -48,8 +49,8 @@ class RuleSearch:
     left_out : list of str
     """
 
-    rule: WatchedRule
-    judge: Callable[[Case, BatchRule], list[str]]
+    judge: Callable[[Case], list[str]]
+    returned: Returned
     tried: int = 0
     drawn: int = 0
     exhaustive_pages: int = 0
@@ -62,14 +63,28 @@ class RuleSearch:
     def try_case(self, case: Case, family: int, index: int) -> None:
         """Judge the rule on one case; ``ValueError`` with the case in words if it returns what cannot be."""
         try:
-            violated = self.judge(case, self.rule)
+            violated = self.judge(case)
         except ValueError as error:
             raise ValueError(f"{error}; the folio: {case_in_words(case)}") from error
+        rank = not reachable(case), 1 << case["folio"]["order"], family, index
         for name in violated:
-            self.counts[name] = self.counts.get(name, 0) + 1
-            rank = not reachable(case), case["folio"]["order"], family, index
-            if name not in self._ranks or rank < self._ranks[name]:
-                self._ranks[name], self.examples[name] = rank, case
+            self.add(name, 1, rank, lambda: case)
+
+    def add(self, name: str, count: int, rank: tuple[bool, int, int, int], case: Callable[[], Case]) -> None:
+        """Add states that violate an invariant.
+
+        Parameters
+        ----------
+        name : str
+        count : int
+        rank : tuple
+            Of the example: whether no kernel can reach it, its pages, its family, its number there.
+        case : callable
+            Gives the example.
+        """
+        self.counts[name] = self.counts.get(name, 0) + count
+        if name not in self._ranks or rank < self._ranks[name]:
+            self._ranks[name], self.examples[name] = rank, case()
 
     def try_states(self, scope: Scope, family: int, order: Iterable[int], end: float) -> bool:
         """Try the states of a family in an order of their numbers; False if the time did not suffice."""
@@ -83,23 +98,48 @@ class RuleSearch:
         return True
 
 
+def for_drawn(budget: float) -> float:
+    """Return how many seconds of a budget are kept for drawn folios."""
+    return min(budget * _DRAWN_SHARE, _DRAWN_SECONDS)
+
+
+def search_of(rule: Policy | BatchRule, oracle: Policy, arch: str | Arch) -> RuleSearch:
+    """Return a search in which nothing was tried yet, for a Python function, or for a policy on the C library."""
+    if not isinstance(rule, Policy):
+        watched = WatchedRule(rule)
+        return RuleSearch(lambda case: judge(case, watched, against=oracle, arch=arch), watched.returned)
+    returned = Returned()
+
+    def judge_policy(case: Case) -> list[str]:
+        violated, outcome = judged(case, rule, against=oracle, arch=arch)
+        kind = folio_kind(outcome.before.folio_flags[0])
+        for step in outcome.steps:
+            if step.present:
+                returned.add(FOLIO_KINDS[int(kind)], step.nr)
+        return violated
+
+    return RuleSearch(judge_policy, returned)
+
+
 def rule_search(
-    rule: BatchRule,
+    search: RuleSearch,
+    name: str,
     *,
     pages: int | None,
     budget: float,
     drawn: int,
     seed: int,
-    oracle: Policy,
-    arch: Arch,
     unreachable: bool,
     progress: Callable[[str], None] | None,
-) -> RuleSearch:
-    """Try a rule on small states and on drawn folios.
+) -> None:
+    """Try a rule on small states on the reference, and on drawn folios.
 
     Parameters
     ----------
-    rule : callable
+    search : RuleSearch
+        A new one, in which what is found is kept.
+    name : str
+        Name of the rule.
     pages : {1, 2, 4, 8} or None
         Every state of folios of up to so many pages. None: every state of folios of one page, and as many of larger
         ones as the budget admits.
@@ -107,15 +147,9 @@ def rule_search(
         Seconds.
     drawn, seed : int
         How many folios are drawn, and from which seed.
-    oracle : Policy
-    arch : Arch
     unreachable : bool
         Also small states that user space cannot make.
     progress : callable, optional
-
-    Returns
-    -------
-    RuleSearch
 
     Raises
     ------
@@ -124,24 +158,22 @@ def rule_search(
         what cannot be.
     """
     start = time.monotonic()
-    small_budget = budget - min(budget * _DRAWN_SHARE, _DRAWN_SECONDS) if drawn else budget
-    search = RuleSearch(WatchedRule(rule), lambda case, tried: judge(case, tried, against=oracle, arch=arch))
+    small_budget = budget - for_drawn(budget) if drawn else budget
     scope = Scope(pages or SAMPLED_PAGES, unreachable=unreachable)
     if pages is not None:
-        _refuse_what_does_not_fit(rule, pages, scope, budget, small_budget)
+        _refuse_what_does_not_fit(name, pages, scope, budget, small_budget)
     _try_small(search, scope, pages, start + small_budget, progress)
-    _try_drawn(search, rule_cases(seed, drawn), len(scope.families), drawn, start + budget, progress)
-    return search
+    try_drawn(search, seed, drawn, len(scope.families), start + budget, progress)
 
 
-def _refuse_what_does_not_fit(rule: BatchRule, pages: int, scope: Scope, budget: float, small_budget: float) -> None:
+def _refuse_what_does_not_fit(name: str, pages: int, scope: Scope, budget: float, small_budget: float) -> None:
     """Raise ``ValueError`` with what would do, unless every state can be tried in time, by the estimate."""
     states = _states(scope.families)
     needed = states / REFERENCE_RATE
     if needed > small_budget:
         extra = min(needed * _DRAWN_SHARE / (1 - _DRAWN_SHARE), _DRAWN_SECONDS)
         raise ValueError(
-            f"pages: {states:,} states of up to {pages} page(s) take a Python function such as {policy_name(rule)}() "
+            f"pages: {states:,} states of up to {pages} page(s) take a Python function such as {name}() "
             f"about {_duration(needed)} ({REFERENCE_RATE:,} a second), more than budget={budget:g} leaves for them; "
             f"use budget={int(needed + extra) + 1}, or leave pages out to try a part of them"
         )
@@ -203,16 +235,16 @@ def _try_small(
             )
 
 
-def _try_drawn(
+def try_drawn(
     search: RuleSearch,
-    cases: Iterable[Case],
-    family: int,
+    seed: int,
     number: int,
+    family: int,
     end: float,
     progress: Callable[[str], None] | None,
 ) -> None:
-    """Try drawn folios, as a family behind those of the small states."""
-    for case in cases:
+    """Try drawn folios until a time, as a family behind those of the small states."""
+    for case in rule_cases(seed, number):
         if time.monotonic() > end:
             search.left_out.append(f"drawn folios: tried {search.drawn:,} of {number:,}")
             break

@@ -113,7 +113,7 @@ def search_families(
     budget : float
         Seconds.
     threads : int
-        Worker processes; 1: this process. Functions run in this process.
+        Worker processes; 1: this process. Functions and function pointers run in this process.
     progress : callable, optional
 
     Returns
@@ -149,7 +149,8 @@ def search_families(
                     yield _Job(number, job, tuple(rules[number]), judge)
 
     ranks: list[dict[str, int]] = [{} for _ in chosen]
-    with opened("threads" if threads == 1 or on_reference else "processes", threads) as pool:
+    here = threads == 1 or on_reference or any(isinstance(one, Policy) and one.has_pointer for one in chosen)
+    with opened("threads" if here else "processes", threads) as pool:
         for job, found in pool.in_order(_Job.run, jobs()):
             search.states += len(job.states)
             for numbers, counts in zip(rules[job.family].values(), found, strict=True):

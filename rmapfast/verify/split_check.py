@@ -15,6 +15,7 @@ from rmapfast.verify.split_states import SplitFamily, split_families, toy_arch
 # The fields of a policy that say how folios are split, swapped and shared, and when they are old.
 SPLIT_FIELDS = (
     "young",
+    "young_rule",
     "split_order",
     "swap_split",
     "swap_single",

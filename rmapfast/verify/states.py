@@ -116,10 +116,19 @@ class Family:
 
 @dataclass(frozen=True)
 class Class:
-    """The states in which one policy violates one invariant: how many, and the lowest number of one."""
+    """The states in which one policy violates one invariant: how many, and one of them.
+
+    Parameters
+    ----------
+    count : int
+    first : int
+        The lowest number of one that a kernel can reach; of any if it can reach none.
+    reachable : bool
+    """
 
     count: int
     first: int
+    reachable: bool
 
 
 @dataclass(frozen=True)
@@ -132,10 +141,13 @@ class Found:
         States with a violation that is not documented.
     classes : dict of str to Class
         By invariant.
+    batches : dict of int to int
+        How many batches of present entries it unmapped, by their length.
     """
 
     violating: int
     classes: dict[str, Class]
+    batches: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,7 @@ class Scope:
         return Tried(
             states,
             tuple(
-                Found(violating, {name: Class(count, index) for name, (count, index) in classes.items()})
-                for violating, classes in found
+                Found(violating, {name: Class(*one) for name, one in classes.items()}, batches)
+                for violating, classes, batches in found
             ),
         )

@@ -19,7 +19,9 @@ def young_rules(policy: Policy, family: YoungFamily) -> Policy | None:
     if family.lru == "mglru" and policy.mglru == "none":
         return None
     mglru = policy.mglru if family.lru == "mglru" else "none"
-    return _policy.PRESETS["per-page"].replace(name="", doc="", young=policy.young, mglru=mglru)
+    return _policy.PRESETS["per-page"].replace(
+        name="", doc="", young=policy.young, young_rule=policy.young_rule, mglru=mglru
+    )
 
 
 def young_search(

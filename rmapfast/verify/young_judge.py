@@ -101,7 +101,7 @@ YoungEngine: TypeAlias = "Callable[[Population, YoungState, Rule, Arch], YoungOu
 def check_young_c(population: Population, state: YoungState, rule: Rule, arch: Arch) -> YoungOutcome:
     """Check the folio of a state with the C library."""
     assert isinstance(rule, Policy)
-    run = _core.Run(population, rule, arch, trace=True)
+    run = _core.Run(population, rule, arch, trace=True, ask_twice=True)
     if state.lru == "mglru":
         rings = np.empty(run.folio_capacity, np.uint32), np.empty(run.folio_capacity, np.uint32)
         nr = len(population.lru_inactive)
