@@ -79,7 +79,7 @@ def test_memory_comes_back_without_being_reclaimed(runs, run):
     assert one["reclaimed_pages"] == 0 and one["came_back_pages"] == 64
     status, out, _ = run(
         "reclaim", "--size", "1MiB", "--kind", "anon", "--orders", "2", "--entry", "pageout", "--no-swap",
-        "--assume", "zero=every:4", "--arch", "x86-64",
+        "--assume", "zero=every:4", "--arch", "x86-64", "--full",
     )  # fmt: skip
     rows = [line.split() for line in out.splitlines()]
     assert status == 0
@@ -105,7 +105,7 @@ def test_errors_of_the_call_are_results(runs, run):
     assert one["ret"] == -12 and one["reclaimed_pages"] == 1
     status, out, _ = run(
         "reclaim", "--size", "1MiB", "--kind", "anon", "--entry", "pageout", "--range", "2MiB:1MiB", "--policy", "v7.0",
-        "--arch", "x86-64",
+        "--arch", "x86-64", "--full",
     )  # fmt: skip
     assert status == 0 and "-ENOMEM" in out and "a part of the range is in no VMA" in out
 
@@ -224,7 +224,7 @@ def test_recorded_cases_that_differ(run, tmp_path):
 SMALL = ["reclaim", "--size", "1MiB", "--kind", "anon", "--orders", "2"]
 PAGEOUT = [*SMALL, "--entry", "pageout"]
 BAD = [
-    ([*PAGEOUT, "--range", "5:4096"], "range: start"),
+    ([*PAGEOUT, "--range", "5:4096"], "range: START"),
     ([*PAGEOUT, "--range", "4096"], "range"),
     ([*PAGEOUT, "--range", "4KiB:"], "range: LENGTH"),
     ([*PAGEOUT, "--range", ":4KiB"], "range: START"),
