@@ -318,7 +318,10 @@ static inline void shape_of(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 	shape->hash = head_hash(shape->words);
 	shape->nr_words = RMF_SHAPE_HEAD;
 	shape->nr_rows = 0;
-	for (uint64_t i = 0; i < rows; i++) {
+	shape->uniform = false;
+	/* of a folio that nobody maps the rules look at no entry; dirty file folios come by again
+	 * and again after they were unmapped */
+	for (uint64_t i = 0; i < rows && (int32_t)shape->words[1] > 0; i++) {
 		if (!rmf_rmap_vma(pop, first + i, &vma) || !row_of(run, folio, vma, shape)) {
 			shape->nr_words = 0;
 			return;
