@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant("the memo frees one folio too few", "regular_body.h", "for (uint64_t i = 0; i < m; i++)\n\t\t\tpop->folio_flags[folio + i] = regular->flags_after;", "for (uint64_t i = 0; i + 1 < m; i++)\n\t\t\tpop->folio_flags[folio + i] = regular->flags_after;"),
     Mutant("the memo does not look at refcounts", "regular_body.h", "(uint32_t)(refcount[i] ^ regular->refcount) |", ""),
     Mutant("the memo takes a folio that crosses a table", "memo.h", "if ((*vpn + nr - 1) >> shift != table ||", "if (0 ||"),
-    Mutant("young batch of one", "referenced.c", "nr = young_batch(&walk, walk.folio_pfn);", "nr = 1 + 0 * young_batch(&walk, walk.folio_pfn);"),
+    Mutant("young batch of one", "referenced.c", "nr = young_batch(&walk, folio);", "nr = 1 + 0 * young_batch(&walk, folio);"),
 )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def random_policy(rng) -> Policy:
         return POLICIES[str(rng.choice(list(POLICIES)))]
     fields = {}
     for entry in dataclasses.fields(Policy):
-        if entry.name not in ("name", "doc", "rule"):
+        if entry.name not in ("name", "doc", "rule", "young_rule"):
             values = CHOICES.get(entry.name, (False, True))
             fields[entry.name] = values[int(rng.integers(len(values)))]
     return Policy("random", **fields)
