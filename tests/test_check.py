@@ -543,7 +543,8 @@ def test_a_known_bug_hides_no_new_one(checked):
     wrong_restore = classes(checked, "v6.16")["restore-write"].example
     outcome = unmap_case(wrong_restore, "v6.16")
     assert expected(wrong_restore, "v6.16").differences(outcome.after, outcome.call) == set()
-    outcome.after.page_flags[0] ^= int(PageFlag.EXCLUSIVE)
+    # of a folio whose pages have no flags of their own it says what all of them have
+    outcome.after.folio_flags[0] ^= int(FolioFlag.EXCLUSIVE)
     assert expected(wrong_restore, "v6.16").differences(outcome.after, outcome.call) == {"rule-folio"}
     for policy, mended, invariant in (("v7.0", "v7.0.12", "accounting"), ("v6.15", "v6.16", "out-of-bounds")):
         example = classes(checked, policy)[invariant].example
