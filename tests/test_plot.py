@@ -366,6 +366,12 @@ def test_results_put_together(comparison, tmp_path):
     assert "[1] a.json" in text and "[2] b" in text and "[2] v7.0" in text
 
 
+def test_a_notebook_shows_a_figure(comparison):
+    """IPython asks an object that has no printer of its own for `_repr_png_`."""
+    figure = plot.overview(comparison)
+    assert figure._repr_png_().startswith(b"\x89PNG\r\n\x1a\n")
+
+
 @pytest.mark.parametrize("ending", MAGIC)
 def test_files(comparison, tmp_path, ending):
     figure = plot.overview(comparison)

@@ -15,7 +15,6 @@
 # them this notebook reads a capture that comes with the repository.
 
 # %%
-# %matplotlib inline
 import subprocess
 import sys
 import tempfile

@@ -15,7 +15,6 @@
 # arm64: 1.018 s before, 0.249 s after. Here is the same on the model, on two architectures.
 
 # %%
-# %matplotlib inline
 import rmapfast as rf
 
 population = rf.Population.described("10GiB", orders=4)

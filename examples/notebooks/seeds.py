@@ -15,7 +15,6 @@
 # with several seeds, and the mean over them has error bars.
 
 # %%
-# %matplotlib inline
 import rmapfast as rf
 
 space = {

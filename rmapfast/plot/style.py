@@ -211,7 +211,7 @@ def require_matplotlib() -> None:
 def captioned(text: str, heights: list[float], width: int = 185) -> tuple[Figure, list[SubFigure]]:
     """Return a figure above a caption of `width` letters per line, and its parts, one per height (inches)."""
     require_matplotlib()
-    from matplotlib.figure import Figure
+    from rmapfast.plot.figure import Figure
 
     lines = textwrap.wrap(text, width, break_on_hyphens=False)
     caption = (len(lines) + 1) * LINE / 72
