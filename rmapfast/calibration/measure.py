@@ -142,8 +142,12 @@ class Setup:
             os.close(file)
         step = 4096 if window_kb == 0 else 1 << 17
         words = [str(self.memcg.path / "cgroup.procs"), str(self.path), str(step), str(size)]
-        # in a group of its own, as it would tell of Ctrl-C with a traceback
-        subprocess.run([sys.executable, "-S", "-E", "-c", _READER, *words], check=True, process_group=0)
+        # in a group of its own: Ctrl-C ends it through its parent. Its file may be gone a moment before it is.
+        reader = [sys.executable, "-S", "-E", "-c", _READER, *words]
+        done = subprocess.run(reader, check=False, process_group=0, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            why = done.stderr.strip().rpartition("\n")[2]
+            raise CalibrateError(f"calibrate: {self.path} could not be read into the page cache: {why}")
 
     @contextlib.contextmanager
     def lazyfree(self, case: ReclaimCase, size: int) -> Iterator[Population]:
