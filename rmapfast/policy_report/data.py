@@ -88,30 +88,7 @@ class Factor:
 
 @dataclass(frozen=True, repr=False)
 class ReportData:
-    """A policy against its baseline: checks, predictions on many layouts, and what they depend on.
-
-    Parameters
-    ----------
-    policy, baseline : str
-        Names.
-    doc, source : str
-        What the policy is, and the source of a rule of one's own; empty where there is none.
-    differing : tuple of str
-        Fields of :class:`rmapfast.Policy` in which the two differ.
-    checks : tuple of CheckReport
-        The small states of an unmap, and where the policy is about them, those of splits and of reference checks.
-    kinds, tried_kinds : tuple of str
-        Kinds of folios in which the policy differs, out of those that were tried.
-    points : tuple of Point
-        Every layout, order, kind and architecture.
-    by_order : dict of int to Comparison
-        The plain layout of the first kind by folio order, in detail, on every architecture.
-    captures : tuple of CaptureRun
-    seconds : float
-        How long it took.
-    provenance : dict
-        Versions, host and arguments.
-    """
+    """What a report shows; :class:`rmapfast.PolicyReport`, which can be written to a file, says what each field is."""
 
     policy: str
     baseline: str

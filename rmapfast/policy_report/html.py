@@ -144,10 +144,7 @@ def _factors(report: ReportData) -> list[str]:
 
 def _points(report: ReportData) -> list[str]:
     parts = []
-    for title, points in (
-        ("Where it helps most", words.strongest(report)),
-        ("Where it costs time", report.slower[: words.MOST_POINTS]),
-    ):
+    for title, points in words.notable(report).items():
         if points:
             unit = points[0].unit
             rows = [_row(["run", f"before ({unit}/page)", f"after ({unit}/page)", "change", "90%"], "th")]

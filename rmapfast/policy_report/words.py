@@ -112,6 +112,11 @@ def factor_line(factor: Factor) -> str:
     return ", ".join(f"{step}: {signed_percent(mean)}" for step, mean in factor.means.items())
 
 
+def notable(report: ReportData) -> dict[str, Sequence[Point]]:
+    """Return the runs that the change moves most, by what is said above them."""
+    return {"Where it helps most": strongest(report), "Where it costs time": report.slower[:MOST_POINTS]}
+
+
 def strongest(report: ReportData) -> list[Point]:
     """Return the points with the largest gains."""
     return sorted((point for point in report.points if point.change and point.change[0] < 0), key=_change)[:MOST_POINTS]
