@@ -302,7 +302,6 @@ static inline void shape_of(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 	 * checked */
 	const uint64_t first = *(const volatile uint64_t *)&pop->rmap_start[folio],
 		       rows = pop->rmap_start[folio + 1] - first;
-	uint64_t none = ~(uint64_t)0;
 	uint32_t vma;
 
 	shape->nr_words = 0;
@@ -329,15 +328,6 @@ static inline void shape_of(struct rmf_run *run, enum rmf_visit_kind kind, uint3
 		}
 	}
 	shape->uniform = rows == 1 && shape->uniform;
-	for (uint32_t row = 0; row < shape->nr_rows; row++)
-		none &= shape->words[RMF_SHAPE_HEAD + row * RMF_SHAPE_ROW + RMF_SHAPE_NONE];
-	/* mapped by its numbers, but by no entry here: the fuzz lane found that what the rules make
-	 * of that does not depend on the shape alone */
-	if (shape->nr_rows && order <= RMF_SHAPE_ORDER &&
-	    none == rmf_low_bits((uint64_t)1 << order)) {
-		shape->nr_words = 0;
-		return;
-	}
 	finish_hash(shape);
 	if ((flags & RMF_FOLIO_PAGE_MAPCOUNTS) && !mapcounts_agree(pop, folio, shape))
 		shape->nr_words = 0;

@@ -197,7 +197,7 @@ static inline uint64_t nr_of_block(const struct rmf_population *pop,
 	 * whoever else writes to the array */
 	const uint64_t nr = (uint64_t)1 << order, folio = folios[0],
 		       index = *(const volatile uint64_t *)&pop->folio_index[folio];
-	uint64_t m = 1, vpn, last_vpn;
+	uint64_t m = 1, in_vma, vpn, other_vpn;
 
 	if (pop->folio_order[folio] != order)
 		return 0;
@@ -209,13 +209,15 @@ static inline uint64_t nr_of_block(const struct rmf_population *pop,
 	*ptes = rmf_slot_of_folio(pop, regular->vma, index, nr, &vpn);
 	if (!*ptes || ((regular->low & RMF_PTE_CONT) && (vpn & (cont_ptes - 1))))
 		return 0;
-	/* aligned folios cross no border of a table, so only their tables need a look */
-	if (m > 1 &&
-	    ((vpn & (nr - 1)) ||
-	     !rmf_slot_of_folio(pop, regular->vma, index + ((m - 1) << order), nr, &last_vpn)))
-		m = 1;
-	for (uint64_t i = 1; i < m; i += pop->ptrs_per_pte >> order)
-		if (!rmf_slot_of_folio(pop, regular->vma, index + (i << order), nr, &last_vpn))
+	/* aligned folios cross no border of a table, so a look at the first one of each table does
+	 */
+	if (vpn & (nr - 1))
+		return 1;
+	in_vma = (pop->vma_end[regular->vma] - vpn) >> order;
+	m = m < in_vma ? m : in_vma;
+	for (uint64_t i = (pop->ptrs_per_pte - (vpn & (pop->ptrs_per_pte - 1))) >> order; i < m;
+	     i += pop->ptrs_per_pte >> order)
+		if (!rmf_slot_of_folio(pop, regular->vma, index + (i << order), nr, &other_vpn))
 			m = i;
 	return m;
 }

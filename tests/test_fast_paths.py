@@ -233,3 +233,18 @@ def test_a_thp_that_is_freed_leaves_the_deferred_split_queue(kind):
     ]
     assert results[0].events == results[1].events == results[2].events
     assert results[0].events["folios_freed"] == 31
+
+
+@pytest.mark.parametrize("entries", ["none", "stale"])
+@pytest.mark.parametrize("order", [0, 6, 8])
+def test_a_table_that_is_absent_ends_a_row(order, entries):
+    """Folios that nothing maps here, in several page tables, of which one is absent.
+
+    Their mapcounts come from elsewhere. What the slots of an absent table hold means nothing.
+    """
+    arch = rf.arch.get("x86-64")
+    population = Population.synthetic("128MiB", arch=arch, orders=order, kind="file")
+    population.table_state[50] = _core.TABLE_ABSENT
+    if entries == "none":
+        population.ptes[:] = 0
+    assert_fast_is_general(population, arch, rf.policy.get("v7.0"), "memory.reclaim", 1 << 15, UNLIMITED_SWAP)
