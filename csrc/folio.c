@@ -88,14 +88,6 @@ static void settle_flags(struct rmf_pages *pages)
 
 void rmf_pages_close(struct rmf_pages *pages)
 {
-	const struct rmf_population *pop = &pages->run->pop;
-	const int64_t sum = (int64_t)pop->folio_mapcount[pages->folio] -
-			    pop->folio_entire_mapcount[pages->folio];
-
-	/* a PMD leaf of a part of the folio was split: the mapcount of all its pages rose by one,
-	 * that of the folio only by the entries of the leaf */
-	if (pages->mapcount * (int64_t)pages->nr != sum)
-		expand_mapcounts(pages);
 	if (pages->mapcounts_expanded)
 		settle_mapcounts(pages);
 	if (pages->flags_expanded)
@@ -132,13 +124,15 @@ uint64_t rmf_anon_exclusive_batch(const struct rmf_pages *pages, uint64_t page, 
 	return i;
 }
 
-void rmf_pages_add_mapcount(struct rmf_pages *pages, int32_t nr)
+void rmf_pages_add_mapcounts(struct rmf_pages *pages, uint64_t page, uint64_t nr)
 {
-	pages->mapcount += nr;
-	if (!pages->mapcounts_expanded)
+	if (nr == pages->nr && !pages->mapcounts_expanded) {
+		pages->mapcount++;
 		return;
-	for (uint32_t i = 0; i < pages->nr; i++)
-		pages->run->page_mapcount[i] += nr;
+	}
+	expand_mapcounts(pages);
+	for (uint64_t i = page; i < page + nr; i++)
+		pages->run->page_mapcount[i]++;
 }
 
 /* Models what a stale nr does to the pages behind the folio. Their mapcounts start at 0. */

@@ -30,8 +30,9 @@ void rmf_pages_clear_flag(struct rmf_pages *pages, uint64_t page, uint8_t flag);
  * page_anon_exclusive_batch() of the anon-swap proposal (policy g). */
 uint64_t rmf_anon_exclusive_batch(const struct rmf_pages *pages, uint64_t page, uint64_t nr);
 
-/* Add nr to the PTE mapcount of every page, as the split of a PMD leaf does. */
-void rmf_pages_add_mapcount(struct rmf_pages *pages, int32_t nr);
+/* nr pages from `page` on, which lie in the folio, are mapped by one more PTE each. The split of a
+ * PMD leaf does that. The mapcount of the folio is left to the caller. */
+void rmf_pages_add_mapcounts(struct rmf_pages *pages, uint64_t page, uint64_t nr);
 
 /* Models folio_remove_rmap_ptes() and __folio_remove_rmap(), mm/rmap.c, Linux v7.0: nr pages from
  * `page` on lose one mapping each. With a stale nr, page + nr may pass the folio's end. That is a

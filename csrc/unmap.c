@@ -421,7 +421,10 @@ static void split_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
 {
 	struct rmf_population *pop = &unmap->run->pop;
 	const struct rmf_slots *slots = &unmap->walk.slots;
-	uint64_t nr = slots->table_mask + 1;
+	const uint64_t nr = slots->table_mask + 1, pfn = rmf_pte_pfn(pmd),
+		       folio_pfn = unmap->walk.folio_pfn,
+		       folio_end = folio_pfn + unmap->walk.nr_pages;
+	uint64_t first, end; /* the pages of the folio that the leaf maps */
 
 	rmf_count(unmap->run, RMF_PMD_SPLITS, 1);
 	rmf_tlb_flush_range(unmap->run, unmap->mm, table, nr);
@@ -439,10 +442,13 @@ static void split_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
 		*rmf_slots_at(slots, table + i) = rmf_pte_advance(pmd, i);
 	rmf_contpte_fold(slots, table, nr, unmap->walk.folio_pfn, unmap->walk.nr_pages);
 	*rmf_walk_table_state(&unmap->walk) = RMF_TABLE_PTE;
-	pop->folio_mapcount[unmap->folio] += (int32_t)nr - 1;
-	pop->folio_refcount[unmap->folio] += (int32_t)nr - 1;
+	first = pfn > folio_pfn ? pfn : folio_pfn;
+	end = pfn + nr < folio_end ? pfn + nr : folio_end;
+	end = end > first ? end : first; /* the leaf was changed since the walk read it */
+	pop->folio_mapcount[unmap->folio] += (int32_t)(end - first) - 1;
+	pop->folio_refcount[unmap->folio] += (int32_t)(end - first) - 1;
 	pop->folio_entire_mapcount[unmap->folio]--;
-	rmf_pages_add_mapcount(&unmap->pages, 1);
+	rmf_pages_add_mapcounts(&unmap->pages, first - folio_pfn, end - first);
 }
 
 /* S3: the walk yielded a PMD leaf. Returns false if the call ends with *ret. */

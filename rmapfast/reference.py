@@ -1849,11 +1849,14 @@ class Kernel:
         self.record.count("pmd_splits")
         self.tlb.flush_tlb_range(vma.mm, table * tables.ptrs_per_pte, tables.ptrs_per_pte)
         if folio.anon:
+            first = folio.page(tables.get(table, 0))
             tables.split_pmd(table)
-            folio.mapcount += tables.ptrs_per_pte - 1
-            folio.refcount += tables.ptrs_per_pte - 1
+            mapped = range(max(first, 0), min(first + tables.ptrs_per_pte, folio.nr_pages))
+            folio.mapcount += len(mapped) - 1
+            folio.refcount += len(mapped) - 1
             folio.entire_mapcount -= 1
-            folio.page_mapcounts = [count + 1 for count in folio.page_mapcounts]
+            for page in mapped:
+                folio.page_mapcounts[page] += 1
             return
         if tables.clear_pmd(table).dirty:
             folio.mark_dirty(self.record)
