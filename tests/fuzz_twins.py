@@ -18,6 +18,7 @@ from test_twins import assert_same_call, assert_same_state, pairs
 
 import rmapfast as rf
 from rmapfast import _core, calls, reference
+from rmapfast.flags import FolioFlag, PageFlag
 from rmapfast.loop import check_population
 
 SHORT_RUN = 4000
@@ -108,11 +109,38 @@ def alike_run(seed, rng, done):
     done["runs of folios alike"] += 1
 
 
+def folded_calls(seed, rng, done):
+    """Unmaps of anonymous folios of folded blocks, in which some pages are exclusive: batches end inside of blocks."""
+    block = int(rng.choice([2, 4, 8, 16]))
+    arch = rf.arch.get("arm64-4k").replace(cont_ptes=block, bbml2_noabort=bool(rng.random() < 0.3))
+    policy = random_policy(rng)
+    orders, young = int(rng.integers(4, 7)), float(rng.choice([0, 0.3, 1]))
+    one, other = (
+        rf.Population.synthetic("512KiB", arch=arch, seed=seed, orders=orders, kind="anon", young=young)
+        for _ in range(2)
+    )
+    # runs of pages that are exclusive and of pages that are not
+    pages = np.repeat(rng.random(one.nr_pages) < 0.5, rng.integers(1, 3 * block, one.nr_pages))[: one.nr_pages]
+    for population in (one, other):
+        population.folio_flags[:] = (population.folio_flags & ~FolioFlag.EXCLUSIVE) | FolioFlag.PAGE_FLAGS
+        population.page_flags[:] = np.where(pages, PageFlag.EXCLUSIVE, 0)
+    for folio, vma in pairs(other):
+        made = [
+            engine.try_to_unmap_one(world, folio, vma, policy=policy, arch=arch, ttu={"BATCH_FLUSH"})
+            for engine, world in ((calls, one), (reference, other))
+        ]
+        assert_same_call(*made)
+        assert_same_state(one, other)
+        done["single calls on folded blocks"] += 1
+
+
 def case(seed: int, done: Counter) -> None:
     """One case; an AssertionError or any other exception is a finding."""
     rng = np.random.default_rng(seed)
     if seed % 8 == 3:
         alike_run(seed, rng, done)
+    elif seed % 64 == 5:
+        folded_calls(seed, rng, done)
     else:
         (single_calls if rng.random() < 0.5 else whole_run)(seed, rng, done)
 

@@ -130,8 +130,9 @@ def random_population(seed: int, arch: Arch | None = None, *, odd: float = 0.15)
             states.append(TableState.ABSENT if rng.random() < odd / 3 else TableState.PTE)
             low, high = max(table * per_table, starts[vma]), min((table + 1) * per_table, ends[vma])
             at = bases[vma] + low - starts[vma]
-            if states[-1] == TableState.ABSENT:
-                ptes[at : at + high - low] = 0
+            if states[-1] == TableState.ABSENT:  # its slots mean nothing
+                if table % 2:
+                    ptes[at : at + high - low] = 0
             elif high - low == per_table and rng.random() < 0.3:
                 make_leaf(rng, ptes, at, per_table, pfn, pages, states)
     if arch.cont_ptes > 1:

@@ -202,7 +202,7 @@ def test_nonsense_of_a_single_call():
 def test_a_rule_that_changes_its_mind_is_found_by_the_check():
     said = r"policy\.rule: must return the same for the same call, got 1 and then 2 for folio 0 at vpn"
     with pytest.raises(ValueError, match=said):
-        rf.check([policy_of("counts")], pages=2, folios=0)
+        rf.check([policy_of("counts")], pages=2, folios=0, threads=1)
     with pytest.raises(ValueError, match=said.replace("rule", "young_rule")):
         rf.check([rf.policy.get(f"{FILE}:+counts")], pages=2, young=True, threads=1)
 
