@@ -11,6 +11,7 @@ import pytest
 
 import rmapfast as rf
 from rmapfast.parallel import EXECUTORS, Journal, Stopped, check_stop, opened
+from rmapfast.parallel.deaf import DeafProcess
 from rmapfast.parallel.journal import JournalDiffers
 from rmapfast.support import replace_file, write_atomically
 
@@ -128,6 +129,24 @@ def test_an_interrupt_stops_long_tasks(tmp_path, executor):
     words = path.read_text().split()
     # a process has its next task at hand already, which then ends at its first look
     assert words in (["started", "stopped"], ["started", "stopped"] * 2)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_interrupt_while_processes_start_leaves_none(monkeypatch, number):
+    """The executor does not know yet of the process that it was starting; Python would wait for it at its end."""
+    started, start = [], DeafProcess.start
+
+    def interrupted(process):
+        start(process)
+        started.append(process)
+        if len(started) == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(DeafProcess, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), opened("processes", 2) as pool:
+        for _ in range(8):
+            pool.executor.submit(time.sleep, 0.1)
+    assert len(started) == number and not any(process.is_alive() for process in started)
 
 
 def test_check_stop_outside_of_a_pool_does_nothing():

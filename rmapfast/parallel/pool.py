@@ -244,7 +244,10 @@ def _processes(number: int) -> Iterator[Pool]:
         yield Pool(executor, number, "processes")
     finally:
         stop.set()
-        executor.shutdown(cancel_futures=True)
+        try:
+            executor.shutdown(cancel_futures=True)
+        finally:
+            context.end_processes()
 
 
 def _start_process(stop: _Event) -> None:
