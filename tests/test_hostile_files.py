@@ -1,6 +1,7 @@
 """Files and words that a hostile or careless user gives: one line that says what is wrong, and no file is harmed."""
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -20,6 +21,7 @@ import rmapfast as rf
 from rmapfast.captures import CaptureError
 from rmapfast.captures.format import Capture, RunLengths, encode
 from rmapfast.support import check_apart, open_regular, printable
+from rmapfast.sweeps import files
 
 CAPTURE = next((Path(__file__).parent / "data" / "captures").glob("*.npz"))
 NASTY = "lib\x1b[2J\x1b]0;owned\x07\n\x9b.so"
@@ -170,6 +172,14 @@ def test_a_damaged_netcdf_file_is_refused_without_a_word_of_its_package(tmp_path
         names[-1].write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
     child = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True, timeout=DEADLINE)
     assert child.returncode == 2 and all(line.startswith("rmapfast: error: ") for line in child.stderr.splitlines())
+
+
+def test_a_netcdf_file_that_libhdf5_reads_without_end_is_refused(run, tmp_path, monkeypatch):
+    """The lane found it: a damaged heap of variable-length texts."""
+    monkeypatch.setattr(files, "_SECONDS", 4)
+    path = tmp_path / "endless.nc"
+    path.write_bytes(gzip.decompress((Path(__file__).parent / "data" / "endless.nc.gz").read_bytes()))
+    assert "not read within 4 s" in refused(run, "compare", path)
 
 
 @pytest.mark.parametrize("change", [{"ttu": None}, {"ttu": ["X"]}, {"guard": "x"}, {"guard": []}])

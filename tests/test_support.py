@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmapfast import support
-from rmapfast.support import format_size, parse_size, undone
+from rmapfast.support import call_apart, format_size, parse_size, undone
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,27 @@ def test_undone_once_and_nothing_is_left_open():
         assert calls == []
     assert calls == [os.getpid()]
     assert len(os.listdir("/proc/self/fd")) == files
+
+
+def evaluated(text, seconds=20):
+    return call_apart("builtins:eval", text, seconds=seconds, addresses=2 << 30)
+
+
+def test_a_call_in_another_process_returns_what_json_has():
+    assert evaluated(b"{'a': [1, 0.1, 'x', None]}") == {"a": [1, 0.1, "x", None]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"int('x')", "invalid literal"),
+        (b"{}['key']", "KeyError: 'key'"),
+        (b"len(bytes(1 << 40))", "MemoryError"),
+        (b"sum(iter(int, 1))", "not read within 1 s"),
+        (b"__import__('os').abort()", "ended with exit status -6"),
+        (b"__import__('os')._exit(3)", "ended with exit status 3"),
+    ],
+)
+def test_a_call_in_another_process_that_fails_says_how(text, said):
+    with pytest.raises(ValueError, match=said):
+        evaluated(text, seconds=1 if b"iter" in text else 20)

@@ -3,6 +3,7 @@
 Nothing here knows of memory or kernels.
 """
 
+from rmapfast.support.apart import call_apart
 from rmapfast.support.arguments import (
     Seed,
     checked_boolean,
@@ -68,6 +69,7 @@ __all__ = [
     "Seed",
     "Share",
     "between",
+    "call_apart",
     "change",
     "changed_fields",
     "check_apart",

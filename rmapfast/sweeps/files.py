@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from rmapfast.events import EVENT_NAMES
 from rmapfast.support import (
     JsonObject,
+    call_apart,
     checked_path,
     imported,
     one_line,
@@ -40,6 +40,8 @@ ENDINGS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 # Most bytes that a byte of a file stands for: DEFLATE packs no more.
 _MOST_PACKED = 1032
+# What the reader of a netCDF file may use: seconds of the processor, and one more for each MiB of the file; addresses.
+_SECONDS, _ADDRESSES = 10, 3 << 30
 # How the first line of a CSV file begins.
 _COMMENT = "# rmapfast sweep: "
 
@@ -213,28 +215,29 @@ def _check_inflated(content: bytes, size: int) -> None:
         raise ValueError(f"it claims {size} bytes of data, and has {len(content)} in all")
 
 
-def _loaded_netcdf(content: bytes) -> Any:
-    """Return the dataset of a file.
+def _from_netcdf(content: bytes) -> SweepData:
+    """Return the sweep of a file, which another process reads: libhdf5 reads some damaged files without end."""
+    found = call_apart(
+        "rmapfast.sweeps.files:netcdf_document",
+        content,
+        seconds=_SECONDS + (len(content) >> 20),
+        addresses=_ADDRESSES + len(content) * _MOST_PACKED,
+    )
+    return from_document(JsonObject.of(found, ""))
 
-    h5netcdf prints a traceback when a file that it could not open is closed, which happens when its error goes.
+
+def netcdf_document(content: bytes) -> dict[str, Any]:
+    """Return what the JSON document of the sweep of a netCDF file needs to have.
+
+    Raises
+    ------
+    ValueError
+        And any other exception, if the file is no sweep.
     """
     xarray, _ = _packages(".nc")
-    reason = ""
-    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        try:
-            with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as opened:
-                _check_inflated(content, sum(variable.nbytes for variable in opened.variables.values()))
-                return opened.load()
-        except Exception as error:
-            reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
-        raise ValueError(reason)
-    finally:
-        sys.unraisablehook = before
-
-
-def _from_netcdf(content: bytes) -> SweepData:
-    found = _loaded_netcdf(content)
+    with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as opened:
+        _check_inflated(content, sum(variable.nbytes for variable in opened.variables.values()))
+        found = opened.load()
     sweep = _sweep(json.loads(str(found["provenance"].values)), {})
     names = [str(name) for name in found["event"].values]
     lengths = [str(nr) for nr in found["nr"].values]
@@ -253,7 +256,7 @@ def _from_netcdf(content: bytes) -> SweepData:
             "referenced_events": _sparse(names, found["referenced_events"].values[inner]),
             "batch_lengths": _sparse(lengths, found["batch_lengths"].values[inner]),
         }
-    return sweep
+    return {"provenance": sweep.provenance, "records": sweep.records}
 
 
 def _from_parquet(content: bytes) -> SweepData:
