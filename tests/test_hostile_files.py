@@ -191,6 +191,20 @@ def test_a_case_whose_call_is_none_is_refused(run, tmp_path, change):
     assert "not a case" in refused(run, "check", "--replay", path)
 
 
+@pytest.mark.parametrize("away", [-2, 2])
+def test_a_case_whose_vma_does_not_hold_the_folio_is_refused(run, tmp_path, away):
+    path = tmp_path / "case.json"
+    case = rf.check(["v6.16"], pages=2, budget=60, threads=1).policies[0].violations[0].example
+    assert case["folio"]["order"] == 1 and case["vma"]["end_vpn"] - case["vma"]["start_vpn"] == 2
+    case["folio"]["index"] = case["vma"]["pgoff"] + away
+    path.write_text(json.dumps(case))
+    said = refused(run, "check", "--replay", path)
+    assert "case.json: not a case: vma: its page offsets are none of the folio" in said
+    case["folio"]["index"] -= away // 2
+    path.write_text(json.dumps(case))
+    assert run("check", "--replay", path, "--policy", "v7.0")[0] in (0, 1)
+
+
 # Control characters
 
 

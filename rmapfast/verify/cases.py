@@ -316,6 +316,14 @@ def _marks(folio: dict[str, Any]) -> npt.NDArray[np.uint8]:
     return marks
 
 
+def _check_mapped(population: Population) -> None:
+    """Raise VectorError unless the VMA holds a page of the folio."""
+    first, low = int(population.folio_index[0]), int(population.vma_pgoff[0])
+    size = int(population.vma_end[0]) - int(population.vma_start[0])
+    if not low - (1 << int(population.folio_order[0])) < first < low + size:
+        raise VectorError("vma: its page offsets are none of the folio")
+
+
 def load_case(path: str | os.PathLike[str]) -> Case:
     """Read a case from a JSON file, as ``check --json`` and :meth:`CheckReport.to_dict` give them.
 
@@ -344,7 +352,7 @@ def load_case(path: str | os.PathLike[str]) -> Case:
         elif "young_state" in case:
             YoungState.of_case(case)
         else:
-            case_population(case)
+            _check_mapped(case_population(case))
             flag_mask("ttu", case["ttu"], _core.TTU_FLAGS)
             checked_choice("guard", case["guard"], ("none", "contiguous"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
