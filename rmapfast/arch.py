@@ -21,7 +21,18 @@ from typing import Any
 from rmapfast import cost as _cost
 from rmapfast import plugins
 from rmapfast.cost import CostVector
-from rmapfast.support import HtmlPart, checked_integer, checked_list, closest, format_size, html_of, short_repr, shown
+from rmapfast.support import (
+    HtmlPart,
+    checked_integer,
+    checked_list,
+    closest,
+    format_size,
+    html_of,
+    read_toml,
+    short_repr,
+    shown,
+    toml_value,
+)
 
 TLB_KINDS = ("none", "x86", "arm64", "riscv")
 
@@ -212,7 +223,7 @@ class Arch:
         costs = values.pop("costs")
         if isinstance(costs, str) and costs:
             values["costs"] = costs
-        text = "".join(f"{name} = {_cost.toml_value(value)}\n" for name, value in values.items())
+        text = "".join(f"{name} = {toml_value(value)}\n" for name, value in values.items())
         return text + ("\n" + costs.to_toml("cost") if isinstance(costs, CostVector) else "")
 
 
@@ -355,7 +366,7 @@ def load(path: str | os.PathLike[str]) -> Arch:
     ...     rf.arch.load(file.name).page_size
     16384
     """
-    document = _cost.read_toml(path)
+    document = read_toml(path)
     known = [*(field.name for field in dataclasses.fields(Arch)), "cost"]
     for key in document:
         if key not in known:

@@ -9,7 +9,6 @@ docs/validation.md says how often the intervals held what was measured.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tomllib
@@ -34,8 +33,9 @@ from rmapfast.support import (
     dataset,
     html_of,
     price_text,
-    read_regular,
+    read_toml,
     shown,
+    toml_value,
 )
 
 _FOLDER = Path(__file__).parent / "costs"
@@ -779,46 +779,6 @@ class CostVector:
             lines += ["", f"[{prefix}costs.{event}]"]
             lines += [f"{key} = {toml_value(value)}" for key, value in figures.items()]
         return "\n".join(lines) + "\n"
-
-
-def toml_value(value: Any) -> str:
-    """A text, number, truth value or nested list as TOML (whose syntax for these is JSON's).
-
-    Parameters
-    ----------
-    value : str, int, float, bool or list of these
-
-    Returns
-    -------
-    str
-    """
-    # but for DEL, which only TOML wants escaped
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a TOML file; one that is not TOML raises ``ValueError``.
-
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        If the file is not TOML.
-    OSError
-        If it cannot be read.
-    """
-    checked_path("path", path)
-    try:
-        return tomllib.loads(read_regular(path).decode())
-    except (ValueError, RecursionError) as error:  # also not UTF-8, numbers too long to read, lists nested too deep
-        raise ValueError(f"{path}: not TOML: {error}") from None
 
 
 def matrix(costs: Iterable[CostVector]) -> npt.NDArray[np.float64]:

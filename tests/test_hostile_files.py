@@ -156,6 +156,49 @@ def test_a_space_that_is_none_is_refused(run, tmp_path, text):
     refused(run, "sweep", path)
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, '{"a": ' + "9" * 5000 + "}", "[]", "\xff"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("case.json", ["check", "--replay"]),
+        ("few.jsonl", ["conformance"]),
+        ("saved.json", ["compare"]),
+        ("saved.json", ["rerun"]),
+        ("sweep.csv", ["compare"]),
+    ],
+)
+def test_json_that_python_cannot_read_is_refused_by_its_name(run, tmp_path, name, words, content):
+    path = tmp_path / name
+    path.write_text(("# rmapfast sweep: " if name.endswith("csv") else "") + content + "\n", encoding="latin-1")
+    assert name in refused(run, *words, path)
+
+
+def test_a_cases_file_that_python_cannot_read_is_refused_by_its_name(run, tmp_path):
+    (tmp_path / "cases.json").write_text("[" * 100_000)
+    assert "cases.json" in refused(run, "conformance", "--live", tmp_path)
+
+
+@pytest.mark.parametrize("content", ["x = " + "[" * 20_000, "x = " + "9" * 5000, "\xff"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep"],
+        ["conformance", "--counts"],
+        ["conformance", "--sequences"],
+        ["reclaim", "--size", "1MiB", "--arch"],
+        ["reclaim", "--size", "1MiB", "--costs"],
+    ],
+)
+def test_toml_that_python_cannot_read_is_refused_by_its_name(run, tmp_path, words, content):
+    path = tmp_path / "some.toml"
+    path.write_text(content + "\n", encoding="latin-1")
+    assert "some.toml: not TOML" in refused(run, *words, path)
+
+
+def test_a_value_of_an_axis_that_nests_too_deep_is_refused(run):
+    assert "population.order" in refused(run, "sweep", "population.order=" + "[" * 30_000)
+
+
 def test_a_damaged_netcdf_file_is_refused_without_a_word_of_its_package(tmp_path):
     """What h5netcdf prints when such a file is closed does not come through pytest's capture: a process is needed."""
     path = tmp_path / "swept.nc"

@@ -10,8 +10,8 @@ from typing import Any
 import rmapfast as rf
 from rmapfast.cli.output import add_view, show_sweep, steps_at
 from rmapfast.cli.shared import Verbs, add_verb
-from rmapfast.cost import read_toml
 from rmapfast.parallel import EXECUTORS
+from rmapfast.support import read_toml
 from rmapfast.sweeps import chosen_steps, from_text, parameter_of
 
 

@@ -57,6 +57,7 @@ from rmapfast.support.text import (
     short_repr,
     signed,
 )
+from rmapfast.support.toml import read_toml, toml_value
 from rmapfast.support.undo import undone
 
 __all__ = [
@@ -110,11 +111,13 @@ __all__ = [
     "ratio",
     "read_json",
     "read_regular",
+    "read_toml",
     "replace_file",
     "short_repr",
     "shown",
     "signed",
     "sync_folder",
+    "toml_value",
     "undone",
     "write_atomically",
     "write_together",

@@ -198,7 +198,7 @@ def from_text(text: str) -> bool | int | float | str | dict[str, Any]:
             return text
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, int | float | bool) else text
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmapfast.cost import CostVector, read_toml
-from rmapfast.support import closest, open_regular
+from rmapfast.cost import CostVector
+from rmapfast.support import closest, open_regular, read_toml
 from rmapfast.sweeps.axes import Axis, Dimension, flat, label, listed_cases, single, zipped
 from rmapfast.sweeps.constraints import holds
 from rmapfast.sweeps.parameter import Value, architecture, checked, costs_of, is_price, parameter_of

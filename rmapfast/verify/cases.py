@@ -6,7 +6,6 @@ docs/conformance-format.md describes the fields. A case comes from a state (:fun
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -19,7 +18,7 @@ from rmapfast import pte
 from rmapfast.arch import Arch
 from rmapfast.flags import FolioFlag, PageFlag, TableState, VmaFlag
 from rmapfast.population import Population
-from rmapfast.support import checked_choice, flag_mask, read_regular
+from rmapfast.support import checked_choice, flag_mask, read_json
 from rmapfast.verify.split_states import SplitState
 from rmapfast.verify.states import State
 from rmapfast.verify.young_states import YoungState
@@ -344,9 +343,9 @@ def load_case(path: str | os.PathLike[str]) -> Case:
     OSError
         If it cannot be read.
     """
+    document = read_json(path).value
     try:
-        document = json.loads(read_regular(path))
-        case: Case = document.get("example", document) if isinstance(document, dict) else document
+        case: Case = document.get("example", document)
         if "split_state" in case:
             SplitState.of_case(case)
         elif "young_state" in case:
@@ -355,8 +354,6 @@ def load_case(path: str | os.PathLike[str]) -> Case:
             _check_mapped(case_population(case))
             flag_mask("ttu", case["ttu"], _core.TTU_FLAGS)
             checked_choice("guard", case["guard"], ("none", "contiguous"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
     except VectorError as error:
         raise ValueError(f"{path}: not a case: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:

@@ -7,9 +7,7 @@ foreign, which is a stated tolerance (:data:`TOLERANCES`).
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import rmapfast._core as _core
@@ -18,7 +16,7 @@ from rmapfast.arch import Arch
 from rmapfast.events import Events
 from rmapfast.policy import Policy
 from rmapfast.population import Population
-from rmapfast.support import read_regular
+from rmapfast.support import read_toml
 from rmapfast.swap import Swap
 from rmapfast.verify.rows import Counted, Row, mapping, parse_row, reclaim_row
 
@@ -115,11 +113,7 @@ def tables_of(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[str,
     ValueError
         If the file is not TOML or has none of them.
     """
-    path = Path(path)
-    try:
-        document = tomllib.loads(read_regular(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
+    document = read_toml(path)
     found = {name: document[name] for name in names if name in document}
     if not found:
         raise ValueError(f"{path}: expected a table {' or '.join(f'[{name}]' for name in names)}, found none")

@@ -26,7 +26,7 @@ from rmapfast.layout import FolioIndex
 from rmapfast.loop import MADVISE_ACTIONS, madvise, reclaim
 from rmapfast.population import Population
 from rmapfast.result import Result
-from rmapfast.support import read_regular
+from rmapfast.support import read_json
 from rmapfast.swap import Swap
 from rmapfast.unseen import assume_pages, pages_of_folios
 from rmapfast.verify.live import CaptureCase, capture_lines, replay_captures
@@ -154,7 +154,7 @@ def replay_recorded(directory: str | os.PathLike[str], engine: str = "c") -> lis
     """
     path = Path(directory) / CASES_FILE
     try:
-        cases = json.loads(read_regular(path)).get("cases", [])
+        cases = read_json(path).value.get("cases", [])
         with_actions = [case for case in cases if isinstance(case, dict) and "actions" in case]
         return [_Replay(path.parent, case, engine).compare() for case in with_actions]
     except (OSError, ValueError, KeyError, TypeError) as error:
