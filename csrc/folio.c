@@ -124,17 +124,6 @@ uint64_t rmf_anon_exclusive_batch(const struct rmf_pages *pages, uint64_t page, 
 	return i;
 }
 
-void rmf_pages_add_mapcounts(struct rmf_pages *pages, uint64_t page, uint64_t nr)
-{
-	if (nr == pages->nr && !pages->mapcounts_expanded) {
-		pages->mapcount++;
-		return;
-	}
-	expand_mapcounts(pages);
-	for (uint64_t i = page; i < page + nr; i++)
-		pages->run->page_mapcount[i]++;
-}
-
 /* Models what a stale nr does to the pages behind the folio. Their mapcounts start at 0. */
 static void decrement_beyond(struct rmf_pages *pages, uint64_t page)
 {
@@ -252,21 +241,43 @@ void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint64_t page, uint64_t
 	}
 }
 
-void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages)
+/* The folio lost a PMD mapping. While it has another one all its pages are mapped. */
+static void account_pmd_removal(struct rmf_pages *pages)
 {
-	struct rmf_run *run = pages->run;
-	struct rmf_population *pop = &run->pop;
+	struct rmf_population *pop = &pages->run->pop;
 	int32_t mapped = 0;
 
-	rmf_count(run, RMF_RMAP_REMOVE_CALLS, 1);
-	rmf_count(run, RMF_FOLIO_MAPCOUNT_ATOMICS, 1);
-	pop->folio_mapcount[pages->folio]--;
 	if (--pop->folio_entire_mapcount[pages->folio] > 0) {
 		mapped = (int32_t)pages->nr;
 	} else {
 		for (uint32_t i = 0; i < pages->nr; i++)
-			mapped += (pages->mapcounts_expanded ? run->page_mapcount[i]
+			mapped += (pages->mapcounts_expanded ? pages->run->page_mapcount[i]
 							     : pages->mapcount) > 0;
 	}
 	account_removal(pages, pop->folio_nr_pages_mapped[pages->folio] - mapped);
+}
+
+void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages)
+{
+	struct rmf_run *run = pages->run;
+
+	rmf_count(run, RMF_RMAP_REMOVE_CALLS, 1);
+	rmf_count(run, RMF_FOLIO_MAPCOUNT_ATOMICS, 1);
+	run->pop.folio_mapcount[pages->folio]--;
+	account_pmd_removal(pages);
+}
+
+void rmf_folio_split_rmap_pmd(struct rmf_pages *pages, uint64_t page, uint64_t nr)
+{
+	struct rmf_run *run = pages->run;
+
+	run->pop.folio_mapcount[pages->folio] += (int32_t)nr - 1;
+	if (nr == pages->nr && !pages->mapcounts_expanded) {
+		pages->mapcount++;
+	} else {
+		expand_mapcounts(pages);
+		for (uint64_t i = page; i < page + nr; i++)
+			run->page_mapcount[i]++;
+	}
+	account_pmd_removal(pages);
 }

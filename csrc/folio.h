@@ -30,10 +30,6 @@ void rmf_pages_clear_flag(struct rmf_pages *pages, uint64_t page, uint8_t flag);
  * page_anon_exclusive_batch() of the anon-swap proposal (policy g). */
 uint64_t rmf_anon_exclusive_batch(const struct rmf_pages *pages, uint64_t page, uint64_t nr);
 
-/* nr pages from `page` on, which lie in the folio, are mapped by one more PTE each. The split of a
- * PMD leaf does that. The mapcount of the folio is left to the caller. */
-void rmf_pages_add_mapcounts(struct rmf_pages *pages, uint64_t page, uint64_t nr);
-
 /* Models folio_remove_rmap_ptes() and __folio_remove_rmap(), mm/rmap.c, Linux v7.0: nr pages from
  * `page` on lose one mapping each. With a stale nr, page + nr may pass the folio's end. That is a
  * warning, and the pages behind the folio are decremented too. */
@@ -41,6 +37,10 @@ void rmf_folio_remove_rmap_ptes(struct rmf_pages *pages, uint64_t page, uint64_t
 
 /* Models folio_remove_rmap_pmd(), mm/rmap.c, Linux v7.0. */
 void rmf_folio_remove_rmap_pmd(struct rmf_pages *pages);
+
+/* A PMD mapping of the folio becomes PTE mappings of nr pages from `page` on, which lie in it.
+ * Models what __split_huge_pmd_locked() does to the folio, mm/huge_memory.c, Linux v7.0. */
+void rmf_folio_split_rmap_pmd(struct rmf_pages *pages, uint64_t page, uint64_t nr);
 
 /* Models mlock_vma_folio() and munlock_vma_folio(), mm/internal.h, Linux v7.0. The latter does
  * nothing unless the VMA is locked. */

@@ -209,8 +209,7 @@ static inline uint64_t nr_of_block(const struct rmf_population *pop,
 	*ptes = rmf_slot_of_folio(pop, regular->vma, index, nr, &vpn);
 	if (!*ptes || ((regular->low & RMF_PTE_CONT) && (vpn & (cont_ptes - 1))))
 		return 0;
-	/* aligned folios cross no border of a table, so a look at the first one of each table does
-	 */
+	/* aligned folios cross no border of a table: the first one of each table stands for it */
 	if (vpn & (nr - 1))
 		return 1;
 	in_vma = (pop->vma_end[regular->vma] - vpn) >> order;

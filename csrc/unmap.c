@@ -444,11 +444,10 @@ static void split_pmd(struct unmap *unmap, uint64_t table, rmf_pte pmd)
 	*rmf_walk_table_state(&unmap->walk) = RMF_TABLE_PTE;
 	first = pfn > folio_pfn ? pfn : folio_pfn;
 	end = pfn + nr < folio_end ? pfn + nr : folio_end;
-	end = end > first ? end : first; /* the leaf was changed since the walk read it */
-	pop->folio_mapcount[unmap->folio] += (int32_t)(end - first) - 1;
+	if (end < first) /* the leaf was changed since the walk read it, and maps no page */
+		end = first;
 	pop->folio_refcount[unmap->folio] += (int32_t)(end - first) - 1;
-	pop->folio_entire_mapcount[unmap->folio]--;
-	rmf_pages_add_mapcounts(&unmap->pages, first - folio_pfn, end - first);
+	rmf_folio_split_rmap_pmd(&unmap->pages, first - folio_pfn, end - first);
 }
 
 /* S3: the walk yielded a PMD leaf. Returns false if the call ends with *ret. */

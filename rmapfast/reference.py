@@ -1527,9 +1527,13 @@ class Folio:
     def remove_rmap_pmd(self, vma: Vma, record: Record, page_mapcount: bool, munlock: bool = True) -> None:
         """``folio_remove_rmap_pmd()``: drop one mapping of the whole folio."""
         self.mapcount -= 1
-        self.entire_mapcount -= 1
         record.count("rmap_remove_calls")
         record.count("folio_mapcount_atomics")
+        self.remove_entire_mapping(vma, record, page_mapcount, munlock)
+
+    def remove_entire_mapping(self, vma: Vma, record: Record, page_mapcount: bool, munlock: bool) -> None:
+        """Account for one PMD mapping less; while there is another one all pages are mapped."""
+        self.entire_mapcount -= 1
         still_mapped = self.nr_pages
         if self.entire_mapcount <= 0:
             still_mapped = sum(count > 0 for count in self.page_mapcounts)
@@ -1854,9 +1858,9 @@ class Kernel:
             mapped = range(max(first, 0), min(first + tables.ptrs_per_pte, folio.nr_pages))
             folio.mapcount += len(mapped) - 1
             folio.refcount += len(mapped) - 1
-            folio.entire_mapcount -= 1
             for page in mapped:
                 folio.page_mapcounts[page] += 1
+            folio.remove_entire_mapping(vma, self.record, self.arch.page_mapcount, munlock=False)
             return
         if tables.clear_pmd(table).dirty:
             folio.mark_dirty(self.record)

@@ -840,15 +840,24 @@ static bool mapcounts_add_up(const struct rmf_population *pop, const struct worl
 		const uint64_t nr = rmf_folio_nr_pages(pop, i), base = pop->folio_page_base[i];
 		const int64_t from = folio_of_pfn(before, pop->folio_pfn[i]);
 		const bool own = pop->folio_flags[i] & RMF_FOLIO_PAGE_MAPCOUNTS;
-		int32_t sum = leaves[from];
+		const int32_t each =
+			(pop->folio_mapcount[i] - pop->folio_entire_mapcount[i]) / (int32_t)nr;
+		int32_t sum = 0, mapped = 0;
 
+		if (from < 0)
+			return fails("a folio lies where none was", i);
+		sum = leaves[from];
 		for (uint64_t page = base; page < base + nr; page++) {
 			const int32_t mappings = counts[page] + before->external[page];
 
 			sum += mappings;
-			if (own && pop->page_mapcount[page] != mappings)
+			mapped += mappings > 0;
+			if (whole[from] && (own ? pop->page_mapcount[page] : each) != mappings)
 				return fails("a page's mapcount is not its mappings", page);
 		}
+		if (nr > 1 &&
+		    pop->folio_nr_pages_mapped[i] != (leaves[from] ? (int32_t)nr : mapped))
+			return fails("nr_pages_mapped is not the pages that are mapped", i);
 		if (sum != pop->folio_mapcount[i] ||
 		    (whole[from] ? leaves[from] : 0) != pop->folio_entire_mapcount[i])
 			return fails("a folio's mapcount is not its mappings", i);
