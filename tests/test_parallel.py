@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 import warnings
 import zlib
@@ -133,19 +134,22 @@ def test_an_interrupt_stops_long_tasks(tmp_path, executor):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_interrupt_while_processes_start_leaves_none(monkeypatch, number):
-    """The executor does not know yet of the process that it was starting; Python would wait for it at its end."""
+    """The executor does not know of a process while it starts it; Python would wait for it at its end."""
     started, start = [], DeafProcess.start
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
     def interrupted(process):
         start(process)
         started.append(process)
         if len(started) == number:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(DeafProcess, "start", interrupted)
     with pytest.raises(KeyboardInterrupt), opened("processes", 2) as pool:
         for _ in range(8):
             pool.executor.submit(time.sleep, 0.1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
     assert len(started) == number and not any(process.is_alive() for process in started)
 
 

@@ -233,21 +233,16 @@ def _start_thread(stop: _Event) -> None:
 
 
 def _processes(number: int) -> Iterator[Pool]:
-    from concurrent.futures import ProcessPoolExecutor
-
-    from rmapfast.parallel.deaf import DeafContext
+    from rmapfast.parallel.deaf import DeafContext, DeafExecutor
 
     context = DeafContext()
     stop = context.Event()
-    executor = ProcessPoolExecutor(number, context, initializer=_start_process, initargs=(stop,))
+    executor = DeafExecutor(number, context, initializer=_start_process, initargs=(stop,))
     try:
         yield Pool(executor, number, "processes")
     finally:
         stop.set()
-        try:
-            executor.shutdown(cancel_futures=True)
-        finally:
-            context.end_processes()
+        executor.shutdown(cancel_futures=True)
 
 
 def _start_process(stop: _Event) -> None:
