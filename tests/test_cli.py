@@ -723,3 +723,22 @@ def test_reader_that_goes_away(argv):
     os.close(writer)
     assert done.stderr == ""
     assert done.returncode in (0, 141)
+
+
+def test_what_is_half_written_says_nothing_after_ctrl_c():
+    """A ZIP archive that goes while a member is being opened raises an error that Python prints."""
+    script = """if True:
+        import io, sys, zipfile
+        from rmapfast import cli
+        from rmapfast.cli import list as verb
+
+        def run(arguments):
+            archive = zipfile.ZipFile(io.BytesIO(), "w")
+            archive._writing = True
+            raise KeyboardInterrupt
+
+        verb.run = run
+        sys.exit(cli.main(["list", "event"]))
+    """
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE)
+    assert (child.returncode, child.stdout, child.stderr) == (130, "", "rmapfast: interrupted\n")

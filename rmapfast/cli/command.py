@@ -65,7 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader of a pipe may close it at any time
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        # what was being written may complain when it goes, such as an archive that is half written
+        before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        stop.__traceback__ = stop.__context__ = None
+        sys.unraisablehook = before
         print("rmapfast: interrupted", file=sys.stderr)
         return 130
     except _expected() as error:
