@@ -175,7 +175,7 @@ def test_json_that_python_cannot_read_is_refused_by_its_name(run, tmp_path, name
 
 def test_a_cases_file_that_python_cannot_read_is_refused_by_its_name(run, tmp_path):
     (tmp_path / "cases.json").write_text("[" * 100_000)
-    assert "cases.json" in refused(run, "conformance", "--live", tmp_path)
+    assert refused(run, "conformance", "--live", tmp_path).count("cases.json") == 1
 
 
 @pytest.mark.parametrize("content", ["x = " + "[" * 20_000, "x = " + "9" * 5000, "\xff"])
@@ -204,13 +204,13 @@ def test_a_damaged_netcdf_file_is_refused_without_a_word_of_its_package(tmp_path
     path = tmp_path / "swept.nc"
     rf.sweep({"population.size": "256KiB", "policy": ["v7.0", "v7.3"]}, path)
     content = path.read_bytes()
-    for at in range(96, len(content), 1999):
+    for at in range(96, len(content), 5999):
         path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
         with contextlib.suppress(ValueError):
             rf.load(path)
     script = "import sys; from rmapfast import cli; sys.exit(max(cli.main(['compare', one]) for one in sys.argv[1:]))"
     names = []
-    for number, at in enumerate(range(96, len(content), len(content) // 24)):
+    for number, at in enumerate(range(96, len(content), len(content) // 12)):
         names.append(tmp_path / f"{number}.nc")
         names[-1].write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
     child = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True, timeout=DEADLINE)
@@ -222,7 +222,7 @@ def test_a_netcdf_file_that_libhdf5_reads_without_end_is_refused(run, tmp_path, 
     monkeypatch.setattr(files, "_SECONDS", 4)
     path = tmp_path / "endless.nc"
     path.write_bytes(gzip.decompress((Path(__file__).parent / "data" / "endless.nc.gz").read_bytes()))
-    assert "not read within 4 s" in refused(run, "compare", path)
+    assert "did not end within 4 s" in refused(run, "compare", path)
 
 
 @pytest.mark.parametrize("change", [{"ttu": None}, {"ttu": ["X"]}, {"guard": "x"}, {"guard": []}])
@@ -245,7 +245,8 @@ def test_a_case_whose_vma_does_not_hold_the_folio_is_refused(run, tmp_path, away
     assert "case.json: not a case: vma: its page offsets are none of the folio" in said
     case["folio"]["index"] -= away // 2
     path.write_text(json.dumps(case))
-    assert run("check", "--replay", path, "--policy", "v7.0")[0] in (0, 1)
+    status, out, err = run("check", "--replay", path, "--policy", "v7.0")
+    assert (status, err) == (0, "") and "1 distinct states" in out, (status, out, err)
 
 
 # Control characters

@@ -35,7 +35,7 @@ from rmapfast.support.files import (
 from rmapfast.support.html import Figure, HtmlPart, Share, html_of
 from rmapfast.support.json_object import JsonObject, json_text, read_json
 from rmapfast.support.log import info, listening
-from rmapfast.support.packages import data_frame, dataset, imported
+from rmapfast.support.packages import check_installed, data_frame, dataset, imported
 from rmapfast.support.progress import ProgressBar, ProgressLine
 from rmapfast.support.text import (
     WIDTH,
@@ -74,6 +74,7 @@ __all__ = [
     "change",
     "changed_fields",
     "check_apart",
+    "check_installed",
     "check_writable",
     "checked_boolean",
     "checked_choice",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,24 @@ def imported(modules: Sequence[str], what: str, extra: str) -> list[Any]:
     try:
         return [importlib.import_module(module) for module in modules]
     except ImportError as error:
-        missing = error.name or modules[0]
-        raise ImportError(f"{what} need {missing}; install it with: pip install 'rmapfast[{extra}]'") from None
+        raise _missing(error.name or modules[0], what, extra) from None
+
+
+def check_installed(modules: Sequence[str], what: str, extra: str) -> None:
+    """Raise the error of :func:`imported` if a module is missing, without importing what takes long.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        None of them lies in a package that is not among them.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise _missing(module, what, extra)
+
+
+def _missing(module: str, what: str, extra: str) -> ImportError:
+    return ImportError(f"{what} need {module}; install it with: pip install 'rmapfast[{extra}]'")
 
 
 def data_frame(columns: Mapping[str, Any]) -> Any:

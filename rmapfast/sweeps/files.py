@@ -18,6 +18,7 @@ from rmapfast.events import EVENT_NAMES
 from rmapfast.support import (
     JsonObject,
     call_apart,
+    check_installed,
     checked_path,
     imported,
     one_line,
@@ -41,6 +42,7 @@ ENDINGS: dict[str, tuple[tuple[str, ...], str]] = {
 # Most bytes that a byte of a file stands for: DEFLATE packs no more.
 _MOST_PACKED = 1032
 # What the reader of a netCDF file may use: seconds of the processor, and one more for each MiB of the file; addresses.
+# The libraries alone take 1 s and map 1.5 GiB.
 _SECONDS, _ADDRESSES = 10, 3 << 30
 # How the first line of a CSV file begins.
 _COMMENT = "# rmapfast sweep: "
@@ -54,10 +56,15 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     ValueError, ImportError
         For another ending, or where a package is missing; the message has the pip command.
     """
+    path = _with_known_ending(path)
+    _packages(path.suffix.lower())
+    return path
+
+
+def _with_known_ending(path: str | os.PathLike[str]) -> Path:
     path = checked_path("output", path)
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"output: expected a file ending in {', '.join(ENDINGS)}, got {str(path)!r}")
-    _packages(path.suffix.lower())
     return path
 
 
@@ -127,7 +134,9 @@ def read_file(path: str | os.PathLike[str]) -> SweepData:
     OSError
         If it cannot be read.
     """
-    path = check_path(path)
+    path = _with_known_ending(path)
+    modules, extra = ENDINGS[path.suffix.lower()]
+    check_installed(modules, f"{path.suffix.lower()} files", extra)
     if path.suffix.lower() == ".json":
         found = read_json(path)
         if "records" not in found:
@@ -138,7 +147,7 @@ def read_file(path: str | os.PathLike[str]) -> SweepData:
         sweep = _READERS[path.suffix.lower()](content)
         for key, record in sweep.records.items():
             checked_record(JsonObject.of(record, f"records.{key}."))
-    except MemoryError:
+    except (MemoryError, ChildProcessError):
         raise
     except Exception as error:  # the packages that read the formats raise many kinds of error for damaged bytes
         reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
@@ -223,17 +232,11 @@ def _from_netcdf(content: bytes) -> SweepData:
         seconds=_SECONDS + (len(content) >> 20),
         addresses=_ADDRESSES + len(content) * _MOST_PACKED,
     )
-    return from_document(JsonObject.of(found, ""))
+    return _sweep(found["provenance"], found["records"])
 
 
 def netcdf_document(content: bytes) -> dict[str, Any]:
-    """Return what the JSON document of the sweep of a netCDF file needs to have.
-
-    Raises
-    ------
-    ValueError
-        And any other exception, if the file is no sweep.
-    """
+    """Return the provenance and the records of a netCDF file; any exception means that it is no sweep."""
     xarray, _ = _packages(".nc")
     with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as opened:
         _check_inflated(content, sum(variable.nbytes for variable in opened.variables.values()))

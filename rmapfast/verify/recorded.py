@@ -154,7 +154,11 @@ def replay_recorded(directory: str | os.PathLike[str], engine: str = "c") -> lis
     """
     path = Path(directory) / CASES_FILE
     try:
-        cases = read_json(path).value.get("cases", [])
+        document = read_json(path)
+    except ValueError as error:
+        raise CaptureError(str(error)) from None
+    try:
+        cases = document.value.get("cases", [])
         with_actions = [case for case in cases if isinstance(case, dict) and "actions" in case]
         return [_Replay(path.parent, case, engine).compare() for case in with_actions]
     except (OSError, ValueError, KeyError, TypeError) as error:
