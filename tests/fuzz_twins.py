@@ -141,7 +141,9 @@ def batch_calls(seed, rng, done):
         )
         population.vma_flags[:] |= VmaFlag.UFFD_ARMED if armed else 0
         population.ptes[unused] |= pte.UNUSED
-        population.ptes[device] = [pte.make("device_exclusive", int(pte.pfn(one))) for one in population.ptes[device]]
+        population.ptes[device] = [
+            pte.make("device_exclusive", int(pte.pfn(entry))) for entry in population.ptes[device]
+        ]
     for folio, vma in pairs(other):
         made = [
             engine.try_to_unmap_one(world, folio, vma, policy=policy, arch=arch, ttu={"BATCH_FLUSH"})

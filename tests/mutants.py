@@ -15,6 +15,7 @@ A check that takes ten times as long as it does without a fault, and five minute
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -105,12 +106,17 @@ MUTANTS = (
 
 
 def run(folder, *command, seconds=900, **variables):
-    """Run a command in a folder; (exit status, output)."""
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | variables, text=True, errors="replace", timeout=seconds,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout
+    """Run a command in a folder; (exit status, output). After so many seconds all that it started is killed."""
+    with subprocess.Popen(
+        command, cwd=folder, env=os.environ | variables, text=True, errors="replace",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as child:  # fmt: skip
+        try:
+            out, _ = child.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+    return child.returncode, out
 
 
 # A part of the states of ``rmapfast check``, spread over all families: some seconds in place of a minute. What this part
