@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -358,6 +359,32 @@ def test_workers_that_end_unexpectedly(tmp_path):
     found = rf.sweep(space, path, resume=True)
     assert len(found.records) == 30 and not found.failures
     same(found, rf.sweep(space))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_point_whose_result_is_lost_is_tried_again(tmp_path, times):
+    """A cluster may lose a result with its worker, and say so by any error; two losses are a failure of the point."""
+
+    lost = Counter()
+
+    class Forgetful(ThreadPoolExecutor):
+        def submit(self, call, points):
+            keys = [key for key, _ in points]
+            lost.update(keys)
+            if all(lost[key] > times for key in keys):
+                return super().submit(call, points)
+            future = Future()
+            future.set_exception(TypeError("too many values to unpack"))
+            return future
+
+    space = {"population.size": "1MiB", "population.seed": list(range(5))}
+    with Forgetful(1) as executor:
+        found = rf.sweep(space, executor=executor)
+    if times == 1:
+        assert not found.failures
+        same(found, rf.sweep(space))
+    else:
+        assert len(found.failures) == 5 and "TypeError: too many" in found.failures[0,]
 
 
 # Long work

@@ -1,10 +1,10 @@
-"""Points of a sweep as tasks of a pool: short points share a task, and a task that failed is tried point by point."""
+"""Points of a sweep as tasks of a pool: short points share a task, and each point of one that failed is tried again."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor
 from typing import Any, TypeAlias
 
 from rmapfast.parallel import Pool
@@ -35,6 +35,7 @@ class _Queue:
     def __init__(self, points: list[Point], workers: int) -> None:
         self.waiting = deque(points)
         self.alone: deque[Point] = deque()
+        self.again: set[str] = set()  # keys of the points that are tried again
         self.workers, self.size = workers, 1
 
     def take(self) -> list[Point] | None:
@@ -42,6 +43,11 @@ class _Queue:
         if self.alone:
             return [self.alone.popleft()]
         return [self.waiting.popleft() for _ in range(min(self.size, len(self.waiting)))] or None
+
+    def put_back(self, task: list[Point]) -> None:
+        """Have the points of a task tried again, one by one."""
+        self.again.update(key for key, _ in task)
+        self.alone.extend(task)
 
     def learn(self, records: list[tuple[str, Record]]) -> None:
         """Make the next tasks as large as their points are short."""
@@ -62,25 +68,20 @@ def completed(pool: Pool, points: list[Point]) -> Iterator[list[tuple[str, Recor
     queue = _Queue(points, pool.workers)
     try:
         for task, future in pool.completed(run_points, queue.take):
-            records = _records(task, future)
-            if records is None:
-                queue.alone.extend(task)
-                continue
+            try:
+                records = future.result()
+            except BrokenExecutor:
+                raise
+            # such as that of a cluster that lost the result with a worker, or whose workers died of this task
+            except Exception as error:
+                if task[0][0] not in queue.again:
+                    queue.put_back(task)
+                    continue
+                text = " ".join(str(error).split())
+                records = [(task[0][0], {"error": f"{type(error).__name__}: {text}"})]
             queue.learn(records)
             yield records
     except BrokenExecutor as error:
         raise SweepError(
             f"the workers ended unexpectedly ({type(error).__name__}); what they had not finished is not lost: resume"
         ) from None
-
-
-def _records(task: list[Point], future: Future[list[tuple[str, Record]]]) -> list[tuple[str, Record]] | None:
-    """Return the records of a task; None if its points are to be tried one by one."""
-    try:
-        return future.result()
-    except BrokenExecutor:
-        raise
-    except Exception as error:  # such as that of a cluster whose workers died of this task again and again
-        if len(task) > 1:
-            return None
-        return [(task[0][0], {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})]
