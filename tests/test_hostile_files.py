@@ -22,6 +22,7 @@ from rmapfast.captures import CaptureError
 from rmapfast.captures.format import Capture, RunLengths, encode
 from rmapfast.support import check_apart, open_regular, printable
 from rmapfast.sweeps import files
+from rmapfast.verify.recorded import replay_recorded
 
 CAPTURE = next((Path(__file__).parent / "data" / "captures").glob("*.npz"))
 NASTY = "lib\x1b[2J\x1b]0;owned\x07\n\x9b.so"
@@ -176,6 +177,12 @@ def test_json_that_python_cannot_read_is_refused_by_its_name(run, tmp_path, name
 def test_a_cases_file_that_python_cannot_read_is_refused_by_its_name(run, tmp_path):
     (tmp_path / "cases.json").write_text("[" * 100_000)
     assert refused(run, "conformance", "--live", tmp_path).count("cases.json") == 1
+
+
+def test_a_cases_file_that_is_no_file_is_a_capture_error(tmp_path):
+    (tmp_path / "cases.json").mkdir()
+    with pytest.raises(CaptureError, match=r"cases\.json"):
+        replay_recorded(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["x = " + "[" * 20_000, "x = " + "9" * 5000, "\xff"])

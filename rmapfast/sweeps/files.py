@@ -68,9 +68,13 @@ def _with_known_ending(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _packages(ending: str) -> list[Any]:
+def _needs(ending: str) -> tuple[tuple[str, ...], str, str]:
     modules, extra = ENDINGS[ending]
-    return imported(modules, f"{ending} files", extra)
+    return modules, f"{ending} files", extra
+
+
+def _packages(ending: str) -> list[Any]:
+    return imported(*_needs(ending))
 
 
 def save_file(sweep: SweepData, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -135,8 +139,7 @@ def read_file(path: str | os.PathLike[str]) -> SweepData:
         If it cannot be read.
     """
     path = _with_known_ending(path)
-    modules, extra = ENDINGS[path.suffix.lower()]
-    check_installed(modules, f"{path.suffix.lower()} files", extra)
+    check_installed(*_needs(path.suffix.lower()))
     if path.suffix.lower() == ".json":
         found = read_json(path)
         if "records" not in found:

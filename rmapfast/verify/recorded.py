@@ -155,8 +155,8 @@ def replay_recorded(directory: str | os.PathLike[str], engine: str = "c") -> lis
     path = Path(directory) / CASES_FILE
     try:
         document = read_json(path)
-    except ValueError as error:
-        raise CaptureError(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise CaptureError(str(error)) from error
     try:
         cases = document.value.get("cases", [])
         with_actions = [case for case in cases if isinstance(case, dict) and "actions" in case]
